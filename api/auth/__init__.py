@@ -1,0 +1,1 @@
+"""Sessions, and who is asking."""

@@ -1,0 +1,1 @@
+"""Thin endpoints, one module a resource."""

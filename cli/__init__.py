@@ -1,0 +1,1 @@
+"""Operators' commands, one module each."""

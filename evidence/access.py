@@ -1,0 +1,130 @@
+"""Who may do what: one pure function, deny unless allowed.
+
+The roles *system administrator*, *security officer* and *auditor* are never held two at a time and
+see no footage at all (A7). Everybody else sees redacted renditions of what is within their duty; the
+original, and anything made from it that is not masked, needs a right of its own plus a purpose and a
+reason (R24, invariant 7).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from uuid import UUID
+
+from evidence.errors import InvalidInput, NotPermitted
+from evidence.kinds import SEPARATED_ROLES, Role
+
+
+class Act(StrEnum):
+    """What somebody wants to do."""
+
+    LIST_CASES = "list_cases"
+    OPEN_CASE = "open_case"
+    LIST_ITEMS = "list_items"
+    SEE_REDACTED = "see_redacted"
+    SEE_ORIGINAL = "see_original"
+    BIND = "bind"
+    SET_FACTS = "set_facts"
+    AMEND_REDACTION = "amend_redaction"
+    APPROVE_REDACTION = "approve_redaction"
+    READ_CUSTODY = "read_custody"
+    MANAGE_DEVICES = "manage_devices"
+    MANAGE_ACCOUNTS = "manage_accounts"
+    MANAGE_JOBS = "manage_jobs"
+    WATCH_EVENTS = "watch_events"
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Somebody who has proved who they are."""
+
+    account_id: UUID
+    agency_id: UUID
+    agency_code: str
+    username: str
+    roles: frozenset[Role]
+    officer_id: UUID | None = None
+
+    @property
+    def label(self) -> str:
+        """How custody names them: an id, never a person's name."""
+        return f"account:{self.account_id}"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What the act is about, as far as the decision needs it.
+
+    Attributes:
+        handler_ids: Accounts that handle a case the item is bound to.
+        collector_officer_ids: Officers who recorded it.
+    """
+
+    handler_ids: frozenset[UUID] = field(default_factory=frozenset)
+    collector_officer_ids: frozenset[UUID] = field(default_factory=frozenset)
+
+
+_FOOTAGE_ROLES = frozenset({Role.OFFICER, Role.HANDLER, Role.REVIEWER, Role.LEGAL_REVIEWER, Role.ARCHIVIST})
+
+_ROLE_RIGHTS: dict[Act, frozenset[Role]] = {
+    Act.LIST_CASES: _FOOTAGE_ROLES,
+    Act.OPEN_CASE: frozenset({Role.HANDLER, Role.LEGAL_REVIEWER, Role.ARCHIVIST}),
+    Act.LIST_ITEMS: _FOOTAGE_ROLES,
+    Act.SEE_REDACTED: _FOOTAGE_ROLES,
+    # Original: handlers and officers only for what is theirs (see `may`), legal review and archive by duty.
+    Act.SEE_ORIGINAL: frozenset({Role.LEGAL_REVIEWER, Role.ARCHIVIST}),
+    Act.BIND: frozenset({Role.HANDLER, Role.LEGAL_REVIEWER, Role.ARCHIVIST}),
+    Act.SET_FACTS: frozenset({Role.OFFICER, Role.HANDLER, Role.ARCHIVIST}),
+    Act.AMEND_REDACTION: frozenset({Role.HANDLER, Role.LEGAL_REVIEWER}),
+    Act.APPROVE_REDACTION: frozenset({Role.LEGAL_REVIEWER}),
+    Act.READ_CUSTODY: _FOOTAGE_ROLES | {Role.AUDITOR},
+    Act.MANAGE_DEVICES: frozenset({Role.SYSTEM_ADMIN}),
+    Act.MANAGE_ACCOUNTS: frozenset({Role.SECURITY_OFFICER}),
+    Act.MANAGE_JOBS: frozenset({Role.SYSTEM_ADMIN}),
+    Act.WATCH_EVENTS: _FOOTAGE_ROLES | {Role.SYSTEM_ADMIN},
+}
+
+
+def check_roles(roles: frozenset[Role]) -> frozenset[Role]:
+    """The roles, if one person may hold them together (A7).
+
+    Raises:
+        InvalidInput: None at all, two of the three separated roles, or one of them with a footage role.
+    """
+    if not roles:
+        raise InvalidInput("roles: expected at least one, found none", code="roles_empty")
+    separated = roles & SEPARATED_ROLES
+    if len(separated) > 1 or (separated and roles - SEPARATED_ROLES):
+        raise InvalidInput(
+            "roles: expected system_admin, security_officer and auditor each held alone, "
+            f"found {', '.join(sorted(roles))}; give the roles to different accounts",
+            code="roles_not_separate",
+        )
+    return roles
+
+
+def may(actor: Actor, act: Act, subject: Subject | None = None) -> bool:
+    """Whether the actor may do the act on the subject. Unknown acts and empty roles are refused."""
+    if actor.roles & _ROLE_RIGHTS.get(act, frozenset()):
+        return True
+    if act is Act.SEE_ORIGINAL and subject is not None:
+        handles = Role.HANDLER in actor.roles and actor.account_id in subject.handler_ids
+        collected = Role.OFFICER in actor.roles and actor.officer_id in subject.collector_officer_ids
+        return handles or (collected and actor.officer_id is not None)
+    return False
+
+
+def require(actor: Actor, act: Act, subject: Subject | None = None) -> None:
+    """Raise unless allowed.
+
+    Raises:
+        NotPermitted: The actor's roles do not carry the right.
+    """
+    if not may(actor, act, subject):
+        held = ", ".join(sorted(actor.roles)) or "none"
+        raise NotPermitted(
+            f"{act}: expected a role with this right, found {held}; ask a security officer",
+            code="not_permitted",
+            act=str(act),
+        )

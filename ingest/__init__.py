@@ -1,0 +1,1 @@
+"""How footage comes in: uploads, folders, and the one intake behind them."""

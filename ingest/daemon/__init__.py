@@ -1,0 +1,1 @@
+"""The ingest daemon: HTTP, folder watching, sealing of finished uploads."""

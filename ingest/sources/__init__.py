@@ -1,0 +1,1 @@
+"""Where footage is fetched from: one module a kind of source."""

@@ -1,0 +1,1 @@
+"""Putting work on the queue by name, and live events."""

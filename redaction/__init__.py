@@ -1,0 +1,1 @@
+"""Finding, following and masking what must not be shown."""

@@ -1,0 +1,1 @@
+"""Bytes (objects) and rows (db), and how tables change (migrations)."""

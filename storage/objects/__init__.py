@@ -1,0 +1,1 @@
+"""The object store: write-once bytes under a digest."""

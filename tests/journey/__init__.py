@@ -1,0 +1,1 @@
+"""From the dock to the redacted clip."""

@@ -1,0 +1,1 @@
+"""Footage, servers and clocks for the tests."""

@@ -1,0 +1,1 @@
+"""Renditions, playlists and stills, planned as data."""
