@@ -1,1 +1,1 @@
-"""The only package that imports av or runs FFmpeg."""
+"""Adapters to FFmpeg: the only package that imports PyAV or runs an ffmpeg binary."""
