@@ -467,6 +467,14 @@ class CustodyLeaf(Base):
     made_at: Mapped[datetime]
 
 
+class CustodyPending(Base):
+    """Leaves that wait for a place, so that the sequencer never searches the whole log."""
+
+    __tablename__ = "custody_pending"
+    agency_id: Mapped[UUID] = mapped_column(ForeignKey("agency.id"), primary_key=True)
+    leaf_id: Mapped[UUID] = mapped_column(ForeignKey("custody_leaf.id"), primary_key=True)
+
+
 class CustodySequence(Base):
     """A leaf's place in the agency's tree. Append-only, written by the one sequencer."""
 

@@ -245,6 +245,14 @@ def upgrade() -> None:
         sa.UniqueConstraint("agency_id", "username", name=op.f("uq_account_agency_id_username")),
     )
     op.create_table(
+        "custody_pending",
+        sa.Column("agency_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("leaf_id", storage.db.types.Id(length=16), nullable=False),
+        sa.ForeignKeyConstraint(["agency_id"], ["agency.id"], name=op.f("fk_custody_pending_agency_id")),
+        sa.ForeignKeyConstraint(["leaf_id"], ["custody_leaf.id"], name=op.f("fk_custody_pending_leaf_id")),
+        sa.PrimaryKeyConstraint("agency_id", "leaf_id", name=op.f("pk_custody_pending")),
+    )
+    op.create_table(
         "custody_sequence",
         sa.Column("agency_id", storage.db.types.Id(length=16), nullable=False),
         sa.Column("leaf_index", sa.BigInteger(), autoincrement=False, nullable=False),

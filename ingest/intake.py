@@ -1,0 +1,265 @@
+"""“We now hold this item”: from a whole staged file to rows, custody leaf and jobs.
+
+Order (docs/design/storage.md): the bytes are durable in the object store before `accept` is called;
+`accept` then writes object, item, reception, claims, leaf and jobs in the caller's one transaction.
+Accepting the same reception twice gives the same answer, so a caller cut off at any point repeats.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from evidence.custody import Action
+from evidence.errors import InvalidInput
+from evidence.filenames import decode_name, display_name, parse
+from evidence.ids import new_id
+from evidence.item import Binding, Custody, Media, Redaction
+from evidence.kinds import ClaimSource, MediaKind
+from ingest.facts import Facts, Statement, weigh
+from ingest.sources.base import StagedFile
+from storage.db import agencies, custody, items, jobs
+from storage.db.custody import Happening
+from storage.db.tables import Agency, Claim, Device, Item, Reception
+from storage.db.tables import StoredObject as ObjectRow
+from storage.objects.base import StoredObject
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """What the sender is told: stored, not yet a receipt (invariant 3)."""
+
+    item_id: UUID
+    reception_id: UUID
+    sha256: bytes
+    size_bytes: int
+    custody: str
+    is_new: bool
+
+
+def accept(
+    session: Session,
+    agency: Agency,
+    staged: StagedFile,
+    stored: StoredObject,
+    statements: list[Statement],
+    now: datetime,
+) -> Accepted:
+    """Record a file whose bytes are durable.
+
+    Args:
+        staged: What arrived, with its digest and the sender's words.
+        stored: Where the object store holds it.
+        statements: Claims of dock, sidecar or person; those of the name are added here.
+
+    Raises:
+        Unavailable: The database cannot be written now.
+    """
+    known = items.reception_by_key(session, agency.id, staged.reception_key)
+    if known is not None:
+        item = items.item_by_id(session, agency.id, known.item_id)
+        return Accepted(item.id, known.id, staged.sha256, staged.size_bytes, item.custody, is_new=False)
+    said = statements + _said_by_name(staged)
+    facts = weigh(said, now)
+    device, doubts = _device(session, agency, facts, now)
+    row = _object_row(session, agency, staged, stored, now)
+    item, is_new = _item(session, agency, staged, row, device, facts, doubts, now)
+    mismatch = staged.declared_sha256 is not None and staged.declared_sha256 != staged.sha256
+    if mismatch:
+        _quarantine_mismatch(session, agency, item, staged, now)
+    reception = _reception(session, agency, item, staged, now, is_new=is_new)
+    for statement in said:
+        session.add(
+            Claim(
+                agency_id=agency.id,
+                item_id=item.id,
+                field=statement.field,
+                value=statement.value,
+                source=str(statement.source),
+                clock=statement.clock,
+                made_at=now,
+            )
+        )
+    # A receipt needs a re-read of its own, so each reception wants one; probing is of the bytes, once.
+    jobs.want(
+        session,
+        agency.id,
+        jobs.Wanted("verify", "io", item.id, staged.sha256, {"reception": str(reception.id)}, priority=10),
+        now,
+    )
+    jobs.want(session, agency.id, jobs.Wanted("probe", "media", item.id, staged.sha256, priority=15), now)
+    session.flush()
+    return Accepted(item.id, reception.id, staged.sha256, staged.size_bytes, item.custody, is_new)
+
+
+def _said_by_name(staged: StagedFile) -> list[Statement]:
+    return [
+        Statement(claim.field, claim.value, ClaimSource.FILENAME, claim.clock)
+        for claim in parse(staged.original_name_raw)
+    ]
+
+
+def _device(
+    session: Session, agency: Agency, facts: Facts, now: datetime
+) -> tuple[Device | None, list[tuple[str, str]]]:
+    """The device named; one nobody registered is noted as unknown, not refused (6.2)."""
+    if facts.device_no is None:
+        return None, [("device_missing", "device: expected a number, found none; name the device")]
+    try:
+        number = agencies.check_number("device", facts.device_no)
+    except InvalidInput as error:
+        return None, [("device_invalid", error.message)]
+    device = agencies.device_by_no(session, agency.id, number)
+    if device is None:
+        device = agencies.add_device(
+            session, agency.id, number, now, kind=facts.source_kind, state=agencies.UNKNOWN
+        )
+        custody.record(
+            session,
+            agency,
+            Happening(Action.DEVICE_QUARANTINED, "device", str(device.id), "system", {"state": device.state}),
+            now,
+        )
+    if device.state == agencies.UNKNOWN:
+        return device, [
+            ("device_unknown", "device: expected a registered one, found an unknown number; adopt it")
+        ]
+    return device, []
+
+
+def _object_row(
+    session: Session, agency: Agency, staged: StagedFile, stored: StoredObject, now: datetime
+) -> ObjectRow:
+    row = items.object_by_digest(session, agency.id, staged.sha256)
+    if row is None:
+        row = ObjectRow(
+            agency_id=agency.id,
+            sha256=staged.sha256,
+            size_bytes=staged.size_bytes,
+            store_key=stored.key,
+            stored_at=now,
+        )
+        session.add(row)
+        session.flush()
+    return row
+
+
+def _item(
+    session: Session,
+    agency: Agency,
+    staged: StagedFile,
+    row: ObjectRow,
+    device: Device | None,
+    facts: Facts,
+    doubts: list[tuple[str, str]],
+    now: datetime,
+) -> tuple[Item, bool]:
+    item_id = new_id()
+    identity = f"{staged.sha256.hex()}:{device.id if device else '-'}"
+    if staged.size_bytes == 0:
+        # Two empty files have equal bytes and nothing else in common.
+        identity = str(item_id)
+        doubts = [*doubts, ("empty", "file: expected footage, found 0 bytes; look at the recorder")]
+    found = items.item_by_identity(session, agency.id, identity)
+    if found is not None:
+        return found, False
+    if facts.encrypted:
+        doubts = [*doubts, ("encrypted", "file: expected plain footage, found one the device encrypted")]
+    offset = facts.clock_offset
+    item = Item(
+        id=item_id,
+        agency_id=agency.id,
+        object_id=row.id,
+        device_id=device.id if device else None,
+        identity_key=identity,
+        source_kind=str(facts.source_kind),
+        media_kind=str(MediaKind.UNKNOWN),
+        original_name=display_name(staged.original_name_raw),
+        custody=str(Custody.RECEIVED),
+        media=str(Media.UNPROBED),
+        binding=str(Binding.UNBOUND),
+        redaction=str(Redaction.NONE),
+        held=False,
+        key_file=facts.key_file,
+        flags=[{"code": code, "message": message} for code, message in [*doubts, *facts.doubts]],
+        captured_from=facts.captured_from + offset if facts.captured_from and offset else facts.captured_from,
+        captured_to=facts.captured_to + offset if facts.captured_to and offset else facts.captured_to,
+        captured_place=facts.place,
+        collector=facts.officer_no,
+        object_of_proof=facts.object_of_proof,
+        recording_key=f"{device.id if device else '-'}:{facts.recording}" if facts.recording else None,
+        sequence_no=facts.sequence_no,
+        received_at=now,
+    )
+    session.add(item)
+    session.flush()
+    return item, True
+
+
+def _quarantine_mismatch(
+    session: Session, agency: Agency, item: Item, staged: StagedFile, now: datetime
+) -> None:
+    declared = staged.declared_sha256.hex() if staged.declared_sha256 else ""
+    message = (
+        f"digest: expected {declared[:16]}… as declared, found {staged.sha256.hex()[:16]}…; upload it again"
+    )
+    item.custody = str(Custody.QUARANTINED)
+    item.flags = [*item.flags, {"code": "digest_mismatch", "message": message}]
+    custody.record(
+        session,
+        agency,
+        Happening(
+            Action.ITEM_QUARANTINED,
+            "item",
+            str(item.id),
+            "system",
+            {"declared_sha256": declared, "found_sha256": staged.sha256.hex()},
+        ),
+        now,
+    )
+
+
+def _reception(
+    session: Session, agency: Agency, item: Item, staged: StagedFile, now: datetime, *, is_new: bool
+) -> Reception:
+    reception_id = new_id()
+    leaf_id = custody.record(
+        session,
+        agency,
+        Happening(
+            Action.ITEM_RECEIVED if is_new else Action.ITEM_RECEIVED_AGAIN,
+            "item",
+            str(item.id),
+            f"dock:{staged.dock_no}" if staged.dock_no else staged.actor,
+            {
+                "reception": str(reception_id),
+                "sha256": staged.sha256.hex(),
+                "size_bytes": staged.size_bytes,
+                "source": staged.source,
+            },
+            private={
+                "original_name": decode_name(staged.original_name_raw),
+                "metadata": dict(staged.metadata),
+            },
+        ),
+        now,
+    )
+    reception = Reception(
+        id=reception_id,
+        agency_id=agency.id,
+        item_id=item.id,
+        reception_key=staged.reception_key,
+        source=staged.source,
+        dock_no=staged.dock_no,
+        original_name=display_name(staged.original_name_raw),
+        original_name_raw=staged.original_name_raw,
+        metadata_received=dict(staged.metadata),
+        leaf_id=leaf_id,
+        received_at=now,
+    )
+    session.add(reception)
+    session.flush()
+    return reception

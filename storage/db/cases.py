@@ -1,0 +1,197 @@
+"""Cases, bindings and the register of AV record numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import and_, func, or_, select, tuple_
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from evidence.errors import Conflict, NotFound
+from evidence.kinds import EnforcementKind, MediaKind
+from evidence.numbering import CLASS_CODES, av_record_no
+from storage.db.tables import Agency, AvNumber, AvNumberSeries, Case, CaseBinding, Item
+
+
+def case_by_key(session: Session, agency_id: UUID, case_no_key: str) -> Case | None:
+    """The case of that normalised number."""
+    return session.scalars(
+        select(Case).where(Case.agency_id == agency_id, Case.case_no_key == case_no_key)
+    ).one_or_none()
+
+
+def case_by_id(session: Session, agency_id: UUID, case_id: UUID) -> Case:
+    """The case of that id.
+
+    Raises:
+        NotFound: The agency has none.
+    """
+    case = session.scalars(select(Case).where(Case.agency_id == agency_id, Case.id == case_id)).one_or_none()
+    if case is None:
+        raise NotFound(f"case {case_id}: expected a case of this agency, found none", code="case_not_found")
+    return case
+
+
+def add_case(
+    session: Session,
+    agency_id: UUID,
+    *,
+    case_no: str,
+    case_no_key: str,
+    kind: EnforcementKind,
+    cause: str | None,
+    party: str | None,
+    handler_id: UUID | None,
+    officer_no: str | None,
+    opened_at: datetime,
+    closed_at: datetime | None,
+    now: datetime,
+) -> Case:
+    """A new case.
+
+    Raises:
+        Conflict: The number is taken, in this or another spelling.
+    """
+    taken = case_by_key(session, agency_id, case_no_key)
+    if taken is not None:
+        raise Conflict(f"case: expected a free number, found {taken.case_no} there", code="case_no_taken")
+    case = Case(
+        agency_id=agency_id,
+        case_no=case_no.strip(),
+        case_no_key=case_no_key,
+        kind=str(kind),
+        cause=cause,
+        party=party,
+        handler_id=handler_id,
+        officer_no=officer_no,
+        opened_at=opened_at,
+        closed_at=closed_at,
+        created_at=now,
+    )
+    session.add(case)
+    session.flush()
+    return case
+
+
+def page_of_cases(
+    session: Session,
+    agency_id: UUID,
+    *,
+    prefix: str | None,
+    is_open: bool | None,
+    after: tuple[datetime, UUID] | None,
+    limit: int,
+) -> list[Case]:
+    """Cases, newest first.
+
+    Args:
+        prefix: Start of the normalised number.
+        after: Last row of the page before, as (opened_at, id).
+    """
+    query = select(Case).where(Case.agency_id == agency_id)
+    if prefix:
+        # A range on the key, so that both databases use the unique index.
+        query = query.where(Case.case_no_key >= prefix, Case.case_no_key < prefix + "\U0010ffff")
+    if is_open is not None:
+        query = query.where(Case.closed_at.is_(None) if is_open else Case.closed_at.is_not(None))
+    if after is not None:
+        query = query.where(tuple_(Case.opened_at, Case.id) < after)
+    return list(session.scalars(query.order_by(Case.opened_at.desc(), Case.id.desc()).limit(limit)))
+
+
+def open_cases_of(
+    session: Session, agency_id: UUID, officer_nos: Sequence[str], since: datetime, until: datetime
+) -> list[Case]:
+    """Cases of those officers that were open at some instant of ``[since, until]``."""
+    return list(
+        session.scalars(
+            select(Case)
+            .where(
+                Case.agency_id == agency_id,
+                Case.officer_no.in_(officer_nos),
+                Case.opened_at <= until,
+                or_(Case.closed_at.is_(None), Case.closed_at > since),
+            )
+            .limit(10)
+        )
+    )
+
+
+def bindings_of(
+    session: Session, agency_id: UUID, item_id: UUID, *, in_force: bool = True
+) -> list[CaseBinding]:
+    """Bindings of an item, oldest first."""
+    query = select(CaseBinding).where(CaseBinding.agency_id == agency_id, CaseBinding.item_id == item_id)
+    if in_force:
+        query = query.where(CaseBinding.ended_at.is_(None))
+    return list(session.scalars(query.order_by(CaseBinding.id)))
+
+
+def items_of_case(
+    session: Session, agency_id: UUID, case_id: UUID, *, after: UUID | None, limit: int
+) -> list[tuple[Item, CaseBinding]]:
+    """Items tied to a case, by item id, with the binding in force."""
+    query = (
+        select(Item, CaseBinding)
+        .join(CaseBinding, and_(CaseBinding.item_id == Item.id, CaseBinding.agency_id == Item.agency_id))
+        .where(
+            CaseBinding.agency_id == agency_id,
+            CaseBinding.case_id == case_id,
+            CaseBinding.ended_at.is_(None),
+        )
+    )
+    if after is not None:
+        query = query.where(CaseBinding.item_id > after)
+    rows = session.execute(query.order_by(CaseBinding.item_id, CaseBinding.id).limit(limit)).all()
+    return [(row[0], row[1]) for row in rows]
+
+
+def draw_number(session: Session, agency: Agency, item: Item, case: Case, *, year: int, now: datetime) -> str:
+    """The next AV record number of the agency, class and year, in the caller's transaction (R5).
+
+    The series row is locked until the transaction ends, so that a rolled-back filing leaves no gap.
+    """
+    class_code = CLASS_CODES[MediaKind(item.media_kind)]
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    statement = insert(AvNumberSeries).values(
+        agency_id=agency.id, class_code=class_code, year=year, last_seq=1
+    )
+    seq = session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["agency_id", "class_code", "year"],
+            set_={"last_seq": AvNumberSeries.last_seq + 1},
+        ).returning(AvNumberSeries.last_seq)
+    ).scalar_one()
+    number = av_record_no(
+        agency.numbering_template,
+        agency=agency.code,
+        media_kind=MediaKind(item.media_kind),
+        year=year,
+        seq=seq,
+    )
+    session.add(
+        AvNumber(
+            agency_id=agency.id,
+            class_code=class_code,
+            year=year,
+            seq=seq,
+            number=number,
+            item_id=item.id,
+            case_id=case.id,
+            drawn_at=now,
+        )
+    )
+    item.av_record_no = number
+    session.flush()
+    return number
+
+
+def binding_totals(session: Session, agency_id: UUID) -> dict[str, int]:
+    """Items by binding state; the three sum to all (invariant 10)."""
+    rows = session.execute(
+        select(Item.binding, func.count()).where(Item.agency_id == agency_id).group_by(Item.binding)
+    ).all()
+    return {"bound": 0, "suggested": 0, "unbound": 0} | dict(rows)

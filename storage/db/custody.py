@@ -1,0 +1,216 @@
+"""The custody tables: leaves in the writer's transaction, places and checkpoints by the sequencer.
+
+Procedures, keys and promises: docs/design/custody.md.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from evidence.custody import Action, Leaf, leaf_bytes, seal_payload
+from evidence.ids import new_id
+from evidence.merkle import leaf_hash
+from storage.db.tables import Agency, CustodyCheckpoint, CustodyLeaf, CustodyPending, CustodySequence
+
+
+@dataclass(frozen=True)
+class Happening:
+    """Something that matters, about to become a leaf.
+
+    Attributes:
+        actor: Label of who did it (`account:<id>`, `dock:<no>`, `worker`), never a name.
+        facts: Digests, sizes, states; no personal details.
+        private: Personal details; kept salted beside the leaf, which holds their digest only.
+    """
+
+    action: Action
+    subject_kind: str
+    subject_id: str
+    actor: str
+    facts: Mapping[str, Any]
+    private: Mapping[str, Any] | None = None
+
+
+def record(session: Session, agency: Agency, happening: Happening, now: datetime) -> UUID:
+    """Write a leaf in the caller's transaction and return its id."""
+    payload = seal_payload(happening.private, os.urandom(16)) if happening.private else None
+    leaf = Leaf(
+        leaf_id=new_id(),
+        agency=agency.code,
+        action=happening.action,
+        subject_kind=happening.subject_kind,
+        subject_id=happening.subject_id,
+        made_at=now,
+        actor=happening.actor,
+        facts=happening.facts,
+        payload_digest=payload.digest.hex() if payload else None,
+    )
+    session.add(
+        CustodyLeaf(
+            id=leaf.leaf_id,
+            agency_id=agency.id,
+            subject_id=happening.subject_id,
+            action=str(happening.action),
+            body=leaf_bytes(leaf),
+            payload=payload.body if payload else None,
+            made_at=now,
+        )
+    )
+    session.flush()
+    session.add(CustodyPending(agency_id=agency.id, leaf_id=leaf.leaf_id))
+    return leaf.leaf_id
+
+
+def unsequenced(session: Session, agency_id: UUID, limit: int) -> list[tuple[UUID, bytes]]:
+    """Leaves without a place, oldest id first, as (id, leaf hash)."""
+    rows = session.execute(
+        select(CustodyLeaf.id, CustodyLeaf.body)
+        .join(
+            CustodyPending,
+            (CustodyPending.leaf_id == CustodyLeaf.id) & (CustodyPending.agency_id == CustodyLeaf.agency_id),
+        )
+        .where(CustodyLeaf.agency_id == agency_id)
+        .order_by(CustodyLeaf.id)
+        .limit(limit)
+    ).all()
+    return [(leaf_id, leaf_hash(bytes(body))) for leaf_id, body in rows]
+
+
+def place(session: Session, agency_id: UUID, first_index: int, leaves: list[tuple[UUID, bytes]]) -> None:
+    """Give leaves their indices; the primary key refuses a second sequencer's."""
+    session.add_all(
+        CustodySequence(agency_id=agency_id, leaf_index=first_index + step, leaf_id=leaf_id, leaf_hash=digest)
+        for step, (leaf_id, digest) in enumerate(leaves)
+    )
+    session.flush()
+    for leaf_id, _ in leaves:
+        session.execute(
+            delete(CustodyPending).where(
+                CustodyPending.agency_id == agency_id, CustodyPending.leaf_id == leaf_id
+            )
+        )
+
+
+def lost_places(session: Session, agency_id: UUID) -> list[UUID]:
+    """Leaves that have neither a place nor a wait for one: somebody removed either."""
+    placed = select(CustodySequence.leaf_id).where(CustodySequence.agency_id == agency_id)
+    pending = select(CustodyPending.leaf_id).where(CustodyPending.agency_id == agency_id)
+    return list(
+        session.scalars(
+            select(CustodyLeaf.id).where(
+                CustodyLeaf.agency_id == agency_id,
+                CustodyLeaf.id.not_in(placed),
+                CustodyLeaf.id.not_in(pending),
+            )
+        )
+    )
+
+
+def newest_checkpoint(session: Session, agency_id: UUID) -> CustodyCheckpoint | None:
+    """The checkpoint of the largest tree."""
+    return session.scalars(
+        select(CustodyCheckpoint)
+        .where(CustodyCheckpoint.agency_id == agency_id)
+        .order_by(CustodyCheckpoint.tree_size.desc())
+        .limit(1)
+    ).first()
+
+
+def checkpoints(session: Session, agency_id: UUID) -> list[CustodyCheckpoint]:
+    """All checkpoints, oldest first."""
+    return list(
+        session.scalars(
+            select(CustodyCheckpoint)
+            .where(CustodyCheckpoint.agency_id == agency_id)
+            .order_by(CustodyCheckpoint.tree_size)
+        )
+    )
+
+
+def tree_size(session: Session, agency_id: UUID) -> int:
+    """Number of leaves that have a place."""
+    newest = session.scalar(
+        select(func.max(CustodySequence.leaf_index)).where(CustodySequence.agency_id == agency_id)
+    )
+    return 0 if newest is None else newest + 1
+
+
+def leaf_hashes(session: Session, agency_id: UUID, start: int, stop: int) -> list[bytes]:
+    """Hashes of the leaves with index in ``[start, stop)``, in order."""
+    return list(
+        session.scalars(
+            select(CustodySequence.leaf_hash)
+            .where(
+                CustodySequence.agency_id == agency_id,
+                CustodySequence.leaf_index >= start,
+                CustodySequence.leaf_index < stop,
+            )
+            .order_by(CustodySequence.leaf_index)
+        )
+    )
+
+
+@dataclass(frozen=True)
+class PlacedLeaf:
+    """A leaf as the tables hold it; `index` None: not sequenced yet; `body` None: the leaf is gone."""
+
+    index: int | None
+    leaf_id: UUID
+    leaf_hash: bytes | None
+    body: bytes | None
+    payload: bytes | None
+
+
+def placed_leaves(session: Session, agency_id: UUID, batch: int = 2000) -> Iterator[PlacedLeaf]:
+    """All sequenced leaves by index. A place whose leaf is gone comes with body None."""
+    after = -1
+    while True:
+        rows = session.execute(
+            select(CustodySequence, CustodyLeaf.body, CustodyLeaf.payload)
+            .outerjoin(
+                CustodyLeaf,
+                (CustodyLeaf.id == CustodySequence.leaf_id)
+                & (CustodyLeaf.agency_id == CustodySequence.agency_id),
+            )
+            .where(CustodySequence.agency_id == agency_id, CustodySequence.leaf_index > after)
+            .order_by(CustodySequence.leaf_index)
+            .limit(batch)
+        ).all()
+        if not rows:
+            return
+        for place_row, body, payload in rows:
+            yield PlacedLeaf(
+                place_row.leaf_index,
+                place_row.leaf_id,
+                place_row.leaf_hash,
+                None if body is None else bytes(body),
+                None if payload is None else bytes(payload),
+            )
+            after = place_row.leaf_index
+            session.expunge(place_row)
+
+
+def leaves_about(session: Session, agency_id: UUID, subject_id: str) -> list[PlacedLeaf]:
+    """Leaves about one subject, oldest first, with their place when they have one."""
+    rows = session.execute(
+        select(CustodyLeaf, CustodySequence.leaf_index, CustodySequence.leaf_hash)
+        .outerjoin(
+            CustodySequence,
+            (CustodySequence.leaf_id == CustodyLeaf.id)
+            & (CustodySequence.agency_id == CustodyLeaf.agency_id),
+        )
+        .where(CustodyLeaf.agency_id == agency_id, CustodyLeaf.subject_id == subject_id)
+        .order_by(CustodyLeaf.id)
+    ).all()
+    return [
+        PlacedLeaf(index, leaf.id, digest, bytes(leaf.body), bytes(leaf.payload) if leaf.payload else None)
+        for leaf, index, digest in rows
+    ]

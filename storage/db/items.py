@@ -1,0 +1,185 @@
+"""Items, objects, receptions, claims and derivatives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from evidence.errors import NotFound
+from storage.db.tables import (
+    CaseBinding,
+    Claim,
+    Derivative,
+    Item,
+    Reception,
+    RedactionPlanRow,
+    StoredObject,
+)
+
+
+def item_by_id(session: Session, agency_id: UUID, item_id: UUID, *, lock: bool = False) -> Item:
+    """The item of that id.
+
+    Raises:
+        NotFound: The agency has none.
+    """
+    query = select(Item).where(Item.agency_id == agency_id, Item.id == item_id)
+    item = session.scalars(query.with_for_update() if lock else query).one_or_none()
+    if item is None:
+        raise NotFound(f"item {item_id}: expected an item of this agency, found none", code="item_not_found")
+    return item
+
+
+def item_by_identity(session: Session, agency_id: UUID, identity_key: str) -> Item | None:
+    """The item with those bytes from that device."""
+    return session.scalars(
+        select(Item).where(Item.agency_id == agency_id, Item.identity_key == identity_key)
+    ).one_or_none()
+
+
+def object_by_digest(session: Session, agency_id: UUID, sha256: bytes) -> StoredObject | None:
+    """The agency's object of that digest."""
+    return session.scalars(
+        select(StoredObject).where(StoredObject.agency_id == agency_id, StoredObject.sha256 == sha256)
+    ).one_or_none()
+
+
+def object_of(session: Session, item: Item) -> StoredObject:
+    """The object that holds the item's bytes."""
+    return session.scalars(
+        select(StoredObject).where(
+            StoredObject.agency_id == item.agency_id, StoredObject.id == item.object_id
+        )
+    ).one()
+
+
+def reception_by_key(session: Session, agency_id: UUID, reception_key: str) -> Reception | None:
+    """The reception of that upload or source file."""
+    return session.scalars(
+        select(Reception).where(Reception.agency_id == agency_id, Reception.reception_key == reception_key)
+    ).one_or_none()
+
+
+def receptions_of(session: Session, agency_id: UUID, item_id: UUID) -> list[Reception]:
+    """Each time the item arrived, oldest first."""
+    return list(
+        session.scalars(
+            select(Reception)
+            .where(Reception.agency_id == agency_id, Reception.item_id == item_id)
+            .order_by(Reception.id)
+        )
+    )
+
+
+def claims_of(session: Session, agency_id: UUID, item_id: UUID) -> list[Claim]:
+    """What was said about the item, oldest first."""
+    return list(
+        session.scalars(
+            select(Claim).where(Claim.agency_id == agency_id, Claim.item_id == item_id).order_by(Claim.id)
+        )
+    )
+
+
+@dataclass(frozen=True)
+class ItemFilter:
+    """What to look for; None asks nothing."""
+
+    case_id: UUID | None = None
+    device_id: UUID | None = None
+    collector: str | None = None
+    binding: str | None = None
+    captured_since: datetime | None = None
+    captured_until: datetime | None = None
+
+
+def page_of_items(
+    session: Session, agency_id: UUID, wanted: ItemFilter, *, after: UUID | None, limit: int
+) -> list[Item]:
+    """Items that match, newest id first; `after` is the last id of the page before."""
+    query = select(Item).where(Item.agency_id == agency_id)
+    if wanted.case_id is not None:
+        query = query.where(
+            Item.id.in_(
+                select(CaseBinding.item_id).where(
+                    CaseBinding.agency_id == agency_id,
+                    CaseBinding.case_id == wanted.case_id,
+                    CaseBinding.ended_at.is_(None),
+                )
+            )
+        )
+    if wanted.device_id is not None:
+        query = query.where(Item.device_id == wanted.device_id)
+    if wanted.collector is not None:
+        query = query.where(Item.collector == wanted.collector)
+    if wanted.binding is not None:
+        query = query.where(Item.binding == wanted.binding)
+    if wanted.captured_since is not None:
+        query = query.where(Item.captured_to >= wanted.captured_since)
+    if wanted.captured_until is not None:
+        query = query.where(Item.captured_from < wanted.captured_until)
+    if after is not None:
+        query = query.where(Item.id < after)
+    return list(session.scalars(query.order_by(Item.id.desc()).limit(limit)))
+
+
+def derivatives_of(
+    session: Session, agency_id: UUID, item_id: UUID, *, kind: str | None = None
+) -> list[Derivative]:
+    """Derivatives that are served, oldest first."""
+    query = select(Derivative).where(
+        Derivative.agency_id == agency_id,
+        Derivative.item_id == item_id,
+        Derivative.withdrawn_at.is_(None),
+    )
+    if kind is not None:
+        query = query.where(Derivative.kind == kind)
+    return list(session.scalars(query.order_by(Derivative.id)))
+
+
+def derivative_by_id(session: Session, agency_id: UUID, derivative_id: UUID) -> Derivative:
+    """The derivative of that id, withdrawn or not.
+
+    Raises:
+        NotFound: The agency has none.
+    """
+    row = session.scalars(
+        select(Derivative).where(Derivative.agency_id == agency_id, Derivative.id == derivative_id)
+    ).one_or_none()
+    if row is None:
+        raise NotFound(
+            f"derivative {derivative_id}: expected one of this agency, found none",
+            code="derivative_not_found",
+        )
+    return row
+
+
+def newest_plan(session: Session, agency_id: UUID, item_id: UUID) -> RedactionPlanRow | None:
+    """The redaction plan in force: the one with the largest number."""
+    return session.scalars(
+        select(RedactionPlanRow)
+        .where(RedactionPlanRow.agency_id == agency_id, RedactionPlanRow.item_id == item_id)
+        .order_by(RedactionPlanRow.number.desc())
+        .limit(1)
+    ).first()
+
+
+def plan_by_number(session: Session, agency_id: UUID, item_id: UUID, number: int) -> RedactionPlanRow:
+    """That version of the item's plan.
+
+    Raises:
+        NotFound: There is none.
+    """
+    row = session.scalars(
+        select(RedactionPlanRow).where(
+            RedactionPlanRow.agency_id == agency_id,
+            RedactionPlanRow.item_id == item_id,
+            RedactionPlanRow.number == number,
+        )
+    ).one_or_none()
+    if row is None:
+        raise NotFound(f"redaction plan {number}: expected one, found none", code="plan_not_found")
+    return row

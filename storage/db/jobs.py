@@ -1,0 +1,316 @@
+"""The queue of record: a job is a row with input digest, lease, attempt and fence (invariant 5).
+
+A message on the broker only says "look at job N". Whoever looks must win the lease here; each lease
+raises the fence, and only the newest fence may commit. A failure counts as an attempt; a dead worker
+counts as a death. Past the caps a job is quarantined with its reason and waits for a person.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, and_, func, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from evidence.canonical import canonical_json
+from evidence.errors import Conflict, NotFound
+from evidence.ids import new_id
+from storage.db.tables import Job
+
+NO_INPUT = bytes(32)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A job somebody wants done.
+
+    Attributes:
+        kind: Name of the task, such as ``verify``.
+        queue: ``io`` or ``media``.
+        subject_id: What it is about.
+        input_digest: Of the bytes it reads; with kind, subject and parameters it makes a job unique.
+        priority: Lower first.
+    """
+
+    kind: str
+    queue: str
+    subject_id: UUID
+    input_digest: bytes = NO_INPUT
+    params: Mapping[str, Any] | None = None
+    priority: int = 50
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to do a job until it is taken back."""
+
+    job_id: UUID
+    agency_id: UUID
+    kind: str
+    subject_id: UUID
+    input_digest: bytes
+    params: dict[str, Any]
+    fence: int
+    attempt: int
+    deaths: int
+    owner: str
+
+
+def want(session: Session, agency_id: UUID, wanted: Wanted, now: datetime) -> None:
+    """Put a job on the queue in the caller's transaction; wanting it twice makes it once."""
+    params = dict(wanted.params or {})
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    session.execute(
+        insert(Job)
+        .values(
+            id=new_id(),
+            agency_id=agency_id,
+            kind=wanted.kind,
+            queue=wanted.queue,
+            subject_id=wanted.subject_id,
+            input_digest=wanted.input_digest,
+            params_digest=hashlib.sha256(canonical_json(params)).digest(),
+            params=params,
+            state="ready",
+            priority=wanted.priority,
+            run_after=now,
+            created_at=now,
+            attempt=0,
+            deaths=0,
+            fence=0,
+            progress_permille=0,
+        )
+        .on_conflict_do_nothing()
+    )
+
+
+def take_lease(
+    session: Session, job_id: UUID, owner: str, now: datetime, lease: timedelta, *, alone: bool = False
+) -> Lease | None:
+    """Win the lease of a ready job, or None when somebody else has it or nothing is left to do.
+
+    Args:
+        alone: The asking worker does isolated jobs, and only those.
+    """
+    queue_matches = Job.queue == "isolated" if alone else Job.queue != "isolated"
+    row = session.execute(
+        update(Job)
+        .where(Job.id == job_id, Job.state == "ready", Job.run_after <= now, queue_matches)
+        .values(
+            state="leased",
+            fence=Job.fence + 1,
+            lease_owner=owner,
+            lease_until=now + lease,
+            started_at=now,
+            progress_permille=0,
+        )
+        .returning(Job)
+    ).scalar_one_or_none()
+    if row is None:
+        return None
+    return Lease(
+        job_id=row.id,
+        agency_id=row.agency_id,
+        kind=row.kind,
+        subject_id=row.subject_id,
+        input_digest=row.input_digest,
+        params=row.params,
+        fence=row.fence,
+        attempt=row.attempt,
+        deaths=row.deaths,
+        owner=owner,
+    )
+
+
+def _held(lease: Lease) -> ColumnElement[bool]:
+    return and_(
+        Job.agency_id == lease.agency_id,
+        Job.id == lease.job_id,
+        Job.fence == lease.fence,
+        Job.state == "leased",
+    )
+
+
+def extend_lease(
+    session: Session, lease: Lease, now: datetime, by: timedelta, progress_permille: int
+) -> bool:
+    """Heartbeat. False when the lease was lost: the holder must stop."""
+    result = session.execute(
+        update(Job)
+        .where(_held(lease))
+        .values(lease_until=now + by, progress_permille=progress_permille)
+        .returning(Job.id)
+    )
+    return result.scalar_one_or_none() is not None
+
+
+def hold_fence(session: Session, lease: Lease) -> None:
+    """Check, and lock, the fence in the committing transaction.
+
+    Raises:
+        Conflict: Somebody else has the job by now; nothing of this attempt may be kept.
+    """
+    held = session.execute(select(Job.id).where(_held(lease)).with_for_update()).scalar_one_or_none()
+    if held is None:
+        raise Conflict(
+            f"job {lease.job_id}: expected fence {lease.fence} in force, found a newer one",
+            code="lease_lost",
+        )
+
+
+def finish(session: Session, lease: Lease, now: datetime) -> None:
+    """Mark the job done; call after `hold_fence` in the same transaction."""
+    session.execute(
+        update(Job)
+        .where(_held(lease))
+        .values(state="done", finished_at=now, progress_permille=1000, lease_owner=None, lease_until=None)
+    )
+
+
+def put_back(
+    session: Session,
+    lease: Lease,
+    now: datetime,
+    *,
+    reason: str,
+    counts: bool,
+    max_attempts: int,
+    quarantine: bool = False,
+) -> str | None:
+    """Return a job after a failure: ready again with back-off, or quarantined.
+
+    Args:
+        counts: Whether this was the job's own failure (an attempt) rather than the surroundings'.
+        quarantine: The failure will not go away: no further attempt.
+
+    Returns:
+        The new state, or None when the lease was lost meanwhile.
+    """
+    attempt = lease.attempt + (1 if counts else 0)
+    state = "quarantined" if quarantine or attempt >= max_attempts else "ready"
+    delay = timedelta(seconds=min(300, 2**attempt if counts else 5))
+    changed = session.execute(
+        update(Job)
+        .where(_held(lease))
+        .values(
+            state=state,
+            attempt=attempt,
+            last_error=reason[:1000],
+            run_after=now + delay,
+            lease_owner=None,
+            lease_until=None,
+            announced_at=None,
+            finished_at=now if state == "quarantined" else None,
+        )
+        .returning(Job.id)
+    ).scalar_one_or_none()
+    return state if changed else None
+
+
+def sweep_leases(session: Session, now: datetime, *, max_deaths: int, isolate_after_deaths: int) -> list[Job]:
+    """Take back jobs whose workers fell silent. Returns the rows as they are now."""
+    rows = session.scalars(
+        select(Job)
+        .where(Job.state == "leased", Job.lease_until < now)
+        .order_by(Job.lease_until)
+        .limit(200)
+        .with_for_update(skip_locked=True)
+    ).all()
+    for job in rows:
+        job.deaths += 1
+        job.last_error = f"worker {job.lease_owner} fell silent ({job.deaths})"
+        job.lease_owner, job.lease_until, job.announced_at = None, None, None
+        if job.deaths >= max_deaths:
+            job.state, job.finished_at = "quarantined", now
+        else:
+            job.state, job.run_after = "ready", now
+            if job.deaths >= isolate_after_deaths:
+                job.queue = "isolated"
+    return list(rows)
+
+
+def to_announce(
+    session: Session, now: datetime, again_after: timedelta, limit: int = 500
+) -> list[tuple[UUID, str]]:
+    """Ready jobs nobody has been told of lately, as (id, queue), marked as announced."""
+    due = (
+        select(Job.id)
+        .where(
+            Job.state == "ready",
+            Job.run_after <= now,
+            or_(Job.announced_at.is_(None), Job.announced_at < now - again_after),
+        )
+        .order_by(Job.priority, Job.created_at)
+        .limit(limit)
+    )
+    ids = list(session.scalars(due))
+    if not ids:
+        return []
+    rows = session.execute(
+        update(Job)
+        .where(Job.id.in_(ids), Job.state == "ready")
+        .values(announced_at=now)
+        .returning(Job.id, Job.queue, Job.priority, Job.created_at)
+    ).all()
+    return [(row[0], row[1]) for row in sorted(rows, key=lambda row: (row[2], row[3]))]
+
+
+def next_ready(session: Session, now: datetime, *, alone: bool) -> UUID | None:
+    """The most urgent ready job, for a worker that looks by itself."""
+    queue_matches = Job.queue == "isolated" if alone else Job.queue != "isolated"
+    return session.scalars(
+        select(Job.id)
+        .where(Job.state == "ready", Job.run_after <= now, queue_matches)
+        .order_by(Job.priority, Job.created_at)
+        .limit(1)
+    ).first()
+
+
+def requeue(session: Session, agency_id: UUID, job_id: UUID, now: datetime) -> Job:
+    """Give a quarantined job fresh attempts.
+
+    Raises:
+        NotFound: The agency has no such job.
+        Conflict: It is not quarantined.
+    """
+    job = session.scalars(
+        select(Job).where(Job.agency_id == agency_id, Job.id == job_id).with_for_update()
+    ).one_or_none()
+    if job is None:
+        raise NotFound(f"job {job_id}: expected a job of this agency, found none", code="job_not_found")
+    if job.state != "quarantined":
+        raise Conflict(f"job {job_id}: expected quarantined, found {job.state}", code="job_not_quarantined")
+    job.state, job.attempt, job.deaths, job.run_after = "ready", 0, 0, now
+    job.announced_at, job.finished_at = None, None
+    return job
+
+
+def stuck(session: Session, agency_id: UUID, now: datetime, older_than: timedelta) -> Sequence[Job]:
+    """Jobs a person should look at: quarantined, or waiting or running for too long."""
+    return session.scalars(
+        select(Job)
+        .where(
+            Job.agency_id == agency_id,
+            or_(
+                Job.state == "quarantined",
+                and_(Job.state == "ready", Job.created_at < now - older_than),
+                and_(Job.state == "leased", Job.started_at < now - older_than),
+            ),
+        )
+        .order_by(Job.created_at)
+        .limit(500)
+    ).all()
+
+
+def counts(session: Session, agency_id: UUID) -> dict[str, int]:
+    """Number of jobs by state."""
+    rows = session.execute(
+        select(Job.state, func.count()).where(Job.agency_id == agency_id).group_by(Job.state)
+    ).all()
+    return dict(rows)
