@@ -1,0 +1,235 @@
+"""What is hidden in one item, by whom and why: versioned, reviewed, never edited in place.
+
+A plan is data. Version 1 is what the detectors proposed; every change makes a new version that names
+the one it came from, and the old one stays. Nothing is taken out of a plan: what a person does not
+want is *refused* and kept. A plan holds whole numbers and words only, so `RedactionPlan.to_bytes`
+gives one text for one plan, and its digest names the plan.
+
+Pixels are those of the source rendition as coded, before any rotation for showing. Picture times are
+``pts`` of its video stream, sound times microseconds of media time on the same zero.
+
+`redaction.plan_json` reads plans from outside and checks everything about them, `redaction.amend` makes
+the next version, `redaction.detect` the first; `redaction.render` and `redaction.check` follow any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from evidence.canonical import canonical_json
+from evidence.errors import InvalidInput
+from redaction.geometry import Box, Region, between, clip, even_cover, is_empty
+
+VERSION = "liuhen-plan/1"
+TRACK_CLASSES = ("face", "manual")
+SHAPES = ("rectangle", "ellipse")
+ORIGINS = ("model", "account")
+SOUND_KINDS = ("silence", "tone")
+TREATMENTS = ("treated", "untreated")
+FACES_ONLY = {"faces": "treated", "plates": "untreated", "text": "untreated", "voices": "untreated"}
+
+
+class Reason(StrEnum):
+    """Why something is hidden."""
+
+    STATE_SECRET = "state_secret"  # noqa: S105 - a reason, not a password
+    BUSINESS_SECRET = "business_secret"  # noqa: S105
+    PRIVACY = "privacy"
+    MINOR = "minor"
+    OFFICER_SAFETY = "officer_safety"
+    OTHER = "other"
+
+
+class State(StrEnum):
+    """What became of a proposal. Proposed and accepted are hidden, refused is not."""
+
+    PROPOSED = "proposed"
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+
+
+class Key(NamedTuple):
+    """Where a track is at one time; between two keys its box moves evenly."""
+
+    pts: int
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+    outside: bool = False
+    """From here to the next key the object is not in the picture, and nothing is masked."""
+
+    @property
+    def box(self) -> Box:
+        return Box(self.x0, self.y0, self.x1, self.y1)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The video the plan was made for; a plan fits no other."""
+
+    width_px: int
+    height_px: int
+    time_base: tuple[int, int]
+    frame_count: int
+    first_pts: int
+    last_pts: int
+
+
+@dataclass(frozen=True)
+class Track:
+    """One object, hidden from its first key to its last, both included."""
+
+    id: str
+    track_class: str
+    origin: str
+    by: str
+    """Model digest or account id."""
+    reason: Reason
+    state: State
+    shape: str
+    keys: tuple[Key, ...]
+    score_permille: int = 0
+    """The best sighting's score; 0 for what a person drew."""
+
+
+@dataclass(frozen=True)
+class MutedSpan:
+    """Sound that is replaced, half-open."""
+
+    id: str
+    from_us: int
+    to_us: int
+    stream: int | None
+    """Which audio stream, from 0; all when null."""
+    kind: str
+    origin: str
+    by: str
+    reason: Reason
+    state: State
+
+
+@dataclass(frozen=True)
+class WholeFrameSpan:
+    """Frames that are hidden entirely, both ends included."""
+
+    id: str
+    from_pts: int
+    to_pts: int
+    origin: str
+    by: str
+    reason: Reason
+    state: State
+
+
+@dataclass(frozen=True)
+class DoubtfulSpan:
+    """Where the machine is not sure and a person is asked, both ends included."""
+
+    track: str | None
+    from_pts: int
+    to_pts: int
+    why: str
+
+
+@dataclass(frozen=True)
+class RedactionPlan:
+    """One version of a plan."""
+
+    item_id: str
+    number: int
+    parent: int | None
+    author: str
+    """Who made this version: an account id, or ``model``."""
+    coverage: Mapping[str, str]
+    models: Mapping[str, str]
+    """Digest of each model that looked, by family."""
+    parameters: Mapping[str, int]
+    """The detector's and the tracker's, whole numbers with their unit in the name."""
+    picture: Picture | None
+    """Null for sound alone."""
+    tracks: tuple[Track, ...] = ()
+    muted_spans: tuple[MutedSpan, ...] = ()
+    whole_frame_spans: tuple[WholeFrameSpan, ...] = ()
+    doubtful: tuple[DoubtfulSpan, ...] = ()
+    version: str = VERSION
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists, objects, strings and integers, as `redaction.plan_json` reads them."""
+        plain = asdict(self)
+        for track in plain["tracks"]:
+            track["class"] = track.pop("track_class")
+            track["keys"] = [[*key[:5], int(key[5])] for key in track["keys"]]
+        return plain
+
+    def to_bytes(self) -> bytes:
+        """The plan's one canonical text (RFC 8785)."""
+        return canonical_json(self.to_json())
+
+    def muted(self, stream: int) -> list[MutedSpan]:
+        """What is in force for one audio stream, in order of time."""
+        spans = [
+            span
+            for span in self.muted_spans
+            if span.state is not State.REFUSED and span.stream in {None, stream}
+        ]
+        return sorted(spans, key=lambda span: (span.from_us, span.to_us))
+
+
+class Masks:
+    """What a plan hides at each time; prepared once, asked for every frame."""
+
+    def __init__(self, plan: RedactionPlan) -> None:
+        if plan.picture is None:
+            raise InvalidInput("plan: expected one for pictures, found one for sound alone")
+        self._picture = plan.picture
+        self._whole = [s for s in plan.whole_frame_spans if s.state is not State.REFUSED]
+        self._tracks = [track for track in plan.tracks if track.state is not State.REFUSED]
+        self._first = np.array([track.keys[0].pts for track in self._tracks], dtype=np.int64)
+        self._last = np.array([track.keys[-1].pts for track in self._tracks], dtype=np.int64)
+        self._times = [np.array([key.pts for key in track.keys], dtype=np.int64) for track in self._tracks]
+
+    @property
+    def whole_frame(self) -> Region:
+        """Everything."""
+        return Region(Box(0, 0, self._picture.width_px, self._picture.height_px), "rectangle")
+
+    def at(self, pts: int) -> list[Region]:
+        """The regions to hide in the frame shown at ``pts``, with even edges."""
+        if any(span.from_pts <= pts <= span.to_pts for span in self._whole):
+            return [self.whole_frame]
+        regions = []
+        for index in np.nonzero((self._first <= pts) & (self._last >= pts))[0].tolist():
+            box = _box_at(self._tracks[index].keys, self._times[index], pts)
+            if box is None:
+                continue
+            size = {"width_px": self._picture.width_px, "height_px": self._picture.height_px}
+            if is_empty(clip(box, **size)):
+                continue
+            # An ellipse is never clipped: its box would change, and with it what it covers.
+            shape = self._tracks[index].shape if clip(box, **size) == box else "rectangle"
+            regions.append(Region(even_cover(box, **size), shape))
+        return regions
+
+
+def _box_at(keys: Sequence[Key], times: np.typing.NDArray[np.int64], pts: int) -> Box | None:
+    at = int(np.searchsorted(times, pts, side="right")) - 1
+    here = keys[at]
+    if here.outside:
+        return None
+    if here.pts == pts:
+        return here.box
+    after = keys[at + 1]
+    # Leaving for the outside, the last known box stays until it is gone.
+    until = here.box if after.outside else after.box
+    return between(here.box, until, elapsed=pts - here.pts, whole=after.pts - here.pts)
+
+
+def mask_regions(plan: RedactionPlan, pts: int) -> list[Region]:
+    """The regions to hide in one frame; for many frames keep a `Masks`."""
+    return Masks(plan).at(pts)

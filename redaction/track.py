@@ -1,0 +1,390 @@
+"""Join what a detector saw in single frames into tracks, and give each track a mask in every frame.
+
+Rules, in order of weight (docs/design/redaction.md):
+
+1. A mask is never less than the detection it stands for (invariant 9).
+2. Between a track's first and last sighting every frame has a mask.
+3. A track ends at a scene cut: what was there before says nothing about what is there after.
+4. What is not known is covered more widely: the longer since a sighting and the faster it moved,
+   the larger the mask. A long gap is covered by the union of both ends and reported as doubtful.
+
+Pure: numbers in, numbers out. Frames are counted from 0 and timed in microseconds.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from redaction.geometry import Box, between, outward
+
+Boxes = NDArray[np.float64]
+MICROSECONDS = 1_000_000
+# How far a face may have moved between two sightings, in face sizes: at once, per second, and at most.
+REACH_AT_ONCE = 0.6
+REACH_PER_S = 1.5
+REACH_MAX = 2.0
+SIZE_CHANGE_MAX = 2.2
+# How fast an unseen mask grows, in face sizes per second, and how far.
+GROWTH_PER_S = 1.0
+GROWTH_MAX = 0.5
+VELOCITY_SIGHTINGS = 5
+VELOCITY_SPAN_US = 400_000
+KEY_REACH = 64
+
+
+@dataclass(frozen=True)
+class TrackParameters:
+    """How sightings become masks."""
+
+    strong_permille: int = 200
+    """A sighting of at least this score is masked, whatever stands around it."""
+    gap_us: int = 2_000_000
+    """Two sightings no further apart than this are one track; the gap is filled by interpolation."""
+    long_gap_us: int = 10_000_000
+    """A track seen again at the same place within this is one track; the gap is doubtful."""
+    pad_us: int = 500_000
+    """How long a mask stands before the first and after the last sighting."""
+    margin_permille: int = 180
+    """Share of a face's width and height added on each side."""
+
+
+@dataclass
+class FoundTrack:
+    """One object followed through frames; arrays have one row per frame from ``first_frame`` on."""
+
+    first_frame: int
+    masks: Boxes
+    """``(n, 4)``: what to hide."""
+    needed: Boxes
+    """``(n, 4)``: what simplification may never uncover; inside ``masks``."""
+    sighted: NDArray[np.bool_]
+    score: float
+    """The best of its sightings."""
+    doubtful: list[tuple[int, int]] = field(default_factory=list)
+    """Spans of frames, both ends included, where a long gap was bridged."""
+
+    @property
+    def last_frame(self) -> int:
+        return self.first_frame + len(self.masks) - 1
+
+
+class CutFinder:
+    """Finds scene cuts while frames go by.
+
+    A cut changes both the histogram and the picture itself, and lasts: a flash or a blink of the
+    exposure control comes back to the old picture and is none. Missing a cut only masks more.
+    """
+
+    BINS = 32
+    HISTOGRAM_CHANGE = 0.25
+    PICTURE_CHANGE = 22.0
+    LASTS_FRAMES = 4
+
+    def __init__(self) -> None:
+        self._index = -1
+        self._before: NDArray[np.float32] | None = None
+        self._shares: NDArray[np.float64] | None = None
+        self._candidates: deque[tuple[int, NDArray[np.float32]]] = deque()
+        self._cuts: list[int] = []
+
+    def add(self, luma: NDArray[np.uint8]) -> None:
+        """Look at the next frame; ``luma`` is ``(h, w)``, uint8, small, of one size throughout."""
+        self._index += 1
+        picture = luma.astype(np.float32)
+        shares = np.bincount((luma >> 3).ravel(), minlength=self.BINS) / luma.size
+        while self._candidates and self._index - self._candidates[0][0] >= self.LASTS_FRAMES:
+            self._decide(picture)
+        if self._before is not None and self._shares is not None:
+            change = float(np.abs(shares - self._shares).sum()) / 2
+            if change >= self.HISTOGRAM_CHANGE and _differs(picture, self._before, self.PICTURE_CHANGE):
+                self._candidates.append((self._index, self._before))
+        self._before, self._shares = picture, shares
+
+    def finish(self) -> list[int]:
+        """The frames that begin a new scene, ascending; never frame 0."""
+        while self._candidates and self._before is not None:
+            self._decide(self._before)
+        return self._cuts
+
+    def _decide(self, now: NDArray[np.float32]) -> None:
+        index, reference = self._candidates.popleft()
+        if _differs(now, reference, self.PICTURE_CHANGE):
+            self._cuts.append(index)
+
+
+def _differs(first: NDArray[np.float32], second: NDArray[np.float32], least: float) -> bool:
+    return float(np.abs(first - second).mean()) >= least
+
+
+@dataclass
+class _Tracklet:
+    """Sightings that belong together, none further from the next than the gap."""
+
+    frames: list[int]
+    boxes: list[Boxes]
+    scores: list[float]
+    bridged: list[tuple[int, int]] = field(default_factory=list)
+
+    def velocity(self, times_us: NDArray[np.int64], *, at_end: bool) -> NDArray[np.float64]:
+        """Mean motion of the centre near one end, in pixels per second, ``(2,)``."""
+        span = slice(-VELOCITY_SIGHTINGS, None) if at_end else slice(0, VELOCITY_SIGHTINGS)
+        frames, boxes = self.frames[span], self.boxes[span]
+        anchor = times_us[frames[-1] if at_end else frames[0]]
+        near = [i for i, frame in enumerate(frames) if abs(int(times_us[frame] - anchor)) <= VELOCITY_SPAN_US]
+        first, last = near[0], near[-1]
+        elapsed = int(times_us[frames[last]] - times_us[frames[first]])
+        if elapsed <= 0:
+            return np.zeros(2)
+        moved: NDArray[np.float64] = _centres(boxes[last][None])[0] - _centres(boxes[first][None])[0]
+        return moved * (MICROSECONDS / elapsed)
+
+
+def join(
+    detections: Sequence[NDArray[np.float32]],
+    times_us: NDArray[np.int64],
+    cuts: Sequence[int],
+    parameters: TrackParameters | None = None,
+) -> list[FoundTrack]:
+    """Follow every detection through time.
+
+    Args:
+        detections: For each frame ``(k, 5)``: x0, y0, x1, y1 in source pixels, score 0 to 1. Those under
+            the strong score count only where they continue a track that has a strong sighting.
+        times_us: When each frame is shown, ascending.
+        cuts: Frames that begin a new scene, ascending.
+        parameters: How sightings become masks.
+
+    Returns:
+        Tracks in order of their first frame. Every detection of at least the strong score is inside
+        the mask of one of them in its frame.
+    """
+    parameters = parameters or TrackParameters()
+    frame_count = len(detections)
+    found: list[FoundTrack] = []
+    borders = [0, *cuts, frame_count]
+    for first, end in itertools.pairwise(borders):
+        if first >= end:
+            continue
+        tracklets = _associate(detections, times_us, first, end, parameters)
+        strong = parameters.strong_permille / 1000
+        kept = [tracklet for tracklet in tracklets if max(tracklet.scores) >= strong]
+        for tracklet in _bridge(kept, times_us, parameters):
+            found.append(_masked(tracklet, times_us, first, end, parameters))
+    return sorted(found, key=lambda track: (track.first_frame, track.last_frame))
+
+
+def _associate(
+    detections: Sequence[NDArray[np.float32]],
+    times_us: NDArray[np.int64],
+    first: int,
+    end: int,
+    parameters: TrackParameters,
+) -> list[_Tracklet]:
+    """Link detections of one scene from frame to frame, nearest pairs first."""
+    done: list[_Tracklet] = []
+    live: list[_Tracklet] = []
+    for frame in range(first, end):
+        ended = [t for t in live if times_us[frame] - times_us[t.frames[-1]] > parameters.gap_us]
+        done += ended
+        live = [t for t in live if times_us[frame] - times_us[t.frames[-1]] <= parameters.gap_us]
+        seen = detections[frame].astype(np.float64)
+        if not len(seen):
+            continue
+        taken: set[int] = set()
+        extended: set[int] = set()
+        costs = _costs(live, seen[:, :4], times_us, frame)
+        for flat in np.argsort(costs, axis=None, kind="stable"):
+            row, column = divmod(int(flat), len(seen))
+            if costs[row, column] >= 1.0:
+                break
+            if row in extended or column in taken:
+                continue
+            extended.add(row)
+            taken.add(column)
+            live[row].frames.append(frame)
+            live[row].boxes.append(seen[column, :4])
+            live[row].scores.append(float(seen[column, 4]))
+        live += [
+            _Tracklet([frame], [seen[column, :4]], [float(seen[column, 4])])
+            for column in range(len(seen))
+            if column not in taken
+        ]
+    return done + live
+
+
+def _costs(live: list[_Tracklet], seen: Boxes, times_us: NDArray[np.int64], frame: int) -> Boxes:
+    """How unlikely each detection continues each tracklet, ``(tracklets, detections)``; 1 is too unlikely."""
+    if not live:
+        return np.ones((0, len(seen)))
+    last = np.stack([tracklet.boxes[-1] for tracklet in live])
+    elapsed_s = np.array([int(times_us[frame] - times_us[t.frames[-1]]) for t in live]) / MICROSECONDS
+    moved = np.stack([tracklet.velocity(times_us, at_end=True) for tracklet in live]) * elapsed_s[:, None]
+    centres = _centres(seen)
+    resting = np.linalg.norm(centres[None] - _centres(last)[:, None], axis=2)
+    moving = np.linalg.norm(centres[None] - (_centres(last) + moved)[:, None], axis=2)
+    size, seen_size = _sizes(last)[:, None], _sizes(seen)[None]
+    reach = np.minimum(REACH_MAX, REACH_AT_ONCE + REACH_PER_S * elapsed_s)[:, None] * np.maximum(
+        size, seen_size
+    )
+    cost = np.minimum(resting, moving) / reach
+    ratio = np.maximum(size / seen_size, seen_size / size)
+    return np.where(ratio <= SIZE_CHANGE_MAX, cost, 1.0)
+
+
+def _bridge(
+    tracklets: list[_Tracklet], times_us: NDArray[np.int64], parameters: TrackParameters
+) -> list[_Tracklet]:
+    """Join tracklets of one scene across long gaps where the object comes back to the same place."""
+    joined: list[_Tracklet] = []
+    for tracklet in sorted(tracklets, key=lambda one: one.frames[0]):
+        best: _Tracklet | None = None
+        nearest = 1.0
+        for earlier in joined:
+            gap_us = int(times_us[tracklet.frames[0]] - times_us[earlier.frames[-1]])
+            if not 0 < gap_us <= parameters.long_gap_us:
+                continue
+            ends = np.stack([earlier.boxes[-1], tracklet.boxes[0]])
+            sizes = _sizes(ends)
+            apart = float(np.linalg.norm(np.subtract(*_centres(ends)))) / float(sizes.max())
+            if apart < nearest and sizes.max() <= SIZE_CHANGE_MAX * sizes.min():
+                best, nearest = earlier, apart
+        if best is None:
+            joined.append(tracklet)
+            continue
+        if tracklet.frames[0] - best.frames[-1] > 1:
+            best.bridged.append((best.frames[-1] + 1, tracklet.frames[0] - 1))
+        best.frames += tracklet.frames
+        best.boxes += tracklet.boxes
+        best.scores += tracklet.scores
+    return joined
+
+
+def _masked(
+    tracklet: _Tracklet,
+    times_us: NDArray[np.int64],
+    first: int,
+    end: int,
+    parameters: TrackParameters,
+) -> FoundTrack:
+    """Masks for every frame from the pad before the first sighting to the pad after the last."""
+    seen_at = np.array(tracklet.frames)
+    boxes = np.stack(tracklet.boxes)
+    seen_us = times_us[seen_at]
+    inside = times_us[first:end]
+    start = first + int(np.searchsorted(inside, seen_us[0] - parameters.pad_us, side="left"))
+    stop = first + int(np.searchsorted(inside, seen_us[-1] + parameters.pad_us, side="right"))
+    frames = np.arange(start, stop)
+    now_us = times_us[start:stop]
+
+    path = np.stack([np.interp(now_us, seen_us, boxes[:, side]) for side in range(4)], axis=1)
+    for low, high in tracklet.bridged:
+        ends = path[[low - 1 - start, high + 1 - start]]
+        path[low - start : high + 1 - start] = _cover(ends[0], ends[1])
+    before, after = now_us < seen_us[0], now_us > seen_us[-1]
+    for outside, edge, at_end in ((before, boxes[0], False), (after, boxes[-1], True)):
+        away_s = (now_us[outside] - seen_us[-1 if at_end else 0]) / MICROSECONDS
+        shift = np.tile(away_s[:, None] * tracklet.velocity(times_us, at_end=at_end)[None], 2)
+        path[outside] = _cover(edge[None] + shift, np.tile(edge, (len(shift), 1)))
+
+    sizes = np.sqrt(np.prod(np.clip(path[:, 2:] - path[:, :2], 1.0, None), axis=1))
+    unseen_s = _since_sighting(now_us, seen_us)
+    speed = _speed(path, now_us)
+    frame_s = np.gradient(now_us.astype(np.float64)) / MICROSECONDS if len(now_us) > 1 else np.zeros(1)
+    extra = (
+        sizes * np.minimum(GROWTH_MAX, GROWTH_PER_S * unseen_s)
+        + speed * np.minimum(unseen_s, 0.25) * 0.5
+        + np.minimum(speed * np.abs(frame_s) * 0.5, sizes)
+    )
+    margin = parameters.margin_permille / 1000
+    return FoundTrack(
+        first_frame=start,
+        masks=_grown(path, margin, extra),
+        needed=_grown(path, margin / 2, extra / 2),
+        sighted=np.isin(frames, seen_at),
+        score=max(tracklet.scores),
+        doubtful=list(tracklet.bridged),
+    )
+
+
+def key_boxes(track: FoundTrack, pts: Sequence[int]) -> list[tuple[int, Box]]:
+    """Few boxes whose interpolation covers what the track needs in every frame.
+
+    Between two keys the plan interpolates (`redaction.geometry.between`). The farthest next key is
+    taken for which every frame on the way stays covered, so a still face costs two keys a run.
+
+    Args:
+        track: The track.
+        pts: Time of every frame of the recording.
+
+    Returns:
+        ``(pts, box)``, ascending, the track's first and last frame among them.
+    """
+    times = list(pts[track.first_frame : track.last_frame + 1])
+    masks = [outward(*row) for row in track.masks.tolist()]
+    needed = [outward(*row) for row in track.needed.tolist()]
+    keys = [(times[0], masks[0])]
+    at = 0
+    while at < len(masks) - 1:
+        reach = min(len(masks) - 1, at + KEY_REACH)
+        while reach > at + 1 and not _covers(masks, needed, times, at, reach):
+            # Halving looks at few candidates; a nearer key than the farthest possible hides as much.
+            reach = at + max(1, (reach - at) // 2)
+        keys.append((times[reach], masks[reach]))
+        at = reach
+    return keys
+
+
+def _covers(masks: list[Box], needed: list[Box], times: list[int], at: int, reach: int) -> bool:
+    whole = times[reach] - times[at]
+    return all(
+        between(masks[at], masks[reach], elapsed=times[i] - times[at], whole=whole).contains(needed[i])
+        for i in range(at + 1, reach)
+    )
+
+
+def _centres(boxes: Boxes) -> Boxes:
+    return (boxes[:, :2] + boxes[:, 2:4]) / 2
+
+
+def _sizes(boxes: Boxes) -> NDArray[np.float64]:
+    sizes: NDArray[np.float64] = np.sqrt(np.prod(np.clip(boxes[:, 2:4] - boxes[:, :2], 1.0, None), axis=1))
+    return sizes
+
+
+def _cover(first: Boxes, second: Boxes) -> Boxes:
+    """The smallest boxes over both, along the last axis."""
+    low = np.minimum(first[..., :2], second[..., :2])
+    high = np.maximum(first[..., 2:], second[..., 2:])
+    return np.concatenate([low, high], axis=-1)
+
+
+def _grown(path: Boxes, share: float, extra: NDArray[np.float64]) -> Boxes:
+    spans = path[:, 2:] - path[:, :2]
+    # One pixel more than asked, so that no box, however thin, comes out without one.
+    by = spans * share + extra[:, None] + 1.0
+    return np.concatenate([path[:, :2] - by, path[:, 2:] + by], axis=1)
+
+
+def _since_sighting(now_us: NDArray[np.int64], seen_us: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Seconds to the nearest sighting, of every frame."""
+    after = np.searchsorted(seen_us, now_us)
+    to_next = np.abs(seen_us[np.minimum(after, len(seen_us) - 1)] - now_us)
+    to_last = np.abs(now_us - seen_us[np.maximum(after - 1, 0)])
+    nearest: NDArray[np.float64] = np.minimum(to_next, to_last) / MICROSECONDS
+    return nearest
+
+
+def _speed(path: Boxes, now_us: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Pixels per second of the centre, of every frame."""
+    if len(path) < 2:
+        return np.zeros(len(path))
+    centres = _centres(path)
+    step = np.linalg.norm(np.diff(centres, axis=0), axis=1) * MICROSECONDS / np.maximum(np.diff(now_us), 1)
+    speed: NDArray[np.float64] = np.maximum(np.append(step, 0.0), np.insert(step, 0, 0.0))
+    return speed
