@@ -49,14 +49,20 @@ REASONS: dict[str, tuple[str, str]] = {
         "播放版本与原件的帧数或时长不一致",
         "the rendition differs from its source in frames or duration",
     ),
+    "truncated": ("文件不完整，末尾缺失", "the file is cut off before its end"),
+    "corrupt": ("部分内容损坏，播放时可能有花屏或缺帧", "parts are damaged; expect broken pictures or gaps"),
+    "timestamps_jump": ("时间戳不连续", "its time stamps jump"),
+    "header_lies": ("容器声明的画面尺寸与实际不符", "the declared picture size is not the real one"),
+    "name_disagrees": ("扩展名与内容不符", "the name promises footage, the content is something else"),
+    "more_sound": ("含多路声音，播放版本只取第一路", "more than one sound track; renditions carry the first"),
     "media_unreadable": ("媒体内容无法读取", "the footage cannot be read"),
 }
 
 
 def reason(code: str) -> dict[str, str]:
-    """The one clear line for a code: ``{"code", "zh", "en"}``."""
+    """The one clear line for a code: ``code``, ``zh``, ``en``, and both as ``message``."""
     zh, en = REASONS.get(code, REASONS["media_unreadable"])
-    return {"code": code, "zh": zh, "en": en}
+    return {"code": code, "zh": zh, "en": en, "message": f"{zh} / {en}"}
 
 
 def media_error(code: str, detail: str = "", **facts: object) -> MediaError:
