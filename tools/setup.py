@@ -119,7 +119,7 @@ def install(dev: bool) -> None:
         nonlocal began
         word = line.strip().split(" ")
         if word[0] in {"Collecting", "Processing"} or line.startswith("Requirement already satisfied"):
-            counter.step(word[1] if word[0] != "Requirement" else word[3])
+            counter.step(Path(word[3] if word[0] == "Requirement" else word[1]).name)
         elif line.startswith("Installing collected packages"):
             began = True
             UNFINISHED.touch()
@@ -145,6 +145,7 @@ def install(dev: bool) -> None:
             f"pip failed; the end of {log.relative_to(ROOT)}:\n{last_lines(log)}",
             "pip config set global.index-url <mirror>  |  make setup WHEELS=/path/to/wheels",
         )
+    UNFINISHED.unlink(missing_ok=True)
     own = pip("install", "--no-deps", "--no-build-isolation", "--no-index", "-e", ROOT)
     log = CACHE / "project.log"
     if run_logged(own, log) != 0:
@@ -152,7 +153,6 @@ def install(dev: bool) -> None:
     write_whole(stamp(dev), wanted_stamp(dev).encode())
     if dev:
         write_whole(stamp(False), wanted_stamp(False).encode())
-    UNFINISHED.unlink(missing_ok=True)
     say(f"软件包就绪({taken_s:.0f} 秒)", f"packages ready ({taken_s:.0f} s)")
 
 
