@@ -25,6 +25,8 @@ VISUAL_ENTRY_BYTES = 78
 SOUND_ENTRY_BYTES = 28
 ENCRYPTED_ENTRIES = {"encv", "enca", "enct", "encs"}
 
+Bytes = bytes | bytearray | memoryview
+
 
 class Box(NamedTuple):
     """Where a box lies in a file."""
@@ -105,7 +107,7 @@ def held(file: BinaryIO, box: Box) -> bytes:
     return body
 
 
-def children(body: bytes | memoryview) -> Iterator[tuple[str, memoryview]]:
+def children(body: Bytes) -> Iterator[tuple[str, memoryview]]:
     """Kind and body of each box directly inside ``body``."""
     view = memoryview(body)
     offset = 0
@@ -120,7 +122,7 @@ def children(body: bytes | memoryview) -> Iterator[tuple[str, memoryview]]:
     raise media_error("fragments_unreadable", f"more than {CHILDREN_LIMIT} boxes in one")
 
 
-def find(body: bytes | memoryview, *path: str) -> memoryview | None:
+def find(body: Bytes, *path: str) -> memoryview | None:
     """The first box at a path such as ``mdia, minf, stbl``; None when there is none."""
     here = memoryview(body)
     for wanted in path:
@@ -133,7 +135,7 @@ def find(body: bytes | memoryview, *path: str) -> memoryview | None:
     return here
 
 
-def unpack(form: str, body: bytes | memoryview, offset: int = 0) -> tuple[int, ...]:
+def unpack(form: str, body: Bytes, offset: int = 0) -> tuple[int, ...]:
     """`struct.unpack_from`, where too few bytes are a fault of the file."""
     try:
         fields: tuple[int, ...] = struct.unpack_from(form, body, offset)
@@ -161,7 +163,7 @@ class SampleEntry:
         return self.format in ENCRYPTED_ENTRIES
 
 
-def sample_entries(moov: bytes | memoryview) -> list[SampleEntry]:
+def sample_entries(moov: Bytes) -> list[SampleEntry]:
     """Every sample description of every track of a ``moov``."""
     found: list[SampleEntry] = []
     for kind, trak in children(moov):

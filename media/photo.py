@@ -19,7 +19,7 @@ from media import formats
 from media.errors import media_error, reason
 from media.report import ProbeReport
 
-DECODERS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "TIFF", "WEBP")
+DECODERS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
 MAX_VALUE_CHARACTERS = 300
 EXIF_CLAIMS = {
     ExifTags.Base.DateTimeOriginal: ("recorded_at", "device"),
@@ -54,7 +54,6 @@ def open_photo(path: Path) -> Iterator[Image.Image]:
     Raises:
         MediaError: ``huge_dimensions``, ``unknown_codec`` or ``nothing_decodes``.
     """
-    Image.init()
     Image.MAX_IMAGE_PIXELS = formats.MAX_PICTURE_PX
     ImageFile.LOAD_TRUNCATED_IMAGES = True
     with warnings.catch_warnings():
