@@ -18,6 +18,8 @@ from evidence.case import normalise_case_no
 from evidence.custody import Action
 from evidence.errors import Conflict, InvalidInput
 from evidence.item import Binding
+from evidence.kinds import ClaimSource
+from ingest.facts import RANK
 from storage.db import agencies, cases, custody, items
 from storage.db.custody import Happening
 from storage.db.tables import Agency, Case, CaseBinding, Item
@@ -25,9 +27,7 @@ from storage.db.tables import Agency, Case, CaseBinding, Item
 PIPELINE = "system"
 
 
-def bind_by_claims(
-    session: Session, agency: Agency, item: Item, case_no: str | None, now: datetime
-) -> CaseBinding | None:
+def bind_by_claims(session: Session, agency: Agency, item: Item, now: datetime) -> CaseBinding | None:
     """Bind a fresh item by what was said of it; None leaves it on the unbound list.
 
     A named number that cannot be bound becomes a flag of the item, never an error: the rest of the
@@ -35,21 +35,23 @@ def bind_by_claims(
     """
     if cases.bindings_of(session, agency.id, item.id):
         return None
-    if case_no is not None:
+    named = items.claimed(session, agency.id, item.id, "case_no")
+    if named:
+        case_no = min(named, key=lambda claim: RANK[ClaimSource(claim.source)]).value
         try:
             case = cases.case_by_key(session, agency.id, normalise_case_no(case_no))
         except InvalidInput as error:
-            _flag(item, "case_no_invalid", error.message)
+            items.flag(item, "case_no_invalid", error.message)
             return None
         if case is None:
-            _flag(
+            items.flag(
                 item,
                 "case_unknown",
                 "case number: expected a case of the register, found none of that number",
             )
             return None
         if case.closed_at is not None and (item.captured_from or now) > case.closed_at:
-            _flag(item, "case_closed", f"case {case.case_no}: expected open at capture, found closed")
+            items.flag(item, "case_closed", f"case {case.case_no}: expected open at capture, found closed")
             return None
         return bind(session, agency, item, case, author=PIPELINE, reason="case number named", now=now)
     return _suggest(session, agency, item, now)
@@ -280,8 +282,3 @@ def _refresh(session: Session, item: Item) -> None:
         item.binding = str(Binding.SUGGESTED)
     else:
         item.binding = str(Binding.UNBOUND)
-
-
-def _flag(item: Item, code: str, message: str) -> None:
-    if code not in {flag["code"] for flag in item.flags}:
-        item.flags = [*item.flags, {"code": code, "message": message}]

@@ -135,6 +135,18 @@ def checkpoints(session: Session, agency_id: UUID) -> list[CustodyCheckpoint]:
     )
 
 
+def checkpoint_count(session: Session, agency_id: UUID) -> int:
+    """Number of checkpoints signed so far."""
+    return (
+        session.scalar(
+            select(func.count())
+            .select_from(CustodyCheckpoint)
+            .where(CustodyCheckpoint.agency_id == agency_id)
+        )
+        or 0
+    )
+
+
 def tree_size(session: Session, agency_id: UUID) -> int:
     """Number of leaves that have a place."""
     newest = session.scalar(

@@ -183,3 +183,20 @@ def plan_by_number(session: Session, agency_id: UUID, item_id: UUID, number: int
     if row is None:
         raise NotFound(f"redaction plan {number}: expected one, found none", code="plan_not_found")
     return row
+
+
+def flag(item: Item, code: str, message: str) -> None:
+    """Add one line to what is wrong or odd with an item; a code stands once."""
+    if code not in {entry["code"] for entry in item.flags}:
+        item.flags = [*item.flags, {"code": code, "message": message}]
+
+
+def claimed(session: Session, agency_id: UUID, item_id: UUID, field: str) -> list[Claim]:
+    """Claims about one field, oldest first."""
+    return list(
+        session.scalars(
+            select(Claim)
+            .where(Claim.agency_id == agency_id, Claim.item_id == item_id, Claim.field == field)
+            .order_by(Claim.id)
+        )
+    )

@@ -90,18 +90,23 @@ def want(session: Session, agency_id: UUID, wanted: Wanted, now: datetime) -> No
     )
 
 
-def take_lease(
-    session: Session, job_id: UUID, owner: str, now: datetime, lease: timedelta, *, alone: bool = False
+def take_next_lease(
+    session: Session, queues: Sequence[str], owner: str, now: datetime, lease: timedelta
 ) -> Lease | None:
-    """Win the lease of a ready job, or None when somebody else has it or nothing is left to do.
-
-    Args:
-        alone: The asking worker does isolated jobs, and only those.
-    """
-    queue_matches = Job.queue == "isolated" if alone else Job.queue != "isolated"
+    """Win the lease of the most urgent ready job of these queues, or None when there is none."""
+    ready = (
+        select(Job.id)
+        .where(Job.state == "ready", Job.run_after <= now, Job.queue.in_(queues))
+        .order_by(Job.priority, Job.created_at)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    job_id = session.scalar(ready)
+    if job_id is None:
+        return None
     row = session.execute(
         update(Job)
-        .where(Job.id == job_id, Job.state == "ready", Job.run_after <= now, queue_matches)
+        .where(Job.id == job_id, Job.state == "ready")
         .values(
             state="leased",
             fence=Job.fence + 1,
@@ -111,9 +116,7 @@ def take_lease(
             progress_permille=0,
         )
         .returning(Job)
-    ).scalar_one_or_none()
-    if row is None:
-        return None
+    ).scalar_one()
     return Lease(
         job_id=row.id,
         agency_id=row.agency_id,
@@ -261,15 +264,19 @@ def to_announce(
     return [(row[0], row[1]) for row in sorted(rows, key=lambda row: (row[2], row[3]))]
 
 
-def next_ready(session: Session, now: datetime, *, alone: bool) -> UUID | None:
-    """The most urgent ready job, for a worker that looks by itself."""
-    queue_matches = Job.queue == "isolated" if alone else Job.queue != "isolated"
-    return session.scalars(
+def has_waited(session: Session, queues: Sequence[str], since: datetime) -> bool:
+    """Whether a job of these queues has been ready and announced since before that instant."""
+    found = session.scalar(
         select(Job.id)
-        .where(Job.state == "ready", Job.run_after <= now, queue_matches)
-        .order_by(Job.priority, Job.created_at)
+        .where(
+            Job.state == "ready",
+            Job.queue.in_(queues),
+            Job.run_after < since,
+            Job.announced_at.is_not(None),
+        )
         .limit(1)
-    ).first()
+    )
+    return found is not None
 
 
 def requeue(session: Session, agency_id: UUID, job_id: UUID, now: datetime) -> Job:

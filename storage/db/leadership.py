@@ -1,0 +1,30 @@
+"""Who may do what only one process may do: a lease on a name, with a fence."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, or_
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from storage.db.tables import Leadership
+
+
+def lead(session: Session, name: str, owner: str, now: datetime, by: timedelta) -> bool:
+    """Take or keep the lead; False while somebody else has it."""
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    statement = insert(Leadership).values(name=name, owner=owner, fence=1, until=now + by)
+    taken = session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["name"],
+            set_={"owner": owner, "until": now + by, "fence": Leadership.fence + 1},
+            where=or_(Leadership.owner == owner, Leadership.until < now),
+        ).returning(Leadership.owner)
+    ).scalar_one_or_none()
+    return taken == owner
+
+
+def resign(session: Session, name: str, owner: str) -> None:
+    """Let the lead go, so that the next need not wait."""
+    session.execute(delete(Leadership).where(Leadership.name == name, Leadership.owner == owner))

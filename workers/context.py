@@ -1,0 +1,125 @@
+"""What a task gets, and what it gives back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from config.settings import Settings
+from evidence.canonical import canonical_json
+from evidence.events import Event, Topic
+from evidence.fixity import hash_file
+from media.sandbox import Limits
+from storage.db.jobs import Lease
+from storage.db.tables import Agency
+from storage.objects.base import Namespace
+from storage.open import Storage
+
+WORKER = "worker"
+
+
+@dataclass
+class Outcome:
+    """What a task wants written, in one transaction with the fence check and the job's end.
+
+    Attributes:
+        commit: Writes rows, leaves and follow-on jobs; it runs only if the fence still holds.
+        events: Told after the commit.
+    """
+
+    commit: Callable[[Session, Agency], None]
+    events: list[tuple[Topic, str, str, Mapping[str, Any]]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A derivative's bytes, durable in the object store, without a row yet."""
+
+    sha256: bytes
+    size_bytes: int
+    store_key: str
+
+
+@dataclass(frozen=True)
+class JobContext:
+    """One leased job at work.
+
+    Attributes:
+        scratch: Folder of this lease alone; gone afterwards.
+        progress: Tell how far it is, 0 to 1.
+        is_cancelled: True once the lease is lost or the worker stops; children are killed then.
+    """
+
+    lease: Lease
+    agency: Agency
+    storage: Storage
+    settings: Settings
+    scratch: Path
+    progress: Callable[[float], None]
+    is_cancelled: Callable[[], bool]
+
+    @property
+    def is_last_attempt(self) -> bool:
+        """Whether another failure would quarantine the job."""
+        return self.lease.attempt + 1 >= self.settings.worker.max_attempts
+
+    @property
+    def limits(self) -> Limits:
+        """What a child of this job may use."""
+        media = self.settings.media
+        return Limits(
+            cpu_s=media.child_cpu_s,
+            memory_bytes=media.child_memory_bytes,
+            wall_s=media.child_wall_s,
+            stall_s=media.child_stall_s,
+            file_size_bytes=media.child_file_bytes,
+        )
+
+    def local_path(self, store_key: str) -> Path:
+        """A file with the object's bytes: the store's own, or a copy in scratch."""
+        path = self.storage.objects.path(store_key)
+        if path is not None:
+            return path
+        copy = self.scratch / store_key.rsplit("/", 1)[-1]
+        with self.storage.objects.open(store_key) as source, copy.open("wb") as target:
+            while chunk := source.read(1 << 20):
+                target.write(chunk)
+        return copy
+
+    def keep_derivative(self, made: Path) -> Made:
+        """Digest a finished file and give it to the object store: bytes before rows (invariant 4)."""
+        self.storage.objects.reserve(made.stat().st_size)
+        digests = hash_file(made)
+        stored = self.storage.objects.adopt(
+            made, digests.sha256, digests.size_bytes, self.lease.agency_id.hex, Namespace.DERIVATIVE
+        )
+        return Made(digests.sha256, stored.size_bytes, stored.key)
+
+
+def params_digest(params: Mapping[str, Any]) -> bytes:
+    """Digest of canonical parameters, as in derivative and job rows."""
+    return hashlib.sha256(canonical_json(dict(params))).digest()
+
+
+def event(context: JobContext, topic: Topic, what: str, facts: Mapping[str, Any]) -> Event:
+    """An event about the job's subject, now."""
+    return Event(
+        topic,
+        context.agency.code,
+        str(context.lease.subject_id),
+        what,
+        context.storage.clock.now(),
+        json.loads(json.dumps(dict(facts), default=str)),
+    )
+
+
+def worker_label() -> str:
+    """Name of this process in leases: host and process id."""
+    return f"{os.uname().nodename}:{os.getpid()}"

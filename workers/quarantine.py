@@ -1,0 +1,51 @@
+"""What a quarantined job means for its item: nothing is left waiting for work that will not come."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from evidence.custody import Action
+from evidence.item import Media
+from ingest.binding import bind_by_claims
+from storage.db import agencies, custody, items
+from storage.db.custody import Happening
+from storage.db.tables import Agency, Item, Job
+from workers.context import WORKER
+
+MEDIA_JOBS = frozenset({"probe", "rendition"})
+
+
+def settle_quarantined(session: Session, job_id: UUID, code: str, now: datetime) -> None:
+    """Record the quarantine and move the item where a person will find it; in the caller's transaction."""
+    job = session.scalars(select(Job).where(Job.id == job_id)).one()
+    agency = agencies.agency_by_id(session, job.agency_id)
+    item = session.scalars(
+        select(Item).where(Item.agency_id == agency.id, Item.id == job.subject_id)
+    ).one_or_none()
+    facts = {"job": str(job.id), "kind": job.kind, "code": code, "attempt": job.attempt, "deaths": job.deaths}
+    custody.record(
+        session,
+        agency,
+        Happening(Action.JOB_QUARANTINED, "item" if item else "job", str(job.subject_id), WORKER, facts),
+        now,
+    )
+    if item is None:
+        return
+    items.flag(
+        item, f"{job.kind}_quarantined", f"{job.kind}: {job.last_error or code}; requeue it once mended"
+    )
+    if job.kind in MEDIA_JOBS:
+        mark_unplayable(session, agency, item, code, now)
+
+
+def mark_unplayable(session: Session, agency: Agency, item: Item, code: str, now: datetime) -> None:
+    """The item cannot be played: kept, listed, and bound like any other (L15, R10)."""
+    item.media = str(Media.UNPLAYABLE)
+    custody.record(
+        session, agency, Happening(Action.ITEM_UNPLAYABLE, "item", str(item.id), WORKER, {"code": code}), now
+    )
+    bind_by_claims(session, agency, item, now)

@@ -1,0 +1,178 @@
+"""The relay: announces jobs, takes back dead leases, sequences and signs custody.
+
+One at a time by a lease in the table `leadership`; a second relay waits. Even two at once do no
+harm: announcing twice is noise, sweeping locks rows, and the primary key of `custody_sequence` lets
+only one sequencer's batch in.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import structlog
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from config.load import load_settings
+from config.logs import set_up_logging
+from config.settings import Settings
+from evidence import merkle
+from evidence.custody import NoteSigner, checkpoint_body, origin_of, sequence_leaves, sign_checkpoint
+from evidence.errors import EvidenceError
+from evidence.events import Event, Topic
+from evidence.merkle import Frontier
+from messaging.events import EventPublisher, Forwarder
+from messaging.jobs import Announcer
+from storage.db import agencies, custody, jobs, leadership
+from storage.db.tables import Agency, CustodyCheckpoint
+from storage.keys import Purpose
+from storage.open import Storage, open_storage
+from workers.context import worker_label
+from workers.quarantine import settle_quarantined
+from workers.runner import announce_due
+
+BATCH = 2000
+LEADERSHIP = "relay"
+log = structlog.get_logger()
+
+
+class Relay:
+    """The relay's loop and its single steps, which tests call one by one."""
+
+    def __init__(
+        self, storage: Storage, settings: Settings, announcer: Announcer, publisher: EventPublisher
+    ) -> None:
+        self._storage = storage
+        self._settings = settings
+        self._announcer = announcer
+        self._publisher = publisher
+        self._owner = worker_label()
+        self._signed_at = time.monotonic() - settings.worker.checkpoint_every_s
+
+    def run(self, stop: threading.Event) -> None:
+        """Round after round until told to stop; a failing round is logged and the next one tried."""
+        pause = self._settings.worker.relay_every_s
+        while not stop.wait(pause):
+            try:
+                self.round()
+            except (EvidenceError, IntegrityError) as error:
+                log.warning("relay_round_failed", reason=str(error).splitlines()[0])
+        with self._storage.database.transaction() as session:
+            leadership.resign(session, LEADERSHIP, self._owner)
+
+    def round(self) -> bool:
+        """One round; False when another relay leads."""
+        with self._storage.database.transaction() as session:
+            leads = leadership.lead(
+                session, LEADERSHIP, self._owner, self._storage.clock.now(), timedelta(seconds=15)
+            )
+        if not leads:
+            return False
+        self.sweep()
+        announce_due(self._storage, self._announcer, self._settings.worker.announce_again_s)
+        if time.monotonic() - self._signed_at >= self._settings.worker.checkpoint_every_s:
+            self.sequence()
+            self._signed_at = time.monotonic()
+        return True
+
+    def sweep(self) -> int:
+        """Take back the leases of workers that fell silent; the number taken back."""
+        now = self._storage.clock.now()
+        with self._storage.database.transaction() as session:
+            taken = jobs.sweep_leases(
+                session,
+                now,
+                max_deaths=self._settings.worker.max_deaths,
+                isolate_after_deaths=self._settings.worker.isolate_after_deaths,
+            )
+            session.flush()
+            for job in taken:
+                if job.state == "quarantined":
+                    settle_quarantined(session, job.id, "worker_died", now)
+            told = [(job.agency_id, str(job.id), job.kind, job.state) for job in taken]
+            codes = {row.id: row.code for row in agencies.agencies(session)}
+        for agency_id, job_id, kind, state in told:
+            log.warning("lease_taken_back", job=job_id, kind=kind, state=state)
+            self._publisher.publish(
+                Event(Topic.JOB, codes[agency_id], job_id, "lease_taken_back", now, {"kind": kind})
+            )
+        return len(told)
+
+    def sequence(self) -> int:
+        """Give waiting leaves their places and sign a checkpoint for each agency; the number placed."""
+        with self._storage.database.read() as session:
+            ids = [row.id for row in agencies.agencies(session)]
+        return sum(self._sequence_agency(agency_id) for agency_id in ids)
+
+    def _sequence_agency(self, agency_id: UUID) -> int:
+        placed = 0
+        while True:
+            with self._storage.database.transaction() as session:
+                agency = session.get_one(Agency, agency_id)
+                count = sequence_once(session, self._storage, agency, self._storage.clock.now())
+            placed += count
+            if count < BATCH:
+                return placed
+
+
+def sequence_once(session: Session, storage: Storage, agency: Agency, now: datetime) -> int:
+    """One batch: places, checkpoint and frontier in one transaction (docs/design/custody.md).
+
+    Raises:
+        Unavailable: The checkpoint key is missing.
+        IntegrityError: Another sequencer was faster; nothing of this batch is kept.
+    """
+    leaves = custody.unsequenced(session, agency.id, BATCH)
+    if not leaves:
+        return 0
+    newest = custody.newest_checkpoint(session, agency.id)
+    frontier = Frontier()
+    number = 1
+    if newest is not None:
+        nodes = [newest.frontier[at : at + 32] for at in range(0, len(newest.frontier), 32)]
+        frontier = merkle.Frontier.from_nodes(newest.tree_size, nodes)
+        number = custody.checkpoint_count(session, agency.id) + 1
+    grown = sequence_leaves(frontier, [digest for _, digest in leaves])
+    custody.place(session, agency.id, grown.indices.start, leaves)
+    origin = origin_of(agency.code)
+    body = checkpoint_body(origin, grown.frontier.size, grown.frontier.root(), made_at=now, sequence=number)
+    public = storage.keys.public(Purpose.CHECKPOINT).public_bytes_raw()
+    signer = NoteSigner(origin, public, lambda text: storage.keys.sign(Purpose.CHECKPOINT, text)[1])
+    session.add(
+        CustodyCheckpoint(
+            agency_id=agency.id,
+            tree_size=grown.frontier.size,
+            root=grown.frontier.root(),
+            frontier=b"".join(grown.frontier.nodes()),
+            note=sign_checkpoint(body, [signer]),
+            made_at=now,
+        )
+    )
+    session.flush()
+    return len(leaves)
+
+
+def main() -> None:
+    """Run the relay and the event forwarder until SIGTERM."""
+    settings = load_settings()
+    set_up_logging("relay")
+    storage = open_storage(settings)
+    forwarder = Forwarder(settings.events_publish_url, settings.events_subscribe_url)
+    forwarder.start()
+    publisher = EventPublisher(settings.events_publish_url)
+    relay = Relay(storage, settings, Announcer(settings.broker_url), publisher)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    log.info("relay_ready")
+    relay.run(stop)
+    publisher.close()
+    forwarder.stop()
+
+
+if __name__ == "__main__":
+    main()

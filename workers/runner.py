@@ -1,0 +1,173 @@
+"""Doing a job: win the lease, work outside any transaction, commit once under the fence.
+
+The rules (docs/design/jobs.md):
+
+1. The lease is won in a transaction of its own; from then on a heartbeat keeps it.
+2. A task reads rows, makes bytes durable in the object store, and returns what it wants written.
+3. One transaction checks the fence, writes all of it and ends the job. A stale fence writes nothing.
+4. What fails is sorted by kind: the surroundings' fault waits and returns, the job's own failure counts,
+   fixity and custody errors are quarantined at once.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+
+import structlog
+
+from config.settings import Settings
+from evidence.errors import (
+    Conflict,
+    CustodyError,
+    EvidenceError,
+    FixityError,
+    InvalidInput,
+    NotFound,
+    Unavailable,
+)
+from evidence.events import Event, Topic
+from messaging.events import EventPublisher
+from messaging.jobs import Announcer
+from storage.db import agencies, jobs
+from storage.db.jobs import Lease
+from storage.open import Storage
+from workers.context import JobContext, Outcome, event, worker_label
+from workers.heartbeat import Heartbeat
+from workers.quarantine import settle_quarantined
+
+Task = Callable[[JobContext], Outcome]
+log = structlog.get_logger()
+
+# Trying again cannot help: the same bytes would fail the same way.
+FINAL = (FixityError, CustodyError, InvalidInput, NotFound)
+
+
+class Runner:
+    """A worker process's hands.
+
+    Args:
+        tasks: Job kind to task.
+        queues: The queues this process serves.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        settings: Settings,
+        tasks: Mapping[str, Task],
+        queues: tuple[str, ...],
+        publisher: EventPublisher,
+        announcer: Announcer,
+    ) -> None:
+        self._storage = storage
+        self._settings = settings
+        self._tasks = tasks
+        self._queues = queues
+        self._publisher = publisher
+        self._announcer = announcer
+        self._owner = worker_label()
+
+    def look(self) -> bool:
+        """Do the most urgent ready job of these queues; False when there is none."""
+        with self._storage.database.transaction() as session:
+            lease = jobs.take_next_lease(
+                session,
+                self._queues,
+                self._owner,
+                self._storage.clock.now(),
+                timedelta(seconds=self._settings.worker.lease_s),
+            )
+        if lease is None:
+            return False
+        self._do(lease)
+        return True
+
+    def _do(self, lease: Lease) -> None:
+        scratch = self._storage.scratch / f"{lease.job_id}-{lease.fence}"
+        scratch.mkdir(mode=0o700)
+        try:
+            with Heartbeat(self._storage, lease, self._settings.worker.lease_s) as heartbeat:
+                self._attempt(lease, heartbeat, scratch)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def _attempt(self, lease: Lease, heartbeat: Heartbeat, scratch: Path) -> None:
+        with self._storage.database.read() as session:
+            agency = agencies.agency_by_id(session, lease.agency_id)
+        told = [0]
+
+        def progress(fraction: float) -> None:
+            heartbeat.progress(fraction)
+            if heartbeat.permille - told[0] >= 50:
+                told[0] = heartbeat.permille
+                self._tell(context, Topic.JOB, "progress", {"kind": lease.kind, "permille": told[0]})
+
+        context = JobContext(
+            lease, agency, self._storage, self._settings, scratch, progress, heartbeat.is_lost
+        )
+        try:
+            outcome = self._tasks[lease.kind](context)
+            self._commit(context, outcome)
+        except EvidenceError as error:
+            self._failed(context, error)
+        except Exception as error:
+            # A bug is the job's failure, with its trace in the log; the worker lives on.
+            log.exception("task_failed", job=str(lease.job_id), kind=lease.kind)
+            self._failed(context, EvidenceError(f"{type(error).__name__}: {error}", code="internal"))
+
+    def _commit(self, context: JobContext, outcome: Outcome) -> None:
+        with self._storage.database.transaction() as session:
+            jobs.hold_fence(session, context.lease)
+            outcome.commit(session, context.agency)
+            jobs.finish(session, context.lease, self._storage.clock.now())
+        log.info("job_done", job=str(context.lease.job_id), kind=context.lease.kind)
+        for topic, subject, what, facts in outcome.events:
+            self._publisher.publish(
+                Event(topic, context.agency.code, subject, what, self._storage.clock.now(), facts)
+            )
+        self._tell(context, Topic.JOB, "done", {"kind": context.lease.kind})
+        announce_due(self._storage, self._announcer, self._settings.worker.announce_again_s)
+
+    def _failed(self, context: JobContext, error: EvidenceError) -> None:
+        lease = context.lease
+        if isinstance(error, Conflict) and error.code in {"lease_lost", "cancelled"}:
+            log.warning("lease_lost", job=str(lease.job_id), kind=lease.kind, fence=lease.fence)
+            return
+        now = self._storage.clock.now()
+        with self._storage.database.transaction() as session:
+            state = jobs.put_back(
+                session,
+                lease,
+                now,
+                reason=f"{error.code}: {error.message}",
+                counts=not isinstance(error, Unavailable),
+                max_attempts=self._settings.worker.max_attempts,
+                quarantine=isinstance(error, FINAL),
+            )
+            if state == "quarantined":
+                settle_quarantined(session, lease.job_id, error.code, now)
+        log.warning("job_failed", job=str(lease.job_id), kind=lease.kind, state=state, reason=error.message)
+        self._tell(context, Topic.JOB, state or "lost", {"kind": lease.kind, "reason": error.code})
+
+    def _tell(self, context: JobContext, topic: Topic, what: str, facts: Mapping[str, object]) -> None:
+        self._publisher.publish(event(context, topic, what, facts))
+
+
+def announce_due(storage: Storage, announcer: Announcer, again_s: float) -> int:
+    """Tell workers of ready jobs they have not been told of lately; the number told.
+
+    Raises:
+        Unavailable: The database does not answer. A silent broker is only logged: jobs wait.
+    """
+    with storage.database.transaction() as session:
+        due = jobs.to_announce(session, storage.clock.now(), timedelta(seconds=again_s))
+    for job_id, queue in due:
+        try:
+            announcer.announce(job_id, queue)
+        except Unavailable as error:
+            log.warning("broker_unavailable", reason=error.message)
+            return 0
+    return len(due)
