@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 from house import CACHE, REQUIREMENTS, ROOT, fail, index_options, last_lines, run_logged, say
+from packaging.markers import Marker
 from web import install, npm_command, npm_environment
 
 LOCKS = ("dev.txt", "build.txt", "weights.txt", "samples.txt", "lock.txt")
@@ -30,16 +31,44 @@ def platform_options(arch: str) -> list[str]:
     return [option for tag in tags for option in ("--platform", tag)]
 
 
+def without_markers(lock: Path, arch: str) -> str:
+    """The lock as any patch release of this Python on ``arch`` could want it, markers removed.
+
+    A bundle is often made on another patch release than the one that uses it, and some packages
+    are needed below a patch release only; pip would judge markers by the Python that runs it.
+    """
+    series = f"{sys.version_info.major}.{sys.version_info.minor}"
+    target = {"python_version": series, "platform_machine": arch}
+    patches = [
+        {**target, "python_full_version": f"{series}.{patch}"} for patch in (0, sys.version_info.micro, 99)
+    ]
+    kept: list[str] = []
+    wanted = True
+    for line in lock.read_text().splitlines():
+        if not line.startswith((" ", "#")):
+            pinned, _, marker = line.removesuffix("\\").partition(" ; ")
+            wanted = not marker or any(Marker(marker).evaluate(patch) for patch in patches)
+            if wanted:
+                kept.append(f"{pinned.strip()} \\")
+        elif wanted:
+            kept.append(line)
+    return "\n".join(kept) + "\n"
+
+
 def download_wheels(folder: Path, arch: str) -> None:
+    """Bring every wheel of every lock into the folder, each checked against its hash."""
     options = ["--require-hashes", "--no-deps", "--only-binary", ":all:", "--progress-bar", "off"]
     if arch != platform.machine():
         options += platform_options(arch)
     for name in LOCKS:
         log = CACHE / f"bundle-{Path(name).stem}.log"
+        lock = CACHE / f"bundle-{name}"
+        lock.write_text(without_markers(REQUIREMENTS / name, arch))
         command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", *options]
-        status = run_logged([*command, "--dest", folder, "-r", REQUIREMENTS / name, *index_options()], log)
+        status = run_logged([*command, "--dest", folder, "-r", lock, *index_options()], log)
         if status != 0:
             fail(f"下载失败:{name}", f"pip could not fetch {name}:\n{last_lines(log)}")
+        lock.unlink()
 
 
 def fill_npm_cache(folder: Path) -> None:
