@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 from config.settings import Settings
 from evidence.case import DEFAULT_CASE_NO_PATTERN
 from evidence.clock import Clock, SystemClock
-from evidence.custody import Action
-from evidence.errors import Conflict, Unavailable
+from evidence.custody import Action, parse_leaf
+from evidence.errors import Conflict, CustodyError, Unavailable
 from evidence.ids import new_id
 from evidence.numbering import DEFAULT_TEMPLATE, check_template
 from storage.db import custody, migrate
@@ -57,6 +57,7 @@ def open_storage(settings: Settings) -> Storage:
     """
     database = Database(settings.database_url, lock_wait_s=settings.database.lock_wait_s)
     if not is_founded(settings, database):
+        database.dispose()
         raise Unavailable(
             f"data folder {settings.data.dir}: expected an installation, found none; run `liuhen init`",
             code="not_founded",
@@ -68,13 +69,30 @@ def open_storage(settings: Settings) -> Storage:
             code="tables_outdated",
         )
     with database.read() as session:
-        store_id = session.scalars(select(Agency.store_id).limit(1)).one()
+        founder = session.scalars(select(Agency).order_by(Agency.id).limit(1)).one()
+        generation = _generation(session, founder)
     objects = LocalObjectStore.attach(
-        settings.data.dir / "objects", UUID(store_id), floor_bytes=settings.data.free_floor_bytes
+        settings.data.dir / "objects",
+        UUID(founder.store_id),
+        min_generation=generation,
+        floor_bytes=settings.data.free_floor_bytes,
     )
     scratch = settings.data.dir / "scratch"
     scratch.mkdir(mode=0o700, exist_ok=True)
     return Storage(database, objects, KeyRing(settings.data.dir / "keys"), SystemClock(), scratch)
+
+
+def _generation(session: Session, founder: Agency) -> int:
+    """The newest generation of the store on record: an older one is the disk a restore replaced."""
+    newest = 1
+    for leaf in custody.leaves_about(session, founder.id, founder.store_id):
+        try:
+            generation = parse_leaf(leaf.body or b"").facts.get("generation")
+        except CustodyError:
+            # An altered leaf is for `liuhen verify` to name; it must be possible to run that.
+            continue
+        newest = max(newest, generation if isinstance(generation, int) else 1)
+    return newest
 
 
 def is_founded(settings: Settings, database: Database) -> bool:
@@ -103,9 +121,16 @@ def found(settings: Settings, agency: NewAgency, clock: Clock | None = None) -> 
     settings.data.dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     (settings.data.dir / "run").mkdir(mode=0o700, exist_ok=True)
     database = Database(settings.database_url, lock_wait_s=settings.database.lock_wait_s)
-    migrate.upgrade(database)
-    if is_founded(settings, database):
-        return open_storage(settings)
+    try:
+        migrate.upgrade(database)
+        if not is_founded(settings, database):
+            _found(settings, agency, database, now)
+    finally:
+        database.dispose()
+    return open_storage(settings)
+
+
+def _found(settings: Settings, agency: NewAgency, database: Database, now: datetime) -> None:
     objects = _make_store(settings.data.dir / "objects", settings.data.free_floor_bytes)
     keys = KeyRing(settings.data.dir / "keys")
     public = [keys.create(purpose) for purpose in Purpose]
@@ -129,7 +154,6 @@ def found(settings: Settings, agency: NewAgency, clock: Clock | None = None) -> 
             custody.record(session, row, Happening(action, kind, subject, "system", facts), now)
         for key in public:
             _register_key(session, row, key, now)
-    return open_storage(settings)
 
 
 def _register_key(session: Session, agency: Agency, key: PublicKey, now: datetime) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from evidence.errors import Unavailable
+from storage.db import witness
 
 READ_OPTION = "liuhen_read"
 
@@ -35,6 +36,7 @@ class Database:
         self.is_sqlite = url.startswith("sqlite")
         self.engine = self._engine(url, lock_wait_s, pool_size)
         self._write = sessionmaker(self.engine, expire_on_commit=False)
+        witness.attend(self._write)
         self._read = sessionmaker(
             self.engine.execution_options(**{READ_OPTION: True}), expire_on_commit=False, autoflush=False
         )
@@ -60,9 +62,9 @@ class Database:
             Unavailable: As for `transaction`.
         """
         try:
+            # Closing rolls back; the rows read stay usable.
             with self._read() as session:
                 yield session
-                session.rollback()
         except OperationalError as error:
             raise self._translate(error) from error
 

@@ -1,0 +1,7 @@
+"""Fixtures every test may ask for."""
+
+from __future__ import annotations
+
+from tests.support.installations import clock, database_url, settings, sqlite_storage, storage
+
+__all__ = ["clock", "database_url", "settings", "sqlite_storage", "storage"]
