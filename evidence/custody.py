@@ -150,6 +150,7 @@ class Action(StrEnum):
     REDACTION_PLAN_APPROVED = "redaction_plan:approved"
     REDACTION_PLAN_PROPOSED = "redaction_plan:proposed"
     RESTORE_DONE = "restore:done"
+    ROWS_WRITTEN = "rows:written"
     SESSION_OPENED = "session:opened"
     SESSION_REFUSED = "session:refused"
     STILL_ISSUED = "still:issued"

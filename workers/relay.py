@@ -10,32 +10,25 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from datetime import datetime, timedelta
-from uuid import UUID
+from datetime import timedelta
 
 import structlog
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 
 from config.load import load_settings
 from config.logs import set_up_logging
 from config.settings import Settings
-from evidence import merkle
-from evidence.custody import NoteSigner, checkpoint_body, origin_of, sequence_leaves, sign_checkpoint
 from evidence.errors import EvidenceError
 from evidence.events import Event, Topic
-from evidence.merkle import Frontier
 from messaging.events import EventPublisher, Forwarder
 from messaging.jobs import Announcer
-from storage.db import agencies, custody, jobs, leadership
-from storage.db.tables import Agency, CustodyCheckpoint
-from storage.keys import Purpose
+from storage.db import agencies, jobs, leadership
 from storage.open import Storage, open_storage
+from storage.sequencer import sequence_agency
 from workers.context import worker_label
 from workers.quarantine import settle_quarantined
 from workers.runner import announce_due
 
-BATCH = 2000
 LEADERSHIP = "relay"
 log = structlog.get_logger()
 
@@ -106,54 +99,7 @@ class Relay:
         """Give waiting leaves their places and sign a checkpoint for each agency; the number placed."""
         with self._storage.database.read() as session:
             ids = [row.id for row in agencies.agencies(session)]
-        return sum(self._sequence_agency(agency_id) for agency_id in ids)
-
-    def _sequence_agency(self, agency_id: UUID) -> int:
-        placed = 0
-        while True:
-            with self._storage.database.transaction() as session:
-                agency = session.get_one(Agency, agency_id)
-                count = sequence_once(session, self._storage, agency, self._storage.clock.now())
-            placed += count
-            if count < BATCH:
-                return placed
-
-
-def sequence_once(session: Session, storage: Storage, agency: Agency, now: datetime) -> int:
-    """One batch: places, checkpoint and frontier in one transaction (docs/design/custody.md).
-
-    Raises:
-        Unavailable: The checkpoint key is missing.
-        IntegrityError: Another sequencer was faster; nothing of this batch is kept.
-    """
-    leaves = custody.unsequenced(session, agency.id, BATCH)
-    if not leaves:
-        return 0
-    newest = custody.newest_checkpoint(session, agency.id)
-    frontier = Frontier()
-    number = 1
-    if newest is not None:
-        nodes = [newest.frontier[at : at + 32] for at in range(0, len(newest.frontier), 32)]
-        frontier = merkle.Frontier.from_nodes(newest.tree_size, nodes)
-        number = custody.checkpoint_count(session, agency.id) + 1
-    grown = sequence_leaves(frontier, [digest for _, digest in leaves])
-    custody.place(session, agency.id, grown.indices.start, leaves)
-    origin = origin_of(agency.code)
-    body = checkpoint_body(origin, grown.frontier.size, grown.frontier.root(), made_at=now, sequence=number)
-    public = storage.keys.public(Purpose.CHECKPOINT).public_bytes_raw()
-    signer = NoteSigner(origin, public, lambda text: storage.keys.sign(Purpose.CHECKPOINT, text)[1])
-    session.add(
-        CustodyCheckpoint(
-            agency_id=agency.id,
-            tree_size=grown.frontier.size,
-            root=grown.frontier.root(),
-            frontier=b"".join(grown.frontier.nodes()),
-            note=sign_checkpoint(body, [signer]),
-            made_at=now,
-        )
-    )
-    session.flush()
-    return len(leaves)
+        return sum(sequence_agency(self._storage, agency_id) for agency_id in ids)
 
 
 def main() -> None:

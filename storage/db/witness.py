@@ -1,0 +1,198 @@
+"""Rows that speak in court are witnessed: what each one holds is bound into the custody log.
+
+Whoever changes a row in the tables below, through a `Database.transaction`, leaves a custody leaf
+`rows:written` in the same transaction. Its sealed payload lists for each row the digest of what the
+row held before and what it holds now. So `liuhen check` can name each row that was changed, dropped,
+added or swapped behind the program's back, in any column, while the leaves that say *why* a row
+changed stay free to be about events.
+
+The pairs (before, now) of a row form a chain from nothing to its present content, whatever order the
+leaves are in: hosts with unlike clocks may place them out of order. That is why both halves are
+there, and why both are read from the database under the row's lock rather than from memory.
+
+Not witnessed: the job queue, leadership and sign-in sessions, which are overwritten at will, and the
+custody tables, which prove themselves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Table, and_, event, select
+from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction, sessionmaker
+
+from evidence.clock import SystemClock, to_micros
+from evidence.custody import Action
+from storage.db import custody, tables
+from storage.db.custody import Happening
+
+WITNESSED: tuple[type[tables.Base], ...] = (
+    tables.Agency,
+    tables.Officer,
+    tables.Account,
+    tables.Device,
+    tables.DeviceIssue,
+    tables.UploadToken,
+    tables.StoredObject,
+    tables.Item,
+    tables.Reception,
+    tables.Claim,
+    tables.Case,
+    tables.CaseBinding,
+    tables.AvNumber,
+    tables.Derivative,
+    tables.RedactionPlanRow,
+    tables.Grant,
+    tables.Clip,
+    tables.SigningKey,
+)
+# Counted up and down by sign-ins; nothing is decided in court by them.
+VOLATILE = {"account": frozenset({"failed_logins", "failed_at"})}
+MAX_ROWS = 1000
+
+_BEFORE = "witness_before"
+Touched = tuple[type[tables.Base], tuple[Any, ...]]
+
+
+class Reading(NamedTuple):
+    """Whose row it is and what it holds; both None where there is none."""
+
+    agency_id: UUID | None
+    digest: str | None
+
+
+ABSENT = Reading(None, None)
+Before = dict[Touched, Reading]
+
+
+def attend(sessions: sessionmaker[Session]) -> None:
+    """Witness every row written through these sessions."""
+    event.listen(sessions, "before_flush", _before_flush)
+    event.listen(sessions, "after_flush", _after_flush)
+    event.listen(sessions, "before_commit", _before_commit)
+    event.listen(sessions, "do_orm_execute", _refuse_bulk)
+
+
+def table_of(model: type[tables.Base]) -> Table:
+    """The table behind a mapped class."""
+    found = model.__table__
+    assert isinstance(found, Table)  # noqa: S101 - for the type checker
+    return found
+
+
+def row_key(table: Table, row: Mapping[str, Any]) -> str:
+    """How a leaf names a row: its primary key without the agency."""
+    parts = [row[column.name] for column in table.primary_key if column.name != "agency_id"]
+    return "/".join(str(part) for part in parts)
+
+
+def row_digest(table: Table, row: Mapping[str, Any]) -> str:
+    """SHA-256 over every column that is not volatile, the same on every database.
+
+    Nulls are left out, so that a migration that adds a nullable column changes no digest.
+    """
+    ignored = VOLATILE.get(table.name, frozenset())
+    content = {
+        column.name: _plain(row[column.name])
+        for column in table.columns
+        if column.name not in ignored and row[column.name] is not None
+    }
+    text = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return to_micros(value)
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value).hex()
+    return value
+
+
+def _before_flush(session: Session, _context: UOWTransaction, _instances: object) -> None:
+    """Note what changed rows held, and lock them, before the change goes out."""
+    before: Before = session.info.setdefault(_BEFORE, {})
+    changed = [row for row in session.dirty if session.is_modified(row)]
+    for row in [*changed, *session.deleted]:
+        touched = _touched(row)
+        if touched is not None and touched not in before:
+            before[touched] = _read(session, touched)
+
+
+def _after_flush(session: Session, _context: UOWTransaction) -> None:
+    before: Before = session.info.setdefault(_BEFORE, {})
+    for row in session.new:
+        touched = _touched(row)
+        if touched is not None:
+            before.setdefault(touched, ABSENT)
+
+
+def _before_commit(session: Session) -> None:
+    """Write the leaves; what was undone by a savepoint reads as unchanged and is left out."""
+    session.flush()
+    before: Before = session.info.pop(_BEFORE, {})
+    entries: dict[UUID, list[list[str | None]]] = {}
+    for touched, was in before.items():
+        now = _read(session, touched)
+        agency_id = now.agency_id or was.agency_id
+        if now.digest != was.digest and agency_id is not None:
+            model, identity = touched
+            entry = [table_of(model).name, _key(model, identity), was.digest, now.digest]
+            entries.setdefault(agency_id, []).append(entry)
+    for agency_id, rows in entries.items():
+        agency = session.get_one(tables.Agency, agency_id)
+        for part in _parts(rows):
+            happening = Happening(
+                Action.ROWS_WRITTEN, "rows", str(agency_id), "system", {"count": len(part)}, {"rows": part}
+            )
+            custody.record(session, agency, happening, SystemClock().now())
+    session.flush()
+
+
+def _parts(rows: list[list[str | None]]) -> Iterator[list[list[str | None]]]:
+    for start in range(0, len(rows), MAX_ROWS):
+        yield rows[start : start + MAX_ROWS]
+
+
+def _touched(row: object) -> Touched | None:
+    model = type(row)
+    if model not in WITNESSED:
+        return None
+    assert issubclass(model, tables.Base)  # noqa: S101 - for the type checker
+    return model, tuple(getattr(row, column.name) for column in table_of(model).primary_key)
+
+
+def _key(model: type[tables.Base], identity: tuple[Any, ...]) -> str:
+    table = table_of(model)
+    return row_key(table, dict(zip((column.name for column in table.primary_key), identity, strict=True)))
+
+
+def _read(session: Session, touched: Touched) -> Reading:
+    """A row as the database holds it, its lock held."""
+    model, identity = touched
+    table = table_of(model)
+    is_row: list[ColumnElement[bool]] = [
+        column == part for column, part in zip(table.primary_key, identity, strict=True)
+    ]
+    query = select(table).where(and_(*is_row)).with_for_update()
+    row = session.connection().execute(query).mappings().one_or_none()
+    if row is None:
+        return ABSENT
+    return Reading(row["id" if model is tables.Agency else "agency_id"], row_digest(table, dict(row)))
+
+
+def _refuse_bulk(state: ORMExecuteState) -> None:
+    """A bulk statement would change rows nobody has looked at."""
+    mapper = state.bind_mapper
+    if (state.is_update or state.is_delete or state.is_insert) and mapper and mapper.class_ in WITNESSED:
+        raise TypeError(
+            f"{mapper.class_.__name__}: expected a change through mapped objects, found a bulk statement; "
+            "its rows would have no witness (storage/db/witness.py)"
+        )
