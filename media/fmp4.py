@@ -20,10 +20,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self
 
+import numpy as np
+
 from media import boxes
 from media.errors import media_error
 
 FORMAT = "liuhen-fragments-1"
+COLUMNS = ("size_bytes", "duration_pts", "frame_count", "keyframe", "lead_pts", "tail_pts")
 MOOF_LIMIT_BYTES = 64 << 20
 SAMPLE_LIMIT = 10_000_000
 MAX_TICKS = 1 << 62
@@ -45,6 +48,10 @@ class Fragment(NamedTuple):
     duration_pts: int
     frame_count: int
     starts_with_keyframe: bool
+    lead_pts: int = 0
+    """How long before ``start_pts`` its sound begins; negative when later."""
+    tail_pts: int = 0
+    """How long after ``end_pts`` anything in it is still seen or heard; negative when it ends before."""
 
     @property
     def end_bytes(self) -> int:
@@ -53,6 +60,16 @@ class Fragment(NamedTuple):
     @property
     def end_pts(self) -> int:
         return self.start_pts + self.duration_pts
+
+    @property
+    def first_pts(self) -> int:
+        """The first instant of picture or sound in its bytes."""
+        return self.start_pts - max(0, self.lead_pts)
+
+    @property
+    def last_pts(self) -> int:
+        """The last instant of picture or sound in its bytes."""
+        return self.end_pts + max(0, self.tail_pts)
 
 
 @dataclass(frozen=True)
@@ -136,7 +153,7 @@ class FragmentIndex:
 
     def to_json(self) -> dict[str, Any]:
         """Compact JSON: columns, with offsets and starts only where they do not follow by themselves."""
-        columns: list[tuple[int, int, int, int]] = []
+        columns: list[tuple[int, int, int, int, int, int]] = []
         offsets: dict[str, int] = {}
         starts: dict[str, int] = {}
         next_offset, next_start = self.init_size_bytes, 0
@@ -147,8 +164,9 @@ class FragmentIndex:
                 starts[str(number)] = fragment.start_pts
             next_offset, next_start = fragment.end_bytes, fragment.end_pts
             key = int(fragment.starts_with_keyframe)
-            columns.append((fragment.size_bytes, fragment.duration_pts, fragment.frame_count, key))
-        sizes, durations, frames, keys = zip(*columns, strict=True) if columns else ((), (), (), ())
+            size, _, duration, frames, _, lead, tail = fragment[1:]
+            columns.append((size, duration, frames, key, lead, tail))
+        sizes, durations, counts, keys, leads, tails = zip(*columns, strict=True) if columns else ((),) * 6
         return {
             "format": FORMAT,
             "init_size_bytes": self.init_size_bytes,
@@ -156,8 +174,10 @@ class FragmentIndex:
             "tracks": [vars(track) for track in self.tracks],
             "size_bytes": list(sizes),
             "duration_pts": list(durations),
-            "frame_count": list(frames),
+            "frame_count": list(counts),
             "keyframe": "".join(map(str, keys)),
+            "lead_pts": list(leads),
+            "tail_pts": list(tails),
             "offset_at": offsets,
             "start_at": starts,
         }
@@ -175,15 +195,13 @@ class FragmentIndex:
         offsets, starts = data["offset_at"], data["start_at"]
         fragments: list[Fragment] = []
         offset, start = data["init_size_bytes"], 0
-        rows = zip(
-            data["size_bytes"], data["duration_pts"], data["frame_count"], data["keyframe"], strict=True
-        )
-        for number, (size, duration, frames, key) in enumerate(rows):
+        columns = zip(*(data[name] for name in COLUMNS), strict=True)
+        for number, (size, duration, frames, key, lead, tail) in enumerate(columns):
             if offsets:
                 offset = offsets.get(str(number), offset)
             if starts:
                 start = starts.get(str(number), start)
-            fragments.append(Fragment(offset, size, start, duration, frames, key == "1"))
+            fragments.append(Fragment(offset, size, start, duration, frames, key == "1", lead, tail))
             offset += size
             start += duration
         tracks = tuple(Track(**track) for track in data["tracks"])
@@ -310,31 +328,48 @@ def _audio_object_type(descriptors: bytes) -> int | None:
 
 
 def _fragments(file: BinaryIO, size: int, known: FragmentIndex) -> Iterator[Fragment]:
-    main = known.main
-    start = known.size_bytes
+    clocks = dict.fromkeys((track.track_id for track in known.tracks), 0)
     moof: boxes.Box | None = None
-    shown: _Shown | None = None
-    clock = known.fragments[-1].end_pts + known.origin_pts if known.fragments else 0
-    for box in boxes.top_level(file, size, start):
+    shown: dict[int, _Shown] = {}
+    main = known.main
+    if known.fragments:
+        clocks[main.track_id] = known.fragments[-1].end_pts + known.origin_pts
+    for box in boxes.top_level(file, size, known.size_bytes):
         if not box.is_whole:
             return
         if box.kind == "moof":
             if box.size > MOOF_LIMIT_BYTES:
                 raise media_error("fragments_unreadable", f"a moof of {box.size} bytes")
-            moof, shown = box, _read_moof(boxes.held(file, box), main, clock)
-        elif box.kind == "mdat" and moof is not None and shown is not None:
-            start_pts = shown.start - (known.origin_pts if known.fragments else 0)
-            yield Fragment(
-                moof.offset, box.end - moof.offset, start_pts, shown.duration, shown.frames, shown.is_key
-            )
-            clock = shown.clock
+            moof, shown = box, _read_moof(boxes.held(file, box), known.tracks, clocks)
+        elif box.kind == "mdat" and moof is not None:
+            fragment = _fragment(moof.offset, box.end, known, shown, clocks[main.track_id])
+            # Media time 0 is known once there is a fragment; until then times are the file's own.
+            origin = known.origin_pts if known.fragments else 0
+            yield fragment._replace(start_pts=fragment.start_pts - origin)
+            clocks |= {track_id: run.clock for track_id, run in shown.items()}
             moof = None
 
 
-class _Shown(NamedTuple):
-    """What the main track's runs of one fragment add up to; times on the file's own clock."""
+def _fragment(offset: int, end: int, known: FragmentIndex, shown: dict[int, _Shown], clock: int) -> Fragment:
+    main = known.main
+    # A fragment of sound alone takes no time of the picture.
+    own = shown.get(main.track_id) or _Shown(clock, clock, 0, 0, False, clock)
+    firsts, lasts = [own.first], [own.last]
+    for track in known.tracks:
+        if track is not main and track.track_id in shown:
+            other = shown[track.track_id]
+            firsts.append(other.first * main.timescale // track.timescale)
+            lasts.append(-(-other.last * main.timescale // track.timescale))
+    lead = own.first - min(firsts)
+    tail = max(lasts) - (own.first + own.duration)
+    return Fragment(offset, end - offset, own.first, own.duration, own.frames, own.is_key, lead, tail)
 
-    start: int
+
+class _Shown(NamedTuple):
+    """What one track's runs in a fragment add up to, on the file's own clock."""
+
+    first: int
+    last: int
     duration: int
     frames: int
     is_key: bool
@@ -342,53 +377,53 @@ class _Shown(NamedTuple):
     """Decoding time at its end."""
 
 
-def _read_moof(moof: bytes, main: Track, clock: int) -> _Shown:
-    shown: list[_Shown] = []
+def _read_moof(moof: bytes, tracks: Sequence[Track], clocks: dict[int, int]) -> dict[int, _Shown]:
+    by_id = {track.track_id: track for track in tracks}
+    shown: dict[int, _Shown] = {}
     for kind, traf in boxes.children(moof):
-        if kind == "traf":
-            tfhd = boxes.find(traf, "tfhd")
-            if tfhd is not None and boxes.unpack(">I", tfhd, 4)[0] == main.track_id:
-                shown.append(_read_traf(traf, tfhd, main, shown[-1].clock if shown else clock))
-    if not shown:
-        # A fragment of sound alone takes no time of the picture.
-        return _Shown(clock, 0, 0, False, clock)
-    start = min(run.start for run in shown)
+        tfhd = boxes.find(traf, "tfhd") if kind == "traf" else None
+        if tfhd is None:
+            continue
+        (track_id,) = boxes.unpack(">I", tfhd, 4)
+        track, before = by_id.get(track_id), shown.get(track_id)
+        if track is None:
+            continue
+        run = _read_traf(traf, tfhd, track, before.clock if before else clocks[track_id])
+        shown[track_id] = run if before is None else _together(before, run)
+    return shown
+
+
+def _together(one: _Shown, two: _Shown) -> _Shown:
     return _Shown(
-        start,
-        sum(run.duration for run in shown),
-        sum(run.frames for run in shown),
-        shown[0].is_key,
-        shown[-1].clock,
+        min(one.first, two.first),
+        max(one.last, two.last),
+        one.duration + two.duration,
+        one.frames + two.frames,
+        one.is_key,
+        two.clock,
     )
 
 
-def _read_traf(traf: memoryview, tfhd: memoryview, main: Track, clock: int) -> _Shown:
-    duration, flags = _traf_defaults(tfhd, main)
+def _read_traf(traf: memoryview, tfhd: memoryview, track: Track, clock: int) -> _Shown:
+    duration, flags = _traf_defaults(tfhd, track)
     tfdt = boxes.find(traf, "tfdt")
     if tfdt is not None:
         (clock,) = boxes.unpack(">Q" if tfdt[0] == 1 else ">I", tfdt, 4)
-    begin, frames, is_key = clock, 0, False
-    earliest: int | None = None
+    shown = _Shown(clock, clock, 0, 0, False, clock)
     for kind, trun in boxes.children(traf):
-        if kind != "trun":
-            continue
-        for step, shift, sample_flags in _samples(trun, duration, flags):
-            if frames == 0:
-                is_key = not sample_flags & SAMPLE_IS_NOT_SYNC
-            shown_at = clock + shift
-            earliest = shown_at if earliest is None else min(earliest, shown_at)
-            clock += step
-            frames += 1
-    if clock > MAX_TICKS or frames > SAMPLE_LIMIT:
+        if kind == "trun":
+            run = _read_trun(trun, duration, flags, shown.clock)
+            shown = run if shown.frames == 0 else _together(shown, run)
+    if shown.clock > MAX_TICKS or shown.frames > SAMPLE_LIMIT:
         raise media_error("fragments_unreadable", "a fragment's clock is out of all bounds")
-    return _Shown(begin if earliest is None else earliest, clock - begin, frames, is_key, clock)
+    return shown
 
 
-def _traf_defaults(tfhd: memoryview, main: Track) -> tuple[int, int]:
+def _traf_defaults(tfhd: memoryview, track: Track) -> tuple[int, int]:
     (full,) = boxes.unpack(">I", tfhd)
     has = full & 0xFFFFFF
     at = 8 + (8 if has & TFHD_BASE_OFFSET else 0) + (4 if has & TFHD_DESCRIPTION else 0)
-    duration, flags = main.default_duration, main.default_flags
+    duration, flags = track.default_duration, track.default_flags
     if has & TFHD_DURATION:
         (duration,) = boxes.unpack(">I", tfhd, at)
         at += 4
@@ -399,21 +434,33 @@ def _traf_defaults(tfhd: memoryview, main: Track) -> tuple[int, int]:
     return duration, flags
 
 
-def _samples(trun: memoryview, duration: int, flags: int) -> Iterator[tuple[int, int, int]]:
-    """Duration, composition shift and flags of each sample of a run."""
+def _read_trun(trun: memoryview, duration: int, flags: int, clock: int) -> _Shown:
     full, count = boxes.unpack(">II", trun)
     has = full & 0xFFFFFF
     at = 8 + (4 if has & TRUN_DATA_OFFSET else 0)
-    first_flags = flags
     if has & TRUN_FIRST_FLAGS:
-        (first_flags,) = boxes.unpack(">I", trun, at)
+        (flags,) = boxes.unpack(">I", trun, at)
         at += 4
     present = [bit for bit in (TRUN_DURATION, TRUN_SIZE, TRUN_FLAGS, TRUN_SHIFT) if has & bit]
-    if count > SAMPLE_LIMIT or (present and at + count * 4 * len(present) > len(trun)):
+    if count > SAMPLE_LIMIT or at + count * 4 * len(present) > len(trun):
         raise media_error("fragments_unreadable", f"a run of {count} samples in {len(trun)} bytes")
-    form = ">" + "".join("i" if bit == TRUN_SHIFT else "I" for bit in present)
-    for number in range(count):
-        fields = dict(zip(present, boxes.unpack(form, trun, at), strict=True))
-        at += 4 * len(present)
-        fallback = first_flags if number == 0 else flags
-        yield fields.get(TRUN_DURATION, duration), fields.get(TRUN_SHIFT, 0), fields.get(TRUN_FLAGS, fallback)
+    if count == 0:
+        return _Shown(clock, clock, 0, 0, False, clock)
+    table = np.frombuffer(trun, ">u4", count * len(present), at).reshape(count, len(present))
+    columns = {bit: table[:, number] for number, bit in enumerate(present)}
+    steps = columns.get(TRUN_DURATION, np.full(count, duration, ">u4")).astype(np.int64)
+    # Version 0 says unsigned; nothing real shifts by 2^31, and some writers put negative shifts there.
+    shifts = columns.get(TRUN_SHIFT, np.zeros(count, ">u4")).astype(np.uint32).view(np.int32)
+    if TRUN_FLAGS in columns and not has & TRUN_FIRST_FLAGS:
+        flags = int(columns[TRUN_FLAGS][0])
+    ends = np.cumsum(steps)
+    shown_at = ends - steps + shifts
+    total = int(ends[-1])
+    return _Shown(
+        clock + int(shown_at.min()),
+        clock + int((shown_at + steps).max()),
+        total,
+        count,
+        not flags & SAMPLE_IS_NOT_SYNC,
+        clock + total,
+    )

@@ -340,6 +340,7 @@ def _counted(stream: StreamReport, count: _Count | None) -> StreamReport:
         packet_count=count.packets,
         keyframe_count=count.keyframes,
         starts_with_keyframe=count.first_is_key,
+        corrupt_count=count.corrupt,
         missing_pts_count=count.missing_pts,
         jump_count=count.jumps,
         duration_us=int(seconds * 1_000_000) if seconds is not None else stream.declared_duration_us,

@@ -38,6 +38,8 @@ class StreamReport:
     """Packets that are shown (edit lists applied); None when the file was not read through."""
     keyframe_count: int | None = None
     starts_with_keyframe: bool = True
+    corrupt_count: int = 0
+    """Packets that the demuxer itself calls damaged or cut."""
     missing_pts_count: int = 0
     jump_count: int = 0
     """Times the decoding clock went back, or ahead by more than ten seconds."""

@@ -41,6 +41,7 @@ def run_ffmpeg(
     binary: str | None = None,
     duration: Fraction | None = None,
     on_progress: Callable[[float], None] | None = None,
+    on_tick: Callable[[], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> str:
     """Run ``ffmpeg`` with ``arguments`` and wait for its end.
@@ -52,6 +53,7 @@ def run_ffmpeg(
         binary: Another FFmpeg than the packaged one, by absolute path.
         duration: Seconds of output expected, to tell progress as a fraction.
         on_progress: Hears 0 to 1.
+        on_tick: Called some times a second while it runs, to look at what it has written.
         cancelled: Asked several times a second.
 
     Returns:
@@ -62,7 +64,7 @@ def run_ffmpeg(
         Unavailable: ``disk_full``, or the binary is not there.
         Conflict: ``cancelled``.
     """
-    meter = _Meter(duration, on_progress)
+    meter = _Meter(duration, on_progress, on_tick)
     command = [binary or packaged_ffmpeg(), *ALWAYS, *arguments]
     return run_command(
         command, scratch=scratch, limits=limits, on_line=meter.hear, cancelled=cancelled
@@ -105,13 +107,21 @@ def run_command(
 class _Meter:
     """Reads ``-progress`` lines. FFmpeg repeats them while it is stuck, so only a new value is progress."""
 
-    def __init__(self, duration: Fraction | None, on_progress: Callable[[float], None] | None) -> None:
+    def __init__(
+        self,
+        duration: Fraction | None,
+        on_progress: Callable[[float], None] | None,
+        on_tick: Callable[[], None] | None,
+    ) -> None:
         self._duration = duration
         self._on_progress = on_progress
+        self._on_tick = on_tick
         self._latest: dict[bytes, bytes] = {}
 
     def hear(self, line: bytes) -> bool:
         name, _, value = line.partition(b"=")
+        if name == b"progress" and self._on_tick:
+            self._on_tick()
         if name not in MOVING or self._latest.get(name) == value:
             return False
         self._latest[name] = value

@@ -1,0 +1,207 @@
+"""A clip to take away: a file of its own, cut to the frame, with the viewer's mark in the picture.
+
+The clip holds the pictures whose time t lies in from <= t < to and the sound samples of the same
+span, and nothing else: only the fragments that touch the span are given to the decoder, and all of it
+is encoded again. The same request over the same rendition with the same font gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import ffmpeg
+
+from evidence.errors import InvalidInput
+from media import formats, sandbox
+from media.errors import media_error
+from media.fmp4 import FragmentIndex
+from media.report import ProbeReport
+from media.run import run_ffmpeg
+from media.still import sync
+from transcode.mark import MarkLine, draw_mark, find_font, font_digest
+from transcode.plan import AUDIO_KBPS_PER_CHANNEL, ENCODER_THREADS, KEYFRAME_EVERY_S
+from transcode.playlist import covering
+from transcode.segment import RunOptions
+
+CRF = 20
+COPY_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class ClipResult:
+    """A clip that is on disk."""
+
+    path: Path
+    size_bytes: int
+    frame_count: int
+    duration_us: int
+    params: dict[str, Any]
+    """What its bytes depend on beside the rendition."""
+
+
+def cut_clip(
+    rendition: Path,
+    index: FragmentIndex,
+    from_us: int,
+    to_us: int,
+    destination: Path,
+    *,
+    mark: Sequence[MarkLine] = (),
+    font: Path | None = None,
+    run: RunOptions,
+    on_progress: Callable[[float], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> ClipResult:
+    """Cut ``[from_us, to_us)`` of media time out of a rendition, as MP4 that plays from its first bytes.
+
+    Args:
+        rendition: The rendition the viewer has a right to.
+        index: Its fragments.
+        destination: A temporary file; taken away on failure.
+        mark: Lines to burn in; none for a clip of sound alone.
+        font: A font with Chinese; a system font when omitted.
+
+    Raises:
+        InvalidInput: ``span_empty``: nothing of the recording lies in the span.
+        MediaError: ``ffmpeg_failed`` or a limit.
+        Unavailable: ``disk_full``.
+        Conflict: ``cancelled``.
+    """
+    begin, end = _span(index, from_us, to_us)
+    used_font = find_font(font)
+    excerpt, overlay = run.scratch / "excerpt.mp4", run.scratch / "mark.png"
+    try:
+        _excerpt(rendition, index, begin, end, excerpt)
+        main = index.main
+        marked = bool(mark) and main.kind == "video"
+        if marked:
+            draw_mark(mark, overlay, width_px=main.width_px, height_px=main.height_px, font=used_font)
+        arguments = clip_arguments(
+            index, begin, end, excerpt, destination.resolve(), overlay if marked else None
+        )
+        run_ffmpeg(
+            arguments,
+            scratch=run.scratch,
+            limits=run.limits,
+            binary=run.ffmpeg,
+            duration=end - begin,
+            on_progress=on_progress,
+            cancelled=cancelled,
+        )
+        found = _look(destination, run)
+        sync(destination)
+    except BaseException:
+        destination.unlink(missing_ok=True)
+        raise
+    finally:
+        excerpt.unlink(missing_ok=True)
+        overlay.unlink(missing_ok=True)
+    params = {
+        "from_us": from_us,
+        "to_us": to_us,
+        "mark": [line.text for line in mark],
+        "font_sha256": font_digest(used_font) if mark else None,
+        "crf": CRF,
+    }
+    stream = found.main
+    frames = (stream.packet_count or 0) if stream is not None else 0
+    return ClipResult(destination, destination.stat().st_size, frames, found.duration_us or 0, params)
+
+
+def clip_arguments(
+    index: FragmentIndex,
+    begin: Fraction,
+    end: Fraction,
+    excerpt: Path,
+    destination: Path,
+    overlay: Path | None,
+) -> list[str]:
+    """The command line that cuts; times in seconds on the rendition's own clock."""
+    source = ffmpeg.input(f"file:{excerpt}", copyts=None, **formats.whitelist_options())
+    outputs = []
+    options: dict[str, Any] = {
+        "f": "mp4",
+        "movflags": "+faststart",
+        "map_metadata": -1,
+        "map_chapters": -1,
+        "fflags": "+bitexact",
+        "flags:v": "+bitexact",
+        "flags:a": "+bitexact",
+    }
+    for track in index.tracks:
+        first, last = ceil(begin * track.timescale), ceil(end * track.timescale)
+        if track.kind == "video":
+            picture = source.video.filter("trim", start_pts=first, end_pts=last)
+            picture = picture.filter("setpts", f"PTS-{first}")
+            if overlay is not None:
+                over = ffmpeg.input(f"file:{overlay}", f="png_pipe", protocol_whitelist="file")
+                picture = ffmpeg.overlay(picture, over, eof_action="repeat")
+            outputs.append(picture.filter("format", "yuv420p"))
+            options |= {
+                "c:v": "libx264",
+                "preset": "veryfast",
+                "crf": CRF,
+                "profile:v": "high",
+                "threads:v": ENCODER_THREADS,
+                "fps_mode:v": "passthrough",
+                "enc_time_base:v": f"1:{track.timescale}",
+                "force_key_frames": f"expr:gte(t,n_forced*{KEYFRAME_EVERY_S})",
+            }
+        else:
+            sound = source.audio.filter("atrim", start_pts=first, end_pts=last)
+            outputs.append(sound.filter("asetpts", f"PTS-{first}"))
+            options |= {"c:a": "aac", "b:a": f"{2 * AUDIO_KBPS_PER_CHANNEL}k"}
+    arguments: list[str] = (
+        ffmpeg.output(*outputs, f"file:{destination}", **options).overwrite_output().get_args()
+    )
+    return arguments
+
+
+def _span(index: FragmentIndex, from_us: int, to_us: int) -> tuple[Fraction, Fraction]:
+    """Begin and end in seconds on the rendition's own clock."""
+    begin = Fraction(max(0, from_us), 1_000_000)
+    end = min(Fraction(to_us, 1_000_000), index.duration)
+    if begin >= end:
+        length = int(index.duration * 1_000_000)
+        raise InvalidInput(
+            f"clip: expected a span inside 0 to {length} us, found {from_us} to {to_us}", code="span_empty"
+        )
+    return begin + index.origin, end + index.origin
+
+
+def _excerpt(
+    rendition: Path, index: FragmentIndex, begin: Fraction, end: Fraction, destination: Path
+) -> None:
+    """Write the init bytes and the fragments that touch the span: all that the decoder gets to see."""
+    first = (begin - index.origin) * index.timescale
+    last = (end - index.origin) * index.timescale
+    chosen = covering(index, first, last)
+    if not chosen:
+        raise media_error("fragments_unreadable", "no fragment shows the span")
+    ranges = [(0, index.init_size_bytes), *((part.offset_bytes, part.size_bytes) for part in chosen)]
+    with rendition.open("rb") as source, destination.open("wb") as target:
+        for offset, size in ranges:
+            source.seek(offset)
+            left = size
+            while left:
+                piece = source.read(min(left, COPY_BYTES))
+                if not piece:
+                    raise media_error(
+                        "fragments_unreadable", f"the rendition ends before byte {offset + size}"
+                    )
+                target.write(piece)
+                left -= len(piece)
+
+
+def _look(clip: Path, run: RunOptions) -> ProbeReport:
+    request: dict[str, object] = {"path": str(clip.resolve()), "depth": "packets"}
+    found = sandbox.call("media.probe:probe_entry", request, limits=run.limits, scratch=run.scratch)
+    report = ProbeReport.from_json(found)
+    if not report.decodable:
+        raise media_error("ffmpeg_failed", "the clip that was cut does not play")
+    return report

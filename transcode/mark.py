@@ -1,0 +1,84 @@
+"""The viewer's mark on a clip to take away: who, when, why, which case, in the picture itself.
+
+Drawn once as a transparent PNG and laid over every frame. Chinese needs a font that has it: the one
+handed in, else one of the system's; without either, the Latin fallback of each field is drawn, so that
+a mark is never a row of empty boxes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+SYSTEM_FONTS = (
+    Path("/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc"),
+    Path("/usr/share/fonts/truetype/wqy/wqy-microhei.ttc"),
+    Path("/usr/share/fonts/truetype/wqy/wqy-zenhei.ttc"),
+)
+TEXT_SHARE = 28
+"""Picture heights to one line of text."""
+SMALLEST_TEXT_PX = 10
+OPACITY = 150
+
+
+@dataclass(frozen=True)
+class MarkLine:
+    """One line of a mark."""
+
+    text: str
+    latin: str
+    """What stands there instead where no font has the text: an account's id, a case's key."""
+
+
+def find_font(font: Path | None) -> Path | None:
+    """The font to draw with: the given one, else a system font with Chinese, else none."""
+    return next((path for path in (font, *SYSTEM_FONTS) if path is not None and path.is_file()), None)
+
+
+def font_digest(font: Path | None) -> str | None:
+    """SHA-256 of the font in lowercase hex, for the parameters of the clip; None for the built-in one."""
+    return hashlib.sha256(font.read_bytes()).hexdigest() if font is not None else None
+
+
+def draw_mark(
+    lines: Sequence[MarkLine], destination: Path, *, width_px: int, height_px: int, font: Path | None
+) -> None:
+    """Write the mark as a PNG as large as the picture, transparent where nothing stands."""
+    size = max(SMALLEST_TEXT_PX, height_px // TEXT_SHARE)
+    drawn_with = ImageFont.truetype(str(font), size) if font is not None else ImageFont.load_default(size)
+    canvas = Image.new("RGBA", (width_px, height_px), (0, 0, 0, 0))
+    pen = ImageDraw.Draw(canvas)
+    texts = [line.text if font is not None or line.text.isascii() else line.latin for line in lines]
+    wrapped = [part for text in texts for part in _wrapped(pen, text, drawn_with, width_px - size)]
+    top = height_px - (len(wrapped) * (size + size // 3)) - size // 2
+    for number, text in enumerate(wrapped):
+        place = (size // 2, max(0, top + number * (size + size // 3)))
+        pen.text(
+            place,
+            text,
+            font=drawn_with,
+            fill=(255, 255, 255, OPACITY),
+            stroke_width=max(1, size // 12),
+            stroke_fill=(0, 0, 0, OPACITY),
+        )
+    canvas.save(destination, "PNG")
+
+
+def _wrapped(
+    pen: ImageDraw.ImageDraw,
+    text: str,
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    width_px: int,
+) -> list[str]:
+    """The text in pieces that fit the width."""
+    pieces, piece = [], ""
+    for character in " ".join(text.split()):
+        if piece and pen.textlength(piece + character, font=font) > width_px:
+            pieces.append(piece)
+            piece = ""
+        piece += character
+    return [*pieces, piece] if piece else pieces
