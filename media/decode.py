@@ -144,6 +144,15 @@ class _Reader:
         """How many streams of each type the file has."""
         return dict(Counter(stream.type for stream in self._container.streams))
 
+    def picture_times(self) -> list[tuple[int, int]]:
+        """Time and duration of every picture that the packets promise."""
+        with translated():
+            return sorted(
+                (packet.pts, packet.duration or 0)
+                for packet in self._container.demux(*self._container.streams.video[:1])
+                if packet.pts is not None and not packet.is_discard
+            )
+
 
 class VideoReader(_Reader):
     """Every picture of a file's first video stream, in order of showing."""
@@ -330,6 +339,16 @@ def count_streams(path: Path, *, format_whitelist: str = RENDITION_FORMATS) -> d
     """How many streams of each type a file has, such as ``{"video": 1, "audio": 2}``."""
     with _Reader(path, format_whitelist) as reader:
         return reader.count_streams()
+
+
+def picture_times(path: Path, *, format_whitelist: str = RENDITION_FORMATS) -> list[tuple[int, int]]:
+    """When each picture of a file's first video stream is shown and for how long, without decoding any.
+
+    Returns:
+        ``(pts, duration)`` in units of the stream's time base, ascending.
+    """
+    with _Reader(path, format_whitelist) as reader:
+        return reader.picture_times()
 
 
 def read_photo(path: Path) -> NDArray[np.uint8]:

@@ -122,6 +122,12 @@ def between(first: Box, second: Box, *, elapsed: int, whole: int) -> Box:
     )
 
 
+def even_sided(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A still with its last row and column doubled where that makes its sides even."""
+    height, width = rgb.shape[:2]
+    return np.pad(rgb, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+
+
 def iou(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
     """Intersection over union of every box with every other.
 

@@ -47,7 +47,7 @@ class CenterFace:
     Args:
         models_dir: Where `redaction.models.install_model` put the weights.
         score_min: Scores below this are not reported, 0 to 1.
-        long_side_px: Pictures of another size are scaled so before the network sees them.
+        long_side_px: Pictures are scaled to this size before the network sees them; None leaves theirs.
         intra_op_threads: Threads that one call uses; calls from several threads at once are safe.
     """
 
@@ -55,7 +55,12 @@ class CenterFace:
     finds = "face"
 
     def __init__(
-        self, models_dir: Path, *, score_min: float = 0.2, long_side_px: int = 640, intra_op_threads: int = 2
+        self,
+        models_dir: Path,
+        *,
+        score_min: float = 0.2,
+        long_side_px: int | None = 640,
+        intra_op_threads: int = 2,
     ) -> None:
         path = verify_model(models_dir, "centerface")
         self.model_digest = model_record("centerface").sha256
@@ -99,7 +104,7 @@ class CenterFace:
         if len(frames) == 0:
             return []
         height, width = frames.shape[1:3]
-        seen_width, seen_height = input_size(width, height, self.long_side_px)
+        seen_width, seen_height = input_size(width, height, self.long_side_px or max(width, height))
         if (seen_width, seen_height) != (width, height):
             shrinks = seen_width < width
             how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR

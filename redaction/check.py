@@ -1,0 +1,241 @@
+"""Prove from the file alone that a redacted rendition hides what its plan says, and holds nothing more.
+
+The check reads the plan as the renderer does and shares nothing with what paints, codes and writes: it
+walks the boxes, decodes every frame and every muted sample, and compares with the plan and with the times
+of the source. It gives all it finds, not the first. A rendition with findings is not released.
+
+Coding is lossy, so a masked pixel is not exactly the fill. What bleeds in comes from beside the mask and
+never from under it, and fades with the distance from the edge: `TOLERANCE` states how far it may differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from evidence.errors import MediaError
+from media.decode import (
+    AudioReader,
+    DecodedFrame,
+    VideoReader,
+    count_streams,
+    open_video,
+    picture_times,
+    read_photo,
+)
+from redaction.audio import fill_of, sample_ranges
+from redaction.container import check_container
+from redaction.findings import Report
+from redaction.geometry import Box, Region, ellipse_cells, even_sided
+from redaction.plan import Masks, RedactionPlan
+from redaction.render import FILL, FILL_RGB, Progress, plan_of
+
+# Pixels from the edge of a mask, and how many of 255 levels any sample there may differ from the fill.
+TOLERANCE = ((0, 72), (2, 48), (8, 28), (16, 8))
+# How many levels a whole mask may differ in the mean.
+MEAN_TOLERANCE = 8.0
+SILENCE_PEAK = 1e-4
+TONE_RESIDUE = 0.02
+
+
+def check_entry(request: dict[str, Any], progress: Progress) -> dict[str, object]:
+    """Check one redacted rendition.
+
+    Args:
+        request: ``source`` (the rendition it was made from), ``output``, and ``plan`` or ``plan_path``.
+        progress: Hears the share of frames checked.
+
+    Returns:
+        `Report` as JSON: ``passed`` and every finding with its code, a line in two languages and its facts.
+    """
+    plan = plan_of(request)
+    source, output = Path(request["source"]), Path(request["output"])
+    report = Report()
+    _noting(report, "container_unreadable", lambda: check_container(output, report))
+    _noting(report, "container_unreadable", lambda: _check_streams(source, output, report))
+    if plan.picture is not None:
+        _noting(report, "frame_unreadable", lambda: _check_pictures(source, output, plan, report, progress))
+    _noting(report, "sound_differs", lambda: _check_sound(source, output, plan, report))
+    progress(1.0)
+    return {**report.to_json(), "tolerance": [list(band) for band in TOLERANCE]}
+
+
+def check_photo_entry(request: dict[str, Any], progress: Progress) -> dict[str, object]:
+    """Check one redacted still; the request is that of `check_entry`."""
+    plan = plan_of(request)
+    source, output = Path(request["source"]), Path(request["output"])
+    report = Report(frame_count=1)
+    with Image.open(output, formats=("JPEG",)) as image:
+        # APP0 with the JFIF head is what every JPEG has; anything more was brought along.
+        extra = sorted(set(image.info) - {"jfif", "jfif_version", "jfif_unit", "jfif_density", "dpi"})
+    if extra:
+        report.add("name_in_container", where=extra)
+    rgb, original = read_photo(output), read_photo(source)
+    if rgb.shape != original.shape:
+        report.add("picture_size_differs", expected=list(original.shape[:2]), found=list(rgb.shape[:2]))
+    else:
+        even = even_sided(rgb)
+        planes = [even[:, :, channel] for channel in range(3)]
+        for region in Masks(plan).at(0):
+            _check_region(region, planes, (FILL_RGB,) * 3, (1, 1, 1), report, pts=0)
+    progress(1.0)
+    return {**report.to_json(), "tolerance": [list(band) for band in TOLERANCE]}
+
+
+def _noting(report: Report, code: str, step: Callable[[], None]) -> None:
+    """Run a step; what it cannot read is a finding like any other."""
+    try:
+        step()
+    except MediaError as error:
+        report.add(code, found=error.message, cause=error.code)
+    except (LookupError, ValueError) as error:
+        # A structure of another form than the writer's ends in a missing box or a short array.
+        report.add(code, found=f"{type(error).__name__}: {error}", cause="malformed")
+
+
+def _check_streams(source: Path, output: Path, report: Report) -> None:
+    before, after = count_streams(source), count_streams(output)
+    expected = {"video": min(1, before.get("video", 0)), "audio": before.get("audio", 0)}
+    found = {kind: count for kind, count in after.items() if count}
+    if found != {kind: count for kind, count in expected.items() if count}:
+        report.add("stream_not_allowed", expected=expected, found=found)
+
+
+def _check_pictures(
+    source: Path, output: Path, plan: RedactionPlan, report: Report, progress: Progress
+) -> None:
+    expected = picture_times(source)
+    masks = Masks(plan)
+    times: list[tuple[int, int]] = []
+    with open_video(output) as video:
+        _check_shape(video, plan, report)
+        for frame in video:
+            times.append((frame.pts, frame.duration))
+            if frame.corrupt:
+                report.add("frame_unreadable", pts=frame.pts, frame=frame.index)
+            _check_frame(frame, masks.at(frame.pts), report)
+            progress(min(0.99, len(times) / max(1, len(expected))))
+    report.frame_count = len(times)
+    if len(times) != len(expected):
+        report.add("frames_differ", expected=len(expected), found=len(times))
+    for index, (before, after) in enumerate(zip(expected, times, strict=False)):
+        if before[0] != after[0]:
+            report.add("frames_differ", frame=index, expected=before[0], found=after[0])
+    # Inside the stream a frame lasts until the next; only the last one's duration is a statement of its own.
+    if expected and times and expected[-1][1] and expected[-1] != times[-1]:
+        report.add("frames_differ", frame=len(times) - 1, expected=list(expected[-1]), found=list(times[-1]))
+
+
+def _check_shape(video: VideoReader, plan: RedactionPlan, report: Report) -> None:
+    picture = plan.picture
+    found = [video.shape.width_px, video.shape.height_px]
+    if picture is not None and found != [picture.width_px, picture.height_px]:
+        report.add("picture_size_differs", expected=[picture.width_px, picture.height_px], found=found)
+
+
+def _check_frame(frame: DecodedFrame, regions: list[Region], report: Report) -> None:
+    planes = frame.planes()
+    for region in regions:
+        if region.box.x1 > frame.width_px or region.box.y1 > frame.height_px:
+            report.add("mask_missing", pts=frame.pts, box=list(region.box))
+            continue
+        _check_region(region, list(planes), FILL, (1, 2, 2), report, pts=frame.pts)
+
+
+def _check_region(
+    region: Region,
+    planes: list[NDArray[np.uint8]],
+    fill: tuple[int, ...],
+    steps: tuple[int, ...],
+    report: Report,
+    *,
+    pts: int,
+) -> None:
+    """Compare one region of one picture with the fill.
+
+    Args:
+        region: What should be covered.
+        planes: The picture, each ``(height / step, width / step)``, uint8.
+        fill: What each plane should hold there.
+        steps: Luma pixels to a sample of each plane.
+        report: Where findings go.
+        pts: When the picture is shown.
+    """
+    report.region_count += 1
+    total, count = 0.0, 0
+    for inset, most in TOLERANCE:
+        box = Box(region.box.x0 + inset, region.box.y0 + inset, region.box.x1 - inset, region.box.y1 - inset)
+        if box.width_px < 2 or box.height_px < 2:
+            break
+        worst = 0
+        for plane, level, step in zip(planes, fill, steps, strict=True):
+            part = plane[box.y0 // step : box.y1 // step, box.x0 // step : box.x1 // step]
+            difference = np.abs(part.astype(np.int16) - level)
+            if region.shape == "ellipse":
+                cells = ellipse_cells(box)
+                inside = cells if step == 2 else np.repeat(np.repeat(cells, 2, axis=0), 2, axis=1)
+                difference = difference[inside]
+            if difference.size:
+                worst = max(worst, int(difference.max()))
+                if inset == 0:
+                    total, count = total + float(difference.sum()), count + difference.size
+        if inset >= 2:
+            report.worst_difference = max(report.worst_difference, worst)
+        if worst > most or (inset == 0 and count and total / count > MEAN_TOLERANCE):
+            report.add(
+                "mask_missing",
+                pts=pts,
+                box=list(region.box),
+                inset_px=inset,
+                expected_at_most=most,
+                found=worst,
+            )
+            return
+
+
+def _check_sound(source: Path, output: Path, plan: RedactionPlan, report: Report) -> None:
+    for number in range(count_streams(source).get("audio", 0)):
+        spans = plan.muted(number)
+        with AudioReader(output, number) as reader:
+            if not spans:
+                with AudioReader(source, number) as original:
+                    if _packet_digest(original) != _packet_digest(reader):
+                        report.add("sound_differs", stream=number)
+                continue
+            rate = reader.sample_rate_hz
+            ranges = sample_ranges(spans, rate)
+            silent = [one for one in ranges if one.kind == "silence"]
+            for block in reader.blocks():
+                first = round(block.pts * reader.time_base * rate)
+                for span in ranges:
+                    low, high = max(first, span.first), min(first + block.samples.shape[1], span.end)
+                    if low >= high:
+                        continue
+                    rest = block.samples[:, low - first : high - first].copy()
+                    most = SILENCE_PEAK
+                    if span.kind == "tone":
+                        most = TONE_RESIDUE
+                        rest -= fill_of("tone", low, high, rate)
+                        for other in silent:
+                            rest[:, max(0, other.first - low) : max(0, other.end - low)] = 0.0
+                    peak = float(np.abs(rest).max())
+                    if peak > most:
+                        at_us = int(Fraction(low, rate) * 1_000_000)
+                        report.add(
+                            "sound_not_replaced", stream=number, at_us=at_us, peak_ppm=round(peak * 1e6)
+                        )
+
+
+def _packet_digest(reader: AudioReader) -> bytes:
+    digest = hashlib.sha256()
+    for packet in reader.packets():
+        digest.update(f"{packet.pts * reader.time_base},{len(packet.data)};".encode())
+        digest.update(packet.data)
+    return digest.digest()

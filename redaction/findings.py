@@ -1,0 +1,51 @@
+"""What a check of a redacted rendition can find, in words for people, and the report it gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+FINDINGS_MAX = 10_000
+
+REASONS = {
+    "container_unreadable": ("容器结构无法读取", "the container cannot be read"),
+    "box_not_allowed": ("容器中有不允许的盒", "the container holds a box that is not allowed"),
+    "name_in_container": ("容器中留有名称或时间", "the container holds a name or a time of making"),
+    "bytes_between_samples": ("媒体数据中有不属于任何样本的字节", "media data holds bytes of no sample"),
+    "unit_not_allowed": ("视频码流含有切片以外的单元", "the video stream holds units other than slices"),
+    "stream_not_allowed": ("流的数量或类型与渲染来源不符", "the streams are not those of the source"),
+    "frames_differ": ("帧数或时间与来源不一致", "frames or their times differ from the source"),
+    "frame_unreadable": ("帧无法解码", "a frame cannot be decoded"),
+    "mask_missing": ("遮挡区域未被完全覆盖", "a region that should be covered is not"),
+    "sound_not_replaced": ("应静音的区段仍有声音", "sound that should be replaced is still there"),
+    "sound_differs": ("未静音的音轨与来源不一致", "sound that was to be kept differs from the source"),
+    "picture_size_differs": ("画面尺寸不一致", "the picture has another size"),
+}
+
+
+@dataclass
+class Report:
+    """What a check found."""
+
+    findings: list[dict[str, object]] = field(default_factory=list)
+    finding_count: int = 0
+    frame_count: int = 0
+    region_count: int = 0
+    worst_difference: int = 0
+    """Largest difference from the fill at least two pixels inside any mask, of 255."""
+
+    def add(self, code: str, **facts: object) -> None:
+        """Note a finding; past a limit they are only counted."""
+        self.finding_count += 1
+        if len(self.findings) < FINDINGS_MAX:
+            zh, en = REASONS[code]
+            self.findings.append({"code": code, "zh": zh, "en": en, **facts})
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "passed": self.finding_count == 0,
+            "finding_count": self.finding_count,
+            "findings": self.findings,
+            "frame_count": self.frame_count,
+            "region_count": self.region_count,
+            "worst_difference": self.worst_difference,
+        }

@@ -1,0 +1,283 @@
+"""Write the redacted rendition: every frame drawn over as the plan says, nothing else of the source kept.
+
+The fill is one constant colour, keyed to nothing in the source. Pixels of a mask are overwritten before
+the encoder sees them, so no coding, however poor, can bring them back. Frames, their times and their
+durations are those of the source; sound without a muted span is copied packet by packet.
+
+The entries run in a child of `media.sandbox`. A rendition that fails midway is removed. Whether what was
+written hides what it should is `redaction.check`'s to say, from the file alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evidence.errors import Conflict, InvalidInput
+from media.decode import (
+    AudioPacket,
+    AudioReader,
+    DecodedFrame,
+    VideoReader,
+    count_streams,
+    open_video,
+    read_photo,
+)
+from media.encode import AacEncoder, Canvas, FragmentedMp4Writer, PictureCoding, write_photo
+from media.mux import SoundTrack
+from redaction.audio import replace_sound, sample_ranges, unbroken
+from redaction.geometry import Region, ellipse_cells, even_sided
+from redaction.plan import Masks, MutedSpan, RedactionPlan
+from redaction.plan_json import plan_from_json
+
+# Y, U and V of what covers. Dark grey: visible on black, unlike anything the picture had to say.
+FILL = (40, 128, 128)
+FILL_RGB = 28
+
+Progress = Callable[[float], None]
+
+
+def render_entry(request: dict[str, Any], progress: Progress) -> dict[str, object]:
+    """Render one plan version of one item.
+
+    Args:
+        request: ``source`` (an H.264/AAC fragmented MP4 of ours), ``plan`` (as JSON) or ``plan_path``,
+            ``destination``, and optionally ``crf``, ``preset``, ``threads``.
+        progress: Hears the share of frames done.
+
+    Returns:
+        ``frame_count``, ``masked_frame_count``, ``unreadable_frame_count``, ``muted_streams``,
+        ``size_bytes``, ``sha256``, ``coverage``.
+
+    Raises:
+        Conflict: ``plan_does_not_fit``: the plan was made for another picture.
+        InvalidInput: The plan is not one.
+        MediaError: The source cannot be read.
+    """
+    plan = plan_of(request)
+    given = {name: request[name] for name in ("crf", "preset", "threads") if name in request}
+    source, destination = Path(request["source"]), Path(request["destination"])
+    rendering = Rendering(source, plan, destination, PictureCoding(**given))
+    return rendering.run(progress)
+
+
+def redact_photo_entry(request: dict[str, Any], progress: Progress) -> dict[str, object]:
+    """Redact one still: ``source``, ``plan`` or ``plan_path``, ``destination``; a bare JPEG comes out."""
+    plan = plan_of(request)
+    destination = Path(request["destination"])
+    rgb = read_photo(Path(request["source"]))
+    expected = None if plan.picture is None else (plan.picture.width_px, plan.picture.height_px)
+    even = even_sided(rgb)
+    if expected != (even.shape[1], even.shape[0]):
+        raise _misfit("size", expected, (even.shape[1], even.shape[0]))
+    regions = Masks(plan).at(0)
+    paint_photo(even, regions)
+    height, width = rgb.shape[:2]
+    size_bytes = write_photo(destination, np.ascontiguousarray(even[:height, :width]))
+    progress(1.0)
+    return {
+        "width_px": width,
+        "height_px": height,
+        "region_count": len(regions),
+        "size_bytes": size_bytes,
+        "sha256": file_digest(destination),
+        "coverage": dict(plan.coverage),
+    }
+
+
+def plan_of(request: Mapping[str, Any]) -> RedactionPlan:
+    """The plan that a request carries or points at."""
+    if "plan" in request:
+        return plan_from_json(request["plan"])
+    try:
+        return plan_from_json(json.loads(Path(request["plan_path"]).read_bytes()))
+    except ValueError as error:
+        raise InvalidInput(f"plan: expected JSON, found {error}", code="plan_invalid") from error
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, lowercase hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def paint(canvas: Canvas, regions: Sequence[Region]) -> None:
+    """Overwrite regions with the fill; their edges are even."""
+    for box, shape in regions:
+        rows, columns = slice(box.y0, box.y1), slice(box.x0, box.x1)
+        half_rows, half_columns = slice(box.y0 // 2, box.y1 // 2), slice(box.x0 // 2, box.x1 // 2)
+        if shape == "rectangle":
+            canvas.y[rows, columns] = FILL[0]
+            canvas.u[half_rows, half_columns] = FILL[1]
+            canvas.v[half_rows, half_columns] = FILL[2]
+            continue
+        cells = ellipse_cells(box)
+        canvas.y[rows, columns][_doubled(cells)] = FILL[0]
+        canvas.u[half_rows, half_columns][cells] = FILL[1]
+        canvas.v[half_rows, half_columns][cells] = FILL[2]
+
+
+def paint_photo(rgb: NDArray[np.uint8], regions: Sequence[Region]) -> None:
+    """Overwrite regions of an RGB24 picture, ``(height, width, 3)``, in place."""
+    for box, shape in regions:
+        part = rgb[box.y0 : box.y1, box.x0 : box.x1]
+        if shape == "rectangle":
+            part[:] = FILL_RGB
+        else:
+            part[_doubled(ellipse_cells(box))] = FILL_RGB
+
+
+def _doubled(cells: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return np.repeat(np.repeat(cells, 2, axis=0), 2, axis=1)
+
+
+@dataclass
+class _Sound:
+    """One sound track on its way into the rendition."""
+
+    track: SoundTrack
+    packets: Iterator[AudioPacket]
+    time_base: Fraction
+    waiting: AudioPacket | None = None
+
+    def until(self, seconds: Fraction | None) -> Iterator[AudioPacket]:
+        """The packets that begin before a time; all that are left when it is None."""
+        while True:
+            packet = self.waiting or next(self.packets, None)
+            self.waiting = packet
+            if packet is None or (seconds is not None and packet.pts * self.time_base > seconds):
+                return
+            self.waiting = None
+            yield packet
+
+
+@dataclass
+class Rendering:
+    """One run of the renderer."""
+
+    source: Path
+    plan: RedactionPlan
+    destination: Path
+    coding: PictureCoding = field(default_factory=PictureCoding)
+    masked_frame_count: int = 0
+    unreadable_frame_count: int = 0
+
+    def run(self, progress: Progress) -> dict[str, object]:
+        """Write the rendition and describe it."""
+        with ExitStack() as stack:
+            streams = count_streams(self.source)
+            video = None
+            if self.plan.picture is not None:
+                video = stack.enter_context(open_video(self.source, threads=self.coding.threads))
+                self._refuse_other_picture(video)
+            sounds = []
+            muted = []
+            for number in range(streams.get("audio", 0)):
+                reader = stack.enter_context(AudioReader(self.source, number))
+                spans = self.plan.muted(number)
+                muted += [number] if spans else []
+                sounds.append(_replaced(reader, spans) if spans else _copied(reader))
+            writer = stack.enter_context(
+                FragmentedMp4Writer(
+                    self.destination,
+                    video=None if video is None else video.shape,
+                    sound=[sound.track for sound in sounds],
+                    coding=self.coding,
+                )
+            )
+            if video is not None:
+                self._write_pictures(video, sounds, writer, progress)
+            _write_sound(sounds, None, writer)
+        progress(1.0)
+        return {
+            "frame_count": writer.frame_count,
+            "masked_frame_count": self.masked_frame_count,
+            "unreadable_frame_count": self.unreadable_frame_count,
+            "muted_streams": muted,
+            "size_bytes": writer.size_bytes,
+            "sha256": file_digest(self.destination),
+            "coverage": dict(self.plan.coverage),
+        }
+
+    def _refuse_other_picture(self, video: VideoReader) -> None:
+        picture = self.plan.picture
+        assert picture is not None  # noqa: S101 - asked by the caller
+        base = (video.shape.time_base.numerator, video.shape.time_base.denominator)
+        found = (video.shape.width_px, video.shape.height_px, *base)
+        expected = (picture.width_px, picture.height_px, *picture.time_base)
+        if found != expected:
+            raise _misfit("size and time base", expected, found)
+
+    def _write_pictures(
+        self, video: VideoReader, sounds: list[_Sound], writer: FragmentedMp4Writer, progress: Progress
+    ) -> None:
+        picture = self.plan.picture
+        assert picture is not None  # noqa: S101 - asked by the caller
+        masks = Masks(self.plan)
+        seen: list[int] = []
+        for frame in video:
+            seen.append(frame.pts)
+            _write_sound(sounds, frame.pts * video.shape.time_base, writer)
+            canvas = Canvas(frame.width_px, frame.height_px)
+            paint(canvas, self._fill(frame, canvas, masks))
+            writer.write_picture(canvas, pts=frame.pts, duration=frame.duration, key=frame.key)
+            progress(min(0.99, len(seen) / picture.frame_count))
+        found = (len(seen), seen[0], seen[-1])
+        expected = (picture.frame_count, picture.first_pts, picture.last_pts)
+        if found != expected:
+            raise _misfit("frames, first and last pts", expected, found)
+
+    def _fill(self, frame: DecodedFrame, canvas: Canvas, masks: Masks) -> list[Region]:
+        """Copy what may be shown of a frame and say what is to be covered."""
+        if frame.corrupt:
+            # What the decoder made up may hold anything the plan never saw.
+            self.unreadable_frame_count += 1
+            self.masked_frame_count += 1
+            return [masks.whole_frame]
+        canvas.copy(frame.planes())
+        regions = masks.at(frame.pts)
+        self.masked_frame_count += bool(regions)
+        return regions
+
+
+def _write_sound(sounds: list[_Sound], until: Fraction | None, writer: FragmentedMp4Writer) -> None:
+    for number, sound in enumerate(sounds):
+        for packet in sound.until(until):
+            writer.write_sound(number, packet)
+
+
+def _copied(reader: AudioReader) -> _Sound:
+    if reader.codec != "aac" or reader.time_base.numerator != 1:
+        raise InvalidInput(f"sound of the source: expected AAC, found {reader.codec}; make a rendition first")
+    track = SoundTrack(reader.sample_rate_hz, reader.channels, reader.time_base.denominator, reader.config)
+    return _Sound(track, reader.packets(), reader.time_base)
+
+
+def _replaced(reader: AudioReader, spans: list[MutedSpan]) -> _Sound:
+    rate = reader.sample_rate_hz
+    encoder = AacEncoder(sample_rate_hz=rate, layout=reader.layout, channels=reader.channels)
+    ranges = sample_ranges(spans, rate)
+
+    def packets() -> Iterator[AudioPacket]:
+        blocks = ((block.pts * reader.time_base, block.samples) for block in reader.blocks())
+        for first, samples in unbroken(blocks, rate):
+            yield from encoder.encode(first, replace_sound(first, samples, ranges, rate))
+        yield from encoder.finish()
+
+    return _Sound(encoder.track, packets(), Fraction(1, rate))
+
+
+def _misfit(what: str, expected: object, found: object) -> Conflict:
+    return Conflict(
+        f"plan and source: expected {what} {expected}, found {found}; make a plan for this rendition",
+        code="plan_does_not_fit",
+    )
