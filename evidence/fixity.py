@@ -54,6 +54,11 @@ class StreamingDigest:
             self._sm3.update(view)
         self.size_bytes += view.nbytes
 
+    def follow(self, descriptor: int) -> None:
+        """Take what an open file holds from where this digest stands to the file's end."""
+        for chunk in _chunks_of(descriptor, self.size_bytes):
+            self.update(chunk)
+
     def copy(self) -> StreamingDigest:
         """An independent digest of the same bytes so far, for going back to this point."""
         twin = StreamingDigest.__new__(StreamingDigest)
@@ -105,9 +110,8 @@ def hash_file(
         os.close(descriptor)
 
 
-def _chunks_of(descriptor: int) -> Iterable[memoryview]:
+def _chunks_of(descriptor: int, position: int = 0) -> Iterable[memoryview]:
     buffer = memoryview(bytearray(CHUNK_BYTES))
-    position = 0
     while count := os.preadv(descriptor, [buffer], position):
         yield buffer[:count]
         position += count

@@ -1,35 +1,52 @@
-"""What a source hands to the intake: a whole file in staging, its digest, and what was said of it."""
+"""What every way of taking files in has in common: a file that is whole, staged and described.
+
+A source decides when a file is complete and copies it beside the object store, with its
+digest made while reading. What it means that we hold it is intake's business.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
+
+from ingest.facts import Statement
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class StagedFile:
-    """A complete file, closed and synced, ready for the object store.
-
-    Attributes:
-        path: In the store's staging folder, or an upload's part file on the same file system.
-        sha256: Made while the bytes arrived, before any parsing.
-        original_name_raw: The name's bytes as the sender wrote them; never part of a path.
-        source: tus, folder or take.
-        reception_key: Unique for this arrival: accepting it twice is accepting it once.
-        metadata: What the sender wrote (upload metadata or sidecar), verbatim.
-        dock_no: Dock it came through; None when there was none.
-        declared_sha256: Digest the sender declared; None when it declared none.
-        actor: Custody label of who brought it when it was no dock.
-    """
+    """A whole file on the object store's own disk, synced, ready to be adopted."""
 
     path: Path
+    """The staged bytes. After a crash between adoption and rows it may be gone while the store
+    holds the object; `ObjectStore.adopt` knows that case."""
     size_bytes: int
     sha256: bytes
+    """Made while the bytes arrived."""
     original_name_raw: bytes
+    """The name as the sender's file system or client wrote it; hostile, for claims and display only."""
     source: str
+    """``tus``, ``folder`` or ``take``."""
     reception_key: str
+    """The same for each try to hand in this arrival, and for no other arrival."""
+    actor: str
+    """On whose authority it came, such as ``token:<id>``; never a person's name."""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    """The sender's own words, kept as received."""
+    claims: tuple[Statement, ...] = ()
+    """What dock, sidecar or person said; claims of the file name are intake's to add."""
+    findings: tuple[tuple[str, str], ...] = ()
+    """What was wrong on the way in: stable code and one line each; flags, never refusals."""
     dock_no: str | None = None
     declared_sha256: bytes | None = None
-    actor: str = "system"
+    """What the sender says the whole file comes to."""
+
+
+class Source(Protocol):
+    """Something files come from."""
+
+    def run(self, stop: threading.Event) -> None:
+        """Take files in until ``stop`` is set; a source that is gone is waited for."""
+        ...

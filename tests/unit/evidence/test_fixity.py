@@ -53,6 +53,16 @@ def test_file_is_hashed_by_path_and_by_descriptor_alike(tmp_path: Path) -> None:
     assert seen == [1 << 20, len(content)]
 
 
+def test_digest_goes_on_in_a_file_from_where_it_stands(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 5000
+    (tmp_path / "footage").write_bytes(content)
+    digest = StreamingDigest()
+    digest.update(content[:1000])
+    with (tmp_path / "footage").open("rb") as opened:
+        digest.follow(opened.fileno())
+    assert digest.digests().sha256 == hashlib.sha256(content).digest()
+
+
 def test_empty_file_has_a_digest(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     assert hash_file(tmp_path / "empty").sha256 == hashlib.sha256().digest()

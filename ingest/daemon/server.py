@@ -1,0 +1,157 @@
+"""Serving the upload listener: granian inside our own process and event loop.
+
+One process, because an open upload has one running digest and one lock. Measured over real
+sockets, granian 2.8 gives ASGI what tus needs: a sender that vanishes is seen at once, also in
+a chunked body; a reader that stops reading stops the sender; a reply before the end of the
+body is sent and the connection closed. See docs/design/storage.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.server.embed import Server
+
+from evidence.errors import InvalidInput, Unavailable
+from ingest.daemon.http import UploadApp
+from ingest.tus.sealing import Sealer
+from ingest.tus.uploads import UploadStore
+
+log = structlog.get_logger(__name__)
+
+SWEEP_EVERY_S = 5.0
+STOP_WAIT_S = 10.0
+MAX_CONNECTIONS = 512
+HEADER_BUFFER_BYTES = 2 << 20
+"""Large enough to read metadata of 1 MB and refuse it in words."""
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Where to listen, and who keeps the line private."""
+
+    host: str
+    port: int
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    behind_proxy: bool = False
+
+    def require_private(self) -> None:
+        """Refuse to take tokens and footage over a line others can read.
+
+        Raises:
+            InvalidInput: Not on loopback, without TLS or a declared proxy (``listener_not_private``).
+        """
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise InvalidInput(
+                "listener: expected certificate and key, found one of them", code="listener_tls_incomplete"
+            )
+        if not (self.tls_cert or self.behind_proxy or _is_loopback(self.host)):
+            raise InvalidInput(
+                f"listener {self.host}: expected TLS or a declared proxy off loopback, found neither; "
+                "set tls_cert and tls_key, or behind_proxy",
+                code="listener_not_private",
+            )
+
+    def require_free(self) -> None:
+        """Refuse a port someone listens on: granian would share it with them without a word.
+
+        Raises:
+            Unavailable: Code ``port_in_use``.
+        """
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((self.host, self.port))
+            except OSError as error:
+                raise Unavailable(
+                    f"listener {self.host}:{self.port}: expected a free port, found {error.strerror}",
+                    code="port_in_use",
+                ) from error
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+async def serve(
+    app: UploadApp,
+    store: UploadStore,
+    sealer: Sealer,
+    listener: Listener,
+    stop: asyncio.Event,
+    *,
+    sweep_every_s: float = SWEEP_EVERY_S,
+) -> None:
+    """Serve until ``stop`` is set, then let every sender go with what it has acknowledged.
+
+    Raises:
+        InvalidInput: The line would not be private.
+        Unavailable: The port is taken, or the server ended by itself.
+    """
+    listener.require_private()
+    listener.require_free()
+    server = _server(app, listener)
+    serving = asyncio.create_task(server.serve())
+    sweeping = asyncio.create_task(_sweep(store, sealer, sweep_every_s))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({serving, sweeping, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        app.is_stopping = True
+        stopping.cancel()
+        sweeping.cancel()
+        store.interrupt_all()
+        server.stop()  # type: ignore[no-untyped-call]
+        _, late = await asyncio.wait({serving}, timeout=STOP_WAIT_S)
+        for task in late:
+            task.cancel()
+        ended = await asyncio.gather(serving, sweeping, return_exceptions=True)
+        sealer.close()
+    for outcome in ended:
+        if isinstance(outcome, Exception):
+            raise outcome
+    if not stop.is_set():
+        raise Unavailable(
+            "upload listener: expected to serve until stopped, found it ended", code="server_ended"
+        )
+
+
+def _server(app: UploadApp, listener: Listener) -> Server:
+    return Server(
+        app,
+        address=listener.host,
+        port=listener.port,
+        interface=Interfaces.ASGINL,
+        http=HTTPModes.http1,
+        websockets=False,
+        backlog=MAX_CONNECTIONS,
+        backpressure=MAX_CONNECTIONS,
+        http1_settings=HTTP1Settings(max_buffer_size=HEADER_BUFFER_BYTES),
+        ssl_cert=listener.tls_cert,
+        ssl_key=listener.tls_key,
+        log_enabled=False,
+    )
+
+
+async def _sweep(store: UploadStore, sealer: Sealer, every_s: float) -> None:
+    """Seal what a crash or a busy database left behind, and drop what expired."""
+    while True:
+        await sealer.sweep()
+        dropped = await store.drop_expired()
+        if dropped:
+            log.info("upload:expired", count=dropped)
+        await asyncio.sleep(every_s)
