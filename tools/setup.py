@@ -42,7 +42,8 @@ from house import (
 MODELS = CACHE / "models"
 SAMPLES = CACHE / "samples"
 WHEEL_CACHE = CACHE / "wheels"
-UNFINISHED = VENV / ".liuhen-unfinished"
+# Outside the environment: making one begins by emptying the folder.
+UNFINISHED = CACHE / "setup.unfinished"
 
 
 def lock_files(dev: bool) -> list[Path]:
@@ -85,10 +86,8 @@ def ensure_venv() -> None:
     if venv_works():
         return
     say("建立虚拟环境 .venv", "making the environment .venv")
-    VENV.mkdir(exist_ok=True)
     UNFINISHED.touch()
     log = CACHE / "venv.log"
-    # `venv --clear` empties the folder, so the mark is set again right after.
     status = run_logged([base_python(), "-m", "venv", "--clear", VENV], log)
     if status != 0:
         shutil.rmtree(VENV, ignore_errors=True)
@@ -97,7 +96,7 @@ def ensure_venv() -> None:
             f"the environment could not be made; the end of {log.relative_to(ROOT)}:\n{last_lines(log)}",
             "apt-get install python3-venv",
         )
-    UNFINISHED.touch()
+    UNFINISHED.unlink()
 
 
 def pip(*arguments: str | Path) -> list[str | Path]:
@@ -138,8 +137,6 @@ def install(dev: bool) -> None:
         say("下载中断,重试", "a download failed: trying once more")
     taken_s = counter.close()
     if status != 0:
-        if not began:
-            UNFINISHED.unlink(missing_ok=True)
         fail(
             f"安装失败;日志 {log.relative_to(ROOT)}",
             f"pip failed; the end of {log.relative_to(ROOT)}:\n{last_lines(log)}",
