@@ -123,10 +123,10 @@ class RedactionSettings(Group):
     """Finding and masking."""
 
     models_dir: Path = Field(Path(".cache/models"), description="Verified model weights")
-    min_score: float = Field(0.35, gt=0, lt=1, description="Detections below this are ignored")
+    min_score: float = Field(0.2, gt=0, lt=1, description="Detections below this are ignored")
     gap_fill_ms: int = Field(2000, ge=0, description="A gap between two sightings is filled up to this")
     pad_ms: int = Field(500, ge=0, description="A mask starts earlier and ends later by this")
-    margin_percent: int = Field(20, ge=0, le=200, description="A mask is larger than its detection by this")
+    margin_percent: int = Field(18, ge=0, le=200, description="A mask is larger than its detection by this")
     threads: int = Field(2, ge=1, description="Threads of the detector")
 
 

@@ -45,15 +45,13 @@ def accept(
     agency: Agency,
     staged: StagedFile,
     stored: StoredObject,
-    statements: list[Statement],
     now: datetime,
 ) -> Accepted:
     """Record a file whose bytes are durable.
 
     Args:
-        staged: What arrived, with its digest and the sender's words.
+        staged: What arrived, with its digest and the sender's words; claims of its name are added here.
         stored: Where the object store holds it.
-        statements: Claims of dock, sidecar or person; those of the name are added here.
 
     Raises:
         Unavailable: The database cannot be written now.
@@ -62,9 +60,10 @@ def accept(
     if known is not None:
         item = items.item_by_id(session, agency.id, known.item_id)
         return Accepted(item.id, known.id, staged.sha256, staged.size_bytes, item.custody, is_new=False)
-    said = statements + _said_by_name(staged)
+    said = [*staged.claims, *_said_by_name(staged)]
     facts = weigh(said, now)
     device, doubts = _device(session, agency, facts, now)
+    doubts = [*doubts, *staged.findings]
     row = _object_row(session, agency, staged, stored, now)
     item, is_new = _item(session, agency, staged, row, device, facts, doubts, now)
     mismatch = staged.declared_sha256 is not None and staged.declared_sha256 != staged.sha256
@@ -233,12 +232,13 @@ def _reception(
             Action.ITEM_RECEIVED if is_new else Action.ITEM_RECEIVED_AGAIN,
             "item",
             str(item.id),
-            f"dock:{staged.dock_no}" if staged.dock_no else staged.actor,
+            staged.actor,
             {
                 "reception": str(reception_id),
                 "sha256": staged.sha256.hex(),
                 "size_bytes": staged.size_bytes,
                 "source": staged.source,
+                "dock": staged.dock_no,
             },
             private={
                 "original_name": decode_name(staged.original_name_raw),

@@ -5,14 +5,17 @@ Lost, doubled, late or reordered messages change nothing but the time of day (in
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from uuid import UUID
 
+import structlog
 from celery import Celery
 from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 
 from evidence.errors import Unavailable
 
+log = structlog.get_logger()
 LOOK = "liuhen.look"
 QUEUES = ("io", "media", "isolated")
 
@@ -71,6 +74,18 @@ class Announcer:
                 f"broker: expected an answer, found {type(error).__name__}; jobs wait in the database",
                 code="broker_unavailable",
             ) from error
+
+    def announce_all(self, due: Iterable[tuple[UUID, str]]) -> int:
+        """Send one message a job until the broker falls silent, which is logged; the number sent."""
+        sent = 0
+        for job_id, queue in due:
+            try:
+                self.announce(job_id, queue)
+            except Unavailable as error:
+                log.warning("broker_unavailable", reason=error.message)
+                break
+            sent += 1
+        return sent
 
     def close(self) -> None:
         """Let go of connections."""

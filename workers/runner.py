@@ -164,10 +164,4 @@ def announce_due(storage: Storage, announcer: Announcer, again_s: float) -> int:
     """
     with storage.database.transaction() as session:
         due = jobs.to_announce(session, storage.clock.now(), timedelta(seconds=again_s))
-    for job_id, queue in due:
-        try:
-            announcer.announce(job_id, queue)
-        except Unavailable as error:
-            log.warning("broker_unavailable", reason=error.message)
-            return 0
-    return len(due)
+    return announcer.announce_all(due)

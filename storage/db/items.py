@@ -157,6 +157,20 @@ def derivative_by_id(session: Session, agency_id: UUID, derivative_id: UUID) -> 
     return row
 
 
+def derivative_by_params(
+    session: Session, agency_id: UUID, item_id: UUID, kind: str, params_digest: bytes
+) -> Derivative | None:
+    """The derivative made with those parameters, withdrawn or not."""
+    return session.scalars(
+        select(Derivative).where(
+            Derivative.agency_id == agency_id,
+            Derivative.item_id == item_id,
+            Derivative.kind == kind,
+            Derivative.params_digest == params_digest,
+        )
+    ).one_or_none()
+
+
 def newest_plan(session: Session, agency_id: UUID, item_id: UUID) -> RedactionPlanRow | None:
     """The redaction plan in force: the one with the largest number."""
     return session.scalars(

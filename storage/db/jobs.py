@@ -264,6 +264,22 @@ def to_announce(
     return [(row[0], row[1]) for row in sorted(rows, key=lambda row: (row[2], row[3]))]
 
 
+def to_announce_of(session: Session, subject_id: UUID, now: datetime) -> list[tuple[UUID, str]]:
+    """Jobs about one subject nobody has been told of, as (id, queue), marked as announced."""
+    rows = session.execute(
+        update(Job)
+        .where(
+            Job.subject_id == subject_id,
+            Job.state == "ready",
+            Job.run_after <= now,
+            Job.announced_at.is_(None),
+        )
+        .values(announced_at=now)
+        .returning(Job.id, Job.queue)
+    ).all()
+    return [(row[0], row[1]) for row in rows]
+
+
 def has_waited(session: Session, queues: Sequence[str], since: datetime) -> bool:
     """Whether a job of these queues has been ready and announced since before that instant."""
     found = session.scalar(

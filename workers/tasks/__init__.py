@@ -1,18 +1,20 @@
-"""What each kind of job does, one file a queue."""
+"""What each kind of job does, one file a part of the work."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from workers.runner import Task
-from workers.tasks import fixity, media, redaction
+from workers.tasks import clips, fixity, media, redaction, stills
 
 TASKS: Mapping[str, Task] = {
     "verify": fixity.verify,
     "probe": media.probe,
+    "examine": media.examine,
     "rendition": media.rendition,
-    "poster": media.poster,
-    "clip": media.clip,
+    "poster": stills.poster,
+    "photo": stills.photo,
     "redact": redaction.redact,
     "render": redaction.render,
+    "clip": clips.clip,
 }

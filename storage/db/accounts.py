@@ -1,0 +1,99 @@
+"""Accounts, officers, devices and tokens by id, for those who look after them."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from evidence.errors import NotFound
+from storage.db.tables import Account, Device, DeviceIssue, Officer, UploadToken
+
+
+def accounts(session: Session, agency_id: UUID) -> list[Account]:
+    """All accounts of the agency by name."""
+    return list(
+        session.scalars(select(Account).where(Account.agency_id == agency_id).order_by(Account.username))
+    )
+
+
+def account_by_id(session: Session, agency_id: UUID, account_id: UUID) -> Account:
+    """The account of that id.
+
+    Raises:
+        NotFound: The agency has none.
+    """
+    row = session.scalars(
+        select(Account).where(Account.agency_id == agency_id, Account.id == account_id)
+    ).one_or_none()
+    if row is None:
+        raise NotFound(
+            f"account {account_id}: expected one of this agency, found none", code="account_not_found"
+        )
+    return row
+
+
+def account_by_name(session: Session, agency_id: UUID, username: str) -> Account:
+    """The account of that name.
+
+    Raises:
+        NotFound: The agency has none.
+    """
+    row = session.scalars(
+        select(Account).where(Account.agency_id == agency_id, Account.username == username.strip())
+    ).one_or_none()
+    if row is None:
+        raise NotFound("account: expected one of that name, found none", code="account_not_found")
+    return row
+
+
+def device_by_id(session: Session, agency_id: UUID, device_id: UUID) -> Device:
+    """The device of that id.
+
+    Raises:
+        NotFound: The agency has none.
+    """
+    row = session.scalars(
+        select(Device).where(Device.agency_id == agency_id, Device.id == device_id)
+    ).one_or_none()
+    if row is None:
+        raise NotFound(
+            f"device {device_id}: expected one of this agency, found none", code="device_not_found"
+        )
+    return row
+
+
+def holders(session: Session, agency_id: UUID) -> dict[UUID, str]:
+    """Officer number by device, for devices that are in somebody's hands now."""
+    rows = session.execute(
+        select(DeviceIssue.device_id, Officer.officer_no)
+        .join(Officer, Officer.id == DeviceIssue.officer_id)
+        .where(DeviceIssue.agency_id == agency_id, DeviceIssue.returned_at.is_(None))
+    ).all()
+    return {device_id: officer_no for device_id, officer_no in rows}
+
+
+def officer_by_id(session: Session, agency_id: UUID, officer_id: UUID) -> Officer:
+    """The officer of that id.
+
+    Raises:
+        NotFound: The agency has none.
+    """
+    row = session.scalars(
+        select(Officer).where(Officer.agency_id == agency_id, Officer.id == officer_id)
+    ).one_or_none()
+    if row is None:
+        raise NotFound(
+            f"officer {officer_id}: expected one of this agency, found none", code="officer_not_found"
+        )
+    return row
+
+
+def upload_tokens(session: Session, agency_id: UUID) -> list[UploadToken]:
+    """All upload tokens of the agency, newest first."""
+    return list(
+        session.scalars(
+            select(UploadToken).where(UploadToken.agency_id == agency_id).order_by(UploadToken.id.desc())
+        )
+    )

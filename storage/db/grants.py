@@ -1,0 +1,116 @@
+"""Viewing grants: time-boxed rights to bytes, in force until their end, their revoking or their holder's."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from evidence.errors import NotFound
+from storage.db.tables import Account, Grant, Job
+
+
+def add_grant(
+    session: Session,
+    agency_id: UUID,
+    *,
+    account_id: UUID,
+    item_id: UUID,
+    case_id: UUID | None,
+    variant: str,
+    span_us: tuple[int, int] | None,
+    purpose: str,
+    reason: str | None,
+    now: datetime,
+    expires_at: datetime,
+) -> Grant:
+    """A new grant."""
+    row = Grant(
+        agency_id=agency_id,
+        account_id=account_id,
+        item_id=item_id,
+        case_id=case_id,
+        variant=variant,
+        span_from_us=span_us[0] if span_us else None,
+        span_to_us=span_us[1] if span_us else None,
+        purpose=purpose,
+        reason=reason,
+        issued_at=now,
+        expires_at=expires_at,
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def grant_by_id(session: Session, agency_id: UUID, grant_id: UUID, *, lock: bool = False) -> Grant:
+    """The grant of that id, in force or not.
+
+    Raises:
+        NotFound: The agency has none.
+    """
+    query = select(Grant).where(Grant.agency_id == agency_id, Grant.id == grant_id)
+    row = session.scalars(query.with_for_update() if lock else query).one_or_none()
+    if row is None:
+        raise NotFound(f"grant {grant_id}: expected one of this agency, found none", code="grant_not_found")
+    return row
+
+
+def grant_in_force(
+    session: Session, agency_id: UUID, grant_id: UUID, now: datetime, *, lock: bool = False
+) -> Grant:
+    """The grant of that id, if bytes may be handed out under it now.
+
+    Raises:
+        NotFound: There is none, or it has ended, was revoked, or its holder may no longer sign in
+            (``grant_ended``).
+    """
+    row = grant_by_id(session, agency_id, grant_id, lock=lock)
+    if row.revoked_at is not None or now >= row.expires_at or not may_hold(session, agency_id, row.account_id):
+        raise NotFound("grant: expected one in force, found it ended; ask again", code="grant_ended")
+    return row
+
+
+def may_hold(session: Session, agency_id: UUID, account_id: UUID) -> bool:
+    """Whether the account may still sign in."""
+    found = session.scalar(
+        select(Account.id).where(
+            Account.agency_id == agency_id, Account.id == account_id, Account.disabled_at.is_(None)
+        )
+    )
+    return found is not None
+
+
+def grants_of_item(session: Session, agency_id: UUID, item_id: UUID, now: datetime) -> list[Grant]:
+    """Grants on the item that have not ended, oldest first, locked."""
+    return list(
+        session.scalars(
+            select(Grant)
+            .where(
+                Grant.agency_id == agency_id,
+                Grant.item_id == item_id,
+                Grant.revoked_at.is_(None),
+                Grant.expires_at > now,
+            )
+            .order_by(Grant.id)
+            .with_for_update()
+        )
+    )
+
+
+def rendition_jobs(session: Session, agency_id: UUID, item_id: UUID) -> list[Job]:
+    """Jobs that made, make or will make a rung of the item's ladder."""
+    return list(
+        session.scalars(
+            select(Job)
+            .where(
+                Job.agency_id == agency_id,
+                Job.subject_id == item_id,
+                Job.kind == "rendition",
+                Job.state.in_(("ready", "leased", "done")),
+            )
+            .order_by(Job.priority, Job.created_at)
+        )
+    )

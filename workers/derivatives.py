@@ -1,0 +1,83 @@
+"""The row and custody leaf of something that was made, in the job's committing transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from evidence.canonical import canonical_json
+from evidence.custody import Action
+from storage.db import custody, items
+from storage.db.custody import Happening
+from storage.db.tables import Agency, Derivative
+from workers.context import WORKER, JobContext, Made, params_digest
+
+
+def put_derivative(
+    session: Session,
+    context: JobContext,
+    item_id: UUID,
+    kind: str,
+    params: Mapping[str, Any],
+    made: Made,
+    *,
+    info: Mapping[str, Any],
+    masked: bool,
+    content_type: str = "video/mp4",
+) -> Derivative:
+    """Record a derivative whose bytes are durable; made again with the same parameters it is served again.
+
+    Args:
+        params: Everything its bytes depend on besides the source.
+        info: Facts for players and lists.
+        masked: Whether somebody without the right to the original may have it.
+    """
+    now = context.storage.clock.now()
+    plain = json.loads(canonical_json(dict(params)))
+    digest = params_digest(plain)
+    row = items.derivative_by_params(session, context.agency.id, item_id, kind, digest)
+    if row is None:
+        row = Derivative(
+            agency_id=context.agency.id,
+            item_id=item_id,
+            kind=kind,
+            source_sha256=context.lease.input_digest,
+            params_digest=digest,
+            params=plain,
+            masked=masked,
+            content_type=content_type,
+        )
+        session.add(row)
+    row.sha256, row.size_bytes, row.store_key = made.sha256, made.size_bytes, made.store_key
+    row.info, row.made_at, row.withdrawn_at = dict(info), now, None
+    session.flush()
+    facts = {
+        "derivative": str(row.id),
+        "kind": kind,
+        "source_sha256": context.lease.input_digest.hex(),
+        "params_sha256": digest.hex(),
+        "sha256": made.sha256.hex(),
+        "size_bytes": made.size_bytes,
+        "masked": masked,
+    }
+    custody.record(
+        session, context.agency, Happening(Action.DERIVATIVE_MADE, "item", str(item_id), WORKER, facts), now
+    )
+    return row
+
+
+def withdraw(session: Session, agency: Agency, row: Derivative, context: JobContext, reason: str) -> None:
+    """End the serving of a derivative: its address answers 410 from now on."""
+    now = context.storage.clock.now()
+    row.withdrawn_at = now
+    facts = {"derivative": str(row.id), "kind": row.kind, "reason": reason}
+    custody.record(
+        session,
+        agency,
+        Happening(Action.DERIVATIVE_WITHDRAWN, "item", str(row.item_id), WORKER, facts),
+        now,
+    )

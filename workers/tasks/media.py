@@ -1,0 +1,295 @@
+"""The media queue, first half: what a file is, and the renditions it gets.
+
+`probe` reads tables and first frames only, so that what can be copied is playable at once; `examine`
+then reads every packet, and what has to be encoded waits for what it finds. A file that cannot be
+played is an outcome: it is kept, listed and bound (invariant 2, L15).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from evidence.custody import Action
+from evidence.errors import MediaError
+from evidence.events import Topic
+from evidence.item import Media, move
+from evidence.kinds import ClaimSource, MediaKind
+from ingest.binding import bind_by_claims
+from ingest.facts import Statement, weigh
+from media import sandbox
+from media.fmp4 import FragmentIndex
+from media.report import ProbeReport
+from storage.db import custody, items, jobs
+from storage.db.custody import Happening
+from storage.db.jobs import Wanted
+from storage.db.tables import Agency, Claim, Derivative, Item
+from transcode.ladder import Rung
+from transcode.plan import RenditionPlan, plan_renditions
+from transcode.segment import TRIED_AGAIN, RenditionResult, RunOptions, make_rendition
+from workers.context import WORKER, JobContext, Made, Outcome
+from workers.derivatives import put_derivative
+from workers.quarantine import mark_unplayable
+
+GROWING = "growing.json"
+RENDITION = "rendition.mp4"
+
+
+def probe(context: JobContext) -> Outcome:
+    """Judge a file by its tables and first frames; what browsers play is copied right away."""
+    report = _probed(context, "header")
+    plans = plan_renditions(report)
+    copies = [plan for plan in plans if plan.rung.copies_video or plan.rung.copies_audio]
+
+    def commit(session: Session, agency: Agency) -> None:
+        now = context.storage.clock.now()
+        item = items.item_by_id(session, agency.id, context.lease.subject_id, lock=True)
+        _write_report(session, agency, item, report, context)
+        if not report.decodable:
+            code = report.reason["code"] if report.reason else "media_unreadable"
+            mark_unplayable(session, agency, item, code, now)
+            return
+        item.media = str(move(Media(item.media), Media.PROBED))
+        bind_by_claims(session, agency, item, now)
+        if report.media_kind is MediaKind.PHOTO:
+            jobs.want(session, agency.id, _wanted(context, "photo", 20), now)
+            return
+        jobs.want(session, agency.id, _wanted(context, "examine", 25), now)
+        if len(copies) == len(plans):
+            want_renditions(session, context, plans, may_copy=True)
+
+    facts = {"media_kind": str(report.media_kind), "decodable": report.decodable}
+    return Outcome(commit, [(Topic.ITEM, str(context.lease.subject_id), "probed", facts)])
+
+
+def examine(context: JobContext) -> Outcome:
+    """Read every packet: frames, duration and damage; then want what has to be encoded."""
+    report = _probed(context, "packets")
+
+    def commit(session: Session, agency: Agency) -> None:
+        now = context.storage.clock.now()
+        item = items.item_by_id(session, agency.id, context.lease.subject_id, lock=True)
+        _write_report(session, agency, item, report, context)
+        if not report.decodable:
+            if item.media == Media.PROBED:
+                code = report.reason["code"] if report.reason else "media_unreadable"
+                mark_unplayable(session, agency, item, code, now)
+            return
+        plans = plan_renditions(report)
+        want_renditions(session, context, plans, may_copy=True)
+
+    return Outcome(commit, [(Topic.ITEM, str(context.lease.subject_id), "examined", {})])
+
+
+def rendition(context: JobContext) -> Outcome:
+    """Make one rung. A copy that is not its source's equal is made again as an encoding."""
+    report, source = _source(context)
+    may_copy = bool(context.lease.params["may_copy"])
+    plans = plan_renditions(report, may_copy=may_copy)
+    plan = next((plan for plan in plans if plan.rung.name == context.lease.params["rung"]), None)
+    if plan is None:
+        # A fuller reading changed the ladder; the rungs it asks for have jobs of their own.
+        return Outcome(lambda _session, _agency: None)
+    try:
+        result = make_rendition(
+            source,
+            report,
+            plan,
+            context.scratch / RENDITION,
+            run=RunOptions(context.scratch, context.limits, _ffmpeg(context)),
+            on_progress=context.progress,
+            on_growth=_growth_writer(context),
+            cancelled=context.is_cancelled,
+        )
+    except MediaError as error:
+        copied = plan.rung.copies_video or plan.rung.copies_audio
+        if copied and error.code in TRIED_AGAIN:
+            return _encode_instead(context, report)
+        if not context.is_last_attempt:
+            raise
+        return _unplayable(context, error.code)
+    made = context.keep_derivative(result.path)
+    return _rendered(context, plan, plans, result, made)
+
+
+def _probed(context: JobContext, depth: str) -> ProbeReport:
+    with context.storage.database.read() as session:
+        item = items.item_by_id(session, context.agency.id, context.lease.subject_id)
+        stored = items.object_of(session, item)
+    try:
+        found = sandbox.call(
+            "media.probe:probe_entry",
+            {"path": str(context.local_path(stored.store_key)), "name": item.original_name, "depth": depth},
+            limits=context.limits,
+            on_progress=context.progress,
+            cancelled=context.is_cancelled,
+            scratch=context.scratch,
+        )
+    except MediaError as error:
+        if not context.is_last_attempt:
+            raise
+        why = {"code": error.code, "zh": "", "en": error.message, "message": error.message}
+        return ProbeReport(MediaKind.UNKNOWN, "", stored.size_bytes, False, why, depth)
+    return ProbeReport.from_json(found)
+
+
+def _write_report(
+    session: Session, agency: Agency, item: Item, report: ProbeReport, context: JobContext
+) -> None:
+    """Facts and claims of a report; claims once, by the first reading."""
+    now = context.storage.clock.now()
+    is_first = item.probe is None
+    item.probe = report.to_json()
+    item.media_kind = str(report.media_kind)
+    video = report.video
+    item.duration_us = report.duration_us or item.duration_us
+    if video is not None and video.packet_count is not None:
+        item.frame_count = video.packet_count
+    for entry in [*report.flags, *([report.reason] if report.reason else [])]:
+        items.flag(item, entry["code"], entry["message"])
+    if is_first:
+        for claim in report.claims:
+            session.add(
+                Claim(
+                    agency_id=agency.id,
+                    item_id=item.id,
+                    field=claim["field"],
+                    value=claim["value"],
+                    source=str(ClaimSource.CONTAINER),
+                    clock=claim.get("clock") or None,
+                    made_at=now,
+                )
+            )
+    _set_times(session, agency, item, context)
+    facts = {
+        "depth": report.depth,
+        "media_kind": str(report.media_kind),
+        "container": report.container,
+        "decodable": report.decodable,
+        "duration_us": report.duration_us,
+        "frame_count": item.frame_count,
+        "flags": [entry["code"] for entry in report.flags],
+    }
+    custody.record(session, agency, Happening(Action.ITEM_PROBED, "item", str(item.id), WORKER, facts), now)
+
+
+def _set_times(session: Session, agency: Agency, item: Item, context: JobContext) -> None:
+    """Capture times nobody better has told, from the container; the end from the duration."""
+    if item.captured_from is None:
+        said = [
+            Statement(claim.field, claim.value, ClaimSource(claim.source), claim.clock)
+            for claim in items.claims_of(session, agency.id, item.id)
+        ]
+        item.captured_from = weigh(said, context.storage.clock.now()).captured_from
+    if item.captured_from is not None and item.captured_to is None and item.duration_us is not None:
+        item.captured_to = item.captured_from + timedelta(microseconds=item.duration_us)
+
+
+def _wanted(context: JobContext, kind: str, priority: int, params: dict[str, Any] | None = None) -> Wanted:
+    return Wanted(kind, "media", context.lease.subject_id, context.lease.input_digest, params, priority)
+
+
+def want_renditions(
+    session: Session, context: JobContext, plans: tuple[RenditionPlan, ...], *, may_copy: bool
+) -> None:
+    """Want a job for each rung, the quickest first."""
+    for place, plan in enumerate(plans):
+        params = {"rung": plan.rung.name, "may_copy": may_copy}
+        copied = plan.rung.copies_video
+        jobs.want(
+            session,
+            context.agency.id,
+            _wanted(context, "rendition", 20 if copied else 30 + place, params),
+            context.storage.clock.now(),
+        )
+
+
+def _source(context: JobContext) -> tuple[ProbeReport, Path]:
+    with context.storage.database.read() as session:
+        item = items.item_by_id(session, context.agency.id, context.lease.subject_id)
+        stored = items.object_of(session, item)
+    if item.probe is None:
+        raise MediaError(f"item {item.id}: expected a probe report, found none; requeue its probe")
+    return ProbeReport.from_json(item.probe), context.local_path(stored.store_key)
+
+
+def _ffmpeg(context: JobContext) -> str | None:
+    configured = context.settings.media.ffmpeg
+    return None if configured is None else str(configured)
+
+
+def _growth_writer(context: JobContext) -> Callable[[FragmentIndex], None]:
+    """Lets holders of the right to the original watch a rendition that is still being made.
+
+    The index goes beside the file by rename, so that a reader sees an old or a new one, never a half.
+    """
+
+    def write(index: FragmentIndex) -> None:
+        half = context.scratch / f"{GROWING}.part"
+        half.write_text(index.dumps(), encoding="ascii")
+        half.replace(context.scratch / GROWING)
+
+    return write
+
+
+def _rendered(
+    context: JobContext,
+    plan: RenditionPlan,
+    plans: tuple[RenditionPlan, ...],
+    result: RenditionResult,
+    made: Made,
+) -> Outcome:
+    def commit(session: Session, agency: Agency) -> None:
+        now = context.storage.clock.now()
+        item = items.item_by_id(session, agency.id, context.lease.subject_id, lock=True)
+        info = {**result.info, "index": result.index.to_json()}
+        params = {**plan.params(), "source": context.lease.input_digest.hex()}
+        row = put_derivative(session, context, item.id, "rendition", params, made, info=info, masked=False)
+        item.media = str(move(Media(item.media), Media.RENDERED))
+        for finding in result.findings:
+            items.flag(item, "rendition_differs", f"rendition {plan.rung.name}: {finding}")
+        if item.frame_count is None:
+            item.frame_count = result.info["frame_count"]
+        if item.duration_us is None:
+            item.duration_us = result.info["duration_us"]
+        if plan.rung.name == best_rung(plans).name:
+            want_after_rendition(session, context, row, now)
+
+    facts = {"rung": plan.rung.name, "duration_us": result.info["duration_us"]}
+    return Outcome(commit, [(Topic.ITEM, str(context.lease.subject_id), "rendered", facts)])
+
+
+def best_rung(plans: tuple[RenditionPlan, ...]) -> Rung:
+    """The rung redaction and clips are made from: the last, which is the largest."""
+    return plans[-1].rung
+
+
+def want_after_rendition(session: Session, context: JobContext, row: Derivative, now: datetime) -> None:
+    """Poster and redaction, from the best rendition."""
+    for kind, priority in (("poster", 35), ("redact", 40)):
+        jobs.want(
+            session,
+            context.agency.id,
+            Wanted(kind, "media", row.item_id, row.sha256, {"derivative": str(row.id)}, priority),
+            now,
+        )
+
+
+def _encode_instead(context: JobContext, report: ProbeReport) -> Outcome:
+    def commit(session: Session, _agency: Agency) -> None:
+        want_renditions(session, context, plan_renditions(report, may_copy=False), may_copy=False)
+
+    return Outcome(commit, [(Topic.ITEM, str(context.lease.subject_id), "encoding_instead", {})])
+
+
+def _unplayable(context: JobContext, code: str) -> Outcome:
+    def commit(session: Session, agency: Agency) -> None:
+        item = items.item_by_id(session, agency.id, context.lease.subject_id, lock=True)
+        if item.media == Media.PROBED:
+            mark_unplayable(session, agency, item, code, context.storage.clock.now())
+
+    return Outcome(commit, [(Topic.ITEM, str(context.lease.subject_id), "unplayable", {"code": code})])

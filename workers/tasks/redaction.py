@@ -1,0 +1,267 @@
+"""The media queue, second half: propose a plan, render it, and let nothing out that fails its check.
+
+`redact` makes version 1 of an item's plan from its best rendition; `render` makes the masked rendition of
+whichever version is newest. The check decodes what was written, on its own; a failed check is an
+outcome that blocks the item, never something to be tried until it passes.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from evidence.custody import Action
+from evidence.errors import Conflict, MediaError
+from evidence.events import Topic
+from evidence.fixity import hash_file
+from evidence.item import Redaction, move
+from evidence.kinds import MediaKind
+from media import sandbox
+from media.fmp4 import index_fragments
+from redaction.models import verify_model
+from storage.db import custody, items, jobs
+from storage.db.custody import Happening
+from storage.db.jobs import Wanted
+from storage.db.tables import Agency, Derivative, Item, RedactionPlanRow
+from transcode.stills import make_poster
+from workers.context import WORKER, JobContext, Made, Outcome
+from workers.derivatives import put_derivative, withdraw
+
+MASKED_KINDS = ("redacted", "redacted_poster", "redacted_photo")
+
+
+def redact(context: JobContext) -> Outcome:
+    """Find what must not be shown in every frame, and propose the first plan."""
+    source, item = _source(context)
+    models_dir = context.settings.redaction.models_dir.resolve()
+    verify_model(models_dir, "centerface")
+    destination = context.scratch / "plan.json"
+    entry = "propose_photo_entry" if item.media_kind == MediaKind.PHOTO else "propose_entry"
+    facts = sandbox.call(
+        f"redaction.detect:{entry}",
+        {
+            "source": str(context.local_path(source.store_key)),
+            "destination": str(destination.resolve()),
+            "item_id": str(item.id),
+            "models_dir": str(models_dir),
+            "threads": context.settings.redaction.threads,
+            "parameters": detector_parameters(context),
+        },
+        limits=context.limits,
+        on_progress=context.progress,
+        cancelled=context.is_cancelled,
+        scratch=context.scratch,
+    )
+    plan: dict[str, Any] = json.loads(destination.read_bytes())
+
+    def commit(session: Session, agency: Agency) -> None:
+        now = context.storage.clock.now()
+        found = items.item_by_id(session, agency.id, item.id, lock=True)
+        if items.newest_plan(session, agency.id, item.id) is not None:
+            return
+        row = RedactionPlanRow(
+            agency_id=agency.id,
+            item_id=item.id,
+            number=1,
+            plan_sha256=hash_file(destination).sha256,
+            plan=plan,
+            author=WORKER,
+            made_at=now,
+        )
+        session.add(row)
+        found.redaction = str(move(Redaction(found.redaction), Redaction.PROPOSED))
+        said = {
+            "plan": 1,
+            "plan_sha256": row.plan_sha256.hex(),
+            "source_sha256": source.sha256.hex(),
+            "tracks": int(str(facts["track_count"])),
+            "doubtful": int(str(facts["doubtful_count"])),
+            "coverage": plan["coverage"],
+            "models": plan["models"],
+        }
+        custody.record(
+            session,
+            agency,
+            Happening(Action.REDACTION_PLAN_PROPOSED, "item", str(item.id), WORKER, said),
+            now,
+        )
+        if int(str(facts["doubtful_count"])):
+            items.flag(
+                found, "redaction_doubtful", "redaction: parts are masked in doubt; a person should look"
+            )
+        want_render(session, agency, source, row, now)
+
+    counts = {"tracks": facts["track_count"], "frames": facts["frame_count"]}
+    return Outcome(commit, [(Topic.ITEM, str(item.id), "redaction_proposed", counts)])
+
+
+def detector_parameters(context: JobContext) -> dict[str, int]:
+    """The settings that differ from the detector's own, under its names."""
+    settings = context.settings.redaction
+    return {
+        "strong_permille": round(settings.min_score * 1000),
+        "gap_us": settings.gap_fill_ms * 1000,
+        "pad_us": settings.pad_ms * 1000,
+        "margin_permille": settings.margin_percent * 10,
+    }
+
+
+def want_render(
+    session: Session, agency: Agency, source: Derivative, plan: RedactionPlanRow, now: datetime
+) -> None:
+    """Want the masked rendition of a plan version."""
+    params = {"derivative": str(source.id), "plan": plan.number}
+    jobs.want(session, agency.id, Wanted("render", "media", plan.item_id, plan.plan_sha256, params, 40), now)
+
+
+def render(context: JobContext) -> Outcome:
+    """Render a plan version and check the output; what passes takes the place of what was shown before."""
+    source, item = _source(context)
+    with context.storage.database.read() as session:
+        number = int(context.lease.params["plan"])
+        plan = items.plan_by_number(session, context.agency.id, item.id, number)
+        newest = items.newest_plan(session, context.agency.id, item.id)
+    if newest is not None and newest.number != plan.number:
+        return Outcome(lambda _session, _agency: None)
+    is_photo = item.media_kind == MediaKind.PHOTO
+    output = context.scratch / ("redacted.jpg" if is_photo else "redacted.mp4")
+    plan_path = context.scratch / "plan.json"
+    plan_path.write_text(json.dumps(plan.plan), encoding="utf-8")
+    request: dict[str, object] = {
+        "source": str(context.local_path(source.store_key)),
+        "plan_path": str(plan_path.resolve()),
+        "destination": str(output.resolve()),
+    }
+    entry = "redact_photo_entry" if is_photo else "render_entry"
+    facts = _child(context, f"redaction.render:{entry}", request, 0.0, 0.7)
+    check = "check_photo_entry" if is_photo else "check_entry"
+    report = _child(
+        context, f"redaction.check:{check}", {**request, "output": str(output.resolve())}, 0.7, 1.0
+    )
+    if report["findings"]:
+        return _check_failed(context, item, plan, report)
+    return _checked(context, item, source, plan, output, facts, report)
+
+
+def _child(
+    context: JobContext, entry: str, request: dict[str, object], begin: float, end: float
+) -> dict[str, object]:
+    return sandbox.call(
+        entry,
+        request,
+        limits=context.limits,
+        on_progress=lambda fraction: context.progress(begin + fraction * (end - begin)),
+        cancelled=context.is_cancelled,
+        scratch=context.scratch,
+    )
+
+
+def _checked(
+    context: JobContext,
+    item: Item,
+    source: Derivative,
+    plan: RedactionPlanRow,
+    output: Path,
+    facts: dict[str, object],
+    report: dict[str, object],
+) -> Outcome:
+    is_photo = item.media_kind == MediaKind.PHOTO
+    info: dict[str, Any] = {
+        "plan": plan.number,
+        "coverage": plan.plan["coverage"],
+        "duration_us": source.info.get("duration_us"),
+        "frame_count": source.info.get("frame_count"),
+        "width_px": source.info.get("width_px"),
+        "height_px": source.info.get("height_px"),
+    }
+    poster: Made | None = None
+    if not is_photo:
+        index = index_fragments(output)
+        if index is None:
+            raise MediaError(f"item {item.id}: expected fragments in the redacted rendition, found none")
+        info |= {"index": index.to_json(), "codecs": index.codecs, "bitrate_bps": index.bitrate_bps,
+                 "peak_bitrate_bps": index.peak_bitrate_bps, "frame_count": index.frame_count,
+                 "duration_us": int(index.duration * 1_000_000)}  # fmt: skip
+        if item.media_kind == MediaKind.VIDEO:
+            still = make_poster(
+                output,
+                index,
+                context.scratch / "poster.jpg",
+                scratch=context.scratch,
+                limits=context.limits,
+                cancelled=context.is_cancelled,
+            )
+            poster = context.keep_derivative(still.path)
+    made = context.keep_derivative(output)
+    params = {
+        "plan": plan.number,
+        "plan_sha256": plan.plan_sha256.hex(),
+        "source_sha256": source.sha256.hex(),
+        "models": plan.plan["models"],
+        "renderer": "liuhen-render/1",
+    }
+
+    def commit(session: Session, agency: Agency) -> None:
+        now = context.storage.clock.now()
+        found = items.item_by_id(session, agency.id, item.id, lock=True)
+        newest = items.newest_plan(session, agency.id, item.id)
+        if newest is None or newest.number != plan.number:
+            # Somebody amended the plan while this was rendered: nothing of it may be shown.
+            raise Conflict(f"plan {plan.number}: expected the newest, found {newest and newest.number}")
+        for old in items.derivatives_of(session, agency.id, item.id):
+            if old.kind in MASKED_KINDS:
+                withdraw(session, agency, old, context, f"plan {plan.number}")
+        kind = "redacted_photo" if is_photo else "redacted"
+        content_type = "image/jpeg" if is_photo else "video/mp4"
+        put_derivative(
+            session, context, item.id, kind, params, made, info=info, masked=True, content_type=content_type
+        )
+        if poster is not None:
+            put_derivative(
+                session, context, item.id, "redacted_poster", params, poster,
+                info={}, masked=True, content_type="image/jpeg",
+            )  # fmt: skip
+        found.redaction = str(move(Redaction(found.redaction), Redaction.CHECKED))
+        said = {"plan": plan.number, "sha256": made.sha256.hex(), "frames": info["frame_count"],
+                "masked_frames": int(str(facts.get("masked_frame_count", 0))),
+                "checked_frames": report["frame_count"], "checked_regions": report["region_count"],
+                "worst_difference": report["worst_difference"]}  # fmt: skip
+        custody.record(
+            session, agency, Happening(Action.REDACTION_CHECKED, "item", str(item.id), WORKER, said), now
+        )
+
+    return Outcome(commit, [(Topic.ITEM, str(item.id), "redacted", {"plan": plan.number})])
+
+
+def _check_failed(
+    context: JobContext, item: Item, plan: RedactionPlanRow, report: dict[str, object]
+) -> Outcome:
+    findings = report["findings"]
+    lines = [f"{found['zh']} / {found['en']}" for found in findings] if isinstance(findings, list) else []
+    codes = sorted({str(found["code"]) for found in findings}) if isinstance(findings, list) else []
+
+    def commit(session: Session, agency: Agency) -> None:
+        found = items.item_by_id(session, agency.id, item.id, lock=True)
+        items.flag(
+            found, "redaction_check_failed", f"redaction of plan {plan.number}: {lines[0]}; amend the plan"
+        )
+        said = {"plan": plan.number, "findings": codes, "count": report["finding_count"]}
+        custody.record(
+            session,
+            agency,
+            Happening(Action.REDACTION_CHECK_FAILED, "item", str(item.id), WORKER, said),
+            context.storage.clock.now(),
+        )
+
+    return Outcome(commit, [(Topic.ITEM, str(item.id), "redaction_check_failed", {"plan": plan.number})])
+
+
+def _source(context: JobContext) -> tuple[Derivative, Item]:
+    with context.storage.database.read() as session:
+        source = items.derivative_by_id(session, context.agency.id, UUID(context.lease.params["derivative"]))
+        return source, items.item_by_id(session, context.agency.id, source.item_id)
