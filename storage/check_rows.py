@@ -52,7 +52,7 @@ class _Ledger:
             "WITHOUT ROWID"
         )
         self._db.execute(
-            "CREATE TABLE fact (action TEXT, id TEXT, facts TEXT, PRIMARY KEY (action, id)) WITHOUT ROWID"
+            "CREATE TABLE fact (action TEXT, id TEXT, facts TEXT, PRIMARY KEY (action, id, facts)) WITHOUT ROWID"
         )
 
     def close(self) -> None:
@@ -68,11 +68,12 @@ class _Ledger:
     def add_fact(self, action: Action, subject: str, facts: str) -> None:
         self._db.execute("INSERT OR IGNORE INTO fact VALUES (?, ?, ?)", (str(action), subject, facts))
 
-    def fact(self, action: Action, subject: str) -> str | None:
+    def facts(self, action: Action, subject: str) -> list[str]:
+        """What leaves of this action say of a subject; more than one where it was made again."""
         found = self._db.execute(
             "SELECT facts FROM fact WHERE action = ? AND id = ?", (str(action), subject)
-        ).fetchone()
-        return found[0] if found else None
+        ).fetchall()
+        return [row[0] for row in found]
 
     def take(self, table: str, row: str) -> tuple[list[str], bool]:
         """Last contents of a row by its witnesses, and whether these form one chain."""
@@ -119,7 +120,8 @@ def _read_leaves(session: Session, agency: tables.Agency, ledger: _Ledger) -> It
             facts = f"{leaf.subject_id} {leaf.facts.get('sha256')} {leaf.facts.get('size_bytes')}"
             ledger.add_fact(Action.ITEM_RECEIVED, f"{leaf.facts.get('reception')} {leaf.leaf_id}", facts)
         elif leaf.action is Action.DERIVATIVE_MADE:
-            ledger.add_fact(leaf.action, f"{leaf.facts.get('derivative')}", f"{leaf.facts.get('sha256')}")
+            said = f"{leaf.subject_id} {leaf.facts.get('sha256')} {leaf.facts.get('size_bytes')}"
+            ledger.add_fact(leaf.action, f"{leaf.facts.get('derivative')}", said)
 
 
 def _wrong_columns(leaf: Leaf, row: dict[str, Any], code: str) -> list[str]:
@@ -161,9 +163,9 @@ def _receptions(session: Session, agency_id: UUID, ledger: _Ledger) -> Iterator[
         .execution_options(yield_per=1000)
     )
     for row in session.execute(query):
-        said = ledger.fact(Action.ITEM_RECEIVED, f"{row.id} {row.leaf_id}")
+        said = ledger.facts(Action.ITEM_RECEIVED, f"{row.id} {row.leaf_id}")
         found = f"{row.item_id} {row.sha256.hex() if row.sha256 else None} {row.size_bytes}"
-        if said != found:
+        if found not in said:
             yield finding("reception_leaf", "reception", row.id, f"log: {said}; rows: {found}")
     orphans = (
         select(item.id)
@@ -181,11 +183,12 @@ def _receptions(session: Session, agency_id: UUID, ledger: _Ledger) -> Iterator[
 
 def _derivatives(session: Session, agency_id: UUID, ledger: _Ledger) -> Iterator[Finding]:
     made = tables.Derivative
-    query = select(made.id, made.sha256).where(made.agency_id == agency_id).order_by(made.id)
-    for row in session.execute(query.execution_options(yield_per=1000)):
-        said = ledger.fact(Action.DERIVATIVE_MADE, str(row.id))
-        if said != row.sha256.hex():
-            yield finding("derivative_leaf", "derivative", row.id, f"log: {said}; row: {row.sha256.hex()}")
+    query = select(made.id, made.item_id, made.sha256, made.size_bytes).where(made.agency_id == agency_id)
+    for row in session.execute(query.order_by(made.id).execution_options(yield_per=1000)):
+        found = f"{row.item_id} {row.sha256.hex()} {row.size_bytes}"
+        said = ledger.facts(Action.DERIVATIVE_MADE, str(row.id))
+        if found not in said:
+            yield finding("derivative_leaf", "derivative", row.id, f"log: {said}; row: {found}")
 
 
 def _bindings(session: Session, agency_id: UUID) -> Iterator[Finding]:
