@@ -17,6 +17,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self
 
@@ -249,7 +250,19 @@ def _joined(known: FragmentIndex, found: Sequence[Fragment]) -> FragmentIndex:
         # Media time 0 is the first frame shown.
         origin = min(fragment.start_pts for fragment in found[:2])
         found = [fragment._replace(start_pts=fragment.start_pts - origin) for fragment in found]
-    return FragmentIndex(known.init_size_bytes, known.tracks, origin, (*known.fragments, *found))
+    # How long the last known one is shown was a guess until its successor came.
+    whole = [*known.fragments[-1:], *found]
+    settled = [_until(one, two) for one, two in pairwise(whole)]
+    fragments = (*known.fragments[:-1], *settled, whole[-1])
+    return FragmentIndex(known.init_size_bytes, known.tracks, origin, fragments)
+
+
+def _until(fragment: Fragment, following: Fragment) -> Fragment:
+    """A fragment is shown until the next one starts, whatever its last sample says."""
+    length = following.start_pts - fragment.start_pts
+    if length <= 0 or not fragment.frame_count or not following.frame_count:
+        return fragment
+    return fragment._replace(duration_pts=length, tail_pts=fragment.tail_pts + fragment.duration_pts - length)
 
 
 def _read_init(file: BinaryIO, size: int) -> FragmentIndex | None:
@@ -328,56 +341,47 @@ def _audio_object_type(descriptors: bytes) -> int | None:
 
 
 def _fragments(file: BinaryIO, size: int, known: FragmentIndex) -> Iterator[Fragment]:
-    clocks = dict.fromkeys((track.track_id for track in known.tracks), 0)
     moof: boxes.Box | None = None
     shown: dict[int, _Shown] = {}
-    main = known.main
-    if known.fragments:
-        clocks[main.track_id] = known.fragments[-1].end_pts + known.origin_pts
     for box in boxes.top_level(file, size, known.size_bytes):
         if not box.is_whole:
             return
         if box.kind == "moof":
             if box.size > MOOF_LIMIT_BYTES:
                 raise media_error("fragments_unreadable", f"a moof of {box.size} bytes")
-            moof, shown = box, _read_moof(boxes.held(file, box), known.tracks, clocks)
+            moof, shown = box, _read_moof(boxes.held(file, box), known.tracks)
         elif box.kind == "mdat" and moof is not None:
-            fragment = _fragment(moof.offset, box.end, known, shown, clocks[main.track_id])
-            # Media time 0 is known once there is a fragment; until then times are the file's own.
-            origin = known.origin_pts if known.fragments else 0
-            yield fragment._replace(start_pts=fragment.start_pts - origin)
-            clocks |= {track_id: run.clock for track_id, run in shown.items()}
+            if shown:
+                yield _fragment(moof.offset, box.end, known, shown)
             moof = None
 
 
-def _fragment(offset: int, end: int, known: FragmentIndex, shown: dict[int, _Shown], clock: int) -> Fragment:
+def _fragment(offset: int, end: int, known: FragmentIndex, shown: dict[int, _Shown]) -> Fragment:
     main = known.main
-    # A fragment of sound alone takes no time of the picture.
-    own = shown.get(main.track_id) or _Shown(clock, clock, 0, 0, False, clock)
-    firsts, lasts = [own.first], [own.last]
+    firsts, lasts = [], []
     for track in known.tracks:
-        if track is not main and track.track_id in shown:
-            other = shown[track.track_id]
-            firsts.append(other.first * main.timescale // track.timescale)
-            lasts.append(-(-other.last * main.timescale // track.timescale))
-    lead = own.first - min(firsts)
-    tail = max(lasts) - (own.first + own.duration)
-    return Fragment(offset, end - offset, own.first, own.duration, own.frames, own.is_key, lead, tail)
+        if track.track_id in shown:
+            run = shown[track.track_id]
+            firsts.append(run.first * main.timescale // track.timescale)
+            lasts.append(-(-run.last * main.timescale // track.timescale))
+    # A fragment of sound alone takes no time of the picture.
+    own = shown.get(main.track_id) or _Shown(min(firsts), min(firsts), 0, False)
+    lead, tail = own.first - min(firsts), max(lasts) - own.last
+    # Media time 0 is known once there is a fragment; until then times are the file's own.
+    start = own.first - (known.origin_pts if known.fragments else 0)
+    return Fragment(offset, end - offset, start, own.last - own.first, own.frames, own.is_key, lead, tail)
 
 
 class _Shown(NamedTuple):
-    """What one track's runs in a fragment add up to, on the file's own clock."""
+    """What one track shows in a fragment, on the file's own clock."""
 
     first: int
     last: int
-    duration: int
     frames: int
     is_key: bool
-    clock: int
-    """Decoding time at its end."""
 
 
-def _read_moof(moof: bytes, tracks: Sequence[Track], clocks: dict[int, int]) -> dict[int, _Shown]:
+def _read_moof(moof: bytes, tracks: Sequence[Track]) -> dict[int, _Shown]:
     by_id = {track.track_id: track for track in tracks}
     shown: dict[int, _Shown] = {}
     for kind, traf in boxes.children(moof):
@@ -385,36 +389,31 @@ def _read_moof(moof: bytes, tracks: Sequence[Track], clocks: dict[int, int]) -> 
         if tfhd is None:
             continue
         (track_id,) = boxes.unpack(">I", tfhd, 4)
-        track, before = by_id.get(track_id), shown.get(track_id)
-        if track is None:
-            continue
-        run = _read_traf(traf, tfhd, track, before.clock if before else clocks[track_id])
-        shown[track_id] = run if before is None else _together(before, run)
+        track = by_id.get(track_id)
+        run = _read_traf(traf, tfhd, track) if track is not None else None
+        if run is not None:
+            before = shown.get(track_id)
+            shown[track_id] = run if before is None else _together(before, run)
     return shown
 
 
 def _together(one: _Shown, two: _Shown) -> _Shown:
-    return _Shown(
-        min(one.first, two.first),
-        max(one.last, two.last),
-        one.duration + two.duration,
-        one.frames + two.frames,
-        one.is_key,
-        two.clock,
-    )
+    return _Shown(min(one.first, two.first), max(one.last, two.last), one.frames + two.frames, one.is_key)
 
 
-def _read_traf(traf: memoryview, tfhd: memoryview, track: Track, clock: int) -> _Shown:
+def _read_traf(traf: memoryview, tfhd: memoryview, track: Track) -> _Shown | None:
     duration, flags = _traf_defaults(tfhd, track)
     tfdt = boxes.find(traf, "tfdt")
-    if tfdt is not None:
-        (clock,) = boxes.unpack(">Q" if tfdt[0] == 1 else ">I", tfdt, 4)
-    shown = _Shown(clock, clock, 0, 0, False, clock)
+    if tfdt is None:
+        raise media_error("fragments_unreadable", "expected tfdt in traf, found none")
+    (clock,) = boxes.unpack(">Q" if tfdt[0] == 1 else ">I", tfdt, 4)
+    shown: _Shown | None = None
     for kind, trun in boxes.children(traf):
         if kind == "trun":
-            run = _read_trun(trun, duration, flags, shown.clock)
-            shown = run if shown.frames == 0 else _together(shown, run)
-    if shown.clock > MAX_TICKS or shown.frames > SAMPLE_LIMIT:
+            clock, run = _read_trun(trun, duration, flags, clock)
+            if run is not None:
+                shown = run if shown is None else _together(shown, run)
+    if clock > MAX_TICKS or (shown is not None and shown.frames > SAMPLE_LIMIT):
         raise media_error("fragments_unreadable", "a fragment's clock is out of all bounds")
     return shown
 
@@ -434,7 +433,8 @@ def _traf_defaults(tfhd: memoryview, track: Track) -> tuple[int, int]:
     return duration, flags
 
 
-def _read_trun(trun: memoryview, duration: int, flags: int, clock: int) -> _Shown:
+def _read_trun(trun: memoryview, duration: int, flags: int, clock: int) -> tuple[int, _Shown | None]:
+    """The decoding time after a run, and what the run shows."""
     full, count = boxes.unpack(">II", trun)
     has = full & 0xFFFFFF
     at = 8 + (4 if has & TRUN_DATA_OFFSET else 0)
@@ -445,7 +445,7 @@ def _read_trun(trun: memoryview, duration: int, flags: int, clock: int) -> _Show
     if count > SAMPLE_LIMIT or at + count * 4 * len(present) > len(trun):
         raise media_error("fragments_unreadable", f"a run of {count} samples in {len(trun)} bytes")
     if count == 0:
-        return _Shown(clock, clock, 0, 0, False, clock)
+        return clock, None
     table = np.frombuffer(trun, ">u4", count * len(present), at).reshape(count, len(present))
     columns = {bit: table[:, number] for number, bit in enumerate(present)}
     steps = columns.get(TRUN_DURATION, np.full(count, duration, ">u4")).astype(np.int64)
@@ -455,12 +455,6 @@ def _read_trun(trun: memoryview, duration: int, flags: int, clock: int) -> _Show
         flags = int(columns[TRUN_FLAGS][0])
     ends = np.cumsum(steps)
     shown_at = ends - steps + shifts
-    total = int(ends[-1])
-    return _Shown(
-        clock + int(shown_at.min()),
-        clock + int((shown_at + steps).max()),
-        total,
-        count,
-        not flags & SAMPLE_IS_NOT_SYNC,
-        clock + total,
-    )
+    first, last = int(shown_at.min()), int((shown_at + steps).max())
+    run = _Shown(clock + first, clock + last, count, not flags & SAMPLE_IS_NOT_SYNC)
+    return clock + int(ends[-1]), run

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 from PIL import Image
@@ -15,41 +13,27 @@ from media import formats
 from media.errors import media_error, translated
 from media.photo import write_photo_derivative
 
-# A picture darker than this on average, of 255, says nothing on a page of thumbnails.
-DARK_LEVEL = 16
-PLACES = (Fraction(1, 10), Fraction(1, 4), Fraction(1, 2), Fraction(3, 4), Fraction(0))
-FRAMES_PER_PLACE = 300
-
 
 def poster_entry(request: dict[str, object], progress: Callable[[float], None]) -> dict[str, object]:
-    """Write one JPEG of a video: at a tenth of it, or the first place after that is not black.
+    """Write the first picture of a video as JPEG.
 
     Args:
         request: ``path``, ``destination``, ``max_width_px``, ``quality``.
-        progress: Hears 0 to 1.
+        progress: Hears 1 at the end.
 
     Returns:
-        ``width_px``, ``height_px`` and ``at_us``, media time.
+        ``width_px``, ``height_px`` and ``level``: how bright it is on average, 0 to 255.
     """
-    path, destination = str(request["path"]), Path(str(request["destination"]))
     width, quality = int(str(request["max_width_px"])), int(str(request["quality"]))
-    best: tuple[Image.Image, int] | None = None
+    destination = Path(str(request["destination"]))
     with translated("nothing_decodes"):
-        for number, place in enumerate(PLACES):
-            found = _picture_at(path, place)
-            progress((number + 1) / len(PLACES))
-            if found is not None and (best is None or _level(found[0]) >= DARK_LEVEL):
-                best = found
-            if best is not None and _level(best[0]) >= DARK_LEVEL:
-                break
-    if best is None:
-        raise media_error("nothing_decodes", "no frame for a poster")
-    picture, at_us = best
+        picture = _first_picture(str(request["path"]))
     picture.thumbnail((width, width * 4), Image.Resampling.BICUBIC)
     bare = Image.frombytes("RGB", picture.size, picture.tobytes())
     bare.save(destination, "JPEG", quality=quality)
     sync(destination)
-    return {"width_px": bare.width, "height_px": bare.height, "at_us": at_us}
+    progress(1.0)
+    return {"width_px": bare.width, "height_px": bare.height, "level": _level(bare)}
 
 
 def photo_entry(request: dict[str, object], progress: Callable[[float], None]) -> dict[str, object]:
@@ -80,27 +64,15 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _picture_at(path: str, place: Fraction) -> tuple[Image.Image, int] | None:
-    """The first picture shown at or after a share of the duration; None when there is none."""
+def _first_picture(path: str) -> Image.Image:
     with av.open(f"file:{path}", options=formats.whitelist_options()) as container:
-        stream = next(iter(container.streams.video), None)
-        if stream is None or stream.time_base is None:
-            return None
-        if formats.is_huge(stream.codec_context.width, stream.codec_context.height):
-            raise media_error("huge_dimensions")
-        base, start = Fraction(stream.time_base), stream.start_time or 0
-        length = stream.duration or int((container.duration or 0) / 1_000_000 / base)
-        wanted = start + int(length * place)
-        container.seek(wanted, stream=stream)
-        last: Any = None
-        for number, frame in enumerate(container.decode(stream)):
-            last = frame
-            if (frame.pts is not None and frame.pts >= wanted) or number >= FRAMES_PER_PLACE:
-                break
-        if last is None:
-            return None
-        at_us = int(((last.pts or start) - start) * base * 1_000_000)
-        return last.to_image(), at_us
+        for stream in container.streams.video[:1]:
+            if formats.is_huge(stream.codec_context.width, stream.codec_context.height):
+                raise media_error("huge_dimensions")
+            for frame in container.decode(stream):
+                picture: Image.Image = frame.to_image()  # type: ignore[no-untyped-call]
+                return picture
+    raise media_error("nothing_decodes", "no frame for a poster")
 
 
 def _level(picture: Image.Image) -> float:

@@ -23,13 +23,12 @@ from media.fmp4 import FragmentIndex
 from media.report import ProbeReport
 from media.run import run_ffmpeg
 from media.still import sync
+from transcode.excerpt import write_excerpt
 from transcode.mark import MarkLine, draw_mark, find_font, font_digest
 from transcode.plan import AUDIO_KBPS_PER_CHANNEL, ENCODER_THREADS, KEYFRAME_EVERY_S
-from transcode.playlist import covering
 from transcode.segment import RunOptions
 
 CRF = 20
-COPY_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def cut_clip(
     used_font = find_font(font)
     excerpt, overlay = run.scratch / "excerpt.mp4", run.scratch / "mark.png"
     try:
-        _excerpt(rendition, index, begin, end, excerpt)
+        write_excerpt(rendition, index, begin - index.origin, end - index.origin, excerpt)
         main = index.main
         marked = bool(mark) and main.kind == "video"
         if marked:
@@ -172,30 +171,6 @@ def _span(index: FragmentIndex, from_us: int, to_us: int) -> tuple[Fraction, Fra
             f"clip: expected a span inside 0 to {length} us, found {from_us} to {to_us}", code="span_empty"
         )
     return begin + index.origin, end + index.origin
-
-
-def _excerpt(
-    rendition: Path, index: FragmentIndex, begin: Fraction, end: Fraction, destination: Path
-) -> None:
-    """Write the init bytes and the fragments that touch the span: all that the decoder gets to see."""
-    first = (begin - index.origin) * index.timescale
-    last = (end - index.origin) * index.timescale
-    chosen = covering(index, first, last)
-    if not chosen:
-        raise media_error("fragments_unreadable", "no fragment shows the span")
-    ranges = [(0, index.init_size_bytes), *((part.offset_bytes, part.size_bytes) for part in chosen)]
-    with rendition.open("rb") as source, destination.open("wb") as target:
-        for offset, size in ranges:
-            source.seek(offset)
-            left = size
-            while left:
-                piece = source.read(min(left, COPY_BYTES))
-                if not piece:
-                    raise media_error(
-                        "fragments_unreadable", f"the rendition ends before byte {offset + size}"
-                    )
-                target.write(piece)
-                left -= len(piece)
 
 
 def _look(clip: Path, run: RunOptions) -> ProbeReport:

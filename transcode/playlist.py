@@ -22,6 +22,7 @@ from math import ceil
 from evidence.clock import rfc3339
 from evidence.errors import InvalidInput, NotFound
 from media.fmp4 import Fragment, FragmentIndex
+from transcode.excerpt import covering
 
 MIN_SEGMENT = Fraction(2)
 HLS_VERSION = 7
@@ -90,7 +91,7 @@ def media_playlist(
         InvalidInput: ``span_empty``: the span ends before it starts.
         NotFound: ``span_without_segments``: nothing can be shown by whole fragments.
     """
-    segments = segments_of(index, span, strict=strict, min_segment=min_segment)
+    segments = segments_of(index, span, strict=strict, min_segment=min_segment, is_growing=is_growing)
     if not segments:
         raise NotFound(
             "span: expected at least one whole fragment in it, found none; ask for a clip to take away",
@@ -136,18 +137,27 @@ def multivariant_playlist(variants: Sequence[Variant]) -> str:
 
 
 def segments_of(
-    index: FragmentIndex, span: Span | None, *, strict: bool, min_segment: Fraction = MIN_SEGMENT
+    index: FragmentIndex,
+    span: Span | None,
+    *,
+    strict: bool,
+    min_segment: Fraction = MIN_SEGMENT,
+    is_growing: bool = False,
 ) -> list[Segment]:
-    """The segments that show a span; none when no whole fragment can."""
+    """The segments that show a span; none when no whole fragment can.
+
+    While the rendition grows, the last segment is held back: what a player was told once must not change.
+    """
     segments: list[Segment] = []
     run: list[Fragment] = []
     for fragment in _chosen(index, span, strict=strict):
         long_enough = sum(part.duration_pts for part in run) >= min_segment * index.timescale
-        if run and ((long_enough and fragment.starts_with_keyframe) or not _follows(run[-1], fragment)):
+        may_start = fragment.starts_with_keyframe or index.main.kind != "video"
+        if run and ((long_enough and may_start) or run[-1].end_bytes != fragment.offset_bytes):
             segments.append(_joined(index, run))
             run = []
         run.append(fragment)
-    if run:
+    if run and not is_growing:
         segments.append(_joined(index, run))
     return segments
 
@@ -160,19 +170,7 @@ def _chosen(index: FragmentIndex, span: Span | None, *, strict: bool) -> list[Fr
     if strict:
         inside = [part for part in fragments if part.first_pts >= begin and part.last_pts <= end]
         return _from_keyframe(index, inside)
-    return covering(index, begin, end)
-
-
-def covering(index: FragmentIndex, begin: Fraction, end: Fraction) -> list[Fragment]:
-    """The fragments that show anything of a span, from a keyframe on; ticks of the main track."""
-    fragments = [fragment for fragment in index.fragments if fragment.frame_count]
-    touched = [at for at, part in enumerate(fragments) if part.last_pts > begin and part.first_pts < end]
-    if not touched:
-        return []
-    first = touched[0]
-    while first > 0 and index.main.kind == "video" and not fragments[first].starts_with_keyframe:
-        first -= 1
-    return fragments[first : touched[-1] + 1]
+    return covering(index, begin / index.timescale, end / index.timescale)
 
 
 def _from_keyframe(index: FragmentIndex, fragments: list[Fragment]) -> list[Fragment]:
@@ -198,10 +196,6 @@ def _ticks(index: FragmentIndex, span: Span) -> tuple[Fraction, Fraction]:
     if span.from_ms <= 0:
         begin = min(begin, Fraction(min((part.first_pts for part in index.fragments[:1]), default=0)))
     return begin, end
-
-
-def _follows(one: Fragment, two: Fragment) -> bool:
-    return one.end_bytes == two.offset_bytes
 
 
 def _joined(index: FragmentIndex, run: list[Fragment]) -> Segment:

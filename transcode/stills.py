@@ -8,15 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 from media import sandbox
+from media.fmp4 import FragmentIndex
 from media.sandbox import Limits
+from transcode.excerpt import write_excerpt
 
+POSTER, PHOTO = "media.still:poster_entry", "media.still:photo_entry"
 POSTER_WIDTH_PX = 640
 PHOTO_SIDE_PX = 2560
 POSTER_QUALITY = 80
 PHOTO_QUALITY = 88
+# A picture darker than this on average, of 255, says nothing on a page of thumbnails.
+DARK_LEVEL = 16
+PLACES = (Fraction(1, 10), Fraction(1, 4), Fraction(1, 2), Fraction(3, 4))
+MOMENT = Fraction(1, 1000)
 
 
 @dataclass(frozen=True)
@@ -37,19 +45,36 @@ class Still:
 
 def make_poster(
     rendition: Path,
+    index: FragmentIndex,
     destination: Path,
     *,
     scratch: Path,
     limits: Limits,
     cancelled: Callable[[], bool] | None = None,
 ) -> Still:
-    """Write the poster of a video rendition.
+    """Write the poster of a video rendition: a tenth in, or the first place after that is not black.
 
     Raises:
         MediaError: ``nothing_decodes`` or a limit.
     """
     request: dict[str, object] = {"max_width_px": POSTER_WIDTH_PX, "quality": POSTER_QUALITY}
-    return _make("media.still:poster_entry", rendition, destination, request, scratch, limits, cancelled)
+    excerpt = scratch / "poster-excerpt.mp4"
+    still: Still | None = None
+    try:
+        for place in PLACES:
+            begin = index.duration * place
+            shown = write_excerpt(rendition, index, begin, begin + MOMENT, excerpt)
+            made = _make(
+                "media.still:poster_entry", excerpt, destination, request, scratch, limits, cancelled
+            )
+            at = Fraction(shown[0].start_pts, index.timescale)
+            still = Still(destination, int(made["width_px"]), int(made["height_px"]), int(at * 1_000_000))
+            if made["level"] >= DARK_LEVEL:
+                break
+    finally:
+        excerpt.unlink(missing_ok=True)
+    assert still is not None  # noqa: S101 - there is at least one place
+    return still
 
 
 def make_photo_derivative(
@@ -66,7 +91,8 @@ def make_photo_derivative(
         MediaError: ``huge_dimensions``, ``unknown_codec``, ``nothing_decodes`` or a limit.
     """
     request: dict[str, object] = {"max_side_px": PHOTO_SIDE_PX, "quality": PHOTO_QUALITY}
-    return _make("media.still:photo_entry", original, destination, request, scratch, limits, cancelled)
+    made = _make(PHOTO, original, destination, request, scratch, limits, cancelled)
+    return Still(destination, int(made["width_px"]), int(made["height_px"]))
 
 
 def _make(
@@ -77,12 +103,11 @@ def _make(
     scratch: Path,
     limits: Limits,
     cancelled: Callable[[], bool] | None,
-) -> Still:
+) -> dict[str, float]:
     paths = {"path": str(source.resolve()), "destination": str(destination.resolve())}
     try:
         made = sandbox.call(entry, {**request, **paths}, limits=limits, cancelled=cancelled, scratch=scratch)
     except BaseException:
         destination.unlink(missing_ok=True)
         raise
-    numbers = {name: int(str(made.get(name, 0))) for name in ("width_px", "height_px", "at_us")}
-    return Still(destination, **numbers)
+    return {name: float(str(value)) for name, value in made.items()}
