@@ -308,6 +308,17 @@ class UploadStore:
             )
         return upload
 
+    def get(self, upload_id: str) -> Upload:
+        """The upload, for us: without asking whose it is.
+
+        Raises:
+            NotFound: Not there.
+        """
+        upload = self._uploads.get(upload_id)
+        if upload is None:
+            raise NotFound("upload: expected one of this host, found none")
+        return upload
+
     def expires_at(self, upload: Upload) -> datetime:
         """When the upload, or the tombstone of a sealed one, is dropped if nobody touches it."""
         return upload.touched_at + timedelta(seconds=self.limits.expiry_s)

@@ -1,0 +1,313 @@
+"""A watched folder or mounted card.
+
+The rules, in order:
+
+1. A file is whole when a marker says so, or, without markers, when its size, time and sidecar
+   have not moved for ``settle_s``. Names that programs give to unfinished files never count.
+2. It is copied with its digest, and is the same before and after; else it begins to settle anew.
+3. Links, devices, pipes and sockets are not followed, opened or taken.
+4. Nothing is written into the folder, unless told to move what was taken into ``done/``.
+5. One file that cannot be taken never holds up the others. A full disk or a busy database
+   ends the scan, because it would hold up all of them; the next scan tries again.
+6. A folder that is gone is waited for. Nothing is concluded from its absence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from config.settings import FolderSettings
+from evidence.errors import EvidenceError, Unavailable
+from evidence.filenames import display_name, parse
+from evidence.ids import new_id
+from evidence.kinds import ClaimSource
+from ingest.facts import Statement
+from ingest.sources.base import StagedFile
+from ingest.sources.copying import CopiedFile, FileState, copy_whole
+from ingest.sources.journal import Seen
+from ingest.sources.sidecar import MAX_SIDECAR_BYTES, SUFFIX, is_plain_file, read_sidecar, sidecar_of
+
+log = structlog.get_logger(__name__)
+
+UNFINISHED = (".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", ".download", "~")
+DONE = "done"
+MAX_DEPTH = 16
+RETRY_MOST_SCANS = 64
+_OF_ONE_FILE = {"source_gone", "source_unreadable"}
+
+
+@dataclass
+class ScanResult:
+    """What one look at the folder came to; names as they may be shown."""
+
+    is_gone: bool = False
+    taken: list[str] = field(default_factory=list)
+    settling: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    """Links, specials and names of unfinished files."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Name to stable code."""
+    stopped: str | None = None
+    """Code of what would have held up every file."""
+
+
+@dataclass
+class _Watch:
+    """A file that was seen and not yet taken."""
+
+    observed: tuple[FileState, FileState | None]
+    since_s: float
+    failures: int = 0
+    resume_at_scan: int = 0
+
+
+class _FolderGone(Exception):
+    """The folder itself cannot be listed."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class FolderSource:
+    """A `Source` over one folder.
+
+    Args:
+        settings: Which folder, and when a file in it is whole.
+        staging_dir: Where copies are made: on the object store's file system.
+        seen: What was taken before.
+        accept: Takes a staged file in: adopts it and commits its rows. After it returns the
+            file is remembered; if it raises, the file is tried again.
+        reserve: Raises Unavailable when there is no room for that many bytes.
+        monotonic_s: For tests of settling.
+    """
+
+    def __init__(
+        self,
+        settings: FolderSettings,
+        *,
+        staging_dir: Path,
+        seen: Seen,
+        accept: Callable[[StagedFile], object],
+        reserve: Callable[[int], None] = lambda _: None,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._root = settings.path
+        self._staging_dir = staging_dir
+        self._seen = seen
+        self._accept = accept
+        self._reserve = reserve
+        self._monotonic_s = monotonic_s
+        self._watched: dict[Path, _Watch] = {}
+        self._scans = 0
+        self._was_gone = False
+        self._staging_prefix = f"folder-{hashlib.sha256(os.fsencode(self._root)).hexdigest()[:16]}-"
+        for leftover in staging_dir.glob(f"{self._staging_prefix}*"):
+            # Of a process that died before the file was accepted: it is still in the folder.
+            leftover.unlink()
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the folder was not there at the last look."""
+        return self._was_gone
+
+    def run(self, stop: threading.Event) -> None:
+        """Scan until told to stop."""
+        while not stop.is_set():
+            try:
+                self.scan_once(stop)
+            except Exception:
+                log.exception("folder:scan_failed", folder=display_name(str(self._root)))
+            stop.wait(self._settings.scan_every_s)
+
+    def scan_once(self, stop: threading.Event | None = None) -> ScanResult:
+        """Look once at every file and take those that are whole."""
+        result = ScanResult()
+        self._scans += 1
+        now_s = self._monotonic_s()
+        present: set[Path] = set()
+        try:
+            for path, state in self._files(self._root, 0, result):
+                present.add(path)
+                if stop is not None and stop.is_set():
+                    return result
+                if self._is_whole(path, state, now_s, result) and not self._take(path, state, result):
+                    break
+        except _FolderGone as gone:
+            return self._gone(result, gone.reason)
+        if self._was_gone:
+            log.info("folder:back", folder=display_name(str(self._root)))
+        self._was_gone = False
+        if result.stopped is None:
+            self._watched = {path: watch for path, watch in self._watched.items() if path in present}
+        return result
+
+    def _gone(self, result: ScanResult, reason: str) -> ScanResult:
+        if not self._was_gone:
+            log.warning("folder:gone", folder=display_name(str(self._root)), detail=reason)
+        self._was_gone = result.is_gone = True
+        self._watched.clear()
+        return result
+
+    def _files(self, folder: Path, depth: int, result: ScanResult) -> Iterator[tuple[Path, FileState]]:
+        """Every file that could be a recording, in order of name."""
+        try:
+            with os.scandir(folder) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except OSError as error:
+            if depth == 0:
+                raise _FolderGone(error.strerror or str(error)) from error
+            result.failed[display_name(folder.name)] = "source_unreadable"
+            log.warning("folder:unreadable", name=display_name(folder.name), detail=error.strerror)
+            return
+        for entry in entries:
+            path = Path(entry.path)
+            try:
+                state = entry.stat(follow_symlinks=False)
+            except OSError:
+                result.failed[display_name(entry.name)] = "source_gone"
+                continue
+            if stat.S_ISDIR(state.st_mode):
+                if depth < MAX_DEPTH and not (depth == 0 and entry.name == DONE):
+                    yield from self._files(path, depth + 1, result)
+            elif not stat.S_ISREG(state.st_mode) or self._is_unfinished(entry.name):
+                result.skipped.append(display_name(entry.name))
+            elif not self._is_companion(path, state):
+                yield path, FileState.of(state)
+
+    def _is_unfinished(self, name: str) -> bool:
+        return name.startswith(".") or name.lower().endswith(UNFINISHED)
+
+    def _is_companion(self, path: Path, state: os.stat_result) -> bool:
+        """A marker, or a sidecar: something that speaks of another file."""
+        marker = self._settings.marker_suffix
+        if marker and path.name.endswith(marker):
+            return True
+        return path.suffix.lower() == SUFFIX and state.st_size <= MAX_SIDECAR_BYTES
+
+    def _is_whole(self, path: Path, state: FileState, now_s: float, result: ScanResult) -> bool:
+        if self._seen.digest_of(self._key(path, state)) is not None:
+            self._watched.pop(path, None)
+            return False
+        sidecar = sidecar_of(path)
+        try:
+            beside = FileState.of(sidecar.lstat()) if sidecar is not None else None
+        except OSError:
+            beside = None
+        watch = self._watched.get(path)
+        if watch is None or watch.observed != (state, beside):
+            watch = self._watched[path] = _Watch((state, beside), now_s)
+        if self._scans < watch.resume_at_scan:
+            return False
+        marker = self._settings.marker_suffix
+        if marker:
+            is_whole = any(
+                is_plain_file(candidate)
+                for candidate in (path.with_name(path.name + marker), path.with_name(path.stem + marker))
+            )
+        else:
+            is_whole = now_s - watch.since_s >= self._settings.settle_s
+        if not is_whole:
+            result.settling.append(display_name(path.name))
+        return is_whole
+
+    def _key(self, path: Path, state: FileState) -> str:
+        identity = b"\0".join(
+            [os.fsencode(path), *(b"%d" % part for part in (state.inode, state.size_bytes, state.mtime_ns))]
+        )
+        return f"folder:{hashlib.sha256(identity).hexdigest()}"
+
+    def _take(self, path: Path, state: FileState, result: ScanResult) -> bool:
+        """Take one file in; False when the scan must end because nothing could be taken now."""
+        shown = display_name(path.name)
+        staged = self._staging_dir / f"{self._staging_prefix}{new_id().hex}"
+        try:
+            copied = copy_whole(path, staged, expected=state, reserve=self._reserve)
+            key = self._key(path, state)
+            self._accept(self._describe(path, copied, key))
+            self._seen.remember(key, copied.sha256)
+        except EvidenceError as error:
+            self._failed(path, shown, error.code, result)
+            log.warning("folder:not_taken", name=shown, code=error.code, detail=error.message)
+            if isinstance(error, Unavailable) and error.code not in _OF_ONE_FILE:
+                result.stopped = error.code
+                return False
+            return True
+        except Exception:
+            self._failed(path, shown, "internal", result)
+            log.exception("folder:not_taken", name=shown)
+            return True
+        finally:
+            staged.unlink(missing_ok=True)
+        self._watched.pop(path, None)
+        result.taken.append(shown)
+        if self._settings.after_take == "move":
+            self._move_to_done(path, shown, result)
+        return True
+
+    def _failed(self, path: Path, shown: str, code: str, result: ScanResult) -> None:
+        result.failed[shown] = code
+        watch = self._watched[path]
+        if code == "source_changed":
+            del self._watched[path]
+            return
+        watch.failures += 1
+        watch.resume_at_scan = self._scans + min(2**watch.failures, RETRY_MOST_SCANS) - 1
+
+    def _describe(self, path: Path, copied: CopiedFile, key: str) -> StagedFile:
+        sidecar = read_sidecar(sidecar_of(path))
+        raw_name = os.fsencode(path.name)
+        claims = sidecar.claims
+        named = {claim.field for claim in claims} | {claim.field for claim in parse(raw_name)}
+        if self._settings.device_no is not None and "device_no" not in named:
+            claims = (*claims, Statement("device_no", self._settings.device_no, ClaimSource.DOCK))
+        return StagedFile(
+            path=copied.path,
+            size_bytes=copied.size_bytes,
+            sha256=copied.sha256,
+            original_name_raw=raw_name,
+            source="folder",
+            reception_key=key,
+            actor="folder",
+            metadata=sidecar.metadata,
+            claims=claims,
+            findings=sidecar.findings,
+            dock_no=self._settings.dock_no,
+            declared_sha256=sidecar.declared_sha256,
+        )
+
+    def _move_to_done(self, path: Path, shown: str, result: ScanResult) -> None:
+        """Rename what was taken, with its sidecar and marker, never over another file."""
+        marker = self._settings.marker_suffix
+        beside = [path, sidecar_of(path)]
+        if marker:
+            beside += [path.with_name(path.name + marker), path.with_name(path.stem + marker)]
+        done = self._root / DONE / path.parent.relative_to(self._root)
+        try:
+            done.mkdir(parents=True, exist_ok=True)
+            for file in beside:
+                if file is not None and is_plain_file(file):
+                    _rename_beside(file, done)
+        except OSError as error:
+            result.failed[shown] = "not_moved"
+            log.warning("folder:not_moved", name=shown, detail=error.strerror)
+
+
+def _rename_beside(file: Path, folder: Path) -> None:
+    """Rename into a folder under the first name that is free there."""
+    target = folder / file.name
+    number = 0
+    while os.path.lexists(target):
+        number += 1
+        target = folder / f"{file.stem}~{number}{file.suffix}"
+    file.rename(target)

@@ -1,0 +1,68 @@
+"""What a folder source has taken already, kept across restarts in one small file.
+
+It only saves work: a file taken again is the same item by its digest. So the newest entries
+are enough, and a torn last line, as a crash leaves it, is simply not there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Protocol
+
+from storage.objects.durable import translated, write_durably
+
+MAX_ENTRIES = 200_000
+
+
+class Seen(Protocol):
+    """Which arrivals were taken."""
+
+    def digest_of(self, key: str) -> bytes | None:
+        """The digest under which an arrival was taken, None when it was not."""
+        ...
+
+    def remember(self, key: str, sha256: bytes) -> None:
+        """Note that an arrival was taken, durably."""
+        ...
+
+
+class TakenJournal:
+    """A `Seen` in a file of JSON lines."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._taken: dict[str, bytes] = {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        for line in lines:
+            try:
+                entry = json.loads(line)
+                self._taken[str(entry["key"])] = bytes.fromhex(entry["sha256"])
+            except (ValueError, KeyError, TypeError):
+                continue
+        is_torn = bool(lines) and not lines[-1].endswith(b"\n")
+        if is_torn or len(lines) != len(self._taken) or len(lines) > MAX_ENTRIES:
+            self._rewrite()
+
+    def _rewrite(self) -> None:
+        newest = list(self._taken.items())[-MAX_ENTRIES // 2 :] if len(self._taken) > MAX_ENTRIES else None
+        if newest is not None:
+            self._taken = dict(newest)
+        with translated("folder journal"):
+            write_durably(self._path, b"".join(_line(key, digest) for key, digest in self._taken.items()))
+
+    def digest_of(self, key: str) -> bytes | None:
+        return self._taken.get(key)
+
+    def remember(self, key: str, sha256: bytes) -> None:
+        with translated("folder journal"), self._path.open("ab") as file:
+            file.write(_line(key, sha256))
+            file.flush()
+            os.fdatasync(file.fileno())
+        self._taken[key] = sha256
+
+
+def _line(key: str, sha256: bytes) -> bytes:
+    return json.dumps({"key": key, "sha256": sha256.hex()}).encode() + b"\n"
