@@ -218,7 +218,10 @@ def _length_prefixed(units: Iterator[bytes]) -> bytes:
 
 
 class AacEncoder:
-    """Turns samples into AAC packets; the first packets stand before the first sample (priming).
+    """Turns samples into AAC packets whose times are those of the samples.
+
+    What the encoder puts before the first sample (priming) is left out: it holds no sound, and players
+    that are fed by fragments would need an edit list, which they ignore, to skip it.
 
     Args:
         sample_rate_hz: Of the samples to come, and the unit of every time.
@@ -240,7 +243,8 @@ class AacEncoder:
         self._encoder = encoder
         self._layout = layout
         self._rate = sample_rate_hz
-        self._end: int | None = None
+        self._start: int | None = None
+        self._end = 0
         self.track = SoundTrack(sample_rate_hz, channels, sample_rate_hz, encoder.extradata or b"")
 
     def encode(self, pts: int, samples: NDArray[np.float32]) -> list[AudioPacket]:
@@ -249,6 +253,7 @@ class AacEncoder:
         frame.sample_rate = self._rate
         frame.pts = pts
         frame.time_base = Fraction(1, self._rate)
+        self._start = pts if self._start is None else self._start
         self._end = pts + samples.shape[1]
         with translated("ffmpeg_failed"):
             return self._packets(self._encoder.encode(frame))
@@ -257,7 +262,7 @@ class AacEncoder:
         """The packets still held back; the last one ends with the last sample."""
         with translated("ffmpeg_failed"):
             packets = self._packets(self._encoder.encode(None))
-        if packets and self._end is not None:
+        if packets:
             last = packets[-1]
             packets[-1] = AudioPacket(last.pts, max(1, min(last.duration, self._end - last.pts)), last.data)
         return packets
@@ -267,7 +272,8 @@ class AacEncoder:
         for packet in packets:
             if packet.pts is None:
                 raise media_error("ffmpeg_failed", "expected a time on every packet, found none")
-            coded.append(AudioPacket(packet.pts, packet.duration or 0, bytes(packet)))
+            if self._start is not None and packet.pts >= self._start:
+                coded.append(AudioPacket(packet.pts, packet.duration or 0, bytes(packet)))
         return coded
 
 

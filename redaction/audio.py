@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
+from math import ceil, floor
 from typing import NamedTuple
 
 import numpy as np
@@ -31,19 +32,27 @@ Samples = NDArray[np.float32]
 
 
 class SampleRange(NamedTuple):
-    """Samples to replace, half-open, counted from media time zero."""
+    """Samples to replace, half-open, counted from zero of the file's own clock."""
 
     first: int
     end: int
     kind: str
 
 
-def sample_ranges(spans: Iterable[MutedSpan], sample_rate_hz: int) -> list[SampleRange]:
-    """The samples that spans name: every sample any part of which a span touches."""
+def sample_ranges(
+    spans: Iterable[MutedSpan], sample_rate_hz: int, origin: Fraction = Fraction(0)
+) -> list[SampleRange]:
+    """The samples that spans name: every sample any part of which a span touches.
+
+    Args:
+        spans: Their times count from the first frame shown.
+        sample_rate_hz: Of the sound.
+        origin: Seconds on the file's own clock when that frame is shown.
+    """
     return [
         SampleRange(
-            span.from_us * sample_rate_hz // MICROSECONDS,
-            -(-span.to_us * sample_rate_hz // MICROSECONDS),
+            floor((origin + Fraction(span.from_us, MICROSECONDS)) * sample_rate_hz),
+            ceil((origin + Fraction(span.to_us, MICROSECONDS)) * sample_rate_hz),
             span.kind,
         )
         for span in spans
@@ -56,7 +65,7 @@ def replace_sound(
     """Samples with all ranges and their guards overwritten.
 
     Args:
-        first: Number of the first sample, counted from media time zero.
+        first: Number of the first sample, counted from zero of the file's own clock.
         samples: ``(channels, n)``, float32.
         ranges: What to replace. Where silence and a tone overlap, silence wins.
         sample_rate_hz: Of the samples.
@@ -78,7 +87,7 @@ def replace_sound(
 
 
 def fill_of(kind: str, first: int, end: int, sample_rate_hz: int) -> Samples:
-    """What stands in place of muted sound: zeros, or a tone whose phase is that of media time."""
+    """What stands in place of muted sound: zeros, or a tone whose phase is that of the file's clock."""
     if kind == "silence":
         return np.zeros(end - first, dtype=np.float32)
     turns = np.arange(first, end, dtype=np.float64) * TONE_HZ / sample_rate_hz
@@ -98,7 +107,7 @@ def unbroken(
         sample_rate_hz: Of the samples.
 
     Yields:
-        Number of the first sample, counted from media time zero, and samples.
+        Number of the first sample, counted from zero of the file's own clock, and samples.
     """
     slack = int(SLACK_S * sample_rate_hz)
     expected: int | None = None

@@ -35,7 +35,7 @@ from redaction.container import check_container
 from redaction.findings import Report
 from redaction.geometry import Box, Region, ellipse_cells, even_sided
 from redaction.plan import Masks, RedactionPlan
-from redaction.render import FILL, FILL_RGB, Progress, plan_of
+from redaction.render import FILL, FILL_RGB, Progress, origin_of, plan_of
 
 # Pixels from the edge of a mask, and how many of 255 levels any sample there may differ from the fill.
 TOLERANCE = ((0, 72), (2, 48), (8, 28), (16, 8))
@@ -210,7 +210,7 @@ def _check_sound(source: Path, output: Path, plan: RedactionPlan, report: Report
                         report.add("sound_differs", stream=number)
                 continue
             rate = reader.sample_rate_hz
-            ranges = sample_ranges(spans, rate)
+            ranges = sample_ranges(spans, rate, origin_of(plan, source))
             silent = [one for one in ranges if one.kind == "silence"]
             for block in reader.blocks():
                 first = round(block.pts * reader.time_base * rate)

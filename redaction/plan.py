@@ -6,7 +6,8 @@ want is *refused* and kept. A plan holds whole numbers and words only, so `Redac
 gives one text for one plan, and its digest names the plan.
 
 Pixels are those of the source rendition as coded, before any rotation for showing. Picture times are
-``pts`` of its video stream, sound times microseconds of media time on the same zero.
+``pts`` of its video stream; sound times are microseconds from the first frame shown, or from the first
+sound where there is no picture, as everywhere a person names a time.
 
 `redaction.plan_json` reads plans from outside and checks everything about them, `redaction.amend` makes
 the next version, `redaction.detect` the first; `redaction.render` and `redaction.check` follow any.

@@ -104,6 +104,14 @@ def plan_of(request: Mapping[str, Any]) -> RedactionPlan:
         raise InvalidInput(f"plan: expected JSON, found {error}", code="plan_invalid") from error
 
 
+def origin_of(plan: RedactionPlan, source: Path) -> Fraction:
+    """Seconds on the source's own clock at media time 0: its first picture, or its first sound."""
+    if plan.picture is not None:
+        return plan.picture.first_pts * Fraction(*plan.picture.time_base)
+    with AudioReader(source) as reader:
+        return next((packet.pts * reader.time_base for packet in reader.packets()), Fraction(0))
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file, lowercase hex."""
     with path.open("rb") as file:
@@ -179,13 +187,14 @@ class Rendering:
             if self.plan.picture is not None:
                 video = stack.enter_context(open_video(self.source, threads=self.coding.threads))
                 self._refuse_other_picture(video)
-            sounds = []
-            muted = []
+            sounds: list[_Sound] = []
+            muted: list[int] = []
+            origin = origin_of(self.plan, self.source) if self.plan.muted_spans else Fraction(0)
             for number in range(streams.get("audio", 0)):
                 reader = stack.enter_context(AudioReader(self.source, number))
                 spans = self.plan.muted(number)
                 muted += [number] if spans else []
-                sounds.append(_replaced(reader, spans) if spans else _copied(reader))
+                sounds.append(_replaced(reader, spans, origin) if spans else _copied(reader))
             writer = stack.enter_context(
                 FragmentedMp4Writer(
                     self.destination,
@@ -262,10 +271,10 @@ def _copied(reader: AudioReader) -> _Sound:
     return _Sound(track, reader.packets(), reader.time_base)
 
 
-def _replaced(reader: AudioReader, spans: list[MutedSpan]) -> _Sound:
+def _replaced(reader: AudioReader, spans: list[MutedSpan], origin: Fraction) -> _Sound:
     rate = reader.sample_rate_hz
     encoder = AacEncoder(sample_rate_hz=rate, layout=reader.layout, channels=reader.channels)
-    ranges = sample_ranges(spans, rate)
+    ranges = sample_ranges(spans, rate, origin)
 
     def packets() -> Iterator[AudioPacket]:
         blocks = ((block.pts * reader.time_base, block.samples) for block in reader.blocks())

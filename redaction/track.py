@@ -88,7 +88,7 @@ class CutFinder:
 
     def __init__(self) -> None:
         self._index = -1
-        self._before: NDArray[np.float32] | None = None
+        self._recent: deque[NDArray[np.float32]] = deque(maxlen=self.LASTS_FRAMES)
         self._shares: NDArray[np.float64] | None = None
         self._candidates: deque[tuple[int, NDArray[np.float32]]] = deque()
         self._cuts: list[int] = []
@@ -100,16 +100,20 @@ class CutFinder:
         shares = np.bincount((luma >> 3).ravel(), minlength=self.BINS) / luma.size
         while self._candidates and self._index - self._candidates[0][0] >= self.LASTS_FRAMES:
             self._decide(picture)
-        if self._before is not None and self._shares is not None:
+        if self._shares is not None:
             change = float(np.abs(shares - self._shares).sum()) / 2
-            if change >= self.HISTOGRAM_CHANGE and _differs(picture, self._before, self.PICTURE_CHANGE):
-                self._candidates.append((self._index, self._before))
-        self._before, self._shares = picture, shares
+            # Unlike all recent pictures, or it is the end of a flash.
+            if change >= self.HISTOGRAM_CHANGE and all(
+                _differs(picture, earlier, self.PICTURE_CHANGE) for earlier in self._recent
+            ):
+                self._candidates.append((self._index, self._recent[-1]))
+        self._recent.append(picture)
+        self._shares = shares
 
     def finish(self) -> list[int]:
         """The frames that begin a new scene, ascending; never frame 0."""
-        while self._candidates and self._before is not None:
-            self._decide(self._before)
+        while self._candidates:
+            self._decide(self._recent[-1])
         return self._cuts
 
     def _decide(self, now: NDArray[np.float32]) -> None:
