@@ -252,7 +252,7 @@ def _rendered(
         item.media = str(move(Media(item.media), Media.RENDERED))
         for finding in result.findings:
             items.flag(item, "rendition_differs", f"rendition {plan.rung.name}: {finding}")
-        if item.frame_count is None:
+        if item.frame_count is None and report_has_picture(result):
             item.frame_count = result.info["frame_count"]
         if item.duration_us is None:
             item.duration_us = result.info["duration_us"]
@@ -261,6 +261,11 @@ def _rendered(
 
     facts = {"rung": plan.rung.name, "duration_us": result.info["duration_us"]}
     return Outcome(commit, [(Topic.ITEM, str(context.lease.subject_id), "rendered", facts)])
+
+
+def report_has_picture(result: RenditionResult) -> bool:
+    """Whether the rendition's frames are pictures, not packets of sound."""
+    return result.index.main.kind == "video"
 
 
 def best_rung(plans: tuple[RenditionPlan, ...]) -> Rung:

@@ -116,7 +116,7 @@ def want_render(
 ) -> None:
     """Want the masked rendition of a plan version."""
     params = {"derivative": str(source.id), "plan": plan.number}
-    jobs.want(session, agency.id, Wanted("render", "media", plan.item_id, plan.plan_sha256, params, 40), now)
+    jobs.want(session, agency.id, Wanted("render", "media", plan.item_id, plan.plan_sha256, params, 38), now)
 
 
 def render(context: JobContext) -> Outcome:
