@@ -52,7 +52,8 @@ class _Ledger:
             "WITHOUT ROWID"
         )
         self._db.execute(
-            "CREATE TABLE fact (action TEXT, id TEXT, facts TEXT, PRIMARY KEY (action, id, facts)) WITHOUT ROWID"
+            "CREATE TABLE fact (action TEXT, id TEXT, facts TEXT, PRIMARY KEY (action, id, facts)) "
+            "WITHOUT ROWID"
         )
 
     def close(self) -> None:

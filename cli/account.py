@@ -1,0 +1,99 @@
+"""`liuhen account add|list|disable`."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import sys
+
+from cli.init import new_password
+from cli.options import Branch
+from cli.shell import Parser, add_json, at_desk, confirm_tty, operator, print_json, print_table
+from evidence.kinds import Role
+from ingest.roster import add_account, disable_account
+from storage.db import accounts
+
+
+def arguments(parser: Parser, _name: str) -> None:
+    branch = Branch(parser)
+    adding = branch.add("add", "新建账号 / make an account", _add)
+    adding.add_argument("username", metavar="NAME")
+    adding.add_argument(
+        "--role",
+        action="append",
+        required=True,
+        choices=[str(role) for role in Role],
+        help="角色,可重复 / role",
+    )
+    adding.add_argument("--display-name", metavar="TEXT", help="显示名 / name shown; default NAME")
+    adding.add_argument("--officer", metavar="NO", help="对应的执法人员 / the officer this is")
+    adding.add_argument(
+        "--password-stdin", action="store_true", help="从标准输入读密码 / read the password from stdin"
+    )
+    add_json(branch.add("list", "账号列表 / list accounts", _list))
+    disabling = branch.add("disable", "停用账号 / bar an account", _disable)
+    disabling.add_argument("username", metavar="NAME")
+
+
+def _add(options: argparse.Namespace) -> int:
+    password, is_made = _password(options)
+    with at_desk(options) as desk, desk.write() as (session, agency):
+        row = add_account(
+            session,
+            agency,
+            username=options.username,
+            display_name=options.display_name or options.username,
+            password=password,
+            roles=frozenset(Role(role) for role in options.role),
+            officer_no=options.officer,
+            actor=operator(),
+            now=desk.now(),
+        )
+    shown = f" {password}  (只显示这一次 / shown once)" if is_made else ""
+    print(f"{row.username}{shown}")
+    return 0
+
+
+def _password(options: argparse.Namespace) -> tuple[str, bool]:
+    """What somebody typed, or a new one to be shown once."""
+    if options.password_stdin:
+        return sys.stdin.readline().rstrip("\n"), False
+    if confirm_tty():
+        typed = getpass.getpass("密码(留空则自动生成)/ password (empty: make one): ", stream=sys.stderr)
+        if typed:
+            return typed, False
+    return new_password(), True
+
+
+def _list(options: argparse.Namespace) -> int:
+    with at_desk(options) as desk, desk.read() as session:
+        rows = accounts.accounts(session, desk.agency.id)
+        if options.json:
+            print_json(
+                [
+                    {
+                        "id": row.id,
+                        "username": row.username,
+                        "display_name": row.display_name,
+                        "roles": row.roles,
+                        "disabled_at": row.disabled_at,
+                    }
+                    for row in rows
+                ]
+            )
+            return 0
+        print_table(
+            ("账号 name", "显示名 shown", "角色 roles", "停用 disabled"),
+            [
+                (row.username, row.display_name, " ".join(row.roles), desk.local(row.disabled_at))
+                for row in rows
+            ],
+        )
+    return 0
+
+
+def _disable(options: argparse.Namespace) -> int:
+    with at_desk(options) as desk, desk.write() as (session, agency):
+        disable_account(session, agency, options.username, actor=operator(), now=desk.now())
+    print(f"已停用 / disabled: {options.username}")
+    return 0

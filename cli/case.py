@@ -1,0 +1,113 @@
+"""`liuhen case add|list|import`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from cli.options import Branch, read_instant
+from cli.shell import Parser, add_json, at_desk, operator, print_json, print_table
+from evidence.case import normalise_case_no
+from evidence.errors import InvalidInput
+from evidence.kinds import EnforcementKind
+from ingest.register import MAX_CSV_BYTES, NewCase, import_cases, open_case
+from storage.db import accounts, cases
+
+
+def arguments(parser: Parser, _name: str) -> None:
+    branch = Branch(parser)
+    adding = branch.add("add", "立案登记 / open a case", _add)
+    adding.add_argument("case_no", metavar="CASE_NO")
+    kinds = [str(kind) for kind in EnforcementKind]
+    adding.add_argument("--kind", default=str(EnforcementKind.PENALTY), choices=kinds)
+    adding.add_argument("--cause", metavar="TEXT", help="案由 / cause of action")
+    adding.add_argument("--party", metavar="TEXT", help="当事人 / party")
+    adding.add_argument("--handler", metavar="NAME", help="承办人账号 / account that handles it")
+    adding.add_argument("--officer", metavar="NO", help="执法人员编号 / officer in charge")
+    adding.add_argument("--opened", metavar="TIME", help="立案时间,默认现在 / default now")
+    adding.add_argument("--closed", metavar="TIME", help="结案时间 / closed at")
+    listing = branch.add("list", "案件列表 / list cases", _list)
+    listing.add_argument("--prefix", metavar="TEXT", help="案号开头 / start of the number")
+    listing.add_argument("--open", action="store_true", help="只列未结 / open ones only")
+    listing.add_argument("--limit", type=int, default=100, metavar="N")
+    add_json(listing)
+    importing = branch.add("import", "从 CSV 导入 / import from CSV", _import)
+    importing.add_argument("file", type=Path, metavar="FILE.csv")
+    importing.add_argument(
+        "--skip-bad", action="store_true", help="跳过有误的行,默认一行有误则全不导入 / skip bad lines"
+    )
+
+
+def _add(options: argparse.Namespace) -> int:
+    with at_desk(options) as desk, desk.write() as (session, agency):
+        now, zone = desk.now(), agency.time_zone
+        handler = accounts.account_by_name(session, agency.id, options.handler) if options.handler else None
+        new = NewCase(
+            case_no=options.case_no,
+            opened_at=read_instant(options.opened, "--opened", zone) if options.opened else now,
+            kind=EnforcementKind(options.kind),
+            cause=options.cause,
+            party=options.party,
+            handler_id=handler.id if handler else None,
+            officer_no=options.officer,
+            closed_at=read_instant(options.closed, "--closed", zone) if options.closed else None,
+        )
+        case = open_case(session, agency, new, actor=operator(), now=now)
+    print(f"已立案 / opened: {case.case_no}  {case.id}")
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    with at_desk(options) as desk, desk.read() as session:
+        found = cases.page_of_cases(
+            session,
+            desk.agency.id,
+            prefix=normalise_case_no(options.prefix) if options.prefix else None,
+            is_open=True if options.open else None,
+            after=None,
+            limit=max(1, options.limit),
+        )
+        rows = [
+            {
+                "case_no": row.case_no,
+                "kind": row.kind,
+                "cause": row.cause,
+                "officer_no": row.officer_no,
+                "opened_at": desk.local(row.opened_at),
+                "closed_at": desk.local(row.closed_at),
+                "id": str(row.id),
+            }
+            for row in found
+        ]
+    if options.json:
+        print_json(rows)
+    else:
+        heads = (
+            "案号 case",
+            "类别 kind",
+            "案由 cause",
+            "人员 officer",
+            "立案 opened",
+            "结案 closed",
+            "编号 id",
+        )
+        print_table(heads, [tuple(row.values()) for row in rows])
+    return 0
+
+
+def _import(options: argparse.Namespace) -> int:
+    with options.file.open("rb") as file:
+        body = file.read(MAX_CSV_BYTES + 1)
+    with at_desk(options) as desk, desk.write() as (session, agency):
+        done = import_cases(session, agency, body, actor=operator(), now=desk.now())
+        for found in done.findings:
+            print(f"第{found.line}行 / line {found.line}: {found.message} [{found.code}]", file=sys.stderr)
+        if done.findings and not options.skip_bad:
+            raise InvalidInput(
+                f"case file: expected good lines only, found {len(done.findings)} bad; nothing was imported, "
+                "mend them or add --skip-bad",
+                code="csv_lines_bad",
+            )
+    print(f"已导入 / imported: {len(done.cases)}; 有误 / bad: {len(done.findings)}")
+    return 0

@@ -1,0 +1,140 @@
+"""`liuhen item list|show`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from cli.options import Branch, read_id
+from cli.shell import Desk, Parser, add_json, at_desk, print_json, print_table
+from evidence.case import normalise_case_no
+from evidence.errors import NotFound
+from evidence.item import Binding
+from storage.db import agencies, cases, items
+from storage.db.items import ItemFilter
+from storage.db.tables import Item
+
+
+def arguments(parser: Parser, _name: str) -> None:
+    branch = Branch(parser)
+    listing = branch.add("list", "音像列表,新的在前 / list items, newest first", _list)
+    listing.add_argument("--case", metavar="CASE_NO", help="按案号 / of a case")
+    listing.add_argument("--device", metavar="NO", help="按设备 / of a device")
+    listing.add_argument(
+        "--binding", choices=[str(state) for state in Binding], help="按关联状态 / by binding"
+    )
+    listing.add_argument("--limit", type=int, default=100, metavar="N")
+    add_json(listing)
+    showing = branch.add("show", "一件音像的全部信息 / everything about one item", _show)
+    showing.add_argument("item_id", metavar="ID")
+    add_json(showing)
+
+
+def _list(options: argparse.Namespace) -> int:
+    with at_desk(options) as desk, desk.read() as session:
+        wanted = ItemFilter(
+            case_id=_case_id(session, desk, options.case),
+            device_id=_device_id(session, desk, options.device),
+            binding=options.binding,
+        )
+        found = items.page_of_items(session, desk.agency.id, wanted, after=None, limit=max(1, options.limit))
+        rows = [_row(row) for row in found]
+    if options.json:
+        print_json(rows)
+        return 0
+    heads = (
+        "编号 id",
+        "名称 name",
+        "秒 s",
+        "保管 custody",
+        "媒体 media",
+        "关联 binding",
+        "脱敏 redaction",
+        "提示 flags",
+    )
+    print_table(heads, [tuple(row.values()) for row in rows])
+    return 0
+
+
+def _row(row: Item) -> dict[str, Any]:
+    return {
+        "id": str(row.id),
+        "name": row.original_name,
+        "duration_s": None if row.duration_us is None else round(row.duration_us / 1e6, 3),
+        "custody": row.custody,
+        "media": row.media,
+        "binding": row.binding,
+        "redaction": row.redaction,
+        "flags": " ".join(str(flag["code"]) for flag in row.flags),
+    }
+
+
+def _case_id(session: Session, desk: Desk, case_no: str | None) -> Any:
+    if case_no is None:
+        return None
+    case = cases.case_by_key(session, desk.agency.id, normalise_case_no(case_no))
+    if case is None:
+        raise NotFound(f"case {case_no}: expected one of that number, found none", code="case_not_found")
+    return case.id
+
+
+def _device_id(session: Session, desk: Desk, device_no: str | None) -> Any:
+    if device_no is None:
+        return None
+    device = agencies.device_by_no(session, desk.agency.id, device_no)
+    if device is None:
+        raise NotFound(f"device {device_no}: expected one known, found none", code="device_not_found")
+    return device.id
+
+
+def _show(options: argparse.Namespace) -> int:
+    with at_desk(options) as desk, desk.read() as session:
+        row = items.item_by_id(session, desk.agency.id, read_id(options.item_id, "item"))
+        stored = items.object_of(session, row)
+        facts: dict[str, Any] = {
+            **_row(row),
+            "media_kind": row.media_kind,
+            "sha256": stored.sha256.hex(),
+            "sm3": stored.sm3.hex() if stored.sm3 else None,
+            "size_bytes": stored.size_bytes,
+            "av_record_no": row.av_record_no,
+            "received_at": desk.local(row.received_at),
+            "captured_from": desk.local(row.captured_from),
+            "captured_to": desk.local(row.captured_to),
+            "place": row.captured_place,
+            "collector": row.collector,
+            "object_of_proof": row.object_of_proof,
+        }
+        lists: dict[str, list[dict[str, Any]]] = {
+            "flags": [dict(flag) for flag in row.flags],
+            "bindings": [
+                {
+                    "id": str(binding.id),
+                    "case_no": cases.case_by_id(session, desk.agency.id, binding.case_id).case_no,
+                    "state": binding.state,
+                    "from_us": binding.span_from_us,
+                    "to_us": binding.span_to_us,
+                    "reason": binding.reason,
+                }
+                for binding in cases.bindings_of(session, desk.agency.id, row.id)
+            ],
+            "claims": [
+                {"field": claim.field, "value": claim.value, "source": claim.source, "clock": claim.clock}
+                for claim in items.claims_of(session, desk.agency.id, row.id)
+            ],
+            "derivatives": [
+                {"kind": made.kind, "sha256": made.sha256.hex(), "size_bytes": made.size_bytes}
+                for made in items.derivatives_of(session, desk.agency.id, row.id)
+            ],
+        }
+    if options.json:
+        print_json({**facts, **lists})
+        return 0
+    print_table(("事实 fact", "值 value"), list(facts.items()))
+    for name, entries in lists.items():
+        if entries:
+            print(f"\n{name}")
+            print_table(tuple(entries[0]), [tuple(entry.values()) for entry in entries])
+    return 0

@@ -1,0 +1,139 @@
+"""The `liuhen` command: finds the command, runs it, and turns what went wrong into one line and a status.
+
+Exit status: 0 done, 1 findings (`check`, `verify`, `receipt verify`), 2 bad input or options, 3 not
+found, 4 conflict, 5 not permitted, 6 unavailable (try again), 7 fixity, 8 custody, 9 media,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from config.load import SettingsError
+from evidence.errors import (
+    Conflict,
+    CustodyError,
+    EvidenceError,
+    FixityError,
+    InvalidInput,
+    MediaError,
+    NotAuthenticated,
+    NotFound,
+    NotPermitted,
+    Unavailable,
+)
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "up": ("cli.up", "启动全部服务 / start everything on this machine"),
+    "demo": ("cli.demo", "演示:从采集站到脱敏片段 / the whole way, on a throw-away data folder"),
+    "init": ("cli.init", "建库、密钥、首批账号 / make tables, keys and the first accounts"),
+    "ingest": ("cli.entry", "上传监听与文件夹采集 / upload listener and watched folders"),
+    "worker": ("cli.worker", "处理进程 / worker processes"),
+    "relay": ("cli.entry", "派发任务、排序并签署保管链 / dispatch jobs, sequence and sign custody"),
+    "api": ("cli.entry", "接口服务 / the HTTP API"),
+    "media": ("cli.entry", "媒体字节服务 / the media listener"),
+    "take": ("cli.take", "直接收入文件 / take files in"),
+    "case": ("cli.case", "案件登记 / cases"),
+    "item": ("cli.item", "音像列表与详情 / items"),
+    "bind": ("cli.bind", "关联案件 / tie an item to a case"),
+    "unbind": ("cli.bind", "解除关联 / end a binding"),
+    "split": ("cli.bind", "按时段拆分关联 / split a binding by spans"),
+    "account": ("cli.account", "账号 / accounts"),
+    "device": ("cli.device", "设备与领用 / devices and who holds them"),
+    "officer": ("cli.officer", "执法人员 / officers"),
+    "token": ("cli.token", "上传令牌 / upload tokens"),
+    "jobs": ("cli.jobs", "任务:滞留、重排、计数 / jobs: stuck, requeue, counts"),
+    "watch": ("cli.watch", "实时动态 / live events"),
+    "receipt": ("cli.receipt", "校验回执 / verify receipts"),
+    "keys": ("cli.keys", "公钥列表与导出 / public keys"),
+    "custody": ("cli.custody", "保管链:导出、检查点、证明 / custody: export, checkpoint, prove"),
+    "verify": ("cli.verify", "校验保管链 / verify the custody log, live or an export"),
+    "check": ("cli.check", "核对库、文件、摘要 / check rows, files, digests"),
+    "backup": ("cli.backup", "备份 / back up"),
+    "restore": ("cli.restore", "恢复到空目录 / restore into an empty data folder"),
+}
+
+EXITS: dict[type[EvidenceError], tuple[int, str]] = {
+    InvalidInput: (2, "输入有误 / bad input"),
+    NotFound: (3, "未找到 / not found"),
+    Conflict: (4, "状态冲突 / conflict"),
+    NotPermitted: (5, "无权限 / not permitted"),
+    NotAuthenticated: (5, "未验证身份 / not authenticated"),
+    Unavailable: (6, "暂不可用 / unavailable"),
+    FixityError: (7, "摘要不符 / fixity"),
+    CustodyError: (8, "保管链有误 / custody"),
+    MediaError: (9, "媒体错误 / media"),
+}
+
+
+def listing() -> str:
+    """The commands, a line each."""
+    return "\n".join(f"  {name:<9} {text}" for name, (_, text) in COMMANDS.items())
+
+
+def top_parser() -> argparse.ArgumentParser:
+    """What stands before the command."""
+    parser = argparse.ArgumentParser(
+        prog="liuhen",
+        usage="liuhen COMMAND [OPTIONS]",
+        description="留痕:行政执法音像全过程记录 / the whole-process record of law enforcement",
+        epilog=f"命令 / commands:\n{listing()}\n\n各命令的选项 / options of one: liuhen COMMAND --help",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"liuhen {version('liuhen')}")
+    parser.add_argument("command", metavar="COMMAND", nargs="?", help=argparse.SUPPRESS)
+    return parser
+
+
+def command_parser(name: str) -> argparse.ArgumentParser:
+    """The parser of one command, its module imported only now."""
+    module, text = COMMANDS[name]
+    parser = argparse.ArgumentParser(prog=f"liuhen {name}", description=text)
+    importlib.import_module(module).arguments(parser, name)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status says how it went."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] not in COMMANDS:
+        top = top_parser()
+        options = top.parse_args(words)
+        if options.command is None:
+            top.print_help()
+            return 0
+        top.error(f"无此命令 / no such command: {options.command}")
+    try:
+        parsed = command_parser(words[0]).parse_args(words[1:])
+        status = int(parsed.run(parsed) or 0)
+        sys.stdout.flush()
+    except EvidenceError as error:
+        number, kind = next(
+            (found for kind, found in EXITS.items() if isinstance(error, kind)), (1, "错误 / error")
+        )
+        print(f"liuhen: {kind}: {error.message} [{error.code}]", file=sys.stderr)
+        return number
+    except SettingsError as error:
+        print(f"liuhen: 设置有误 / settings: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; nothing more may be written on the way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        print(f"liuhen: 系统错误 / system: {name}{error.strerror or error}", file=sys.stderr)
+        return 6
+    except KeyboardInterrupt:
+        print("liuhen: 已中断 / interrupted", file=sys.stderr)
+        return 130
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
