@@ -68,6 +68,7 @@ class FolderSettings(Group):
     """One watched folder or card mount."""
 
     path: Path = Field(description="Folder to watch")
+    agency: str | None = Field(None, description="Code of the agency; empty means the first one")
     device_no: str | None = Field(None, description="Device the files are from, when names do not say")
     dock_no: str | None = Field(None, description="Dock the folder belongs to")
     settle_s: float = Field(10.0, ge=0, description="Size and time must rest this long")

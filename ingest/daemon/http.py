@@ -25,7 +25,7 @@ from evidence.errors import (
 from ingest.tus import protocol
 from ingest.tus.protocol import Checksum, Reply
 from ingest.tus.sealing import Sealer
-from ingest.tus.state import Phase, Uploader
+from ingest.tus.state import Phase, Uploader, UploadRecord
 from ingest.tus.uploads import Upload, UploadStore
 from ingest.tus.writer import writing
 
@@ -108,7 +108,7 @@ class UploadApp:
         sealer: Sealer,
         *,
         authenticate: Callable[[str], Uploader],
-        receipts: Callable[[str], str | None],
+        receipts: Callable[[UploadRecord], str | None],
         problems: Callable[[], list[str]] = list,
         read_deadline_s: float = 30.0,
         public_url: str | None = None,
@@ -274,7 +274,7 @@ class UploadApp:
     async def _receipt(self, upload: Upload) -> Reply:
         phase = upload.record.phase
         if phase is Phase.SEALED:
-            receipt = await asyncio.to_thread(self._receipts, upload.record.upload_id)
+            receipt = await asyncio.to_thread(self._receipts, upload.record)
             if receipt is not None:
                 return Reply(200, {"Content-Type": "application/json"}, receipt.encode())
         state = "open" if phase is Phase.OPEN else "stored"

@@ -113,7 +113,7 @@ def main() -> None:
         holder = Holder(storage, publisher, Announcer(settings.broker_url))
         asyncio.run(run(settings, storage, holder))
     except EvidenceError as error:
-        log.error("ingest_stopped", code=error.code, reason=error.message)
+        log.error("ingest_stopped", code=error.code, reason=error.message)  # noqa: TRY400 - one clear line
         sys.exit(1)
     publisher.close()
 
