@@ -22,7 +22,7 @@ def start_folders(
     Raises:
         NotFound: A folder is set for an agency that is not there.
     """
-    threads = []
+    threads: list[threading.Thread] = []
     for folder in settings.ingest.folders:
         source = _source(folder, settings, storage, holder)
         thread = threading.Thread(target=source.run, args=(stop,), name=f"folder-{len(threads)}", daemon=True)
