@@ -54,6 +54,7 @@ class Body:
         self._receive = receive
         self._announced = protocol.content_length(headers)
         self._awaits_leave = "expect" in headers
+        self._is_silent = False
         self.ended = False
 
     async def chunks(self, upload: Upload, claim: int, deadline_s: float) -> AsyncIterator[bytes]:
@@ -65,13 +66,17 @@ class Body:
             Unavailable: No byte came within the deadline.
         """
         while not self.ended:
-            async with upload.waiting(claim, deadline_s):
-                message = await self._receive()
+            try:
+                async with upload.waiting(claim, deadline_s):
+                    message = await self._receive()
+            except EvidenceError:
+                self._is_silent = True
+                raise
             yield self._piece(message)
 
     async def drain(self) -> None:
         """Throw away a small rest, so that the reply is heard."""
-        if self.ended or self._awaits_leave or (self._announced or 0) > DRAIN_BYTES:
+        if self.ended or self._is_silent or self._awaits_leave or (self._announced or 0) > DRAIN_BYTES:
             return
         drained = 0
         with contextlib.suppress(TimeoutError, ClientGone):

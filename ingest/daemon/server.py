@@ -150,8 +150,11 @@ def _server(app: UploadApp, listener: Listener) -> Server:
 async def _sweep(store: UploadStore, sealer: Sealer, every_s: float) -> None:
     """Seal what a crash or a busy database left behind, and drop what expired."""
     while True:
-        await sealer.sweep()
-        dropped = await store.drop_expired()
-        if dropped:
-            log.info("upload:expired", count=dropped)
+        try:
+            await sealer.sweep()
+            if dropped := await store.drop_expired():
+                log.info("upload:expired", count=dropped)
+        except Exception:
+            # A failing disk must not take the listener with it: it still answers what it holds.
+            log.exception("upload:sweep_failed")
         await asyncio.sleep(every_s)

@@ -13,7 +13,6 @@ Source: https://tus.io/protocols/resumable-upload, version 1.0.0.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import json
@@ -193,7 +192,7 @@ def parse_metadata(header: str) -> dict[str, bytes]:
             )
         try:
             pairs[key] = base64.b64decode(encoded.strip(), validate=True)
-        except binascii.Error as error:
+        except ValueError as error:
             raise InvalidInput(
                 f"Upload-Metadata: expected base64 for {_shown(key)}, found something else",
                 code="bad_metadata",
@@ -228,7 +227,7 @@ class Checksum:
             )
         try:
             return cls(algorithm, base64.b64decode(encoded.strip(), validate=True))
-        except binascii.Error as error:
+        except ValueError as error:
             raise InvalidInput(
                 "Upload-Checksum: expected base64, found something else", code="bad_checksum"
             ) from error

@@ -123,7 +123,7 @@ class UploadRecord:
                     sealed["state"],
                 ),
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise FixityError(
                 f"upload record {path.name}: expected a readable record, found {type(error).__name__}; "
                 "its bytes are kept",

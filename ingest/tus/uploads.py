@@ -219,7 +219,7 @@ class UploadStore:
         except FixityError as error:
             log.exception("upload:watermark_damaged", upload_id=record.upload_id[:8], detail=error.message)
             mark = Watermark(0, UUID(int=0), record.created_at)
-        with upload.part_path.open("r+b") as part:
+        with upload.part_path.open("r+b" if upload.part_path.exists() else "w+b") as part:
             size = part.seek(0, os.SEEK_END)
             trusted = size if mark.boot_id == self.boot and not mark.provisional else mark.offset_bytes
             offset = min(trusted, size, record.length_bytes)

@@ -75,6 +75,7 @@ class Writer:
         self._written_bytes = upload.offset_bytes
         self._in_flight: asyncio.Task[None] | None = None
         self._synced_at = time.monotonic()
+        self._is_doubtful = False
         self._part = -1
         self._mark = -1
 
@@ -180,10 +181,12 @@ class Writer:
         except EvidenceError as error:
             log.warning("upload:rest_not_written", detail=error.message)
         try:
-            if self._checksum is None:
-                await self._acknowledge()
-            else:
+            # A sync that failed once must not be asked again: the kernel may have dropped the pages
+            # and would say yes. What it was to cover is cut off, and the sender sends it again.
+            if self._checksum is not None or self._is_doubtful:
                 await self._roll_back()
+            else:
+                await self._acknowledge()
         except EvidenceError as error:
             log.warning("upload:rest_not_acknowledged", detail=error.message)
 
@@ -197,8 +200,12 @@ class Writer:
 
     def _sync(self, mark: Watermark) -> None:
         with translated("upload"):
-            os.fdatasync(self._part)
-            write_watermark(self._mark, mark)
+            try:
+                os.fdatasync(self._part)
+                write_watermark(self._mark, mark)
+            except OSError:
+                self._is_doubtful = True
+                raise
 
     async def _roll_back(self) -> None:
         with contextlib.suppress(EvidenceError):  # Of a batch whose bytes go anyway.

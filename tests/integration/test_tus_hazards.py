@@ -9,17 +9,23 @@ import resource
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from uuid import UUID
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from evidence.clock import SystemClock
 from ingest.tus.uploads import UploadLimits
@@ -321,3 +327,40 @@ def test_junk_on_the_line_does_not_stop_the_listener(tmp_path: Path, junk: bytes
             line.sendall(junk)
         with server.client() as client:
             assert client.get("/healthz").status_code == 200
+
+
+def test_unknown_sender_is_never_asked_for_its_body(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        location = server.create(100)
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+            client.sendall(
+                f"PATCH {location} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer stolen\r\n"
+                "Tus-Resumable: 1.0.0\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n".encode()
+            )
+            assert client.recv(4096).startswith(b"HTTP/1.1 401")
+
+
+def test_listener_speaks_tls(tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "dock")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    paths = tmp_path / "cert.pem", tmp_path / "key.pem"
+    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    paths[1].write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    with running(tmp_path / "data", tls=paths) as server:
+        trust = ssl.create_default_context(cafile=str(paths[0]))
+        reply = httpx.post(f"{server.url}/uploads/", headers={**AUTH, "Upload-Length": "0"}, verify=trust)
+        assert "liuhen-item" in reply.headers

@@ -147,6 +147,7 @@ def running(
     sweep_every_s: float = 0.2,
     clock: object = None,
     boot: UUID | None = None,
+    tls: tuple[Path, Path] | None = None,
 ) -> Iterator[Running]:
     """A listener in a thread, stopped and waited for at the end."""
     objects = open_objects(data)
@@ -160,17 +161,20 @@ def running(
     async def main() -> None:
         with UploadStore(data / "uploads", limits, clock or SystemClock(), boot=boot, lock_wait_s=1) as store:
             sealer = Sealer(store, register.seal)
-            run = Running(f"http://127.0.0.1:{port}", port, data, register, objects, store)
+            run = Running(
+                f"{'https' if tls else 'http'}://127.0.0.1:{port}", port, data, register, objects, store
+            )
             app = UploadApp(
                 store,
                 sealer,
                 authenticate=authenticate,
-                receipts=register.receipts.get,
+                receipts=lambda record: register.receipts.get(record.upload_id),
                 problems=lambda: run.problems,
                 read_deadline_s=read_deadline_s,
             )
             started.append(run)
-            await serve(app, store, sealer, Listener("127.0.0.1", port), stop, sweep_every_s=sweep_every_s)
+            listener = Listener("127.0.0.1", port, *(tls or (None, None)))
+            await serve(app, store, sealer, listener, stop, sweep_every_s=sweep_every_s)
 
     def in_thread() -> None:
         try:
@@ -217,7 +221,11 @@ def main() -> None:
         with UploadStore(data / "uploads", LIMITS, SystemClock()) as store:
             sealer = Sealer(store, register.seal)
             app = UploadApp(
-                store, sealer, authenticate=authenticate, receipts=register.receipts.get, read_deadline_s=20
+                store,
+                sealer,
+                authenticate=authenticate,
+                receipts=lambda record: register.receipts.get(record.upload_id),
+                read_deadline_s=20,
             )
             await serve(app, store, sealer, Listener("127.0.0.1", port), stop, sweep_every_s=0.2)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import hashlib
+import os
 import resource
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -485,5 +487,41 @@ def test_write_error_on_the_way_keeps_what_was_acknowledged(host: Host) -> None:
         await send(store, upload, bytes((1 << 20) - 1000))
         assert upload.digest is not None
         assert upload.digest.digests().sha256 == hashlib.sha256(b"01" + bytes((1 << 20) - 2)).digest()
+
+    host.run(life)
+
+
+def test_sync_that_failed_once_is_never_asked_again(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an error of fdatasync the kernel may drop the pages and report success the next time."""
+    real, failures = os.fdatasync, [OSError(errno.EIO, "Input/output error")]
+
+    def fdatasync(descriptor: int) -> None:
+        if failures:
+            raise failures.pop()
+        real(descriptor)
+
+    async def life(store: UploadStore) -> None:
+        upload = await store.create(DOCK, 10, "", "")
+        await send(store, upload, b"01")
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fdatasync", fdatasync)
+            with pytest.raises(Unavailable) as caught:
+                await send(store, upload, b"234")
+        assert caught.value.code == "store_io"
+        assert upload.offset_bytes == 2
+        assert upload.part_path.read_bytes() == b"01"
+        await send(store, upload, b"23456789")
+        assert upload.digest is not None
+        assert upload.digest.digests().sha256 == hashlib.sha256(b"0123456789").digest()
+
+    host.run(life)
+
+
+def test_part_file_that_was_lost_does_not_stop_the_host(host: Host) -> None:
+    upload_id = _leave(host, on_disk=b"0123", marked=4)
+    (host.folder / f"{upload_id}.part").unlink()
+
+    async def life(store: UploadStore) -> None:
+        assert store.find(upload_id, DOCK).offset_bytes == 0
 
     host.run(life)
