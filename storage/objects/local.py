@@ -74,7 +74,7 @@ class LocalObjectStore:
             )
         identity = StoreIdentity(new_id(), rfc3339((clock or SystemClock()).now()), 1)
         (root / STAGING).mkdir(mode=0o700)
-        write_durably(root / IDENTITY_FILE, _encode(identity))
+        write_durably(root / IDENTITY_FILE, encode_identity(identity))
         fsync_directory(root.parent)
         return cls(root, identity, floor_bytes)
 
@@ -114,7 +114,7 @@ class LocalObjectStore:
         identity = StoreIdentity(
             self.identity.store_id, self.identity.created_at, self.identity.generation + 1
         )
-        write_durably(self._root / IDENTITY_FILE, _encode(identity))
+        write_durably(self._root / IDENTITY_FILE, encode_identity(identity))
         self.identity = identity
         return identity
 
@@ -348,6 +348,7 @@ def _inode_of(path: Path) -> tuple[int, int]:
     return state.st_dev, state.st_ino
 
 
-def _encode(identity: StoreIdentity) -> bytes:
+def encode_identity(identity: StoreIdentity) -> bytes:
+    """The identity file of a store."""
     fields = {name: str(value) if name == "store_id" else value for name, value in asdict(identity).items()}
     return (json.dumps(fields, indent=2) + "\n").encode()

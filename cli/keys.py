@@ -1,0 +1,67 @@
+"""`liuhen keys list|export`: public halves, to be kept where receipts and exports are verified."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from base64 import b64encode
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from cli.options import Branch
+from cli.shell import Parser, add_json, at_desk, print_json, print_table
+from evidence.errors import NotFound
+from storage.db import custody_reading
+from storage.keys import Purpose
+
+SIGNING = (str(Purpose.CHECKPOINT), str(Purpose.RECEIPT))
+
+
+def arguments(parser: Parser, _name: str) -> None:
+    branch = Branch(parser)
+    add_json(branch.add("list", "公钥列表 / list public keys", _list))
+    exporting = branch.add("export", "导出一把公钥(PEM)/ print one public key as PEM", _export)
+    exporting.add_argument("purpose", choices=SIGNING, help="用途 / what it signs")
+    exporting.add_argument("--id", metavar="KEY", help="密钥编号,默认最新 / default the newest")
+    exporting.add_argument("--out", type=Path, metavar="FILE", help="写入文件 / write to a file")
+
+
+def _list(options: argparse.Namespace) -> int:
+    with at_desk(options) as desk, desk.read() as session:
+        rows = [
+            {
+                "id": key.id,
+                "purpose": key.purpose,
+                "public_key_b64": b64encode(key.public_key).decode(),
+                "created_at": desk.local(key.created_at),
+                "retired_at": desk.local(key.retired_at),
+            }
+            for key in custody_reading.signing_keys(session, desk.agency.id)
+        ]
+    if options.json:
+        print_json(rows)
+    else:
+        heads = ("编号 id", "用途 purpose", "公钥 public key", "启用 created", "停用 retired")
+        print_table(heads, [tuple(row.values()) for row in rows])
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    with at_desk(options) as desk, desk.read() as session:
+        found = [
+            key
+            for key in custody_reading.signing_keys(session, desk.agency.id)
+            if key.purpose == options.purpose and options.id in (None, key.id)
+        ]
+    if not found:
+        raise NotFound(f"key: expected one that signs {options.purpose}, found none", code="key_not_found")
+    pem = Ed25519PublicKey.from_public_bytes(found[-1].public_key).public_bytes(
+        Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
+    )
+    if options.out is None:
+        sys.stdout.write(pem.decode())
+    else:
+        options.out.write_bytes(pem)
+    return 0
