@@ -335,6 +335,13 @@ def test_ci_runs_what_the_readers_are_told_to_run() -> None:
     assert "make check" in lines
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").rglob("*.md")), ids=lambda path: path.name)
+def test_paper_names_only_code_that_is_there(path: Path) -> None:
+    tops = "|".join([*PACKAGES, "tests", "tools", "docs", "requirements", "deploy"])
+    named = re.findall(rf"`((?:{tops})/[A-Za-z0-9_/.-]*[a-z_/])`", path.read_text())
+    assert {each for each in named if not (ROOT / each).exists()} == set()
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "docs" / "adr").glob("*.md")), ids=lambda path: path.name)
 def test_decision_record_has_its_four_parts(path: Path) -> None:
     text = path.read_text()
@@ -372,9 +379,7 @@ def test_every_rule_has_a_row_with_its_mark_and_state() -> None:
         assert cells[3] in {"embodied", "partly", "planned", "context"}, identity
 
 
-def test_rule_said_to_be_embodied_names_code_that_is_there() -> None:
+def test_rule_said_to_be_embodied_names_its_code() -> None:
     for identity, cells in rule_rows().items():
-        named = re.findall(r"`([a-z_]+/[a-z_/]+(?:\.py)?)`", cells[4])
-        missing = [each for each in named if not (ROOT / each).exists()]
-        assert missing == [], identity
+        named = re.search(r"`[a-z_]+/[a-z_/]+(\.py)?`", cells[4])
         assert named or cells[3] in {"planned", "context"}, identity
