@@ -8,6 +8,7 @@ the same frame.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,11 +48,12 @@ class DecodedFrame:
         duration: How long it is shown, in the same units; 0 when the source does not say.
         key: Whether its packet starts a group of pictures.
         lost: The packet is there and gave no picture.
-        corrupt: The decoder could not vouch for the picture; true when it is lost.
+        corrupt: The decoder could not vouch for the picture, or for one since the last key picture that it
+            may have been predicted from; true when it is lost.
     """
 
     def __init__(
-        self, *, index: int, pts: int, duration: int, key: bool, width_px: int, height_px: int,
+        self, *, index: int, pts: int, duration: int, key: bool, corrupt: bool, width_px: int, height_px: int,
         picture: VideoFrame | None,
     ) -> None:  # fmt: skip
         self.index = index
@@ -61,7 +63,7 @@ class DecodedFrame:
         self.width_px = width_px
         self.height_px = height_px
         self.lost = picture is None
-        self.corrupt = picture is None or picture.is_corrupt
+        self.corrupt = corrupt
         self._picture = picture
 
     def planes(self) -> tuple[Plane, Plane, Plane]:
@@ -190,8 +192,8 @@ class VideoReader(_Reader):
         rate = stream.average_rate
         aspect = stream.sample_aspect_ratio
         return VideoShape(
-            width_px=context.width,
-            height_px=context.height,
+            width_px=self._first[0].width_px,
+            height_px=self._first[0].height_px,
             time_base=_time_base(stream),
             rate=Fraction(rate.numerator, rate.denominator) if rate else None,
             sample_aspect=Fraction(aspect.numerator, aspect.denominator) if aspect else Fraction(1),
@@ -202,41 +204,48 @@ class VideoReader(_Reader):
         )
 
     def _decode(self) -> Iterator[DecodedFrame]:
-        context = self._stream.codec_context
+        """Every frame that a packet promises, once, in order of showing."""
         promised: dict[int, tuple[int, bool]] = {}
-        index = 0
-        last_pts: int | None = None
+        number = itertools.count()
+        is_doubtful = False
+        size: tuple[int, int] | None = None
         for picture in self._pictures(promised):
-            pts = picture.pts
-            if pts is None or (last_pts is not None and pts <= last_pts):
-                raise media_error(
-                    "media_unreadable", f"expected a frame after {last_pts}, found one at {pts}"
-                )
-            if (picture.width, picture.height) != (context.width, context.height):
-                raise media_error("media_unreadable", "expected one picture size, found another midway")
+            size = size or (picture.width, picture.height)
+            # Not promised: a second picture of one packet. Another size: it cannot stand in this stream,
+            # and its promise stays unkept.
+            if picture.pts not in promised or (picture.width, picture.height) != size:
+                is_doubtful = True
+                continue
             # Pictures come out in order of showing: an earlier packet that gave none never will.
-            for lost_pts in sorted(earlier for earlier in promised if earlier < pts):
-                yield self._lost(index, lost_pts, promised.pop(lost_pts))
-                index += 1
-            duration, key = promised.pop(pts, (picture.duration, picture.key_frame))
-            if index == 0:
-                self._rotation = round(picture.rotation / 90) % 4 * 90
-            yield DecodedFrame(
-                index=index, pts=pts, duration=duration, key=key, width_px=context.width,
-                height_px=context.height, picture=picture,
-            )  # fmt: skip
-            index += 1
-            last_pts = pts
-        for lost_pts in sorted(promised):
-            yield self._lost(index, lost_pts, promised.pop(lost_pts))
-            index += 1
+            for pts in sorted(earlier for earlier in promised if earlier < picture.pts):
+                is_doubtful = True
+                yield self._frame(next(number), pts, promised.pop(pts), None, size, is_doubtful)
+            promise = promised.pop(picture.pts)
+            # What is wrong in one picture is copied into all that are predicted from it.
+            is_doubtful = picture.is_corrupt or (is_doubtful and not promise[1])
+            yield self._frame(next(number), picture.pts, promise, picture, size, is_doubtful)
+        if size is None:
+            # Not one picture came out, so there is not even a size to stand in for the lost ones.
+            return
+        for pts in sorted(promised):
+            yield self._frame(next(number), pts, promised[pts], None, size, True)
 
-    def _lost(self, index: int, pts: int, promise: tuple[int, bool]) -> DecodedFrame:
-        context = self._stream.codec_context
+    def _frame(
+        self,
+        index: int,
+        pts: int,
+        promise: tuple[int, bool],
+        picture: VideoFrame | None,
+        size: tuple[int, int],
+        corrupt: bool,
+    ) -> DecodedFrame:
+        if index == 0 and picture is not None:
+            self._rotation = round(picture.rotation / 90) % 4 * 90
+        width_px, height_px = size
         duration, key = promise
         return DecodedFrame(
-            index=index, pts=pts, duration=duration, key=key, width_px=context.width,
-            height_px=context.height, picture=None,
+            index=index, pts=pts, duration=duration, key=key, corrupt=corrupt, width_px=width_px,
+            height_px=height_px, picture=picture,
         )  # fmt: skip
 
     def _pictures(self, promised: dict[int, tuple[int, bool]]) -> Iterator[VideoFrame]:
@@ -304,9 +313,22 @@ class AudioReader(_Reader):
 
     def blocks(self) -> Iterator[AudioBlock]:
         """The decoded sound in order, once; packets that do not decode leave a gap in time."""
+        block: AudioBlock | None = None
+        length = 0
+        for block_after, length_after in self._blocks():
+            if block is not None:
+                yield block
+            block, length = block_after, length_after
+        if block is not None:
+            # A coder fills its last packet up; how much of it is sound, the packet's duration says.
+            yield AudioBlock(block.pts, block.samples[:, : length or None])
+
+    def _blocks(self) -> Iterator[tuple[AudioBlock, int]]:
+        """Blocks, and how many samples the packet of each says it holds; 0 when it does not say."""
         planar = AudioResampler(format="fltp")
         with translated():
             for packet in self._container.demux(self._stream):
+                length = round((packet.duration or 0) * self.time_base * self.sample_rate_hz)
                 try:
                     frames = packet.decode()
                 except av.error.InvalidDataError:
@@ -315,10 +337,9 @@ class AudioReader(_Reader):
                     pts = frame.pts
                     if pts is None:
                         continue
-                    converted = [frame] if frame.format.name == "fltp" else planar.resample(frame)
-                    for part in converted:
+                    for part in [frame] if frame.format.name == "fltp" else planar.resample(frame):
                         samples = part.to_ndarray().astype(np.float32, copy=False)
-                        yield AudioBlock(pts, samples)
+                        yield AudioBlock(pts, samples), length
 
 
 def open_video(path: Path, *, format_whitelist: str = RENDITION_FORMATS, threads: int = 0) -> VideoReader:

@@ -19,7 +19,8 @@ import imageio_ffmpeg
 
 from evidence.errors import Unavailable
 from media.errors import media_error
-from media.sandbox import CHILD, Ended, Limits, death_of, raise_if_stopped, supervise
+from media.sandbox import CHILD
+from media.supervise import Ended, Limits, death_of, raise_if_stopped, supervise
 
 # Before the inputs of every command: no questions, no banner, progress as key=value lines.
 ALWAYS = ("-hide_banner", "-nostdin", "-loglevel", "warning", "-progress", "pipe:1", "-stats_period", "0.25")

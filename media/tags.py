@@ -1,0 +1,57 @@
+"""What a container says about itself: texts made safe, and the claims among them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from av.container import InputContainer
+
+MAX_TAGS = 64
+MAX_TAG_CHARACTERS = 300
+CLAIM_TAGS = {
+    "creation_time": ("recorded_at", "device"),
+    "com.apple.quicktime.creationdate": ("recorded_at", "device"),
+    "date": ("recorded_at", "device"),
+    "timecode": ("timecode", "device"),
+    "make": ("device_make", ""),
+    "com.apple.quicktime.make": ("device_make", ""),
+    "com.android.manufacturer": ("device_make", ""),
+    "model": ("device_model", ""),
+    "com.apple.quicktime.model": ("device_model", ""),
+    "com.android.model": ("device_model", ""),
+    "location": ("location", ""),
+    "com.apple.quicktime.location.iso6709": ("location", ""),
+}
+
+
+def plain_text(value: str) -> str:
+    """A tag as text: UTF-8, else GBK as older recorders write it, without control characters."""
+    raw = str(value)[: MAX_TAG_CHARACTERS * 4].encode("utf-8", "surrogateescape")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        text = raw.decode("gb18030", "replace")
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]+", " ", text).strip()[:MAX_TAG_CHARACTERS]
+
+
+def tags_of(container: InputContainer) -> dict[str, str]:
+    """Container tags first, then those of each stream that say something new."""
+    found: dict[str, str] = {}
+    for holder in (container, *container.streams):
+        for name, value in holder.metadata.items():
+            if len(found) >= MAX_TAGS:
+                return found
+            if text := plain_text(value):
+                found.setdefault(plain_text(name).lower(), text)
+    return found
+
+
+def claims_of(tags: dict[str, str]) -> Iterator[dict[str, str]]:
+    said = set()
+    for name, value in tags.items():
+        # Tags can carry a language: location-eng.
+        field_name, clock = CLAIM_TAGS.get(name) or CLAIM_TAGS.get(name.split("-")[0], ("", ""))
+        if field_name and (field_name, value) not in said:
+            said.add((field_name, value))
+            yield {"field": field_name, "value": value, "clock": clock}

@@ -1,0 +1,180 @@
+"""Clips are cut to the frame, marked, bare, and the same each time; stills show only what they stand for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from evidence.errors import InvalidInput, MediaError
+from tests.support import media as footage
+from transcode.clip import ClipResult, cut_clip
+from transcode.mark import MarkLine, draw_mark, find_font
+from transcode.segment import RenditionResult, RunOptions, make_ladder
+from transcode.stills import make_photo_derivative, make_poster
+
+MARK = (
+    MarkLine("Reviewer-07  2026-03-02 09:15:00Z  case_file_review", "Reviewer-07"),
+    MarkLine("京市监罚〔2026〕12号", "JSJF-2026-12"),
+)
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "reordered"])
+def rendition(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> RenditionResult:
+    folder = tmp_path_factory.mktemp("rendition")
+    source = folder / "source.mp4"
+    footage.make_plain(source, seconds=8, b_frames=request.param)
+    report = footage.probe(source, folder)
+    run = RunOptions(scratch=folder, limits=footage.LIMITS)
+    (result,) = make_ladder(source, report, lambda rung: folder / f"{rung.name}.mp4", run=run)
+    return result
+
+
+def cut(
+    rendition: RenditionResult, folder: Path, from_us: int, to_us: int, name: str = "clip.mp4"
+) -> ClipResult:
+    run = RunOptions(scratch=folder, limits=footage.LIMITS)
+    return cut_clip(rendition.path, rendition.index, from_us, to_us, folder / name, mark=MARK, run=run)
+
+
+@pytest.mark.parametrize(
+    ("from_us", "to_us", "first", "last"),
+    [
+        (0, 1_000_000, 0, 24),
+        (1_000_000, 3_500_000, 25, 87),
+        (2_990_000, 3_030_000, 75, 75),
+        (3_010_000, 5_000_000, 76, 124),
+        (7_000_000, 99_000_000, 175, 199),
+    ],
+)
+def test_a_clip_holds_exactly_the_frames_of_its_span(
+    rendition: RenditionResult, tmp_path: Path, from_us: int, to_us: int, first: int, last: int
+) -> None:
+    result = cut(rendition, tmp_path, from_us, to_us)
+    assert result.frame_count == last - first + 1
+    with av.open(str(result.path)) as container:
+        frames = [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
+        assert len(frames) == result.frame_count
+    with av.open(str(rendition.path)) as container:
+        wanted = [frame.to_ndarray(format="gray") for frame in container.decode(video=0)][first : last + 1]
+    for got, want in zip(frames, wanted, strict=True):
+        # The upper half carries no mark; an encoding away, it is the same picture.
+        half = got.shape[0] // 2
+        assert np.abs(got[:half].astype(int) - want[:half].astype(int)).mean() < 4
+
+
+def test_the_sound_is_cut_with_the_picture(rendition: RenditionResult, tmp_path: Path) -> None:
+    result = cut(rendition, tmp_path, 1_500_000, 4_000_000)
+    with av.open(str(result.path)) as container:
+        samples = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+    assert abs(len(samples) - 2.5 * 48_000) <= 2048
+    # Each second starts with a beep of 60 ms: here after half a second.
+    levels = [float(np.abs(samples[at : at + 480]).mean()) for at in range(0, 96_000, 480)]
+    spectrum = [float(np.abs(np.fft.rfft(samples[at : at + 4800]))[100]) for at in range(0, 96_000, 2400)]
+    assert max(levels) > 0
+    assert int(np.argmax(spectrum)) in {9, 10, 29, 30}
+
+
+def test_the_mark_is_in_every_picture(rendition: RenditionResult, tmp_path: Path) -> None:
+    marked = cut(rendition, tmp_path, 0, 1_000_000)
+    run = RunOptions(scratch=tmp_path, limits=footage.LIMITS)
+    bare = cut_clip(rendition.path, rendition.index, 0, 1_000_000, tmp_path / "bare.mp4", run=run)
+    with av.open(str(marked.path)) as one, av.open(str(bare.path)) as two:
+        for got, want in zip(one.decode(video=0), two.decode(video=0), strict=True):
+            difference = np.abs(got.to_ndarray(format="gray").astype(int) - want.to_ndarray(format="gray"))
+            assert difference[90:].max() > 60
+
+
+def test_the_same_request_gives_the_same_bytes(rendition: RenditionResult, tmp_path: Path) -> None:
+    one = cut(rendition, tmp_path, 500_000, 2_500_000, "one.mp4")
+    two = cut(rendition, tmp_path, 500_000, 2_500_000, "two.mp4")
+    assert one.path.read_bytes() == two.path.read_bytes()
+    assert one.params == two.params
+
+
+def test_a_clip_carries_no_name_of_its_maker_and_starts_with_its_index(
+    rendition: RenditionResult, tmp_path: Path
+) -> None:
+    data = cut(rendition, tmp_path, 0, 1_000_000).path.read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+    assert b"Lavf" not in data
+    assert b"Reviewer-07" not in data
+
+
+def test_a_span_outside_the_recording_is_refused(rendition: RenditionResult, tmp_path: Path) -> None:
+    nothing = [
+        (9_000_000, 10_000_000),
+        (3_000_000, 3_000_000),
+        (5_000_000, 1_000_000),
+        (3_000_001, 3_000_003),
+    ]
+    for span in nothing:
+        with pytest.raises(InvalidInput) as caught:
+            cut(rendition, tmp_path, *span)
+        assert caught.value.code == "span_empty"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_font_the_latin_fallback_is_drawn(tmp_path: Path) -> None:
+    lines = [MarkLine("张三", "A-17")]
+    draw_mark(lines, tmp_path / "a.png", width_px=320, height_px=180, font=None)
+    draw_mark([MarkLine("A-17", "A-17")], tmp_path / "b.png", width_px=320, height_px=180, font=None)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert find_font(tmp_path / "missing.ttf") != tmp_path / "missing.ttf"
+
+
+def test_a_long_mark_is_wrapped_and_stays_inside(tmp_path: Path) -> None:
+    draw_mark([MarkLine("x" * 300, "x")], tmp_path / "a.png", width_px=320, height_px=180, font=None)
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.size == (320, 180)
+        assert picture.getbbox() is not None
+
+
+def test_a_poster_shows_the_rendition(rendition: RenditionResult, tmp_path: Path) -> None:
+    still = make_poster(
+        rendition.path, rendition.index, tmp_path / "poster.jpg", scratch=tmp_path, limits=footage.LIMITS
+    )
+    with Image.open(still.path) as picture:
+        assert picture.format == "JPEG"
+        assert picture.size == (320, 180) == (still.width_px, still.height_px)
+        assert not picture.getexif()
+    assert [path.name for path in tmp_path.iterdir()] == ["poster.jpg"]
+
+
+def test_a_poster_passes_over_black(tmp_path: Path) -> None:
+    source = tmp_path / "dark.mp4"
+    picture = "color=black:s=320x180:r=5:d=8[a];testsrc=s=320x180:r=5:d=8[b];[a][b]concat"
+    footage.ffmpeg("-f", "lavfi", "-i", picture, "-c:v", "libx264", "-g", "10", "-pix_fmt", "yuv420p", source)
+    report = footage.probe(source, tmp_path)
+    run = RunOptions(scratch=tmp_path, limits=footage.LIMITS)
+    (result,) = make_ladder(source, report, lambda rung: tmp_path / f"{rung.name}.mp4", run=run)
+    still = make_poster(
+        result.path, result.index, tmp_path / "poster.jpg", scratch=tmp_path, limits=footage.LIMITS
+    )
+    assert still.at_us >= 8_000_000
+    with Image.open(still.path) as shown:
+        assert np.asarray(shown).mean() > 30
+
+
+def test_a_photo_derivative_is_upright_and_bare(tmp_path: Path) -> None:
+    footage.write_photo(tmp_path / "photo.jpg", width_px=4000, height_px=3000)
+    still = make_photo_derivative(
+        tmp_path / "photo.jpg", tmp_path / "bare.jpg", scratch=tmp_path, limits=footage.LIMITS
+    )
+    assert (still.width_px, still.height_px) == (1920, 2560)
+    data = still.path.read_bytes()
+    for secret in (b"Exif", b"Huawei", b"secret remark", b"2026:03:01"):
+        assert secret not in data
+
+
+def test_a_photo_bomb_is_refused(tmp_path: Path) -> None:
+    footage.write_png_bomb(tmp_path / "bomb.png")
+    with pytest.raises(MediaError) as caught:
+        make_photo_derivative(
+            tmp_path / "bomb.png", tmp_path / "bare.jpg", scratch=tmp_path, limits=footage.LIMITS
+        )
+    assert caught.value.code == "huge_dimensions"
+    assert not (tmp_path / "bare.jpg").exists()

@@ -1,0 +1,280 @@
+"""Renditions show the frames of their source, all of them, at their times, and nothing else of it."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+from evidence.errors import Conflict, MediaError, Unavailable
+from media.fmp4 import FragmentIndex, index_fragments
+from media.run import run_ffmpeg
+from media.sandbox import Limits
+from tests.support import media as footage
+from transcode.excerpt import write_excerpt
+from transcode.plan import plan_renditions
+from transcode.playlist import media_playlist
+from transcode.segment import RenditionResult, RunOptions, make_ladder, make_rendition
+
+
+def render(source: Path, folder: Path) -> list[RenditionResult]:
+    report = footage.probe(source, folder)
+    run = RunOptions(scratch=folder, limits=footage.LIMITS)
+    return make_ladder(source, report, lambda rung: folder / f"{rung.name}.mp4", run=run)
+
+
+def shown_at(path: Path) -> list[Fraction]:
+    with av.open(str(path)) as container:
+        times = [
+            Fraction(frame.pts or 0) * Fraction(frame.time_base or 0) for frame in container.decode(video=0)
+        ]
+    return [at - times[0] for at in times]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"b_frames": True}, {"variable_rate": True, "b_frames": True}, {"audio": False}],
+    ids=["plain", "reordered", "variable", "silent"],
+)
+def test_a_copy_shows_the_same_frames_at_the_same_times(tmp_path: Path, options: dict[str, Any]) -> None:
+    source = tmp_path / "source.mp4"
+    truth = footage.make_plain(source, seconds=4, first_frame=700, **options)
+    (result,) = render(source, tmp_path)
+    assert result.rung.name == "copy"
+    assert result.findings == ()
+    assert footage.frame_numbers(result.path) == truth.frame_numbers
+    assert shown_at(result.path) == truth.shown_at
+    assert result.index.frame_count == truth.frame_count
+    assert abs(result.index.duration - 4) <= Fraction(4, 25)
+    assert result.index == index_fragments(result.path)
+    assert all(fragment.starts_with_keyframe for fragment in result.index.fragments)
+    assert len(result.index.fragments) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("old.avi", {"codec": "mpeg4"}),
+        ("dvr.avi", {"codec": "mjpeg"}),
+        ("new.mp4", {"codec": "hevc", "variable_rate": True}),
+    ],
+)
+def test_an_encoding_shows_the_same_frames_at_the_same_times(
+    tmp_path: Path, name: str, options: dict[str, Any]
+) -> None:
+    truth = footage.make_plain(tmp_path / name, seconds=4, **options)
+    (result,) = render(tmp_path / name, tmp_path)
+    assert result.rung.name == "360p"
+    assert footage.frame_numbers(result.path) == truth.frame_numbers
+    assert all(
+        abs(a - b) < Fraction(1, 1000) for a, b in zip(shown_at(result.path), truth.shown_at, strict=True)
+    )
+    assert result.index.codecs.startswith("avc1.64")
+    assert result.index.codecs.endswith(",mp4a.40.2")
+
+
+def test_a_large_foreign_source_gets_the_small_rung_first(tmp_path: Path) -> None:
+    source = tmp_path / "large.avi"
+    truth = footage.make_plain(source, seconds=1, codec="mjpeg", width_px=854, height_px=480)
+    small, full = render(source, tmp_path)
+    assert (small.index.main.width_px, small.index.main.height_px) == (640, 360)
+    assert (full.index.main.width_px, full.index.main.height_px) == (854, 480)
+    for result in (small, full):
+        assert footage.frame_numbers(result.path) == truth.frame_numbers
+
+
+def test_foreign_sound_is_encoded_beside_a_copied_picture(tmp_path: Path) -> None:
+    footage.make_plain(tmp_path / "a.mp4")
+    footage.ffmpeg("-i", tmp_path / "a.mp4", "-c:v", "copy", "-c:a", "pcm_s16le", tmp_path / "b.mov")
+    (result,) = render(tmp_path / "b.mov", tmp_path)
+    assert (result.rung.copies_video, result.rung.copies_audio) == (True, False)
+    assert result.index.codecs.endswith("mp4a.40.2")
+
+
+def test_sound_alone_becomes_audio(tmp_path: Path) -> None:
+    footage.write_wav(tmp_path / "pen.wav", seconds=5)
+    (result,) = render(tmp_path / "pen.wav", tmp_path)
+    assert result.rung.name == "audio"
+    assert abs(result.index.duration - 5) < Fraction(1, 10)
+    assert len(result.index.fragments) >= 2
+
+
+def test_sound_that_starts_late_stays_late(tmp_path: Path) -> None:
+    footage.make_plain(tmp_path / "a.mp4", b_frames=True)
+    source = tmp_path / "late.mp4"
+    footage.ffmpeg("-i", tmp_path / "a.mp4", "-itsoffset", "0.5", "-i", tmp_path / "a.mp4", "-map", "0:v",
+                   "-map", "1:a", "-c", "copy", source)  # fmt: skip
+    before = footage.first_times(source)
+    (result,) = render(source, tmp_path)
+    after = footage.first_times(result.path)
+    assert after["audio"] - after["video"] == pytest.approx(before["audio"] - before["video"], abs=0.001)
+    assert after["audio"] - after["video"] == pytest.approx(0.5, abs=0.03)
+
+
+def test_a_turned_picture_is_encoded_upright(tmp_path: Path) -> None:
+    footage.make_plain(tmp_path / "a.mp4", seconds=1)
+    source = tmp_path / "turned.mp4"
+    footage.ffmpeg("-display_rotation", "90", "-i", tmp_path / "a.mp4", "-c", "copy", source)
+    (result,) = render(source, tmp_path)
+    assert (result.index.main.width_px, result.index.main.height_px) == (180, 320)
+
+
+def test_nothing_of_the_source_follows_but_picture_and_sound(tmp_path: Path) -> None:
+    footage.make_plain(tmp_path / "a.mp4", seconds=1)
+    source = tmp_path / "tagged.mp4"
+    footage.ffmpeg("-i", tmp_path / "a.mp4", "-c", "copy", "-metadata", "location=+39.9042+116.4074/",
+                   "-metadata", "title=SECRET-NAME", "-metadata", "comment=SECRET-NAME", source)  # fmt: skip
+    assert b"SECRET-NAME" in source.read_bytes()
+    (result,) = render(source, tmp_path)
+    data = result.path.read_bytes()
+    for secret in (b"SECRET-NAME", b"116.4074", b"2026", b"Lavf"):
+        assert secret not in data
+    with av.open(str(result.path)) as container:
+        assert {stream.type for stream in container.streams} == {"video", "audio"}
+
+
+def test_a_source_without_keyframes_is_cut_all_the_same(tmp_path: Path) -> None:
+    """A single group of pictures must not pile up in memory, nor be held back from playing."""
+    source = tmp_path / "endless.mp4"
+    truth = footage.make_plain(source, seconds=20, fps=5, keyframe_every=1000)
+    (result,) = render(source, tmp_path)
+    assert [fragment.starts_with_keyframe for fragment in result.index.fragments] == [True, False]
+    assert result.index.frame_count == truth.frame_count
+    assert "INDEPENDENT" in media_playlist(result.index, "r.mp4")
+
+
+def test_a_damaged_source_is_rendered_and_its_findings_are_kept(tmp_path: Path) -> None:
+    source = tmp_path / "damaged.mp4"
+    footage.make_plain(source)
+    footage.overwrite_middle(source)
+    (result,) = render(source, tmp_path)
+    assert result.rung.name == "360p"
+    numbers = footage.frame_numbers(result.path)
+    assert numbers[0] == 0
+    assert len(numbers) == result.index.frame_count
+
+
+def test_a_cut_source_is_copied_up_to_its_last_whole_packet(tmp_path: Path) -> None:
+    footage.make_plain(tmp_path / "a.mp4")
+    source = tmp_path / "cut.mp4"
+    footage.ffmpeg("-i", tmp_path / "a.mp4", "-c", "copy", "-movflags", "+faststart", source)
+    footage.cut_off(source, 0.6)
+    (result,) = render(source, tmp_path)
+    numbers = footage.frame_numbers(result.path)
+    assert numbers == list(range(len(numbers)))
+    assert len(numbers) == result.index.frame_count > 10
+
+
+def test_a_rendition_plays_while_it_grows(tmp_path: Path) -> None:
+    source = tmp_path / "long.avi"
+    footage.make_plain(source, seconds=12, codec="mpeg4", audio=False)
+    report = footage.probe(source, tmp_path)
+    (plan,) = plan_renditions(report)
+    seen: list[FragmentIndex] = []
+    early = tmp_path / "early.mp4"
+
+    def look(index: FragmentIndex) -> None:
+        if not seen:
+            write_excerpt(tmp_path / "out.mp4", index, Fraction(0), Fraction(1), early)
+        seen.append(index)
+
+    run = RunOptions(scratch=tmp_path, limits=footage.LIMITS)
+    result = make_rendition(source, report, plan, tmp_path / "out.mp4", run=run, on_growth=look)
+    assert len(seen[0].fragments) < len(result.index.fragments)
+    for one in seen:
+        # The last one's length may still be corrected when the next arrives; bytes never move.
+        assert one.fragments[:-1] == result.index.fragments[: len(one.fragments) - 1]
+    numbers = footage.frame_numbers(early)
+    assert numbers == list(range(len(numbers)))
+    assert len(numbers) >= 50
+
+
+def test_a_cancelled_rendition_leaves_no_file(tmp_path: Path) -> None:
+    source = tmp_path / "long.avi"
+    footage.make_plain(source, seconds=20, fps=25, codec="mjpeg", width_px=640, height_px=360, audio=False)
+    report = footage.probe(source, tmp_path)
+    (plan,) = plan_renditions(report)
+    stop = threading.Event()
+    threading.Timer(0.4, stop.set).start()
+    started = time.monotonic()
+    run = RunOptions(scratch=tmp_path, limits=footage.LIMITS)
+    with pytest.raises(Conflict) as caught:
+        make_rendition(source, report, plan, tmp_path / "out.mp4", run=run, cancelled=stop.is_set)
+    assert caught.value.code == "cancelled"
+    assert time.monotonic() - started < 5
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_a_copy_that_differs_is_made_again_as_an_encoding(tmp_path: Path) -> None:
+    """A report that promises other frames than the copy holds: nobody may see that copy."""
+    source = tmp_path / "source.mp4"
+    footage.make_plain(source)
+    other = tmp_path / "other.mp4"
+    footage.make_plain(other, seconds=1)
+    report = footage.probe(source, tmp_path)
+    run = RunOptions(scratch=tmp_path, limits=footage.LIMITS)
+    with pytest.raises(MediaError) as caught:
+        make_ladder(other, report, lambda rung: tmp_path / f"{rung.name}.mp4", run=run)
+    assert caught.value.code == "rendition_differs"
+    assert caught.value.rung == "360p"
+    assert not (tmp_path / "copy.mp4").exists()
+
+
+def test_an_output_past_its_limit_is_stopped(tmp_path: Path) -> None:
+    source = tmp_path / "a.avi"
+    footage.make_plain(source, codec="mjpeg", audio=False)
+    report = footage.probe(source, tmp_path)
+    (plan,) = plan_renditions(report)
+    run = RunOptions(scratch=tmp_path, limits=Limits(cpu_s=60, wall_s=60, file_size_bytes=10_000))
+    with pytest.raises(MediaError) as caught:
+        make_rendition(source, report, plan, tmp_path / "out.mp4", run=run)
+    assert caught.value.code in {"output_too_large", "ffmpeg_failed"}
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_ffmpeg_that_fails_says_why(tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("not a film")
+    with pytest.raises(MediaError) as caught:
+        run_ffmpeg(["-i", str(tmp_path / "text.mp4"), "-f", "null", "-"], scratch=tmp_path)
+    assert caught.value.code == "ffmpeg_failed"
+    assert "text.mp4" in str(caught.value.stderr_tail)
+
+
+def test_a_missing_binary_is_unavailable(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable) as caught:
+        run_ffmpeg(["-version"], scratch=tmp_path, binary="/nonexistent/ffmpeg")
+    assert caught.value.code == "ffmpeg_missing"
+
+
+def test_a_playlist_inside_an_allowed_container_reaches_nothing(tmp_path: Path) -> None:
+    """The command line refuses what the first bytes already gave away."""
+    secret = tmp_path / "secret.mp4"
+    footage.make_plain(secret, seconds=1)
+    trap = tmp_path / "trap.mp4"
+    footage.write_playlist(trap, secret)
+    good = footage.probe(secret, tmp_path)
+    (plan,) = plan_renditions(good)
+    run = RunOptions(scratch=tmp_path, limits=footage.LIMITS)
+    with pytest.raises(MediaError) as caught:
+        make_rendition(trap, good, plan, tmp_path / "out.mp4", run=run)
+    assert caught.value.code == "ffmpeg_failed"
+
+
+def test_two_glued_recordings_keep_all_their_frames(tmp_path: Path) -> None:
+    first = footage.make_plain(tmp_path / "a.ts")
+    second = footage.make_plain(tmp_path / "b.ts", first_frame=50)
+    glued = tmp_path / "glued.ts"
+    with glued.open("wb") as target:
+        for part in ("a.ts", "b.ts"):
+            with (tmp_path / part).open("rb") as source:
+                shutil.copyfileobj(source, target)
+    report = footage.probe(glued, tmp_path)
+    assert report.has_flag("timestamps_jump")
+    (result,) = render(glued, tmp_path)
+    assert footage.frame_numbers(result.path) == first.frame_numbers + second.frame_numbers

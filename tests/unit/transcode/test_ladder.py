@@ -1,0 +1,90 @@
+"""What browsers play is copied, everything else is encoded, the small rung first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from media.report import ProbeReport
+from tests.unit.transcode.reports import report
+from transcode.ladder import fitted, ladder
+
+
+def names(found: ProbeReport, **options: Any) -> list[str]:
+    return [rung.name for rung in ladder(found, **options)]
+
+
+def test_what_browsers_play_is_copied_once() -> None:
+    (rung,) = ladder(report({}, {}))
+    assert (rung.name, rung.copies_video, rung.copies_audio) == ("copy", True, True)
+    assert names(report({})) == ["copy"]
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        {"codec": "hevc"},
+        {"profile": "High 10", "pix_fmt": "yuv420p10le"},
+        {"profile": "High 4:4:4 Predictive", "pix_fmt": "yuv444p"},
+        {"is_interlaced": True},
+        {"rotation_deg": 90},
+        {"starts_with_keyframe": False},
+        {"missing_pts_count": 3},
+        {"jump_count": 1},
+        {"decode_errors": 2},
+        {"width_px": 1919},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_foreign_or_damaged_picture_is_encoded_small_first(foreign: dict[str, Any]) -> None:
+    assert names(report(foreign, {})) == ["360p", "full"]
+
+
+def test_foreign_sound_leaves_the_picture_alone() -> None:
+    (rung,) = ladder(report({}, {"codec": "pcm_alaw", "profile": None}))
+    assert (rung.copies_video, rung.copies_audio) == (True, False)
+
+
+def test_sound_alone_has_one_rung() -> None:
+    assert names(report(None, {})) == ["audio"]
+
+
+def test_nothing_that_decodes_has_no_rung() -> None:
+    assert names(report({"can_decode": False})) == []
+
+
+def test_a_cover_is_not_the_recording() -> None:
+    assert names(report({"is_cover": True}, {})) == ["audio"]
+
+
+def test_a_copy_that_failed_is_not_tried_again() -> None:
+    rungs = ladder(report({}, {}), may_copy=False)
+    assert [(rung.name, rung.copies_video, rung.copies_audio) for rung in rungs] == [
+        ("360p", False, False),
+        ("full", False, False),
+    ]
+
+
+def test_a_small_source_has_one_rung() -> None:
+    assert names(report({"codec": "mpeg4", "width_px": 640, "height_px": 360})) == ["360p"]
+
+
+@pytest.mark.parametrize(
+    ("change", "size"),
+    [
+        ({}, (1920, 1080)),
+        ({"width_px": 3840, "height_px": 2160}, (1920, 1080)),
+        ({"width_px": 641, "height_px": 361}, (640, 360)),
+        ({"width_px": 720, "height_px": 576, "sample_aspect": "64/45"}, (1024, 576)),
+        ({"width_px": 1920, "height_px": 1080, "rotation_deg": 90}, (1080, 1920)),
+        ({"width_px": 7680, "height_px": 1080}, (1920, 270)),
+        ({"width_px": 2, "height_px": 2}, (2, 2)),
+    ],
+)
+def test_the_full_rung_is_upright_square_even_and_within_1080p(
+    change: dict[str, Any], size: tuple[int, int]
+) -> None:
+    video = report(change).video
+    assert video is not None
+    assert fitted(video, 1920, 1080) == size
