@@ -30,6 +30,7 @@ from workers.quarantine import settle_quarantined
 from workers.runner import announce_due
 
 LEADERSHIP = "relay"
+LEAD_S = 15.0
 log = structlog.get_logger()
 
 
@@ -44,6 +45,7 @@ class Relay:
         self._announcer = announcer
         self._publisher = publisher
         self._owner = worker_label()
+        self._renew_at = 0.0
         self._signed_at = time.monotonic() - settings.worker.checkpoint_every_s
 
     def run(self, stop: threading.Event) -> None:
@@ -59,11 +61,7 @@ class Relay:
 
     def round(self) -> bool:
         """One round; False when another relay leads."""
-        with self._storage.database.transaction() as session:
-            leads = leadership.lead(
-                session, LEADERSHIP, self._owner, self._storage.clock.now(), timedelta(seconds=15)
-            )
-        if not leads:
+        if not self._leads():
             return False
         self.sweep()
         announce_due(self._storage, self._announcer, self._settings.worker.announce_again_s)
@@ -71,6 +69,17 @@ class Relay:
             self.sequence()
             self._signed_at = time.monotonic()
         return True
+
+    def _leads(self) -> bool:
+        """Hold the lead; the row is written only when a third of it has run out."""
+        if time.monotonic() < self._renew_at:
+            return True
+        with self._storage.database.transaction() as session:
+            leads = leadership.lead(
+                session, LEADERSHIP, self._owner, self._storage.clock.now(), timedelta(seconds=LEAD_S)
+            )
+        self._renew_at = time.monotonic() + LEAD_S / 3 if leads else 0.0
+        return leads
 
     def sweep(self) -> int:
         """Take back the leases of workers that fell silent; the number taken back."""

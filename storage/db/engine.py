@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
 from evidence.errors import Unavailable
@@ -51,7 +52,7 @@ class Database:
         try:
             with self._write.begin() as session:
                 yield session
-        except OperationalError as error:
+        except (OperationalError, PoolTimeout) as error:
             raise self._translate(error) from error
 
     @contextmanager
@@ -65,7 +66,7 @@ class Database:
             # Closing rolls back; the rows read stay usable.
             with self._read() as session:
                 yield session
-        except OperationalError as error:
+        except (OperationalError, PoolTimeout) as error:
             raise self._translate(error) from error
 
     def dispose(self) -> None:
@@ -73,8 +74,9 @@ class Database:
         self.engine.dispose()
 
     @staticmethod
-    def _translate(error: DBAPIError) -> Unavailable:
-        cause = str(error.orig).splitlines()[0] if error.orig else type(error).__name__
+    def _translate(error: SQLAlchemyError) -> Unavailable:
+        origin = error.orig if isinstance(error, DBAPIError) else None
+        cause = str(origin).splitlines()[0] if origin else "every connection busy"
         return Unavailable(
             f"database: expected an answer, found: {cause}; try again", code="database_unavailable"
         )
@@ -92,7 +94,11 @@ class Database:
 
             return engine
         engine = create_engine(
-            url, connect_args={"timeout": lock_wait_s, "check_same_thread": False}, pool_size=pool_size
+            url,
+            connect_args={"timeout": lock_wait_s, "check_same_thread": False},
+            pool_size=pool_size,
+            # Writers that wait for the one lock hold a connection each; readers must still get theirs.
+            max_overflow=128,
         )
 
         @event.listens_for(engine, "connect")
