@@ -1,291 +1,308 @@
-"""The registers: cases, officers, devices, accounts and upload tokens, each entry with its custody leaf.
+"""The case register: opening cases one by one or from a CSV file, changing and closing them.
 
-What a command, a route or an import does to a register is done here, so that all of them leave the
-same trace. Callers hold the transaction.
+Whoever the register is fed by (API, command line), the number has the agency's form, is free in every
+spelling, and each change is custody. A file is taken line by line: good lines become cases, each bad
+line is one clear finding.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time
+from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from sqlalchemy.orm import Session
 
 from evidence.case import check_case_no
+from evidence.clock import rfc3339
 from evidence.custody import Action
-from evidence.errors import Conflict, InvalidInput, NotFound
-from evidence.kinds import EnforcementKind, Role, SourceKind
-from storage.db import accounts, agencies, cases, credentials, custody
+from evidence.errors import Conflict, EvidenceError, InvalidInput
+from evidence.kinds import EnforcementKind
+from storage.db import accounts, cases, custody
 from storage.db.custody import Happening
-from storage.db.tables import Account, Agency, Case, Device, DeviceIssue, Officer, UploadToken
+from storage.db.tables import Agency, Case
 
-MAX_TEXT_CHARS = 500
+MAX_CSV_BYTES = 1 << 20
+MAX_LINES = 5000
+MAX_FIELD_CHARS = 500
+
+HEADINGS: Mapping[str, str] = {
+    "案件编号": "case_no",
+    "案号": "case_no",
+    "案件类型": "kind",
+    "类型": "kind",
+    "案由": "cause",
+    "当事人": "party",
+    "承办人": "handler",
+    "执法人员编号": "officer_no",
+    "立案时间": "opened_at",
+    "立案日期": "opened_at",
+    "结案时间": "closed_at",
+    "结案日期": "closed_at",
+}
+COLUMNS = frozenset(HEADINGS.values())
+KIND_WORDS: Mapping[str, EnforcementKind] = {
+    "行政许可": EnforcementKind.PERMIT,
+    "行政处罚": EnforcementKind.PENALTY,
+    "行政强制": EnforcementKind.COERCION,
+    "行政检查": EnforcementKind.INSPECTION,
+    "行政征收": EnforcementKind.LEVY,
+    "行政征用": EnforcementKind.REQUISITION,
+}
 
 
 @dataclass(frozen=True)
-class CaseDraft:
-    """A case to be opened; numbers and names as somebody wrote them."""
+class NewCase:
+    """A case about to be opened."""
 
     case_no: str
-    opened_at: datetime
     kind: EnforcementKind = EnforcementKind.PENALTY
     cause: str | None = None
     party: str | None = None
-    handler: str | None = None
-    """Username of the account that handles it."""
+    handler_id: UUID | None = None
     officer_no: str | None = None
+    opened_at: datetime | None = None
     closed_at: datetime | None = None
 
 
-def open_case(session: Session, agency: Agency, draft: CaseDraft, *, actor: str, now: datetime) -> Case:
-    """Enter a case.
+@dataclass(frozen=True)
+class LineFinding:
+    """Why a line of a file was not taken."""
+
+    line: int
+    code: str
+    message: str
+
+
+@dataclass
+class Imported:
+    """What became of a file."""
+
+    cases: list[Case] = field(default_factory=list)
+    findings: list[LineFinding] = field(default_factory=list)
+
+
+def open_case(session: Session, agency: Agency, new: NewCase, *, actor: str, now: datetime) -> Case:
+    """Open a case.
 
     Raises:
-        InvalidInput: The number has not the agency's form, or it closes before it opens.
-        NotFound: No account or officer of that name or number.
+        InvalidInput: The number has not the agency's form, or the times are the wrong way round.
         Conflict: The number is taken, in this or another spelling.
     """
-    key = check_case_no(draft.case_no, agency.case_no_pattern)
-    if draft.closed_at is not None and draft.closed_at < draft.opened_at:
+    key = check_case_no(new.case_no, agency.case_no_pattern)
+    opened_at = new.opened_at or now
+    if new.closed_at is not None and new.closed_at < opened_at:
         raise InvalidInput("case: expected closed after opened, found before", code="case_times")
-    for name in ("cause", "party"):
-        text = getattr(draft, name)
-        if text is not None and len(text) > MAX_TEXT_CHARS:
-            raise InvalidInput(
-                f"{name}: expected at most {MAX_TEXT_CHARS} characters, found {len(text)}",
-                code="text_too_long",
-            )
-    handler = accounts.account_by_name(session, agency.id, draft.handler) if draft.handler else None
-    if draft.officer_no:
-        officer(session, agency, draft.officer_no)
     case = cases.add_case(
         session,
         agency.id,
-        case_no=draft.case_no,
+        case_no=new.case_no,
         case_no_key=key,
-        kind=draft.kind,
-        cause=draft.cause or None,
-        party=draft.party or None,
-        handler_id=handler.id if handler else None,
-        officer_no=draft.officer_no or None,
-        opened_at=draft.opened_at,
-        closed_at=draft.closed_at,
+        kind=new.kind,
+        cause=new.cause,
+        party=new.party,
+        handler_id=new.handler_id,
+        officer_no=new.officer_no,
+        opened_at=opened_at,
+        closed_at=new.closed_at,
         now=now,
     )
-    facts = {"kind": case.kind, "handler": str(case.handler_id) if case.handler_id else None}
+    facts = {
+        "kind": case.kind,
+        "handler": str(case.handler_id) if case.handler_id else None,
+        "opened_at": rfc3339(case.opened_at),
+        "closed_at": rfc3339(case.closed_at) if case.closed_at else None,
+    }
     private = {
         "case_no": case.case_no,
         "cause": case.cause,
         "party": case.party,
         "officer_no": case.officer_no,
     }
-    happening = Happening(Action.CASE_OPENED, "case", str(case.id), actor, facts, private)
-    custody.record(session, agency, happening, now)
+    custody.record(
+        session, agency, Happening(Action.CASE_OPENED, "case", str(case.id), actor, facts, private), now
+    )
     return case
 
 
-def register_officer(
-    session: Session,
-    agency: Agency,
-    officer_no: str,
-    name: str,
-    *,
-    certificate_no: str | None,
-    actor: str,
-    now: datetime,
-) -> Officer:
-    """Enter an officer.
+def close_case(
+    session: Session, agency: Agency, case: Case, closed_at: datetime, *, actor: str, now: datetime
+) -> None:
+    """Close a case.
 
     Raises:
-        InvalidInput: An unusable number or an empty name.
-        Conflict: The number is taken.
+        Conflict: It is closed already.
+        InvalidInput: Before it was opened.
     """
-    if not name.strip():
-        raise InvalidInput("officer: expected a name, found none", code="name_missing")
-    if agencies.officer_by_no(session, agency.id, officer_no.strip()) is not None:
-        raise Conflict(
-            f"officer {officer_no}: expected a free number, found it taken", code="officer_no_taken"
-        )
-    row = agencies.add_officer(session, agency.id, officer_no, name, now, certificate_no)
-    private = {"officer_no": row.officer_no, "name": row.name, "certificate_no": row.certificate_no}
-    happening = Happening(Action.OFFICER_REGISTERED, "officer", str(row.id), actor, {}, private)
+    if case.closed_at is not None:
+        raise Conflict(f"case {case.case_no}: expected open, found closed", code="case_closed")
+    if closed_at < case.opened_at:
+        raise InvalidInput("case: expected closed after opened, found before", code="case_times")
+    case.closed_at = closed_at
+    happening = Happening(Action.CASE_CLOSED, "case", str(case.id), actor, {"closed_at": rfc3339(closed_at)})
     custody.record(session, agency, happening, now)
-    return row
 
 
-def officer(session: Session, agency: Agency, officer_no: str) -> Officer:
-    """The officer of that number.
-
-    Raises:
-        NotFound: There is none.
-    """
-    row = agencies.officer_by_no(session, agency.id, officer_no.strip())
-    if row is None:
-        raise NotFound(f"officer {officer_no}: expected one registered, found none", code="officer_not_found")
-    return row
-
-
-def device(session: Session, agency: Agency, device_no: str) -> Device:
-    """The device of that number, adopted or not.
-
-    Raises:
-        NotFound: There is none.
-    """
-    row = agencies.device_by_no(session, agency.id, device_no.strip())
-    if row is None:
-        raise NotFound(f"device {device_no}: expected one known, found none", code="device_not_found")
-    return row
-
-
-def register_device(
+def change_case(
     session: Session,
     agency: Agency,
-    device_no: str,
+    case: Case,
+    changes: Mapping[str, str | UUID | None],
     *,
-    kind: SourceKind,
-    model: str | None,
     actor: str,
     now: datetime,
-) -> Device:
-    """Enter a device.
-
-    Raises:
-        InvalidInput: An unusable number.
-        Conflict: The number is known already, registered or waiting to be adopted.
-    """
-    known = agencies.device_by_no(session, agency.id, device_no.strip())
-    if known is not None:
-        advice = "adopt it" if known.state == agencies.UNKNOWN else "nothing to do"
-        raise Conflict(f"device {device_no}: expected a free number, found it {known.state}; {advice}",
-                       code="device_no_taken")  # fmt: skip
-    row = agencies.add_device(session, agency.id, device_no, now, kind=kind, model=model)
-    facts = {"device_no": row.device_no, "kind": row.kind, "model": row.model}
-    custody.record(
-        session, agency, Happening(Action.DEVICE_REGISTERED, "device", str(row.id), actor, facts), now
+) -> None:
+    """Change cause, party, officer in charge or handler; what was there before stands in the log."""
+    before = {name: getattr(case, name) for name in changes}
+    changed = {name: value for name, value in changes.items() if before[name] != value}
+    if not changed:
+        return
+    for name, value in changed.items():
+        setattr(case, name, value)
+    handler = (
+        {"handler": str(case.handler_id) if case.handler_id else None} if "handler_id" in changed else {}
     )
-    return row
-
-
-def adopt_device(session: Session, agency: Agency, device_no: str, *, actor: str, now: datetime) -> Device:
-    """Make a device that showed up unregistered one of the agency's (6.2).
-
-    Raises:
-        NotFound: It never showed up.
-        Conflict: It is registered already.
-    """
-    row = device(session, agency, device_no)
-    if row.state != agencies.UNKNOWN:
-        raise Conflict(f"device {device_no}: expected unknown, found {row.state}", code="device_adopted")
-    row.state = agencies.REGISTERED
-    facts = {"device_no": row.device_no}
-    custody.record(
-        session, agency, Happening(Action.DEVICE_ADOPTED, "device", str(row.id), actor, facts), now
+    private = {
+        name: {"before": _text(before[name]), "after": _text(value)} for name, value in changed.items()
+    }
+    happening = Happening(
+        Action.CASE_CHANGED,
+        "case",
+        str(case.id),
+        actor,
+        {"changed": sorted(changed), **handler},
+        private,
     )
-    return row
-
-
-def issue_device(
-    session: Session,
-    agency: Agency,
-    device_no: str,
-    officer_no: str,
-    *,
-    issued_at: datetime,
-    actor: str,
-    now: datetime,
-) -> DeviceIssue:
-    """Put a device in an officer's hands (R13); whoever had it returned it at that instant.
-
-    Raises:
-        NotFound: No such device or officer.
-        Conflict: The device is not adopted yet.
-    """
-    row, holder = device(session, agency, device_no), officer(session, agency, officer_no)
-    if row.state == agencies.UNKNOWN:
-        raise Conflict(
-            f"device {device_no}: expected registered, found unknown; adopt it", code="device_unknown"
-        )
-    issue = agencies.issue_device(session, row, holder, issued_at)
-    facts = {"issue": str(issue.id), "officer": str(holder.id)}
-    custody.record(session, agency, Happening(Action.DEVICE_ISSUED, "device", str(row.id), actor, facts), now)
-    return issue
-
-
-def add_account(
-    session: Session,
-    agency: Agency,
-    *,
-    username: str,
-    display_name: str,
-    password: str,
-    roles: frozenset[Role],
-    officer_no: str | None = None,
-    actor: str,
-    now: datetime,
-) -> Account:
-    """Make an account.
-
-    Raises:
-        InvalidInput: Weak password, unusable name, or roles nobody may hold together (A7).
-        NotFound: No officer of that number.
-        Conflict: The name is taken.
-    """
-    person = officer(session, agency, officer_no) if officer_no else None
-    row = credentials.create_account(
-        session,
-        agency,
-        username=username,
-        display_name=display_name,
-        password=password,
-        roles=roles,
-        now=now,
-        officer_id=person.id if person else None,
-    )
-    facts = {"roles": sorted(str(role) for role in roles)}
-    private = {"username": row.username, "display_name": row.display_name}
-    happening = Happening(Action.ACCOUNT_CREATED, "account", str(row.id), actor, facts, private)
     custody.record(session, agency, happening, now)
-    return row
 
 
-def disable_account(session: Session, agency: Agency, username: str, *, actor: str, now: datetime) -> Account:
-    """Bar an account from now on; its sessions end with it.
-
-    Raises:
-        NotFound: There is none.
-        Conflict: It is disabled already.
-    """
-    row = accounts.account_by_name(session, agency.id, username)
-    if row.disabled_at is not None:
-        raise Conflict("account: expected enabled, found disabled", code="account_disabled")
-    row.disabled_at = now
-    facts = {"disabled": True}
-    custody.record(
-        session, agency, Happening(Action.ACCOUNT_CHANGED, "account", str(row.id), actor, facts), now
-    )
-    return row
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
 
 
-def issue_token(
-    session: Session,
-    agency: Agency,
-    *,
-    dock_no: str,
-    device_no: str | None,
-    life: timedelta | None,
-    actor: str,
-    now: datetime,
-) -> tuple[str, UploadToken]:
-    """A new upload token, to be shown once, and its row.
+def import_cases(session: Session, agency: Agency, body: bytes, *, actor: str, now: datetime) -> Imported:
+    """Take a CSV file of cases; every good line becomes a case, every bad one a finding.
 
     Raises:
-        NotFound: No such device.
+        InvalidInput: The file as a whole cannot be read: too large, not text, no or unknown headings.
     """
-    bound = device(session, agency, device_no) if device_no else None
-    agencies.check_number("dock", dock_no)
-    token, row = credentials.issue_upload_token(
-        session, agency, dock_no=dock_no, device_id=bound.id if bound else None, now=now, life=life
+    done = Imported()
+    for number, fields in _lines(body):
+        try:
+            if isinstance(fields, EvidenceError):
+                raise fields
+            with session.begin_nested():
+                new = _case_of(session, agency, fields)
+                done.cases.append(open_case(session, agency, new, actor=actor, now=now))
+        except (InvalidInput, Conflict, EvidenceError) as error:
+            done.findings.append(LineFinding(number, error.code, error.message))
+    return done
+
+
+def _lines(body: bytes) -> Iterator[tuple[int, dict[str, str] | EvidenceError]]:
+    if len(body) > MAX_CSV_BYTES:
+        raise _bad(f"expected at most {MAX_CSV_BYTES} bytes, found {len(body)}; split the file")
+    reader = csv.reader(io.StringIO(_decoded(body), newline=""), strict=True)
+    try:
+        names = [HEADINGS.get(cell.strip(), cell.strip().lower()) for cell in next(reader, [])]
+    except csv.Error as error:
+        raise _bad(f"expected readable headings, found: {error}") from error
+    unknown = [name for name in names if name not in COLUMNS]
+    if "case_no" not in names or unknown or len(set(names)) != len(names):
+        raise _bad(
+            f"expected headings of {', '.join(sorted(COLUMNS))}, each once and case_no among them, "
+            f"found {', '.join(names)[:200] or 'none'}"
+        )
+    count = 0
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            # What follows a broken quote cannot be told apart any more.
+            yield reader.line_num, _bad(f"expected a readable line, found: {error}; the rest was not read")
+            return
+        if row is None:
+            return
+        if not any(cell.strip() for cell in row):
+            continue
+        count += 1
+        if count > MAX_LINES:
+            yield reader.line_num, _bad(f"expected at most {MAX_LINES} lines; split the file")
+            return
+        yield reader.line_num, _fields(names, row)
+
+
+def _decoded(body: bytes) -> str:
+    for encoding in ("utf-8-sig", "gb18030"):
+        try:
+            text = body.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if "\x00" not in text:
+            return text
+    raise _bad("expected UTF-8 or GB 18030 text, found other bytes; save the sheet as CSV UTF-8")
+
+
+def _fields(names: list[str], row: list[str]) -> dict[str, str] | EvidenceError:
+    if len(row) != len(names):
+        return _bad(f"expected {len(names)} fields, found {len(row)}")
+    if any(len(cell) > MAX_FIELD_CHARS for cell in row):
+        return _bad(f"expected at most {MAX_FIELD_CHARS} characters in a field, found more")
+    return {name: cell.strip() for name, cell in zip(names, row, strict=True) if cell.strip()}
+
+
+def _case_of(session: Session, agency: Agency, fields: Mapping[str, str]) -> NewCase:
+    if "case_no" not in fields:
+        raise InvalidInput("case number: expected one, found none", code="case_no_invalid")
+    handler = fields.get("handler")
+    zone = ZoneInfo(agency.time_zone)
+    return NewCase(
+        case_no=fields["case_no"],
+        kind=_kind(fields.get("kind")),
+        cause=fields.get("cause"),
+        party=fields.get("party"),
+        handler_id=accounts.account_by_name(session, agency.id, handler).id if handler else None,
+        officer_no=fields.get("officer_no"),
+        opened_at=_instant(fields.get("opened_at"), "opened_at", zone),
+        closed_at=_instant(fields.get("closed_at"), "closed_at", zone),
     )
-    facts = {"dock_no": row.dock_no, "device": str(bound.id) if bound else None}
-    custody.record(session, agency, Happening(Action.TOKEN_ISSUED, "token", str(row.id), actor, facts), now)
-    return token, row
+
+
+def _kind(word: str | None) -> EnforcementKind:
+    if word is None:
+        return EnforcementKind.PENALTY
+    if word in KIND_WORDS:
+        return KIND_WORDS[word]
+    try:
+        return EnforcementKind(word.lower())
+    except ValueError as error:
+        raise InvalidInput(
+            f"kind: expected one of {', '.join(EnforcementKind)}, found {word[:40]!r}", code="kind_unknown"
+        ) from error
+
+
+def _instant(text: str | None, name: str, zone: ZoneInfo) -> datetime | None:
+    """An instant; a day or a time without zone is the agency's."""
+    if text is None:
+        return None
+    try:
+        if len(text) <= 10:
+            found = datetime.combine(date.fromisoformat(text.replace("/", "-")), time(), zone)
+        else:
+            found = datetime.fromisoformat(text.replace("/", "-"))
+    except ValueError as error:
+        raise InvalidInput(
+            f"{name}: expected a date such as 2026-03-01, or ISO 8601, found {text[:40]!r}",
+            code="time_invalid",
+        ) from error
+    if found.tzinfo is None:
+        found = found.replace(tzinfo=zone)
+    return found.astimezone(UTC)
+
+
+def _bad(message: str) -> InvalidInput:
+    return InvalidInput(f"CSV: {message}", code="csv_invalid")

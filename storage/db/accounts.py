@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy import select
@@ -64,6 +65,16 @@ def device_by_id(session: Session, agency_id: UUID, device_id: UUID) -> Device:
     return row
 
 
+def device_numbers(session: Session, agency_id: UUID, device_ids: Sequence[UUID]) -> dict[UUID, str]:
+    """Device number by id."""
+    if not device_ids:
+        return {}
+    rows = session.execute(
+        select(Device.id, Device.device_no).where(Device.agency_id == agency_id, Device.id.in_(device_ids))
+    ).all()
+    return {row[0]: row[1] for row in rows}
+
+
 def holders(session: Session, agency_id: UUID) -> dict[UUID, str]:
     """Officer number by device, for devices that are in somebody's hands now."""
     rows = session.execute(
@@ -71,7 +82,7 @@ def holders(session: Session, agency_id: UUID) -> dict[UUID, str]:
         .join(Officer, Officer.id == DeviceIssue.officer_id)
         .where(DeviceIssue.agency_id == agency_id, DeviceIssue.returned_at.is_(None))
     ).all()
-    return {device_id: officer_no for device_id, officer_no in rows}
+    return {row[0]: row[1] for row in rows}
 
 
 def officer_by_id(session: Session, agency_id: UUID, officer_id: UUID) -> Officer:

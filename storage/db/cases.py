@@ -131,9 +131,13 @@ def bindings_of(
 
 
 def items_of_case(
-    session: Session, agency_id: UUID, case_id: UUID, *, after: UUID | None, limit: int
+    session: Session, agency_id: UUID, case_id: UUID, *, after: tuple[UUID, UUID] | None, limit: int
 ) -> list[tuple[Item, CaseBinding]]:
-    """Items tied to a case, by item id, with the binding in force."""
+    """Items tied to a case, by item id, with each binding in force.
+
+    Args:
+        after: Last row of the page before, as (item id, binding id): an item may be tied by several spans.
+    """
     query = (
         select(Item, CaseBinding)
         .join(CaseBinding, and_(CaseBinding.item_id == Item.id, CaseBinding.agency_id == Item.agency_id))
@@ -144,9 +148,48 @@ def items_of_case(
         )
     )
     if after is not None:
-        query = query.where(CaseBinding.item_id > after)
+        query = query.where(tuple_(CaseBinding.item_id, CaseBinding.id) > after)
     rows = session.execute(query.order_by(CaseBinding.item_id, CaseBinding.id).limit(limit)).all()
     return [(row[0], row[1]) for row in rows]
+
+
+def cases_by_id(session: Session, agency_id: UUID, case_ids: Sequence[UUID]) -> dict[UUID, Case]:
+    """Cases by id, for as many as there are."""
+    if not case_ids:
+        return {}
+    rows = session.scalars(select(Case).where(Case.agency_id == agency_id, Case.id.in_(case_ids)))
+    return {case.id: case for case in rows}
+
+
+def bindings_of_items(
+    session: Session, agency_id: UUID, item_ids: Sequence[UUID]
+) -> dict[UUID, list[CaseBinding]]:
+    """Bindings in force by item, oldest first."""
+    found: dict[UUID, list[CaseBinding]] = {item_id: [] for item_id in item_ids}
+    if item_ids:
+        query = select(CaseBinding).where(
+            CaseBinding.agency_id == agency_id,
+            CaseBinding.item_id.in_(item_ids),
+            CaseBinding.ended_at.is_(None),
+        )
+        for row in session.scalars(query.order_by(CaseBinding.id)):
+            found[row.item_id].append(row)
+    return found
+
+
+def binding_by_id(session: Session, agency_id: UUID, binding_id: UUID, *, lock: bool = False) -> CaseBinding:
+    """The binding of that id, in force or ended.
+
+    Raises:
+        NotFound: The agency has none.
+    """
+    query = select(CaseBinding).where(CaseBinding.agency_id == agency_id, CaseBinding.id == binding_id)
+    row = session.scalars(query.with_for_update() if lock else query).one_or_none()
+    if row is None:
+        raise NotFound(
+            f"binding {binding_id}: expected one of this agency, found none", code="binding_not_found"
+        )
+    return row
 
 
 def draw_number(session: Session, agency: Agency, item: Item, case: Case, *, year: int, now: datetime) -> str:

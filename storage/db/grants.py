@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from evidence.errors import NotFound
-from storage.db.tables import Account, Grant, Job
+from storage.db.tables import Account, CaseBinding, Derivative, Grant, Job
 
 
 def add_grant(
@@ -68,7 +68,11 @@ def grant_in_force(
             (``grant_ended``).
     """
     row = grant_by_id(session, agency_id, grant_id, lock=lock)
-    if row.revoked_at is not None or now >= row.expires_at or not may_hold(session, agency_id, row.account_id):
+    if (
+        row.revoked_at is not None
+        or now >= row.expires_at
+        or not may_hold(session, agency_id, row.account_id)
+    ):
         raise NotFound("grant: expected one in force, found it ended; ask again", code="grant_ended")
     return row
 
@@ -100,6 +104,30 @@ def grants_of_item(session: Session, agency_id: UUID, item_id: UUID, now: dateti
     )
 
 
+def grants_of_handler(
+    session: Session, agency_id: UUID, case_id: UUID, account_id: UUID, now: datetime
+) -> list[Grant]:
+    """An account's grants of originals on items tied to the case that have not ended, locked."""
+    tied = select(CaseBinding.item_id).where(
+        CaseBinding.agency_id == agency_id, CaseBinding.case_id == case_id, CaseBinding.ended_at.is_(None)
+    )
+    return list(
+        session.scalars(
+            select(Grant)
+            .where(
+                Grant.agency_id == agency_id,
+                Grant.account_id == account_id,
+                Grant.variant == "original",
+                Grant.item_id.in_(tied),
+                Grant.revoked_at.is_(None),
+                Grant.expires_at > now,
+            )
+            .order_by(Grant.id)
+            .with_for_update()
+        )
+    )
+
+
 def rendition_jobs(session: Session, agency_id: UUID, item_id: UUID) -> list[Job]:
     """Jobs that made, make or will make a rung of the item's ladder."""
     return list(
@@ -112,5 +140,16 @@ def rendition_jobs(session: Session, agency_id: UUID, item_id: UUID) -> list[Job
                 Job.state.in_(("ready", "leased", "done")),
             )
             .order_by(Job.priority, Job.created_at)
+        )
+    )
+
+
+def derivatives_ever(session: Session, agency_id: UUID, item_id: UUID, kind: str) -> list[Derivative]:
+    """Derivatives of a kind, withdrawn ones too, oldest first."""
+    return list(
+        session.scalars(
+            select(Derivative)
+            .where(Derivative.agency_id == agency_id, Derivative.item_id == item_id, Derivative.kind == kind)
+            .order_by(Derivative.id)
         )
     )

@@ -1,0 +1,109 @@
+"""The HTTP API: builds the application and serves it (`liuhen api`).
+
+Errors become problem details in `api.problems`, who may call what is declared at each route
+(`api.auth.gate`), queries live in `storage.db`. One request is one transaction.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI
+from granian.constants import Interfaces
+
+from api import problems, serving
+from api.auth.gate import Gate
+from api.desk import Installation
+from api.hardening import Hardening, Metrics
+from api.news import NewsRoom
+from api.routes import (
+    accounts,
+    bindings,
+    cases,
+    clips,
+    custody,
+    devices,
+    events,
+    grants,
+    items,
+    jobs,
+    playlists,
+    redaction,
+    sessions,
+    system,
+)
+from config.load import SettingsError, load_settings
+from config.logs import set_up_logging
+from config.settings import Settings
+from evidence.errors import EvidenceError
+from storage.open import Storage, open_storage
+
+GATES: tuple[Gate, ...] = (
+    sessions.gate,
+    cases.gate,
+    items.gate,
+    bindings.gate,
+    grants.gate,
+    playlists.gate,
+    clips.gate,
+    redaction.gate,
+    custody.gate,
+    devices.gate,
+    accounts.gate,
+    jobs.gate,
+    events.gate,
+    system.gate,
+)
+
+DESCRIPTION = """\
+行政执法音像记录:按案件编号查找、调阅脱敏件、取走片段;流转可验证。
+
+Audio-visual records of administrative law enforcement: find by case number, watch what is masked, take
+clips away; custody can be verified. Sign in at `POST /api/v1/sessions` and send the token as
+`Authorization: Bearer …`. Lists page by `cursor`. Errors are problem details (RFC 9457) with a stable
+`code`.
+"""
+
+
+def create_app(storage: Storage, settings: Settings) -> FastAPI:
+    """The application over an opened installation."""
+    app = FastAPI(
+        title="留痕 Liuhen",
+        version="1",
+        description=DESCRIPTION,
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.installation = Installation(storage, settings)
+    app.state.metrics = Metrics()
+    app.state.news = NewsRoom(settings.events_subscribe_url)
+    problems.install(app)
+    for gate in GATES:
+        app.include_router(gate.router)
+    app.add_middleware(Hardening, metrics=app.state.metrics, media_origin=origin_of(settings.media_url))
+    return app
+
+
+def origin_of(url: str) -> str:
+    """Scheme, host and port of a URL, as content security policies name it."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def main() -> None:
+    """Serve the API until SIGTERM; what stands in the way is one line on standard error."""
+    set_up_logging("api")
+    try:
+        settings = load_settings()
+        listener = serving.Listener.of("api", settings.api)
+        listener.require_private()
+        app = create_app(open_storage(settings), settings)
+        serving.run(app, listener, Interfaces.ASGI)
+    except (EvidenceError, SettingsError) as error:
+        raise SystemExit(f"liuhen api: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""Handing out and taking back rights to bytes; each is custody, once.
+
+A grant is a row. Its leaf is written with it; what is fetched under it (a playlist, a still, a whole
+original) leaves one leaf at the first time, none per range and none per refresh.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from api.auth.rights import Span, original_reach, redacted_reach
+from api.desk import Work
+from evidence.clock import rfc3339
+from evidence.custody import Action
+from evidence.errors import InvalidInput
+from evidence.kinds import RetrievalPurpose
+from storage.db import custody, grants
+from storage.db.custody import Happening
+from storage.db.custody_reading import bodies_of
+from storage.db.tables import Agency, Case, Grant, Item
+
+
+class Variant(StrEnum):
+    """What a grant shows."""
+
+    REDACTED = "redacted"
+    ORIGINAL = "original"
+
+
+def check_span(item: Item, span: Span | None) -> Span | None:
+    """A span that lies in the item, as far as its length is known.
+
+    Raises:
+        InvalidInput: It begins after the end.
+    """
+    if span is not None and item.duration_us is not None and span[0] >= item.duration_us:
+        raise InvalidInput(
+            f"span: expected inside 0 to {item.duration_us} µs, found {span[0]} to {span[1]}",
+            code="span_invalid",
+        )
+    return span
+
+
+def permitted_span(
+    work: Work, item: Item, variant: Variant, case: Case | None, asked: Span | None
+) -> Span | None:
+    """The span the actor may have; None is the whole item.
+
+    Raises:
+        NotPermitted: No right to this variant, or not to this span.
+        InvalidInput: There is more than one span to choose from, or it is outside the item.
+    """
+    reach = original_reach if variant is Variant.ORIGINAL else redacted_reach
+    return reach(work, item, case).choose(check_span(item, asked))
+
+
+def require_reason(variant: Variant, reason: str | None) -> None:
+    """Originals are shown for a purpose and a reason (R24).
+
+    Raises:
+        InvalidInput: An original without a reason.
+    """
+    if variant is Variant.ORIGINAL and not reason:
+        raise InvalidInput(
+            "original: expected a reason beside the purpose, found none; say why", code="reason_missing"
+        )
+
+
+def issue_grant(
+    work: Work,
+    item: Item,
+    variant: Variant,
+    *,
+    purpose: RetrievalPurpose,
+    reason: str | None,
+    case: Case | None,
+    asked: Span | None,
+) -> Grant:
+    """A grant for the actor, with its custody leaf.
+
+    Raises:
+        NotPermitted, InvalidInput, NotFound: As `permitted_span` and `require_reason`.
+    """
+    require_reason(variant, reason)
+    span = permitted_span(work, item, variant, case, asked)
+    life = timedelta(seconds=work.settings.media.grant_s)
+    grant = grants.add_grant(
+        work.session,
+        work.agency_id,
+        account_id=work.actor.account_id,
+        item_id=item.id,
+        case_id=case.id if case is not None else None,
+        variant=str(variant),
+        span_us=span,
+        purpose=str(purpose),
+        reason=reason,
+        now=work.now,
+        expires_at=work.now + life,
+    )
+    facts = {
+        "grant": str(grant.id),
+        "variant": grant.variant,
+        "purpose": grant.purpose,
+        "case": str(grant.case_id) if grant.case_id else None,
+        "span_us": list(span) if span else None,
+        "expires_at": rfc3339(grant.expires_at),
+    }
+    work.record(Action.GRANT_ISSUED, "item", item.id, facts, {"reason": reason} if reason else None)
+    return grant
+
+
+def revoke_grant(work: Work, grant: Grant, why: str) -> None:
+    """End a grant at once; ending it twice is fine."""
+    if grant.revoked_at is not None:
+        return
+    grant.revoked_at = work.now
+    work.record(Action.GRANT_REVOKED, "item", grant.item_id, {"grant": str(grant.id), "why": why})
+
+
+def revoke_after_unbinding(work: Work, item_id: UUID, case_id: UUID) -> None:
+    """End the grants that hung on a binding: those within the case, and of originals, by handlers' rights."""
+    for grant in grants.grants_of_item(work.session, work.agency_id, item_id, work.now):
+        if grant.case_id == case_id or grant.variant == Variant.ORIGINAL:
+            revoke_grant(work, grant, "binding_ended")
+
+
+def revoke_after_handover(work: Work, case_id: UUID, handler_id: UUID) -> None:
+    """End what the handler of a case sees of its originals when the case goes to another."""
+    for grant in grants.grants_of_handler(work.session, work.agency_id, case_id, handler_id, work.now):
+        revoke_grant(work, grant, "handed_over")
+
+
+class Once:
+    """Remembers what has been noted, so that a player's refresh costs no look into the log."""
+
+    def __init__(self, most: int = 4096) -> None:
+        self._seen: OrderedDict[tuple[UUID, Action], None] = OrderedDict()
+        self._most = most
+        self._lock = threading.Lock()
+
+    def is_noted(self, grant_id: UUID, action: Action) -> bool:
+        with self._lock:
+            return (grant_id, action) in self._seen
+
+    def remember(self, grant_id: UUID, action: Action) -> None:
+        with self._lock:
+            self._seen[grant_id, action] = None
+            while len(self._seen) > self._most:
+                self._seen.popitem(last=False)
+
+
+def note_issued(
+    session: Session, agency: Agency, grant: Grant, action: Action, facts: Mapping[str, Any], now: datetime
+) -> bool:
+    """Leave the one leaf that says something was fetched under a grant; False when it is there already.
+
+    The caller holds the grant's row lock, so that two first requests leave one leaf.
+    """
+    grant_id = str(grant.id)
+    told = bodies_of(session, agency.id, str(grant.item_id), action)
+    if any(json.loads(body)["facts"].get("grant") == grant_id for body in told):
+        return False
+    happening = Happening(
+        action,
+        "item",
+        str(grant.item_id),
+        f"account:{grant.account_id}",
+        {"grant": grant_id, "variant": grant.variant, **facts},
+    )
+    custody.record(session, agency, happening, now)
+    return True

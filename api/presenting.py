@@ -1,0 +1,211 @@
+"""Rows as answers. What an asker may not know is left out here, once, for every route."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from api.auth.rights import sees_original
+from api.desk import Work
+from api.schemas.items import (
+    BindingShown,
+    Coverage,
+    DerivativeShown,
+    Facets,
+    FiveFactsShown,
+    Flag,
+    ItemDetail,
+    ItemInCase,
+    ItemShown,
+    ObjectShown,
+    ReceptionShown,
+)
+from evidence.item import Binding, Custody, FiveFacts, Media, Redaction, is_reviewable
+from evidence.kinds import MediaKind
+from storage.db import accounts, cases, items
+from storage.db.tables import Case, CaseBinding, Derivative, Item
+
+COVERAGE_WORDS: Mapping[str, tuple[str, str]] = {
+    "faces": ("人脸", "faces"),
+    "plates": ("车牌", "plates"),
+    "text": ("文字", "text"),
+    "voices": ("语音", "voices"),
+}
+MASKED_KINDS = frozenset({"redacted", "redacted_photo"})
+
+
+class Presenter:
+    """Presents the items of one page; what several of them need is read once.
+
+    Args:
+        shown: The items of the page.
+    """
+
+    def __init__(self, work: Work, shown: Sequence[Item]) -> None:
+        self._work = work
+        ids = list({item.id for item in shown})
+        device_ids = list({item.device_id for item in shown if item.device_id is not None})
+        self._devices = accounts.device_numbers(work.session, work.agency_id, device_ids)
+        self._bindings = cases.bindings_of_items(work.session, work.agency_id, ids)
+        case_ids = {row.case_id for rows in self._bindings.values() for row in rows}
+        self._cases = cases.cases_by_id(work.session, work.agency_id, list(case_ids))
+
+    def item(self, item: Item) -> ItemShown:
+        """An item in a list."""
+        return ItemShown(**self._plain(item))
+
+    def in_case(self, item: Item, binding: CaseBinding, case: Case) -> ItemInCase:
+        """An item in the list of a case."""
+        return ItemInCase(**self._plain(item), binding=binding_shown(binding, case))
+
+    def detail(self, item: Item) -> ItemDetail:
+        """Everything the actor may know about the item."""
+        session, agency_id = self._work.session, self._work.agency_id
+        is_holder = sees_original(self._work, item)
+        held = items.object_of(session, item)
+        made = items.derivatives_of(session, agency_id, item.id)
+        return ItemDetail(
+            **self._plain(item),
+            object=ObjectShown(
+                sha256=held.sha256.hex(),
+                sm3=held.sm3.hex() if held.sm3 else None,
+                size_bytes=held.size_bytes,
+                verified_at=held.verified_at,
+            ),
+            bindings=[binding_shown(row, self._cases[row.case_id]) for row in self._bindings[item.id]],
+            receptions=[
+                ReceptionShown(
+                    id=row.id,
+                    source=row.source,
+                    dock_no=row.dock_no,
+                    original_name=row.original_name,
+                    received_at=row.received_at,
+                    has_receipt=row.receipt is not None,
+                )
+                for row in items.receptions_of(session, agency_id, item.id)
+            ],
+            # A clip is its asker's; it is listed nowhere else.
+            derivatives=[
+                derivative_shown(row) for row in made if row.kind != "clip" and (row.masked or is_holder)
+            ],
+            coverage=coverage_of(made),
+            sees_original=is_holder,
+        )
+
+    def _plain(self, item: Item) -> dict[str, Any]:
+        bound = [row for row in self._bindings[item.id] if row.state == Binding.BOUND]
+        numbers = list(dict.fromkeys(self._cases[row.case_id].case_no for row in bound))
+        facts = FiveFacts(
+            case_no=numbers[0] if numbers else None,
+            captured_from=item.captured_from,
+            captured_to=item.captured_to,
+            captured_place=item.captured_place,
+            collector=item.collector,
+            object_of_proof=item.object_of_proof,
+        )
+        return {
+            "id": item.id,
+            "av_record_no": item.av_record_no,
+            "media_kind": MediaKind(item.media_kind),
+            "source_kind": item.source_kind,
+            "original_name": item.original_name,
+            "device_no": self._devices.get(item.device_id) if item.device_id else None,
+            "stage": item.stage,
+            "key_file": item.key_file,
+            "duration_us": item.duration_us,
+            "frame_count": item.frame_count,
+            "received_at": item.received_at,
+            "facets": facets_of(item),
+            "is_reviewable": is_reviewable(
+                Custody(item.custody), Media(item.media), Redaction(item.redaction)
+            ),
+            "facts": FiveFactsShown(
+                case_nos=numbers,
+                captured_from=facts.captured_from,
+                captured_to=facts.captured_to,
+                captured_place=facts.captured_place,
+                collector=facts.collector,
+                object_of_proof=facts.object_of_proof,
+                missing=facts.missing(),
+                is_complete=facts.is_complete(),
+            ),
+            "flags": [Flag(code=entry["code"], message=entry["message"]) for entry in item.flags],
+            "poster_url": poster_url(item.id),
+        }
+
+
+def poster_url(item_id: UUID) -> str:
+    """Where the masked poster is, or the placeholder in its place."""
+    return f"/api/v1/items/{item_id}/poster"
+
+
+def facets_of(item: Item) -> Facets:
+    """The item's state."""
+    return Facets(
+        custody=Custody(item.custody),
+        media=Media(item.media),
+        binding=Binding(item.binding),
+        redaction=Redaction(item.redaction),
+        held=item.held,
+    )
+
+
+def binding_shown(row: CaseBinding, case: Case) -> BindingShown:
+    """A binding and the number of its case."""
+    has_span = row.span_from_us is not None and row.span_to_us is not None
+    return BindingShown(
+        id=row.id,
+        case_id=row.case_id,
+        case_no=case.case_no,
+        state=Binding(row.state),
+        span_us=(row.span_from_us, row.span_to_us) if has_span else None,
+        score_percent=row.score_percent,
+        reason=row.reason,
+        author=row.author,
+        made_at=row.made_at,
+        ended_at=row.ended_at,
+        ended_reason=row.ended_reason,
+    )
+
+
+def derivative_shown(row: Derivative) -> DerivativeShown:
+    """A derivative that the asker may know of."""
+    rung = row.params.get("rung")
+    return DerivativeShown(
+        id=row.id,
+        kind=row.kind,
+        rung=str(rung) if rung is not None else None,
+        content_type=row.content_type,
+        size_bytes=row.size_bytes,
+        sha256=row.sha256.hex(),
+        masked=row.masked,
+        made_at=row.made_at,
+    )
+
+
+def coverage_of(made: Sequence[Derivative]) -> Coverage:
+    """What the masked rendition in force treats, in words (invariant 8)."""
+    masked = [row for row in made if row.kind in MASKED_KINDS]
+    if not masked:
+        return Coverage(treated=[], untreated=[], zh="尚无脱敏件", en="Not redacted yet")
+    said: Mapping[str, str] = masked[-1].info.get("coverage") or {}
+    treated = [name for name in COVERAGE_WORDS if said.get(name) == "treated"]
+    untreated = [name for name in COVERAGE_WORDS if name not in treated]
+    return Coverage(
+        treated=treated,
+        untreated=untreated,
+        zh=f"已处理:{_zh(treated)};未处理:{_zh(untreated)}",
+        en=f"{_en(treated).capitalize()} treated; {_en(untreated)} untreated",
+    )
+
+
+def _zh(names: Sequence[str]) -> str:
+    return "、".join(COVERAGE_WORDS[name][0] for name in names) or "无"
+
+
+def _en(names: Sequence[str]) -> str:
+    words = [COVERAGE_WORDS[name][1] for name in names]
+    if len(words) > 1:
+        return f"{', '.join(words[:-1])} and {words[-1]}"
+    return words[0] if words else "nothing"

@@ -1,0 +1,182 @@
+"""Errors as problem details (RFC 9457): which kind becomes which status, and in what words.
+
+The kind of an `EvidenceError` decides the status; a few codes decide it more finely (what was there and
+is gone answers 410). An answer of 5xx says nothing of the inside: the reason goes to the log. Codes,
+meanings and status are listed in docs/ref/errors.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, cast
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from evidence.errors import (
+    Conflict,
+    CustodyError,
+    EvidenceError,
+    FixityError,
+    InvalidInput,
+    MediaError,
+    NotAuthenticated,
+    NotFound,
+    NotPermitted,
+    Unavailable,
+)
+
+MEDIA_TYPE = "application/problem+json"
+TYPE_PREFIX = "urn:liuhen:error:"
+RETRY_AFTER_S = 5
+CHALLENGE = 'Bearer realm="liuhen"'
+log = structlog.get_logger()
+
+KINDS: tuple[tuple[type[EvidenceError], int, str], ...] = (
+    (NotFound, 404, "未找到 / Not found"),
+    (Conflict, 409, "与当前状态冲突 / Conflict with the present state"),
+    (InvalidInput, 422, "输入不符合要求 / Invalid input"),
+    (NotPermitted, 403, "没有权限 / Not permitted"),
+    (NotAuthenticated, 401, "未登录或登录已失效 / Not signed in"),
+    (Unavailable, 503, "暂不可用 / Unavailable for now"),
+    (MediaError, 422, "影像无法读取 / Footage cannot be read"),
+    (FixityError, 500, "完整性校验不符 / Fixity mismatch"),
+    (CustodyError, 500, "流转记录异常 / Custody record broken"),
+    (EvidenceError, 500, "内部错误 / Internal error"),
+)
+
+# What was there for this caller and has been taken back is gone, not missing.
+GONE = frozenset({"derivative_withdrawn", "grant_ended"})
+
+STATUS_TITLES = {
+    400: "请求格式错误 / Malformed request",
+    404: "没有这个地址 / No such address",
+    405: "不支持的方法 / Method not allowed",
+    410: "已失效 / Gone",
+    413: "请求过大 / Request too large",
+    414: "地址过长 / Address too long",
+    416: "字节范围无法满足 / Range not satisfiable",
+    415: "不支持的内容类型 / Unsupported media type",
+    431: "请求头过大 / Request headers too large",
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem, before it becomes a response."""
+
+    status: int
+    code: str
+    title: str
+    detail: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    def body(self) -> dict[str, Any]:
+        """The JSON object, RFC 9457 section 3.1 first."""
+        standard = {
+            "type": f"{TYPE_PREFIX}{self.code}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "code": self.code,
+        }
+        return {**self.more, **standard}
+
+
+def problem_of(error: EvidenceError) -> Problem:
+    """The problem a deliberate error becomes."""
+    _, status, title = next(entry for entry in KINDS if isinstance(error, entry[0]))
+    if error.code in GONE:
+        status, title = 410, STATUS_TITLES[410]
+    headers: dict[str, str] = {}
+    if status == 401:
+        headers["WWW-Authenticate"] = CHALLENGE
+    if status == 503:
+        headers["Retry-After"] = str(RETRY_AFTER_S)
+    if status >= 500:
+        # The message may name hosts, paths and keys of the inside.
+        log.error("request_failed", code=error.code, reason=error.message)
+        return Problem(status, error.code, title, f"{title}; {error.code}", headers)
+    return Problem(status, error.code, title, error.message, headers, _public(error.facts))
+
+
+def _public(facts: Mapping[str, object]) -> dict[str, Any]:
+    return {name: value for name, value in facts.items() if isinstance(value, str | int | bool | list)}
+
+
+def malformed(errors: Sequence[Mapping[str, Any]]) -> Problem:
+    """The problem of a request that does not fit its schema, with every finding."""
+    unreadable = any(finding["type"] == "json_invalid" for finding in errors)
+    findings = [
+        {"where": ".".join(str(part) for part in finding["loc"]), "what": str(finding["msg"])}
+        for finding in errors[:100]
+    ]
+    status = 400 if unreadable else 422
+    title = STATUS_TITLES[400] if unreadable else "输入不符合要求 / Invalid input"
+    code = "request_malformed" if unreadable else "request_invalid"
+    detail = "; ".join(f"{found['where']}: {found['what']}" for found in findings[:5])
+    return Problem(status, code, title, detail, more={"findings": findings})
+
+
+def respond(problem: Problem) -> JSONResponse:
+    """The response that carries a problem."""
+    return JSONResponse(problem.body(), problem.status, headers=dict(problem.headers), media_type=MEDIA_TYPE)
+
+
+def http_problem(status: int, headers: Mapping[str, str] | None = None) -> Problem:
+    """A problem that only a status tells: unknown address, wrong method, too large."""
+    phrase = HTTPStatus(status).phrase
+    title = STATUS_TITLES.get(status, phrase)
+    return Problem(status, phrase.lower().replace(" ", "_").replace("-", "_"), title, title, headers or {})
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of the application a problem."""
+
+    async def deliberate(_: Request, error: Exception) -> JSONResponse:
+        return respond(problem_of(cast(EvidenceError, error)))
+
+    async def unfit(_: Request, error: Exception) -> JSONResponse:
+        return respond(malformed(cast(RequestValidationError, error).errors()))
+
+    async def by_status(_: Request, error: Exception) -> JSONResponse:
+        found = cast(HTTPException, error)
+        return respond(http_problem(found.status_code, found.headers))
+
+    async def unexpected(request: Request, error: Exception) -> JSONResponse:
+        log.error("request_crashed", path=request.url.path, exc_info=error)
+        return respond(Problem(500, "internal", "内部错误 / Internal error", "内部错误 / Internal error"))
+
+    app.add_exception_handler(EvidenceError, deliberate)
+    app.add_exception_handler(RequestValidationError, unfit)
+    app.add_exception_handler(HTTPException, by_status)
+    app.add_exception_handler(Exception, unexpected)
+
+
+PROBLEM_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "code"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "code": {"type": "string"},
+        "findings": {"type": "array", "items": {"type": "object"}},
+    },
+}
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI entries for problems of those statuses."""
+    content = {MEDIA_TYPE: {"schema": PROBLEM_SCHEMA}}
+    return {
+        status: {"description": STATUS_TITLES.get(status, HTTPStatus(status).phrase), "content": content}
+        for status in statuses
+    }

@@ -1,0 +1,313 @@
+"""From a grant to bytes, anew for each request, so that an address never changes and ends when it must.
+
+What a grant opens is decided by its variant and by `derivative.masked`, both of the database; a name in
+an address only picks among what is open. While a rendition is being made, holders of the right to the
+original get the file that grows, up to its last settled fragment.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from api.issuing import Variant
+from api.ranges import ByteRange
+from evidence.errors import Conflict, MediaError, NotFound, NotPermitted, Unavailable
+from media.fmp4 import FragmentIndex
+from storage.db import clips, grants, items
+from storage.db.tables import Derivative, Grant, Job
+from storage.open import Storage
+from transcode.playlist import Span as ShownSpan
+from transcode.playlist import segments_of
+
+ORIGINAL = "original"
+CLIP = "clip.mp4"
+DIGEST_CHARS = 16
+INDEXES_KEPT = 128
+GROWING_INDEX = "growing.json"
+GROWING_FILE = "rendition.mp4"
+
+_MASKED = re.compile(r"(redacted|redacted_photo|redacted_poster)-([0-9a-f]{16})\.(mp4|jpg)")
+_RUNG = re.compile(r"rendition-([A-Za-z0-9_]{1,24})\.mp4")
+_STILL = re.compile(r"(poster|photo)\.jpg")
+_SUFFIX = {"redacted": "mp4", "redacted_photo": "jpg", "redacted_poster": "jpg"}
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One rendition that can be played now."""
+
+    name: str
+    file_name: str
+    index: FragmentIndex
+    sha256: bytes | None
+    """None while it grows."""
+
+    @property
+    def is_growing(self) -> bool:
+        return self.sha256 is None
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """The rungs that can be played now, and how many there will be."""
+
+    rungs: tuple[Rung, ...]
+    rung_count: int
+
+
+@dataclass(frozen=True)
+class Servable:
+    """Bytes the listener may send."""
+
+    path: Path
+    size_bytes: int
+    content_type: str
+    sha256: bytes | None
+    """None while the file grows: its size and digest are not known yet."""
+    allowed: tuple[ByteRange, ...] | None = None
+    """What may be read of it; None is all."""
+    download_name: str | None = None
+
+
+def masked_name(row: Derivative) -> str:
+    """The name of a masked derivative in an address: it carries the digest, so a new one has a new name."""
+    return f"{row.kind}-{row.sha256.hex()[:DIGEST_CHARS]}.{_SUFFIX[row.kind]}"
+
+
+def newest(session: Session, agency_id: UUID, item_id: UUID, kind: str) -> Derivative | None:
+    """The derivative of that kind that is served now."""
+    made = items.derivatives_of(session, agency_id, item_id, kind=kind)
+    return made[-1] if made else None
+
+
+def redacted_in_force(session: Session, agency_id: UUID, item_id: UUID, kind: str = "redacted") -> Derivative:
+    """The masked rendition that is served now.
+
+    Raises:
+        Conflict: It is not there yet (``redaction_pending``).
+    """
+    row = newest(session, agency_id, item_id, kind)
+    if row is None or not row.masked:
+        raise Conflict(
+            f"item {item_id}: expected a masked rendition, found none yet; ask again when it is made",
+            code="redaction_pending",
+        )
+    return row
+
+
+def ladder_of(session: Session, storage: Storage, grant: Grant) -> Ladder:
+    """What can be played under a grant.
+
+    Raises:
+        Conflict: The masked rendition is not there yet.
+        NotFound: No rendition was made, and none is being made.
+    """
+    if grant.variant != Variant.ORIGINAL:
+        row = redacted_in_force(session, grant.agency_id, grant.item_id)
+        return Ladder((Rung("redacted", masked_name(row), index_of(row), row.sha256),), 1)
+    rungs = {}
+    for row in items.derivatives_of(session, grant.agency_id, grant.item_id, kind="rendition"):
+        name = str(row.params["rung"])
+        rungs[name] = Rung(name, f"rendition-{name}.mp4", index_of(row), row.sha256)
+    wanted = grants.rendition_jobs(session, grant.agency_id, grant.item_id)
+    for job in wanted:
+        name = str(job.params["rung"])
+        growing = _growing_index(storage, job) if name not in rungs else None
+        if growing is not None and growing.fragments:
+            rungs[name] = Rung(name, f"rendition-{name}.mp4", growing, None)
+    if not rungs:
+        raise NotFound(
+            f"item {grant.item_id}: expected a rendition, found none yet; ask again", code="rendition_missing"
+        )
+    names = set(rungs) | {str(job.params["rung"]) for job in wanted if job.state != "done"}
+    return Ladder(tuple(rungs.values()), len(names))
+
+
+def shown_span(grant: Grant) -> ShownSpan | None:
+    """The grant's span in whole milliseconds, rounded inward."""
+    if grant.span_from_us is None or grant.span_to_us is None:
+        return None
+    return ShownSpan(-(-grant.span_from_us // 1000), grant.span_to_us // 1000)
+
+
+def resolve_grant(session: Session, storage: Storage, grant: Grant, name: str) -> Servable:
+    """The bytes a name means under a grant.
+
+    Raises:
+        NotFound: Nothing of that name under this grant; ``derivative_withdrawn`` where there was.
+        NotPermitted: A still or a whole file under a grant of a span.
+        Unavailable: A rendition is just changing places (``rendition_settling``).
+    """
+    masked = _MASKED.fullmatch(name)
+    if masked is not None and grant.variant == Variant.REDACTED:
+        kind, digest, suffix = masked.groups()
+        if _SUFFIX[kind] != suffix:
+            raise _nothing()
+        row = _by_digest(session, grant, kind, digest)
+        return _of_derivative(storage, row, grant)
+    if grant.variant != Variant.ORIGINAL:
+        raise _nothing()
+    if name == ORIGINAL:
+        return _original(session, storage, grant)
+    still = _STILL.fullmatch(name)
+    if still is not None:
+        found = newest(session, grant.agency_id, grant.item_id, still[1])
+        if found is None:
+            raise _nothing()
+        return _of_derivative(storage, found, grant)
+    rung = _RUNG.fullmatch(name)
+    if rung is None:
+        raise _nothing()
+    return _rendition(session, storage, grant, rung[1])
+
+
+def resolve_clip(session: Session, storage: Storage, agency_id: UUID, clip_id: UUID) -> Servable:
+    """The file of a clip that was cut.
+
+    Raises:
+        NotFound: Not cut yet, or withdrawn since.
+    """
+    clip = clips.clip_by_id(session, agency_id, clip_id)
+    if clip.derivative_id is None:
+        raise _nothing()
+    if not grants.may_hold(session, agency_id, clip.account_id):
+        raise NotFound("clip: expected a holder who may sign in, found one who may not", code="grant_ended")
+    row = items.derivative_by_id(session, agency_id, clip.derivative_id)
+    _require_served(row)
+    return Servable(
+        _path(storage, row.store_key),
+        row.size_bytes,
+        row.content_type,
+        row.sha256,
+        None,
+        f"clip-{clip.id}.mp4",
+    )
+
+
+def _nothing() -> NotFound:
+    return NotFound("address: expected something under this grant, found nothing", code="nothing_here")
+
+
+def _require_served(row: Derivative) -> None:
+    if row.withdrawn_at is not None:
+        raise NotFound(
+            f"derivative {row.id}: expected in force, found withdrawn; ask again", code="derivative_withdrawn"
+        )
+
+
+def _by_digest(session: Session, grant: Grant, kind: str, digest: str) -> Derivative:
+    rows = grants.derivatives_ever(session, grant.agency_id, grant.item_id, kind)
+    found = [row for row in rows if row.masked and row.sha256.hex().startswith(digest)]
+    if not found:
+        raise _nothing()
+    in_force = [row for row in found if row.withdrawn_at is None]
+    _require_served((in_force or found)[-1])
+    return in_force[-1]
+
+
+def _of_derivative(storage: Storage, row: Derivative, grant: Grant) -> Servable:
+    allowed = None
+    if grant.span_from_us is not None:
+        if "index" not in row.info:
+            # A still may show a moment outside the span.
+            raise NotPermitted(
+                "still: expected a grant of the whole item, found one of a span", code="span_not_permitted"
+            )
+        allowed = _allowed(index_of(row), grant)
+    return Servable(_path(storage, row.store_key), row.size_bytes, row.content_type, row.sha256, allowed)
+
+
+def _original(session: Session, storage: Storage, grant: Grant) -> Servable:
+    if grant.span_from_us is not None:
+        raise NotPermitted(
+            "original: expected a grant of the whole item, found one of a span", code="span_not_permitted"
+        )
+    item = items.item_by_id(session, grant.agency_id, grant.item_id)
+    held = items.object_of(session, item)
+    return Servable(
+        _path(storage, held.store_key),
+        held.size_bytes,
+        "application/octet-stream",
+        held.sha256,
+        None,
+        item.original_name,
+    )
+
+
+def _rendition(session: Session, storage: Storage, grant: Grant, name: str) -> Servable:
+    for row in reversed(items.derivatives_of(session, grant.agency_id, grant.item_id, kind="rendition")):
+        if row.params["rung"] == name:
+            return _of_derivative(storage, row, grant)
+    for job in grants.rendition_jobs(session, grant.agency_id, grant.item_id):
+        if str(job.params["rung"]) != name or job.state != "leased":
+            continue
+        index = _growing_index(storage, job)
+        path = _growing_folder(storage, job) / GROWING_FILE
+        if index is None or not path.exists():
+            # Between the last fragment and the row there is a moment without either.
+            raise Unavailable("rendition: expected its bytes, found them moving", code="rendition_settling")
+        allowed = _allowed(index, grant) if grant.span_from_us is not None else None
+        return Servable(path, index.size_bytes, "video/mp4", None, allowed)
+    raise _nothing()
+
+
+def _allowed(index: FragmentIndex, grant: Grant) -> tuple[ByteRange, ...]:
+    """The bytes of a span: what comes before the first fragment, and the fragments wholly inside it."""
+    segments = segments_of(index, shown_span(grant), strict=True)
+    runs = [ByteRange(part.offset_bytes, part.offset_bytes + part.size_bytes - 1) for part in segments]
+    return (ByteRange(0, index.init_size_bytes - 1), *runs)
+
+
+def _path(storage: Storage, store_key: str) -> Path:
+    path = storage.objects.path(store_key)
+    if path is None:
+        raise Unavailable("object: expected a local file, found a remote store", code="store_not_local")
+    return path
+
+
+def _growing_folder(storage: Storage, job: Job) -> Path:
+    return storage.scratch / f"{job.id}-{job.fence}"
+
+
+def _growing_index(storage: Storage, job: Job) -> FragmentIndex | None:
+    """What is settled of a rendition being made on this host; None where nothing is."""
+    if job.state != "leased":
+        return None
+    try:
+        text = (_growing_folder(storage, job) / GROWING_INDEX).read_bytes()
+    except FileNotFoundError:
+        return None
+    return FragmentIndex.loads(text)
+
+
+def index_of(row: Derivative) -> FragmentIndex:
+    """The fragment index of a finished rendition; kept, because each range of a span asks for it.
+
+    Raises:
+        MediaError: It has none.
+    """
+    key = (row.id, row.sha256)
+    with _lock:
+        known = _indexes.get(key)
+    if known is not None:
+        return known
+    stored = row.info.get("index")
+    if stored is None:
+        raise MediaError(f"derivative {row.id}: expected a fragment index, found none; make it again")
+    index = FragmentIndex.from_json(stored)
+    with _lock:
+        _indexes[key] = index
+        while len(_indexes) > INDEXES_KEPT:
+            _indexes.popitem(last=False)
+    return index
+
+
+_indexes: OrderedDict[tuple[UUID, bytes], FragmentIndex] = OrderedDict()
+_lock = threading.Lock()

@@ -1,0 +1,86 @@
+"""Accounts: the security officer's work."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from api.auth.gate import Gate
+from api.auth.seat import DeskOf
+from api.schemas.administration import AccountRegistration, AccountShown
+from evidence.access import Act
+from evidence.custody import Action
+from evidence.errors import Conflict, NotFound
+from storage.db import accounts, agencies, credentials
+from storage.db.tables import Account
+
+gate = Gate("账号 Accounts")
+
+
+@gate.get("/accounts", Act.MANAGE_ACCOUNTS, summary="账号 Accounts")
+def list_accounts(desk: DeskOf) -> list[AccountShown]:
+    """含已停用者。Disabled ones too."""
+    with desk.reading() as work:
+        return [_shown(row) for row in accounts.accounts(work.session, work.agency_id)]
+
+
+@gate.post(
+    "/accounts", Act.MANAGE_ACCOUNTS, status_code=201, problems=(404, 409), summary="开通账号 Open an account"
+)
+def open_account(body: AccountRegistration, desk: DeskOf) -> AccountShown:
+    """三员角色不得由同一人兼任,也不得兼任接触影像的角色。
+
+    The three separated roles are each held alone (A7).
+    """
+    with desk.writing() as work:
+        officer = None
+        if body.officer_no is not None:
+            officer = agencies.officer_by_no(work.session, work.agency_id, body.officer_no)
+            if officer is None:
+                raise NotFound(
+                    f"officer {body.officer_no}: expected a registered one, found none",
+                    code="officer_not_found",
+                )
+        row = credentials.create_account(
+            work.session,
+            work.agency,
+            username=body.username,
+            display_name=body.display_name,
+            password=body.password,
+            roles=frozenset(body.roles),
+            now=work.now,
+            officer_id=officer.id if officer else None,
+        )
+        facts = {"roles": sorted(row.roles), "officer": str(officer.id) if officer else None}
+        private = {"username": row.username, "display_name": row.display_name}
+        work.record(Action.ACCOUNT_CREATED, "account", row.id, facts, private)
+        return _shown(row)
+
+
+@gate.post(
+    "/accounts/{account_id}/disable",
+    Act.MANAGE_ACCOUNTS,
+    problems=(404, 409),
+    summary="停用账号 Disable an account",
+)
+def disable(account_id: UUID, desk: DeskOf) -> AccountShown:
+    """会话与调阅地址立即失效;不可停用自己。Its sessions and grants end at once; never one's own."""
+    with desk.writing() as work:
+        row = accounts.account_by_id(work.session, work.agency_id, account_id)
+        if row.id == work.actor.account_id:
+            raise Conflict("account: expected another's, found your own", code="account_own")
+        if row.disabled_at is None:
+            row.disabled_at = work.now
+            work.record(Action.ACCOUNT_CHANGED, "account", row.id, {"disabled": True})
+        return _shown(row)
+
+
+def _shown(row: Account) -> AccountShown:
+    return AccountShown(
+        id=row.id,
+        username=row.username,
+        display_name=row.display_name,
+        roles=sorted(row.roles),
+        officer_id=row.officer_id,
+        created_at=row.created_at,
+        disabled_at=row.disabled_at,
+    )

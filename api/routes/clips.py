@@ -1,0 +1,288 @@
+"""Clips by case number: the reviewer's main call.
+
+To *watch* is a grant over bytes that are there; to *take away* is a file cut to the frame by a worker,
+with the viewer's mark burnt in.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Literal
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from fastapi import Query, Response
+
+from api.auth.capability import Use, mint
+from api.auth.gate import Gate
+from api.auth.seat import DeskOf
+from api.desk import Work
+from api.issuing import Variant, issue_grant, permitted_span, require_reason
+from api.presenting import binding_shown, coverage_of, poster_url
+from api.resolving import redacted_in_force
+from api.routes.grants import show as show_grant
+from api.schemas.common import PAGE_DEFAULT, Limit, Page, read_pair_cursor, write_cursor
+from api.schemas.viewing import ClipRequest, ClipShown, Reviewable
+from evidence.access import Act
+from evidence.case import normalise_case_no
+from evidence.custody import Action
+from evidence.errors import Conflict, InvalidInput, NotFound, NotPermitted
+from evidence.item import Custody, Media, Redaction, is_reviewable
+from evidence.kinds import MediaKind, RetrievalPurpose
+from storage.db import accounts, cases, clips, items, jobs
+from storage.db.jobs import Wanted
+from storage.db.tables import Case, CaseBinding, Clip, Derivative, Item
+
+gate = Gate("片段 Clips")
+MOST_CANDIDATES = 200
+PURPOSE_WORDS = {
+    RetrievalPurpose.CASE_HANDLING: "办案",
+    RetrievalPurpose.LEGAL_REVIEW: "法制审核",
+    RetrievalPurpose.CASE_FILE_REVIEW: "案卷评查",
+    RetrievalPurpose.SUPERVISION: "执法监督",
+    RetrievalPurpose.APPRAISAL: "评议考核",
+    RetrievalPurpose.PUBLIC_OPINION: "舆情应对",
+    RetrievalPurpose.DECISION_SUPPORT: "行政决策",
+    RetrievalPurpose.CREDIT: "信用",
+    RetrievalPurpose.RECONSIDERATION: "行政复议",
+    RetrievalPurpose.LITIGATION: "行政诉讼",
+    RetrievalPurpose.TRAINING: "教学",
+}
+
+
+@gate.get("/clips", Act.SEE_REDACTED, problems=(404,), summary="案件可调阅片段 Clips of a case")
+def list_clips(
+    desk: DeskOf,
+    case_no: Annotated[str, Query(max_length=240, description="案件编号,任意写法 / Any spelling")],
+    cursor: Annotated[str | None, Query(max_length=200)] = None,
+    limit: Limit = PAGE_DEFAULT,
+) -> Page[Reviewable]:
+    """按案件编号列出脱敏件:可看的与正在脱敏的。Masked renditions of a case: ready, and being made."""
+    after = read_pair_cursor(cursor)
+    with desk.reading() as work:
+        case = _case(work, None, case_no)
+        rows = cases.items_of_case(work.session, work.agency_id, case.id, after=after, limit=limit + 1)
+        shown = rows[:limit]
+        return Page(
+            items=[_reviewable(work, item, row, case) for item, row in shown],
+            next_cursor=write_cursor(shown[-1][1].item_id, shown[-1][1].id) if len(rows) > limit else None,
+        )
+
+
+def _reviewable(work: Work, item: Item, row: CaseBinding, case: Case) -> Reviewable:
+    made = items.derivatives_of(work.session, work.agency_id, item.id)
+    masked = [each for each in made if each.masked and each.kind in {"redacted", "redacted_photo"}]
+    tied = binding_shown(row, case)
+    return Reviewable(
+        item_id=item.id,
+        av_record_no=item.av_record_no,
+        original_name=item.original_name,
+        captured_from=item.captured_from,
+        duration_us=item.duration_us,
+        span_us=tied.span_us,
+        binding="bound" if row.state == "bound" else "suggested",
+        state="ready" if masked and _is_reviewable(item) else "pending",
+        sha256=masked[-1].sha256.hex() if masked else None,
+        poster_url=poster_url(item.id),
+        coverage=coverage_of(made),
+    )
+
+
+def _is_reviewable(item: Item) -> bool:
+    return is_reviewable(Custody(item.custody), Media(item.media), Redaction(item.redaction))
+
+
+@gate.post(
+    "/clips",
+    Act.SEE_REDACTED,
+    status_code=201,
+    problems=(404, 409),
+    responses={202: {"description": "正在裁剪 / Being cut", "model": ClipShown}},
+    summary="按案件编号取片段 A clip by case number",
+)
+def ask(body: ClipRequest, desk: DeskOf, response: Response) -> ClipShown:
+    """`watch` 立即返回播放地址;`file` 返回 202,由工作进程裁剪并加注水印。
+
+    `watch` gives a playlist at once. `file` answers 202: a worker cuts to the frame and burns the mark in.
+    """
+    with desk.writing() as work:
+        case = _case(work, body.case_id, body.case_no)
+        item = (
+            items.item_by_id(work.session, work.agency_id, body.item_id)
+            if body.item_id is not None
+            else _only_reviewable(work, case)
+        )
+        asked = _asked_span(item, body)
+        if body.form == "watch":
+            grant = issue_grant(
+                work, item, body.variant, purpose=body.purpose, reason=body.reason, case=case, asked=asked
+            )
+            shown = show_grant(work, item, grant)
+            return ClipShown(
+                form="watch", state=shown.state, item_id=item.id, clip_id=None, grant=shown,
+                variant=body.variant, span_us=shown.span_us, file_url=shown.file_url, sha256=None,
+                size_bytes=None, progress_permille=0, reason=None,
+            )  # fmt: skip
+        clip = _want(work, item, case, body, asked)
+        response.status_code = 202
+        response.headers["Location"] = f"/api/v1/clips/{clip.id}"
+        return _show(work, clip)
+
+
+@gate.get("/clips/{clip_id}", Act.SEE_REDACTED, problems=(404,), summary="片段状态 A clip")
+def get_clip(clip_id: UUID, desk: DeskOf) -> ClipShown:
+    """裁剪完成后给出下载地址与摘要。Where the file is, once it is cut, with its digest."""
+    with desk.reading() as work:
+        clip = clips.clip_by_id(work.session, work.agency_id, clip_id)
+        if clip.account_id != work.actor.account_id:
+            raise NotPermitted("clip: expected your own, found another's; ask for one", code="clip_not_yours")
+        # The right is asked for again: a case may have changed hands since.
+        item = items.item_by_id(work.session, work.agency_id, clip.item_id)
+        case = cases.case_by_id(work.session, work.agency_id, clip.case_id)
+        permitted_span(work, item, Variant(clip.variant), case, (clip.span_from_us, clip.span_to_us))
+        return _show(work, clip)
+
+
+def _case(work: Work, case_id: UUID | None, case_no: str | None) -> Case:
+    if case_id is not None:
+        return cases.case_by_id(work.session, work.agency_id, case_id)
+    found = cases.case_by_key(work.session, work.agency_id, normalise_case_no(case_no or ""))
+    if found is None:
+        raise NotFound("case: expected one of the register, found none of that number", code="case_not_found")
+    return found
+
+
+def _only_reviewable(work: Work, case: Case) -> Item:
+    """The case's one item that can be reviewed.
+
+    Raises:
+        Conflict: There is none yet, or more than one: `candidates` lists them.
+    """
+    rows = cases.items_of_case(work.session, work.agency_id, case.id, after=None, limit=MOST_CANDIDATES)
+    found = {item.id: item for item, _ in rows if _is_reviewable(item)}
+    if len(found) == 1:
+        return next(iter(found.values()))
+    if not found:
+        raise Conflict(
+            f"case {case.case_no}: expected an item that can be reviewed, found none of {len(rows)} yet",
+            code="nothing_reviewable",
+        )
+    raise Conflict(
+        f"case {case.case_no}: expected one item, found {len(found)}; name one by item_id",
+        code="item_ambiguous",
+        candidates=[str(item_id) for item_id in found],
+    )
+
+
+def _asked_span(item: Item, body: ClipRequest) -> tuple[int, int] | None:
+    if body.from_ms is None and body.to_ms is None:
+        return None
+    start = (body.from_ms or 0) * 1000
+    end = body.to_ms * 1000 if body.to_ms is not None else item.duration_us
+    if end is None or end <= start:
+        raise InvalidInput(
+            f"span: expected inside 0 to {item.duration_us} µs, found {start} to {end}", code="span_invalid"
+        )
+    return start, end
+
+
+def _want(work: Work, item: Item, case: Case, body: ClipRequest, asked: tuple[int, int] | None) -> Clip:
+    require_reason(body.variant, body.reason)
+    span = permitted_span(work, item, body.variant, case, asked)
+    if item.media_kind == MediaKind.PHOTO:
+        raise InvalidInput(
+            "clip: expected video or sound, found a photo; ask for a grant", code="clip_of_photo"
+        )
+    source = _source(work, item, body.variant)
+    length = int(source.info.get("duration_us") or item.duration_us or 0)
+    clip = clips.add_clip(
+        work.session,
+        work.agency_id,
+        account_id=work.actor.account_id,
+        item_id=item.id,
+        case_id=case.id,
+        variant=str(body.variant),
+        span_us=span or (0, max(length, 1)),
+        purpose=str(body.purpose),
+        reason=body.reason,
+        now=work.now,
+    )
+    params = {"derivative": str(source.id), "mark": _mark(work, clip, case)}
+    wanted = Wanted("clip", "media", clip.id, source.sha256, params, 30)
+    jobs.want(work.session, work.agency_id, wanted, work.now)
+    facts = {
+        "clip": str(clip.id),
+        "variant": clip.variant,
+        "purpose": clip.purpose,
+        "case": str(case.id),
+        "span_us": [clip.span_from_us, clip.span_to_us],
+        "source_sha256": source.sha256.hex(),
+    }
+    work.record(Action.GRANT_ISSUED, "item", item.id, facts, {"reason": body.reason} if body.reason else None)
+    return clip
+
+
+def _source(work: Work, item: Item, variant: Variant) -> Derivative:
+    """The rendition to cut from: the masked one, or the largest of the original."""
+    if variant is Variant.REDACTED:
+        return redacted_in_force(work.session, work.agency_id, item.id)
+    made = items.derivatives_of(work.session, work.agency_id, item.id, kind="rendition")
+    if not made:
+        raise Conflict(
+            f"item {item.id}: expected a rendition, found none yet; ask again", code="rendition_missing"
+        )
+    return max(made, key=lambda row: (row.info.get("height_px") or 0, row.id))
+
+
+def _mark(work: Work, clip: Clip, case: Case) -> list[dict[str, str]]:
+    """The lines burnt in: case, viewer, time, purpose; Latin ones for where no Chinese font is."""
+    viewer = accounts.account_by_id(work.session, work.agency_id, work.actor.account_id)
+    at = work.now.astimezone(ZoneInfo(work.agency.time_zone)).strftime("%Y-%m-%d %H:%M:%S")
+    purpose = RetrievalPurpose(clip.purpose)
+    masked = clip.variant == Variant.REDACTED
+    return [
+        {
+            "text": f"{case.case_no} {'脱敏件' if masked else '原件'} {PURPOSE_WORDS[purpose]}",
+            "latin": f"case {case.id} {clip.variant} {purpose}",
+        },
+        {
+            "text": f"{viewer.display_name}({viewer.username}){at}",
+            "latin": f"account {viewer.id} {at}",
+        },
+        {"text": f"clip {clip.id}", "latin": f"clip {clip.id}"},
+    ]
+
+
+def _show(work: Work, clip: Clip) -> ClipShown:
+    row = (
+        items.derivative_by_id(work.session, work.agency_id, clip.derivative_id)
+        if clip.derivative_id is not None
+        else None
+    )
+    job = clips.job_of(work.session, work.agency_id, clip.id)
+    state: Literal["ready", "working", "failed", "withdrawn"] = "working"
+    if row is not None:
+        state = "ready" if row.withdrawn_at is None else "withdrawn"
+    elif job is not None and job.state in {"quarantined", "cancelled"}:
+        state = "failed"
+    ready = row is not None and state == "ready"
+    return ClipShown(
+        form="file",
+        state=state,
+        item_id=clip.item_id,
+        clip_id=clip.id,
+        grant=None,
+        variant=Variant(clip.variant),
+        span_us=(clip.span_from_us, clip.span_to_us),
+        file_url=_file_url(work, clip) if ready else None,
+        sha256=row.sha256.hex() if row is not None and ready else None,
+        size_bytes=row.size_bytes if row is not None and ready else None,
+        progress_permille=1000 if ready else (job.progress_permille if job is not None else 0),
+        reason="clip could not be cut; ask again" if state == "failed" else None,
+    )
+
+
+def _file_url(work: Work, clip: Clip) -> str:
+    ends = work.now + timedelta(seconds=work.settings.media.grant_s)
+    token = mint(work.storage.keys, Use.CLIP, work.agency_id, clip.id, ends)
+    return f"{work.settings.media_url}/m/{token}/clip.mp4"

@@ -1,0 +1,216 @@
+"""Items: finding them, what is known and said of them, facts, receipts, posters."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Query, Response
+
+from api.auth.gate import Gate
+from api.auth.seat import DeskOf
+from api.desk import Work
+from api.presenting import Presenter
+from api.resolving import newest
+from api.schemas.common import PAGE_DEFAULT, Instant, Limit, Number, Page, read_id_cursor, write_cursor
+from api.schemas.items import (
+    BindingState,
+    ClaimShown,
+    FactsChange,
+    ItemDetail,
+    ItemShown,
+    ReceiptShown,
+)
+from api.web import PLACEHOLDER
+from evidence.access import Act, require
+from evidence.case import normalise_case_no
+from evidence.clock import rfc3339
+from evidence.custody import Action
+from evidence.errors import InvalidInput, NotFound
+from evidence.kinds import ClaimSource
+from ingest import binding
+from storage.db import agencies, cases, items
+from storage.db.items import ItemFilter
+from storage.db.tables import Claim, Item
+
+gate = Gate("音像记录 Items")
+Cursor = Annotated[str | None, Query(max_length=200)]
+
+
+@gate.get("/items", Act.LIST_ITEMS, problems=(404,), summary="检索 Search items")
+def list_items(
+    desk: DeskOf,
+    case_no: Annotated[str | None, Query(max_length=240, description="案件编号 / Case number")] = None,
+    officer_no: Annotated[Number | None, Query(description="采集人编号 / Officer number")] = None,
+    device_no: Annotated[Number | None, Query(description="设备编号 / Device number")] = None,
+    since: Annotated[Instant | None, Query(description="采集时间起 / Captured at or after")] = None,
+    until: Annotated[Instant | None, Query(description="采集时间止 / Captured before")] = None,
+    binding_state: Annotated[BindingState | None, Query(description="关联状态 / Binding")] = None,
+    cursor: Cursor = None,
+    limit: Limit = PAGE_DEFAULT,
+) -> Page[ItemShown]:
+    """按案件、人员、设备、时间、关联状态检索,新者在前。All conditions hold together; newest first."""
+    after = read_id_cursor(cursor)
+    with desk.reading() as work:
+        wanted = _filter(work, case_no, officer_no, device_no, since, until, binding_state)
+        if wanted is None:
+            return Page(items=[], next_cursor=None)
+        rows = items.page_of_items(work.session, work.agency_id, wanted, after=after, limit=limit + 1)
+        shown = rows[:limit]
+        present = Presenter(work, shown)
+        return Page(
+            items=[present.item(item) for item in shown],
+            next_cursor=write_cursor(shown[-1].id) if len(rows) > limit else None,
+        )
+
+
+def _filter(
+    work: Work,
+    case_no: str | None,
+    officer_no: str | None,
+    device_no: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    binding_state: BindingState | None,
+) -> ItemFilter | None:
+    """What to look for; None when a case or device was named that there is not."""
+    case = device = None
+    if case_no is not None:
+        case = cases.case_by_key(work.session, work.agency_id, normalise_case_no(case_no))
+        if case is None:
+            return None
+    if device_no is not None:
+        device = agencies.device_by_no(work.session, work.agency_id, device_no)
+        if device is None:
+            return None
+    return ItemFilter(
+        case_id=case.id if case else None,
+        device_id=device.id if device else None,
+        collector=officer_no,
+        binding=binding_state,
+        captured_since=since,
+        captured_until=until,
+    )
+
+
+@gate.get("/items/{item_id}", Act.LIST_ITEMS, problems=(404,), summary="一件音像记录 An item")
+def get_item(item_id: UUID, desk: DeskOf) -> ItemDetail:
+    """状态、五要素、接收、衍生件、脱敏范围。State, five facts, receptions, derivatives, coverage."""
+    with desk.reading() as work:
+        item = items.item_by_id(work.session, work.agency_id, item_id)
+        return Presenter(work, [item]).detail(item)
+
+
+@gate.get("/items/{item_id}/claims", Act.LIST_ITEMS, problems=(404,), summary="各方所述 Claims")
+def claims(item_id: UUID, desk: DeskOf) -> list[ClaimShown]:
+    """设备、文件名、采集站、人员各自所述,并列保存。What each source said, side by side, never merged."""
+    with desk.reading() as work:
+        item = items.item_by_id(work.session, work.agency_id, item_id)
+        return [
+            ClaimShown(
+                field=row.field, value=row.value, source=row.source, clock=row.clock, made_at=row.made_at
+            )
+            for row in items.claims_of(work.session, work.agency_id, item.id)
+        ]
+
+
+@gate.get("/items/{item_id}/receipts", Act.LIST_ITEMS, problems=(404,), summary="回执 Receipts")
+def receipts(item_id: UUID, desk: DeskOf) -> list[ReceiptShown]:
+    """仅有签名回执方可清除设备存储。Only a signed receipt lets a device be wiped."""
+    with desk.reading() as work:
+        item = items.item_by_id(work.session, work.agency_id, item_id)
+        return [
+            ReceiptShown(reception_id=row.id, received_at=row.received_at, receipt=row.receipt)
+            for row in items.receptions_of(work.session, work.agency_id, item.id)
+        ]
+
+
+@gate.put("/items/{item_id}/facts", Act.SET_FACTS, problems=(404, 409), summary="填写五要素 Set facts")
+def set_facts(item_id: UUID, body: FactsChange, desk: DeskOf) -> ItemDetail:
+    """所填各项作为人员陈述留存并生效;案件编号即关联。
+
+    Each fact is kept as a person's claim and applied; a case number binds the item, by that right.
+    """
+    with desk.writing() as work:
+        item = items.item_by_id(work.session, work.agency_id, item_id, lock=True)
+        _apply(work, item, body)
+        if body.case_no is not None:
+            _file(work, item, body.case_no)
+        return Presenter(work, [item]).detail(item)
+
+
+def _apply(work: Work, item: Item, body: FactsChange) -> None:
+    said = body.model_dump(exclude_unset=True, exclude_none=True, exclude={"case_no"})
+    if not said:
+        return
+    since, until = said.get("captured_from", item.captured_from), said.get("captured_to", item.captured_to)
+    if since is not None and until is not None and until < since:
+        raise InvalidInput(
+            "times: expected captured_to after captured_from, found before", code="facts_times"
+        )
+    before = {name: _text(getattr(item, name)) for name in said}
+    for name, value in said.items():
+        setattr(item, name, value if isinstance(value, datetime) else str(value))
+        field = {"captured_place": "place", "collector": "officer_no"}.get(name, name)
+        work.session.add(
+            Claim(
+                agency_id=work.agency_id,
+                item_id=item.id,
+                field=field,
+                value=_text(value) or "",
+                source=str(ClaimSource.PERSON),
+                clock="person" if isinstance(value, datetime) else None,
+                made_at=work.now,
+            )
+        )
+    private = {name: {"before": before[name], "after": _text(value)} for name, value in said.items()}
+    work.record(Action.ITEM_FACTS_SET, "item", item.id, {"facts": sorted(said)}, private)
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, datetime):
+        return rfc3339(value)
+    return None if value is None else str(value)
+
+
+def _file(work: Work, item: Item, case_no: str) -> None:
+    """Bind to the case unless it is bound there already."""
+    require(work.actor, Act.BIND)
+    case = cases.case_by_key(work.session, work.agency_id, normalise_case_no(case_no))
+    if case is None:
+        raise NotFound("case: expected one of the register, found none of that number", code="case_not_found")
+    tied = cases.bindings_of(work.session, work.agency_id, item.id)
+    if any(row.case_id == case.id and row.state == "bound" for row in tied):
+        return
+    binding.bind(
+        work.session,
+        work.agency,
+        item,
+        case,
+        author=work.actor.label,
+        reason="case number stated as a fact",
+        now=work.now,
+    )
+
+
+@gate.get(
+    "/items/{item_id}/poster",
+    Act.SEE_REDACTED,
+    problems=(404,),
+    response_class=Response,
+    responses={
+        200: {"description": "JPEG, or the placeholder", "content": {"image/jpeg": {}, "image/svg+xml": {}}}
+    },
+    summary="封面 Poster",
+)
+def poster(item_id: UUID, desk: DeskOf) -> Response:
+    """脱敏后的封面;脱敏完成前为占位图。The masked poster; a placeholder until there is one."""
+    with desk.reading() as work:
+        item = items.item_by_id(work.session, work.agency_id, item_id)
+        for kind in ("redacted_poster", "redacted_photo"):
+            row = newest(work.session, work.agency_id, item.id, kind)
+            if row is not None and row.masked:
+                with work.storage.objects.open(row.store_key) as file:
+                    return Response(file.read(), media_type=row.content_type)
+    return Response(PLACEHOLDER, media_type="image/svg+xml", headers={"X-Liuhen-State": "pending"})

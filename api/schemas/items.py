@@ -1,0 +1,222 @@
+"""Items as the API takes and gives them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from pydantic import Field, model_validator
+
+from api.schemas.common import Input, Instant, Line, Micros, Number, Output
+from evidence.item import Binding, Custody, Media, Redaction
+from evidence.kinds import MediaKind, ProcessStage
+
+
+class Facets(Output):
+    """Where an item stands."""
+
+    custody: Custody
+    media: Media
+    binding: Binding
+    redaction: Redaction
+    held: bool
+
+
+class Flag(Output):
+    """What is wrong or odd with an item, one line."""
+
+    code: str
+    message: str
+
+
+class FiveFactsShown(Output):
+    """The five facts of R6."""
+
+    case_nos: list[str] = Field(description="案件编号 / Case numbers bound")
+    captured_from: datetime | None
+    captured_to: datetime | None
+    captured_place: str | None
+    collector: str | None
+    object_of_proof: str | None
+    missing: list[str] = Field(description="缺项 / Facts not there yet")
+    is_complete: bool
+
+
+class ItemShown(Output):
+    """An item in a list."""
+
+    id: UUID
+    av_record_no: str | None = Field(description="音像记录编号(R5)/ AV record number")
+    media_kind: MediaKind
+    source_kind: str
+    original_name: str
+    device_no: str | None
+    stage: str | None
+    key_file: bool
+    duration_us: int | None
+    frame_count: int | None
+    received_at: datetime
+    facets: Facets
+    is_reviewable: bool = Field(description="可调阅脱敏件 / A masked rendition can be watched")
+    facts: FiveFactsShown
+    flags: list[Flag]
+    poster_url: str
+
+
+class BindingShown(Output):
+    """How an item is tied to a case."""
+
+    id: UUID
+    case_id: UUID
+    case_no: str
+    state: Binding
+    span_us: tuple[int, int] | None = Field(description="媒体时间,空为全部 / Media time; null is all of it")
+    score_percent: int
+    reason: str
+    author: str
+    made_at: datetime
+    ended_at: datetime | None
+    ended_reason: str | None
+
+
+class ItemInCase(ItemShown):
+    """An item of a case, and what ties it there."""
+
+    binding: BindingShown
+
+
+class ReceptionShown(Output):
+    """One arrival of an item."""
+
+    id: UUID
+    source: str
+    dock_no: str | None
+    original_name: str
+    received_at: datetime
+    has_receipt: bool
+
+
+class ObjectShown(Output):
+    """The original's bytes."""
+
+    sha256: str
+    sm3: str | None
+    size_bytes: int
+    verified_at: datetime | None
+
+
+class DerivativeShown(Output):
+    """Something made from an original."""
+
+    id: UUID
+    kind: str
+    rung: str | None
+    content_type: str
+    size_bytes: int
+    sha256: str
+    masked: bool
+    made_at: datetime
+
+
+class Coverage(Output):
+    """What masking has treated and what it has not."""
+
+    treated: list[str]
+    untreated: list[str]
+    zh: str
+    en: str
+
+
+class ItemDetail(ItemShown):
+    """Everything about one item that the asker may know."""
+
+    object: ObjectShown
+    bindings: list[BindingShown]
+    receptions: list[ReceptionShown]
+    derivatives: list[DerivativeShown] = Field(
+        description="无原件权限者仅见脱敏件 / Masked ones only without the right to the original"
+    )
+    coverage: Coverage
+    sees_original: bool
+
+
+class ClaimShown(Output):
+    """One thing said about an item."""
+
+    field: str
+    value: str
+    source: str
+    clock: str | None
+    made_at: datetime
+
+
+class ReceiptShown(Output):
+    """A reception and its signed receipt."""
+
+    reception_id: UUID
+    received_at: datetime
+    receipt: str | None = Field(description="签名回执,校验前为空 / Signed receipt; null until verified")
+
+
+class FactsChange(Input):
+    """Facts a person states; a field that is left out stays as it is."""
+
+    case_no: str | None = Field(None, max_length=240, description="案件编号,须有关联权限 / Binds the item")
+    captured_from: Instant | None = None
+    captured_to: Instant | None = None
+    captured_place: Line | None = Field(None, examples=["人民路 12 号"])
+    collector: Number | None = Field(None, description="采集人编号 / Officer number", examples=["330101"])
+    object_of_proof: Line | None = Field(None, examples=["占道经营现场"])
+    stage: ProcessStage | None = None
+
+
+class SpanInput(Input):
+    """A span of media time, the end not included."""
+
+    from_us: Micros
+    to_us: Micros
+
+    @model_validator(mode="after")
+    def _forward(self) -> SpanInput:
+        if self.to_us <= self.from_us:
+            raise ValueError("expected from_us before to_us")
+        return self
+
+
+class BindingRequest(Input):
+    """Tie an item to a case: by id or by number."""
+
+    case_id: UUID | None = None
+    case_no: str | None = Field(None, max_length=240)
+    span: SpanInput | None = None
+    reason: Line
+
+    @model_validator(mode="after")
+    def _one_case(self) -> BindingRequest:
+        if (self.case_id is None) == (self.case_no is None):
+            raise ValueError("expected case_id or case_no, one of them")
+        return self
+
+
+class Ending(Input):
+    """Why something ends."""
+
+    reason: Line
+
+
+class SplitPart(Input):
+    """One span of a split and the case it belongs to."""
+
+    case_id: UUID
+    span: SpanInput
+
+
+class Split(Input):
+    """Replace a binding by spans of their own cases."""
+
+    parts: list[SplitPart] = Field(min_length=2, max_length=100)
+    reason: Line
+
+
+BindingState = Literal["bound", "suggested", "unbound"]

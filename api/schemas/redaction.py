@@ -1,0 +1,75 @@
+"""Redaction plans."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+
+from api.schemas.common import Input, Line, Output
+from evidence.item import Redaction
+from storage.db.tables import RedactionPlanRow
+
+
+class PlanSummary(Output):
+    """A version of a plan, without what it hides."""
+
+    number: int
+    parent: int | None
+    plan_sha256: str
+    author: str
+    note: str | None
+    made_at: datetime
+
+    @classmethod
+    def of(cls, row: RedactionPlanRow) -> PlanSummary:
+        return cls(
+            number=row.number,
+            parent=row.parent_number,
+            plan_sha256=row.plan_sha256.hex(),
+            author=row.author,
+            note=row.note,
+            made_at=row.made_at,
+        )
+
+
+class PlanShown(PlanSummary):
+    """A version of a plan with everything it hides."""
+
+    plan: dict[str, Any]
+
+
+class Amendment(Input):
+    """Changes to the newest version."""
+
+    base_number: int = Field(ge=1, le=2**31 - 1, description="所依据的版本,须为最新 / Must be the newest")
+    changes: list[dict[str, Any]] = Field(
+        min_length=1,
+        max_length=1000,
+        examples=[
+            [
+                {
+                    "op": "add_box",
+                    "shape": "rectangle",
+                    "reason": "privacy",
+                    "keys": [[0, 10, 10, 60, 60, 0], [900, 20, 20, 70, 70, 0]],
+                }
+            ]
+        ],
+    )
+    note: Line = Field(description="理由 / Why")
+
+
+class Approval(Input):
+    """Approve the plan in force."""
+
+    number: int = Field(ge=1, le=2**31 - 1, description="所审核的版本 / The version looked at")
+    note: Line | None = None
+
+
+class RedactionState(Output):
+    """Where an item's redaction stands."""
+
+    redaction: Redaction
+    plan: PlanSummary

@@ -1,0 +1,37 @@
+"""Signing in."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from pydantic import Field
+
+from api.schemas.common import Input, Number, Output
+
+
+class SignIn(Input):
+    """Who wants to sign in."""
+
+    agency: Number | None = Field(None, description="机关代码,仅一家时可省 / Agency code", examples=["demo"])
+    username: Number = Field(description="用户名 / User name", examples=["zhang.san"])
+    password: str = Field(min_length=1, max_length=256, description="口令 / Password")
+
+
+class SignedIn(Output):
+    """A session."""
+
+    token: str = Field(description="会话令牌,仅显示一次 / Bearer token, shown once")
+    expires_at: datetime
+    roles: list[str]
+
+
+class Me(Output):
+    """Who the session is of."""
+
+    account_id: UUID
+    agency: str
+    username: str
+    display_name: str
+    roles: list[str]
+    acts: list[str] = Field(description="角色所许可的操作 / What the roles carry")

@@ -1,0 +1,99 @@
+"""Grants and clips."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from pydantic import Field, model_validator
+
+from api.issuing import Variant
+from api.schemas.common import Input, Line, Micros, Output
+from api.schemas.items import Coverage, SpanInput
+from evidence.kinds import RetrievalPurpose
+
+State = Literal["ready", "growing", "pending"]
+
+
+class GrantRequest(Input):
+    """Ask to see an item."""
+
+    variant: Variant = Field(Variant.REDACTED, description="脱敏件或原件 / Masked or original")
+    purpose: RetrievalPurpose = Field(description="调阅目的 / Purpose", examples=["case_handling"])
+    reason: Line | None = Field(None, description="调阅原件须说明理由 / Needed for originals")
+    case_id: UUID | None = Field(None, description="在某案件范围内 / Within a case")
+    span: SpanInput | None = Field(None, description="时段,空为全部 / Null is all that may be seen")
+
+
+class GrantShown(Output):
+    """A grant, and where to look."""
+
+    grant_id: UUID
+    item_id: UUID
+    variant: Variant
+    state: State = Field(description="pending:正在脱敏 / being redacted; growing: 边生成边播放")
+    span_us: tuple[int, int] | None
+    expires_at: datetime
+    playlist_url: str | None = Field(description="HLS;照片为空 / Null for photos and while pending")
+    file_url: str | None = Field(description="整个文件;限定时段时为空 / Null when limited to a span")
+    poster_url: str
+    placeholder_url: str | None = Field(description="脱敏完成前的占位图 / Shown until redaction is there")
+    coverage: Coverage
+
+
+class ClipRequest(Input):
+    """Ask for a clip by case."""
+
+    case_id: UUID | None = None
+    case_no: str | None = Field(None, max_length=240, examples=["示执罚〔2026〕17号"])
+    item_id: UUID | None = Field(
+        None, description="案件仅有一件可调阅时可省 / Optional when there is only one"
+    )
+    from_ms: Micros | None = None
+    to_ms: Micros | None = None
+    variant: Variant = Variant.REDACTED
+    purpose: RetrievalPurpose = RetrievalPurpose.CASE_HANDLING
+    reason: Line | None = None
+    form: Literal["watch", "file"] = Field("watch", description="在线观看或取走文件 / Watch, or take away")
+
+    @model_validator(mode="after")
+    def _one_case(self) -> ClipRequest:
+        if (self.case_id is None) == (self.case_no is None):
+            raise ValueError("expected case_id or case_no, one of them")
+        if self.from_ms is not None and self.to_ms is not None and self.to_ms <= self.from_ms:
+            raise ValueError("expected from_ms before to_ms")
+        return self
+
+
+class ClipShown(Output):
+    """A clip: something to watch now, or a file that is being cut."""
+
+    form: Literal["watch", "file"]
+    state: Literal["ready", "growing", "pending", "working", "failed", "withdrawn"]
+    item_id: UUID
+    clip_id: UUID | None
+    grant: GrantShown | None
+    variant: Variant
+    span_us: tuple[int, int] | None
+    file_url: str | None
+    sha256: str | None
+    size_bytes: int | None
+    progress_permille: int
+    reason: str | None = Field(description="失败原因 / Why it failed")
+
+
+class Reviewable(Output):
+    """A masked rendition of a case that can be watched now."""
+
+    item_id: UUID
+    av_record_no: str | None
+    original_name: str
+    captured_from: datetime | None
+    duration_us: int | None
+    span_us: tuple[int, int] | None
+    binding: Literal["bound", "suggested"]
+    state: Literal["ready", "pending"]
+    sha256: str | None = Field(description="脱敏件摘要 / Digest of the masked rendition")
+    poster_url: str
+    coverage: Coverage
