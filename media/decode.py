@@ -172,7 +172,6 @@ class VideoReader(_Reader):
         self._stream.codec_context.flags |= Flags.output_corrupt
         self._first: list[DecodedFrame] = []
         self._frames = self._decode()
-        # The rotation is told by the first picture alone.
         self._rotation = 0
         first = next(self._frames, None)
         if first is None:
@@ -210,7 +209,9 @@ class VideoReader(_Reader):
         is_doubtful = False
         size: tuple[int, int] | None = None
         for picture in self._pictures(promised):
-            size = size or (picture.width, picture.height)
+            if size is None:
+                size = (picture.width, picture.height)
+                self._rotation = round(picture.rotation / 90) % 4 * 90
             # Not promised: a second picture of one packet. Another size: it cannot stand in this stream,
             # and its promise stays unkept.
             if picture.pts not in promised or (picture.width, picture.height) != size:
@@ -230,8 +231,8 @@ class VideoReader(_Reader):
         for pts in sorted(promised):
             yield self._frame(next(number), pts, promised[pts], None, size, True)
 
+    @staticmethod
     def _frame(
-        self,
         index: int,
         pts: int,
         promise: tuple[int, bool],
@@ -239,8 +240,6 @@ class VideoReader(_Reader):
         size: tuple[int, int],
         corrupt: bool,
     ) -> DecodedFrame:
-        if index == 0 and picture is not None:
-            self._rotation = round(picture.rotation / 90) % 4 * 90
         width_px, height_px = size
         duration, key = promise
         return DecodedFrame(

@@ -190,6 +190,7 @@ class Masks:
             raise InvalidInput("plan: expected one for pictures, found one for sound alone")
         self._picture = plan.picture
         self._whole = [s for s in plan.whole_frame_spans if s.state is not State.REFUSED]
+        self._shown = [s for s in plan.whole_frame_spans if s.state is State.REFUSED]
         self._tracks = [track for track in plan.tracks if track.state is not State.REFUSED]
         self._first = np.array([track.keys[0].pts for track in self._tracks], dtype=np.int64)
         self._last = np.array([track.keys[-1].pts for track in self._tracks], dtype=np.int64)
@@ -199,6 +200,10 @@ class Masks:
     def whole_frame(self) -> Region:
         """Everything."""
         return Region(Box(0, 0, self._picture.width_px, self._picture.height_px), "rectangle")
+
+    def is_shown_by_decision(self, pts: int) -> bool:
+        """Whether a person refused to hide the frame whole."""
+        return any(span.from_pts <= pts <= span.to_pts for span in self._shown)
 
     def at(self, pts: int) -> list[Region]:
         """The regions to hide in the frame shown at ``pts``, with even edges."""

@@ -247,9 +247,9 @@ class Rendering:
 
     def _fill(self, frame: DecodedFrame, canvas: Canvas, masks: Masks) -> list[Region]:
         """Copy what may be shown of a frame and say what is to be covered."""
-        if frame.corrupt:
-            # What the decoder made up may hold anything the plan never saw.
-            self.unreadable_frame_count += 1
+        self.unreadable_frame_count += frame.corrupt
+        if frame.lost or (frame.corrupt and not masks.is_shown_by_decision(frame.pts)):
+            # What a decoder makes up may hold anything, so only a person can decide to show it.
             self.masked_frame_count += 1
             return [masks.whole_frame]
         canvas.copy(frame.planes())
