@@ -234,6 +234,36 @@ def test_development_lock_has_the_versions_of_the_smaller_ones(smaller: str) -> 
     } == {}
 
 
+def test_everything_we_import_is_in_the_runtime_lock() -> None:
+    owners = importlib.metadata.packages_distributions()
+    pinned = set(locked("runtime.txt"))
+    missing = set()
+    for package in PACKAGES:
+        for name, path in modules(package).items():
+            for top in {imported.split(".")[0] for imported in imports_of(path)}:
+                if top in sys.stdlib_module_names or top in PACKAGES or top == "_typeshed":
+                    continue
+                if not {owner.lower().replace("_", "-") for owner in owners.get(top, [])} & pinned:
+                    missing.add(f"{name} imports {top}")
+    assert missing == set()
+
+
+def test_bundle_serves_every_patch_release_of_a_python() -> None:
+    script = (
+        "import sys, platform; sys.path.insert(0, 'tools'); import bundle; from pathlib import Path;"
+        "print(bundle.without_markers(Path('requirements/dev.txt'), platform.machine()))"
+    )
+    text = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert " ; " not in text
+    pins = set(re.findall(r"^([a-z0-9-]+)==", text, re.M))
+    # Needed below 3.11.3 only, and on Windows only.
+    assert ("async-timeout" in pins) == (sys.version_info < (3, 12))
+    assert "colorama" not in pins
+    assert set(locked("dev.txt")) - pins <= {"async-timeout", "colorama"}
+
+
 def test_javascript_lock_is_exact_and_names_no_address() -> None:
     text = (ROOT / "tests" / "web" / "package-lock.json").read_text()
     assert "://" not in text
