@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from evidence import merkle
 from evidence.custody import NoteSigner, checkpoint_body, origin_of, sequence_leaves, sign_checkpoint
-from evidence.errors import Conflict
+from evidence.errors import Conflict, CustodyError
 from storage.db import custody
 from storage.db.tables import Agency, CustodyCheckpoint
 from storage.keys import Purpose
@@ -50,6 +50,7 @@ def sequence_once(session: Session, storage: Storage, agency: Agency, now: datet
 
     Raises:
         Unavailable: The checkpoint key is missing.
+        CustodyError: The newest checkpoint contradicts itself: nothing is signed on top of it.
         IntegrityError: Another sequencer was faster; nothing of this batch is kept.
     """
     leaves = custody.unsequenced(session, agency.id, BATCH)
@@ -61,6 +62,12 @@ def sequence_once(session: Session, storage: Storage, agency: Agency, now: datet
     if newest is not None:
         nodes = [newest.frontier[at : at + 32] for at in range(0, len(newest.frontier), 32)]
         frontier = merkle.Frontier.from_nodes(newest.tree_size, nodes)
+        if frontier.root() != newest.root:
+            raise CustodyError(
+                f"checkpoint {newest.tree_size}: expected a frontier of root {newest.root.hex()[:16]}…, "
+                "found another; verify the log before anything is signed on top of it",
+                code="frontier_altered",
+            )
         number = custody.checkpoint_count(session, agency.id) + 1
     grown = sequence_leaves(frontier, [digest for _, digest in leaves])
     custody.place(session, agency.id, grown.indices.start, leaves)

@@ -13,7 +13,7 @@ import structlog
 from config.load import load_settings
 from config.logs import set_up_logging
 from config.settings import Settings
-from evidence.errors import EvidenceError
+from evidence.errors import EvidenceError, Unavailable
 from ingest.daemon.folders import start_folders
 from ingest.daemon.holding import Holder
 from ingest.daemon.http import UploadApp
@@ -23,7 +23,7 @@ from ingest.tus.state import SealedUpload, Uploader, UploadRecord
 from ingest.tus.uploads import UploadLimits, UploadStore
 from messaging.events import EventPublisher
 from messaging.jobs import Announcer
-from storage.db import credentials, items
+from storage.db import agencies, credentials, items
 from storage.open import Storage, open_storage
 
 log = structlog.get_logger()
@@ -55,6 +55,21 @@ def receipt_finder(storage: Storage) -> Callable[[UploadRecord], str | None]:
         return None if reception is None else reception.receipt
 
     return receipt_of
+
+
+def problems_of(storage: Storage) -> list[str]:
+    """What keeps this host from taking uploads now, one line each."""
+    found = []
+    try:
+        with storage.database.read() as session:
+            agencies.agencies(session)
+    except Unavailable as error:
+        found.append(error.message)
+    try:
+        storage.objects.reserve(0)
+    except EvidenceError as error:
+        found.append(error.message)
+    return found
 
 
 def seal_with(holder: Holder) -> Callable[[FinishedUpload], SealedUpload]:
@@ -89,6 +104,7 @@ async def run(settings: Settings, storage: Storage, holder: Holder) -> None:
             sealer,
             authenticate=authenticator(storage),
             receipts=receipt_finder(storage),
+            problems=lambda: problems_of(storage),
             read_deadline_s=ingest.read_deadline_s,
             public_url=ingest.public_url,
             behind_proxy=ingest.behind_proxy,

@@ -20,7 +20,6 @@ from storage.db.tables import Agency, Item, Job
 from storage.open import Storage
 from tests.support.samples import models_dir
 from workers.runner import Runner
-from workers.tasks import TASKS
 
 
 class Silence:
@@ -76,7 +75,6 @@ class Pipeline:
 
     def work(self, *, only: set[str] | None = None) -> None:
         """Do every job there is."""
-        tasks = {kind: task for kind, task in TASKS.items() if only is None or kind in only}
         runner = Runner(
             self.storage,
             self.settings,
@@ -85,12 +83,16 @@ class Pipeline:
             Silence(),
             Silence(),  # type: ignore[arg-type]
         )
-        if only is not None:
-            with self.storage.database.transaction() as session:
-                for job in session.scalars(select(Job).where(Job.kind.not_in(only), Job.state == "ready")):
-                    job.state = "cancelled"
+        self._leave_out(only)
         while runner.look():
-            pass
+            self._leave_out(only)
+
+    def _leave_out(self, only: set[str] | None) -> None:
+        if only is None:
+            return
+        with self.storage.database.transaction() as session:
+            for job in session.scalars(select(Job).where(Job.kind.not_in(only), Job.state == "ready")):
+                job.state = "cancelled"
 
     def item(self, item_id: UUID) -> Item:
         with self.storage.database.read() as session:
