@@ -22,6 +22,7 @@ class Count:
 
     time_base: Fraction
     packets: int = 0
+    hidden: int = 0
     keyframes: int = 0
     first_is_key: bool = True
     missing_pts: int = 0
@@ -38,6 +39,7 @@ class Count:
         self.last_is_corrupt = packet.is_corrupt
         self.corrupt += packet.is_corrupt
         if packet.is_discard:
+            self.hidden += 1
             return
         if not self.packets:
             self.first_is_key = packet.is_keyframe
@@ -87,6 +89,7 @@ def counted(stream: StreamReport, count: Count | None) -> StreamReport:
         start_pts=count.start,
         end_pts=count.end,
         packet_count=count.packets,
+        hidden_count=count.hidden,
         keyframe_count=count.keyframes,
         starts_with_keyframe=count.first_is_key,
         corrupt_count=count.corrupt,

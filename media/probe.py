@@ -36,6 +36,7 @@ from media.trial import decode_check, open_container
 Progress = Callable[[float], None]
 
 MAX_STREAMS = 64
+TABLE_END = 1000
 
 
 def probe_entry(request: dict[str, object], progress: Progress) -> dict[str, object]:
@@ -110,6 +111,7 @@ class _Probing:
         context: Any = stream.codec_context
         rate = getattr(stream, "average_rate", None)
         entry = self.structure.entries.get(stream.id)
+        hidden = _hidden_entries(stream) if self.structure.is_mp4 else 0
         declared_us = None
         if stream.duration is not None and stream.time_base is not None:
             declared_us = int(stream.duration * stream.time_base * 1_000_000)
@@ -124,7 +126,8 @@ class _Probing:
             start_pts=stream.start_time,
             declared_duration_us=declared_us,
             duration_us=declared_us,
-            declared_frame_count=stream.frames or None,
+            hidden_count=hidden,
+            declared_frame_count=stream.frames - hidden if stream.frames else None,
             language=plain_text(stream.language) if stream.language else None,
         )
         if found.kind == "video" and context is not None:
@@ -202,6 +205,20 @@ class _Probing:
         )
         main = report.main
         return replace(report, duration_us=main.duration_us if main else None)
+
+
+def _hidden_entries(stream: Stream) -> int:
+    """How many samples edit lists hide: FFmpeg marks them in the tables, so no packet has to be read.
+
+    Edits trim the start or the end; a long table is only walked whole when one of them is trimmed.
+    """
+    entries = stream.index_entries
+    count = len(entries)
+    if count > 2 * TABLE_END:
+        ends = [*range(TABLE_END), *range(count - TABLE_END, count)]
+        if not any(entries[number].is_discard for number in ends):
+            return 0
+    return sum(entry.is_discard for entry in entries)
 
 
 def _why_not(streams: list[StreamReport]) -> str:

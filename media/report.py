@@ -36,6 +36,8 @@ class StreamReport:
     """Largest presentation time plus its duration, in ``time_base``."""
     packet_count: int | None = None
     """Packets that are shown (edit lists applied); None when the file was not read through."""
+    hidden_count: int = 0
+    """Packets that an edit list hides: priming of a sound, or a recording trimmed without encoding."""
     keyframe_count: int | None = None
     starts_with_keyframe: bool = True
     corrupt_count: int = 0

@@ -24,6 +24,7 @@ from media.report import StreamReport
 Progress = Callable[[float], None]
 
 START_FRAMES = 50
+HEADER_FRAMES = 5
 SAMPLED_PLACES = 8
 # Up to this much picture is decoded whole: some seconds of one core.
 CHEAP_DECODE_PX = 1_500_000_000
@@ -50,7 +51,7 @@ def decode_check(path: Path, stream: StreamReport, depth: str, progress: Progres
                 tally.decode(packet)
                 progress(0.8 + 0.2 * min(1.0, number / total))
         else:
-            _decode_start(container, chosen, tally)
+            _decode_start(container, chosen, tally, HEADER_FRAMES if depth == "header" else START_FRAMES)
             if depth != "header" and stream.kind == "video" and tally.frames:
                 _decode_places(container, chosen, stream, tally, progress)
     coverage = "full" if everything else "start" if depth == "header" or stream.kind == "audio" else "sample"
@@ -93,10 +94,10 @@ class _Tally:
                 self.errors += 1
 
 
-def _decode_start(container: InputContainer, chosen: Stream, tally: _Tally) -> None:
+def _decode_start(container: InputContainer, chosen: Stream, tally: _Tally, wanted: int) -> None:
     for number, packet in enumerate(container.demux(chosen)):
         tally.decode(packet)
-        if tally.frames >= START_FRAMES or number > START_FRAMES * 4:
+        if tally.frames >= wanted or number > START_FRAMES * 4:
             return
 
 

@@ -18,6 +18,8 @@ from media.report import ProbeReport, StreamReport
 
 SMALL_RUNG_PX = 360
 LONG_SIDE_PX, SHORT_SIDE_PX = 1920, 1080
+PRIMING_PACKETS = 4
+"""What AAC encoders put before the first sound; more than that was trimmed away by somebody."""
 BROWSER_AUDIO = ("aac", ("LC",))
 
 
@@ -64,6 +66,8 @@ def can_copy_video(video: StreamReport) -> bool:
         and not video.is_interlaced
         and video.rotation_deg == 0
         and video.starts_with_keyframe
+        # A copy would show what an edit list hides.
+        and video.hidden_count == 0
         and video.missing_pts_count == 0
         and video.start_pts is not None
         and video.jump_count == 0
@@ -81,6 +85,7 @@ def can_copy_audio(audio: StreamReport) -> bool:
         audio.codec == codec
         and audio.profile in profiles
         and audio.channels in {1, 2}
+        and audio.hidden_count <= PRIMING_PACKETS
         and audio.missing_pts_count == 0
         and audio.jump_count == 0
         and audio.decode_errors == 0

@@ -117,6 +117,21 @@ def test_sound_that_starts_late_stays_late(tmp_path: Path) -> None:
     assert after["audio"] - after["video"] == pytest.approx(0.5, abs=0.03)
 
 
+@pytest.mark.parametrize("depth", ["header", "packets"])
+def test_what_an_edit_list_hides_stays_hidden(tmp_path: Path, depth: str) -> None:
+    footage.make_plain(tmp_path / "a.mp4", seconds=4)
+    source = tmp_path / "trimmed.mp4"
+    footage.ffmpeg("-ss", "1.5", "-i", tmp_path / "a.mp4", "-c", "copy", source)
+    shown = footage.frame_numbers(source)
+    assert shown[0] != 0
+    report = footage.probe(source, tmp_path, depth=depth)
+    run = RunOptions(scratch=tmp_path, limits=footage.LIMITS)
+    (result,) = make_ladder(source, report, lambda rung: tmp_path / f"{rung.name}.mp4", run=run)
+    assert footage.frame_numbers(result.path) == shown
+    starts = footage.first_times(result.path)
+    assert abs(starts["video"] - starts["audio"]) < 0.1
+
+
 def test_a_turned_picture_is_encoded_upright(tmp_path: Path) -> None:
     footage.make_plain(tmp_path / "a.mp4", seconds=1)
     source = tmp_path / "turned.mp4"

@@ -31,6 +31,7 @@ def test_what_browsers_play_is_copied_once() -> None:
         {"rotation_deg": 90},
         {"starts_with_keyframe": False},
         {"missing_pts_count": 3},
+        {"hidden_count": 38},
         {"jump_count": 1},
         {"decode_errors": 2},
         {"width_px": 1919},
@@ -44,6 +45,11 @@ def test_a_foreign_or_damaged_picture_is_encoded_small_first(foreign: dict[str, 
 def test_foreign_sound_leaves_the_picture_alone() -> None:
     (rung,) = ladder(report({}, {"codec": "pcm_alaw", "profile": None}))
     assert (rung.copies_video, rung.copies_audio) == (True, False)
+
+
+def test_trimmed_sound_is_encoded_and_priming_is_no_trim() -> None:
+    assert ladder(report({}, {"hidden_count": 60}))[0].copies_audio is False
+    assert ladder(report({}, {"hidden_count": 2}))[0].copies_audio is True
 
 
 def test_sound_alone_has_one_rung() -> None:
