@@ -20,6 +20,7 @@ from storage.db.tables import Agency, Item, Job
 from storage.open import Storage
 from tests.support.samples import models_dir
 from workers.runner import Runner
+from workers.tasks import TASKS
 
 
 class Silence:
@@ -78,7 +79,7 @@ class Pipeline:
         runner = Runner(
             self.storage,
             self.settings,
-            tasks,
+            TASKS,
             ("io", "media", "isolated"),
             Silence(),
             Silence(),  # type: ignore[arg-type]
