@@ -111,6 +111,13 @@ class FragmentedMp4Writer:
         if error is not None:
             self._file.abandon()
             return
+        try:
+            self._finish()
+        except BaseException:
+            self._file.abandon()
+            raise
+
+    def _finish(self) -> None:
         if self._encoder is not None:
             self._store(self._encoder, None)
             if self._durations:

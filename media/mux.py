@@ -16,16 +16,19 @@ Source: ISO/IEC 14496-12 (boxes), 14496-14 (``esds``), 14496-15 (``avcC``).
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
-from evidence.errors import InvalidInput, Unavailable
+from evidence.errors import InvalidInput, MediaError, Unavailable
+from media.errors import media_error
 
 SYNC_SAMPLE = 0x02000000
 DEPENDENT_SAMPLE = 0x01010000
@@ -101,7 +104,10 @@ class FragmentFile:
         self._has_video = video is not None
         self._sequence = 0
         self._path = path
-        self._file = path.open("wb")
+        try:
+            self._file = path.open("wb")
+        except OSError as error:
+            raise _unwritable(path, error) from error
 
     def add_picture(self, sample: Sample) -> None:
         """Take the next coded picture; a key picture ends the fragment before it."""
@@ -139,7 +145,9 @@ class FragmentFile:
 
     def abandon(self) -> None:
         """Close and remove the half-made file."""
-        self._file.close()
+        # What is still buffered may have no place on the disk, and is not wanted there any more.
+        with suppress(OSError):
+            self._file.close()
         self._path.unlink(missing_ok=True)
 
     def _write_fragment(self, until: Fraction | None, next_pts: int | None = None) -> None:
@@ -171,7 +179,9 @@ class FragmentFile:
             raise _unwritable(self._path, error) from error
 
 
-def _unwritable(path: Path, error: OSError) -> Unavailable:
+def _unwritable(path: Path, error: OSError) -> Unavailable | MediaError:
+    if error.errno == errno.EFBIG:
+        return media_error("output_too_large", path.name)
     return Unavailable(
         f"rendition {path.name}: expected to write it, found {error.strerror}; free space and try again",
         code="output_unwritable",

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from evidence.errors import Conflict, InvalidInput, MediaError
+from evidence.errors import Conflict, InvalidInput, MediaError, Unavailable
 from media.decode import AudioReader, open_video, picture_times, read_photo
 from media.fmp4 import index_fragments
 from media.sandbox import Limits, call
@@ -422,6 +422,23 @@ def test_whole_way_runs_inside_the_sandbox(redacted: Redacted, tmp_path: Path) -
         other = {**request, "source": str(sample("carphone.mp4")), "destination": str(tmp_path / "no.mp4")}
         call("redaction.render:render_entry", other, limits=limits, scratch=tmp_path)
     assert caught.value.code == "plan_does_not_fit"
+
+
+def test_output_beyond_its_limit_leaves_no_half_made_file(redacted: Redacted, tmp_path: Path) -> None:
+    output = tmp_path / "out.mp4"
+    request: dict[str, object] = {"source": str(redacted.footage.path), "plan": redacted.plan.to_json()}
+    limits = Limits(cpu_s=120, wall_s=240.0, memory_bytes=2 << 30, file_size_bytes=20_000)
+    with pytest.raises(MediaError) as caught:
+        entry = "redaction.render:render_entry"
+        call(entry, {**request, "destination": str(output)}, limits=limits, scratch=tmp_path)
+    assert caught.value.code == "output_too_large"
+    assert not output.exists()
+
+
+def test_place_that_cannot_be_written_may_be_tried_again(redacted: Redacted, tmp_path: Path) -> None:
+    with pytest.raises(Unavailable) as caught:
+        render(redacted.footage.path, redacted.plan, tmp_path / "no" / "out.mp4")
+    assert caught.value.code == "output_unwritable"
 
 
 def test_box_hidden_is_inside_what_was_planned(redacted: Redacted) -> None:
