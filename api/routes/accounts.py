@@ -8,9 +8,9 @@ from api.auth.gate import Gate
 from api.auth.seat import DeskOf
 from api.schemas.administration import AccountRegistration, AccountShown
 from evidence.access import Act
-from evidence.custody import Action
-from evidence.errors import Conflict, NotFound
-from storage.db import accounts, agencies, credentials
+from evidence.errors import Conflict
+from ingest import roster
+from storage.db import accounts
 from storage.db.tables import Account
 
 gate = Gate("账号 Accounts")
@@ -32,27 +32,17 @@ def open_account(body: AccountRegistration, desk: DeskOf) -> AccountShown:
     The three separated roles are each held alone (A7).
     """
     with desk.writing() as work:
-        officer = None
-        if body.officer_no is not None:
-            officer = agencies.officer_by_no(work.session, work.agency_id, body.officer_no)
-            if officer is None:
-                raise NotFound(
-                    f"officer {body.officer_no}: expected a registered one, found none",
-                    code="officer_not_found",
-                )
-        row = credentials.create_account(
+        row = roster.add_account(
             work.session,
             work.agency,
             username=body.username,
             display_name=body.display_name,
             password=body.password,
             roles=frozenset(body.roles),
+            officer_no=body.officer_no,
+            actor=work.actor.label,
             now=work.now,
-            officer_id=officer.id if officer else None,
         )
-        facts = {"roles": sorted(row.roles), "officer": str(officer.id) if officer else None}
-        private = {"username": row.username, "display_name": row.display_name}
-        work.record(Action.ACCOUNT_CREATED, "account", row.id, facts, private)
         return _shown(row)
 
 
@@ -68,9 +58,7 @@ def disable(account_id: UUID, desk: DeskOf) -> AccountShown:
         row = accounts.account_by_id(work.session, work.agency_id, account_id)
         if row.id == work.actor.account_id:
             raise Conflict("account: expected another's, found your own", code="account_own")
-        if row.disabled_at is None:
-            row.disabled_at = work.now
-            work.record(Action.ACCOUNT_CHANGED, "account", row.id, {"disabled": True})
+        roster.disable_account(work.session, work.agency, row.username, actor=work.actor.label, now=work.now)
         return _shown(row)
 
 

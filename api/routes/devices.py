@@ -10,7 +10,6 @@ from fastapi import Response
 
 from api.auth.gate import Gate
 from api.auth.seat import DeskOf
-from api.desk import Work
 from api.schemas.administration import (
     DeviceIssuing,
     DeviceRegistration,
@@ -22,10 +21,8 @@ from api.schemas.administration import (
     TokenShown,
 )
 from evidence.access import Act
-from evidence.clock import rfc3339
-from evidence.custody import Action
-from evidence.errors import Conflict, NotFound
-from storage.db import accounts, agencies, credentials
+from ingest import roster
+from storage.db import accounts, agencies
 from storage.db.tables import Device, Officer, UploadToken
 
 gate = Gate("设备与人员 Devices and officers")
@@ -46,19 +43,22 @@ def list_devices(desk: DeskOf) -> list[DeviceShown]:
 def register_device(body: DeviceRegistration, desk: DeskOf) -> DeviceShown:
     """未知设备由此收编;已登记者 409。An unknown device is adopted by this; a registered one is a conflict."""
     with desk.writing() as work:
-        number = agencies.check_number("device", body.device_no)
-        row = agencies.device_by_no(work.session, work.agency_id, number)
-        if row is None:
-            row = agencies.add_device(
-                work.session, work.agency_id, number, work.now, kind=body.kind, model=body.model
-            )
-            work.record(Action.DEVICE_REGISTERED, "device", row.id, {"kind": row.kind})
-        elif row.state == agencies.UNKNOWN:
-            row.state, row.kind, row.model = agencies.REGISTERED, str(body.kind), body.model
-            work.record(Action.DEVICE_ADOPTED, "device", row.id, {"kind": row.kind})
+        session, agency = work.session, work.agency
+        known = agencies.device_by_no(session, agency.id, body.device_no)
+        if known is not None and known.state == agencies.UNKNOWN:
+            row = roster.adopt_device(session, agency, body.device_no, actor=work.actor.label, now=work.now)
+            row.kind, row.model = str(body.kind), body.model
         else:
-            raise Conflict(f"device {number}: expected a new one, found it registered", code="device_taken")
-        return _device(row, accounts.holders(work.session, work.agency_id).get(row.id))
+            row = roster.register_device(
+                session,
+                agency,
+                body.device_no,
+                kind=body.kind,
+                model=body.model,
+                actor=work.actor.label,
+                now=work.now,
+            )
+        return _device(row, accounts.holders(session, agency.id).get(row.id))
 
 
 @gate.post(
@@ -72,12 +72,16 @@ def issue_device(device_id: UUID, body: DeviceIssuing, desk: DeskOf) -> DeviceSh
     """前一领用人同时归还。Whoever had it before returned it at that instant."""
     with desk.writing() as work:
         device = accounts.device_by_id(work.session, work.agency_id, device_id)
-        officer = _officer(work, body.officer_no)
-        issued_at = body.issued_at or work.now
-        agencies.issue_device(work.session, device, officer, issued_at)
-        facts = {"officer": str(officer.id), "issued_at": rfc3339(issued_at)}
-        work.record(Action.DEVICE_ISSUED, "device", device.id, facts)
-        return _device(device, officer.officer_no)
+        roster.issue_device(
+            work.session,
+            work.agency,
+            device.device_no,
+            body.officer_no,
+            issued_at=body.issued_at or work.now,
+            actor=work.actor.label,
+            now=work.now,
+        )
+        return _device(device, body.officer_no)
 
 
 @gate.get("/officers", Act.MANAGE_DEVICES, summary="执法人员 Officers")
@@ -93,14 +97,15 @@ def list_officers(desk: DeskOf) -> list[OfficerShown]:
 def register_officer(body: OfficerRegistration, desk: DeskOf) -> OfficerShown:
     """编号不可重复。The number is free."""
     with desk.writing() as work:
-        number = agencies.check_number("officer", body.officer_no)
-        if agencies.officer_by_no(work.session, work.agency_id, number) is not None:
-            raise Conflict(f"officer {number}: expected a free number, found it taken", code="officer_taken")
-        row = agencies.add_officer(
-            work.session, work.agency_id, number, body.name, work.now, body.certificate_no
+        row = roster.register_officer(
+            work.session,
+            work.agency,
+            body.officer_no,
+            body.name,
+            certificate_no=body.certificate_no,
+            actor=work.actor.label,
+            now=work.now,
         )
-        private = {"officer_no": row.officer_no, "name": row.name, "certificate_no": row.certificate_no}
-        work.record(Action.OFFICER_REGISTERED, "officer", row.id, {}, private)
         return _officer_shown(row)
 
 
@@ -117,24 +122,15 @@ def list_tokens(desk: DeskOf) -> list[TokenShown]:
 def issue_token(body: TokenRequest, desk: DeskOf) -> TokenIssued:
     """令牌仅显示一次。The token is shown once."""
     with desk.writing() as work:
-        dock_no = agencies.check_number("dock", body.dock_no)
-        device = None
-        if body.device_no is not None:
-            device = agencies.device_by_no(work.session, work.agency_id, body.device_no)
-            if device is None:
-                raise NotFound(
-                    f"device {body.device_no}: expected a known one, found none", code="device_not_found"
-                )
-        token, row = credentials.issue_upload_token(
+        token, row = roster.issue_token(
             work.session,
             work.agency,
-            dock_no=dock_no,
-            device_id=device.id if device else None,
-            now=work.now,
+            dock_no=body.dock_no,
+            device_no=body.device_no,
             life=None if body.life_s is None else timedelta(seconds=body.life_s),
+            actor=work.actor.label,
+            now=work.now,
         )
-        facts = {"dock": row.dock_no, "device": str(device.id) if device else None}
-        work.record(Action.TOKEN_ISSUED, "upload_token", row.id, facts)
         return _token(row, TokenIssued, token=token)
 
 
@@ -148,17 +144,8 @@ def issue_token(body: TokenRequest, desk: DeskOf) -> TokenIssued:
 def revoke_token(token_id: UUID, desk: DeskOf) -> Response:
     """立即生效。At once."""
     with desk.writing() as work:
-        row = credentials.revoke_upload_token(work.session, work.agency_id, token_id, work.now)
-        if row.revoked_at == work.now:
-            work.record(Action.TOKEN_REVOKED, "upload_token", row.id, {"dock": row.dock_no})
+        roster.revoke_token(work.session, work.agency, token_id, actor=work.actor.label, now=work.now)
     return Response(status_code=204)
-
-
-def _officer(work: Work, number: str) -> Officer:
-    officer = agencies.officer_by_no(work.session, work.agency_id, number)
-    if officer is None:
-        raise NotFound(f"officer {number}: expected a registered one, found none", code="officer_not_found")
-    return officer
 
 
 def _device(row: Device, officer_no: str | None) -> DeviceShown:
