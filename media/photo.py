@@ -18,15 +18,12 @@ from evidence.kinds import MediaKind
 from media import formats
 from media.errors import media_error, reason
 from media.report import ProbeReport
+from media.tags import LOCAL_TIME, STARTED, names_an_instant
 
 DECODERS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
 MAX_VALUE_CHARACTERS = 300
-EXIF_CLAIMS = {
-    ExifTags.Base.DateTimeOriginal: ("recorded_at", "device"),
-    ExifTags.Base.DateTime: ("recorded_at", "device"),
-    ExifTags.Base.Make: ("device_make", ""),
-    ExifTags.Base.Model: ("device_model", ""),
-}
+TIMES = (ExifTags.Base.DateTimeOriginal, ExifTags.Base.DateTime)
+EXIF_CLAIMS = {ExifTags.Base.Make: "device_make", ExifTags.Base.Model: "device_model"}
 
 
 def probe_photo(path: Path, container: str, size_bytes: int) -> ProbeReport:
@@ -112,15 +109,23 @@ def _is_cut(path: Path) -> bool:
 def _claims(picture: Image.Image) -> Iterator[dict[str, str]]:
     exif = picture.getexif()
     values = {**exif, **exif.get_ifd(ExifTags.IFD.Exif)}
-    said: set[str] = set()
-    for tag, (name, clock) in EXIF_CLAIMS.items():
-        value = str(values.get(tag, "")).replace("\0", " ").strip()[:MAX_VALUE_CHARACTERS]
-        if value and name not in said:
-            said.add(name)
-            yield {"field": name, "value": value, "clock": clock}
+    said = {tag: _said(values.get(tag)) for tag in (*EXIF_CLAIMS, *TIMES, ExifTags.Base.OffsetTimeOriginal)}
+    taken = next((said[tag] for tag in TIMES if said[tag]), "")
+    if taken:
+        # 2026:03:01 16:00:00, and the zone in a tag of its own that few devices write.
+        moment = f"{taken[:10].replace(':', '-')}T{taken[11:19]}{said[ExifTags.Base.OffsetTimeOriginal]}"
+        name = STARTED if names_an_instant(moment) else LOCAL_TIME
+        yield {"field": name, "value": moment, "clock": "device"}
+    for tag, name in EXIF_CLAIMS.items():
+        if said[tag]:
+            yield {"field": name, "value": said[tag], "clock": ""}
     position = _position(exif.get_ifd(ExifTags.IFD.GPSInfo))
     if position:
         yield {"field": "location", "value": position, "clock": ""}
+
+
+def _said(value: object) -> str:
+    return str(value or "").replace("\0", " ").strip()[:MAX_VALUE_CHARACTERS]
 
 
 def _position(gps: dict[int, object]) -> str | None:

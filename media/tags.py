@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import datetime
 
 from av.container import InputContainer
 
 MAX_TAGS = 64
 MAX_TAG_CHARACTERS = 300
+STARTED, LOCAL_TIME = "device_started_at", "device_local_time"
+"""An instant, and a clock's reading that names none because no zone stands with it."""
 CLAIM_TAGS = {
-    "creation_time": ("recorded_at", "device"),
-    "com.apple.quicktime.creationdate": ("recorded_at", "device"),
-    "date": ("recorded_at", "device"),
+    "creation_time": (STARTED, "device"),
+    "com.apple.quicktime.creationdate": (STARTED, "device"),
+    "date": (STARTED, "device"),
     "timecode": ("timecode", "device"),
     "make": ("device_make", ""),
     "com.apple.quicktime.make": ("device_make", ""),
@@ -52,6 +55,16 @@ def claims_of(tags: dict[str, str]) -> Iterator[dict[str, str]]:
     for name, value in tags.items():
         # Tags can carry a language: location-eng.
         field_name, clock = CLAIM_TAGS.get(name) or CLAIM_TAGS.get(name.split("-")[0], ("", ""))
+        if field_name == STARTED and not names_an_instant(value):
+            field_name = LOCAL_TIME
         if field_name and (field_name, value) not in said:
             said.add((field_name, value))
             yield {"field": field_name, "value": value, "clock": clock}
+
+
+def names_an_instant(text: str) -> bool:
+    """Whether a time is ISO 8601 with a zone."""
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False

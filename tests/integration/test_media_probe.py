@@ -43,7 +43,7 @@ def test_facts_of_an_ordinary_recording(plain: tuple[Path, ClipTruth], tmp_path:
     assert report.duration_us == 2_000_000
     assert (audio.codec, audio.profile, audio.sample_rate_hz, audio.channels) == ("aac", "LC", 48_000, 1)
     assert {
-        "field": "recorded_at",
+        "field": "device_started_at",
         "value": "2026-03-01T08:00:00.000000Z",
         "clock": "device",
     } in report.claims
@@ -219,7 +219,7 @@ def test_claims_of_container_tags_are_kept_and_bounded(plain: tuple[Path, ClipTr
     report = footage.probe(path, tmp_path)
     found = {(claim["field"], claim["value"], claim["clock"]) for claim in report.claims}
     assert ("device_make", "执法", "") in found
-    assert any(field == "recorded_at" and value.startswith("2099") for field, value, _ in found)
+    assert any(field == "device_started_at" and value.startswith("2099") for field, value, _ in found)
     assert max(len(value) for value in report.tags.values()) <= 300
 
 
@@ -230,7 +230,7 @@ def test_a_photo_tells_time_device_and_place(tmp_path: Path) -> None:
     assert report.decodable
     assert (report.width_px, report.height_px) == (400, 640)
     claims = {claim["field"]: claim["value"] for claim in report.claims}
-    assert claims["recorded_at"] == "2026:03:01 16:00:00"
+    assert claims["device_local_time"] == "2026-03-01T16:00:00"
     assert claims["device_model"] == "P60"
     assert claims["location"] == "+39.90420+116.40740/"
 
