@@ -7,6 +7,7 @@ job at a time, so that the death of a worker is the death of exactly one attempt
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import signal
 import sys
@@ -25,11 +26,13 @@ from messaging.jobs import LOOK, QUEUES, Announcer, make_app
 from storage.db import jobs
 from storage.open import open_storage
 from workers.runner import Runner
+from workers.scratch import clear_abandoned
 from workers.tasks import TASKS
 
 PR_SET_PDEATHSIG = 1
 PARENT = "LIUHEN_PARENT_PID"
 DEAF_AFTER_S = 20.0
+WATCH_EVERY_S = 2.0
 log = structlog.get_logger()
 
 
@@ -57,7 +60,7 @@ def main(queues: tuple[str, ...]) -> None:
         # The message names a job, the database decides which is the most urgent now.
         busy.set()
         try:
-            while not stopping.is_set() and runner.look():
+            while runner.look():
                 pass
         except Unavailable as error:
             log.warning("look_failed", reason=error.message)
@@ -69,8 +72,12 @@ def main(queues: tuple[str, ...]) -> None:
     def watch() -> None:
         """A consumer that went deaf (a broker that was reset) is replaced by its supervisor."""
         waiting_since: float | None = None
-        while not stopping.wait(2.0):
+        cleared_at = -math.inf
+        while not stopping.wait(WATCH_EVERY_S):
             try:
+                if time.monotonic() - cleared_at > settings.worker.lease_s:
+                    cleared_at = time.monotonic()
+                    clear_abandoned(storage)
                 with storage.database.read() as session:
                     old = storage.clock.now() - timedelta(seconds=DEAF_AFTER_S)
                     waits = jobs.has_waited(session, queues, old)
@@ -87,6 +94,7 @@ def main(queues: tuple[str, ...]) -> None:
     threading.Thread(target=watch, name="deafness", daemon=True).start()
     worker_ready.connect(lambda **_: log.info("worker_ready", queues=queues), weak=False)
     worker_shutting_down.connect(lambda **_: stopping.set(), weak=False)
+    worker_shutting_down.connect(lambda **_: runner.stop(), weak=False)
     app.worker_main(
         ["worker", "--pool=solo", "--without-gossip", "--without-mingle", "--without-heartbeat",
          f"--queues={','.join(queues)}", f"--hostname={queues[0]}-{os.getpid()}@%h", "--loglevel=WARNING"]

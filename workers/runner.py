@@ -12,6 +12,7 @@ The rules (docs/design/jobs.md):
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -37,6 +38,7 @@ from storage.open import Storage
 from workers.context import JobContext, Outcome, event, worker_label
 from workers.heartbeat import Heartbeat
 from workers.quarantine import settle_quarantined
+from workers.scratch import scratch_folder
 
 Task = Callable[[JobContext], Outcome]
 log = structlog.get_logger()
@@ -69,9 +71,16 @@ class Runner:
         self._publisher = publisher
         self._announcer = announcer
         self._owner = worker_label()
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Give the job at hand back unharmed, and take no other; safe in a signal handler."""
+        self._stopping.set()
 
     def look(self) -> bool:
-        """Do the most urgent ready job of these queues; False when there is none."""
+        """Do the most urgent ready job of these queues; False when there is none, or it was told to stop."""
+        if self._stopping.is_set():
+            return False
         with self._storage.database.transaction() as session:
             lease = jobs.take_next_lease(
                 session,
@@ -86,7 +95,7 @@ class Runner:
         return True
 
     def _do(self, lease: Lease) -> None:
-        scratch = self._storage.scratch / f"{lease.job_id}-{lease.fence}"
+        scratch = scratch_folder(self._storage.scratch, lease)
         scratch.mkdir(mode=0o700)
         try:
             with Heartbeat(self._storage, lease, self._settings.worker.lease_s) as heartbeat:
@@ -105,9 +114,10 @@ class Runner:
                 told[0] = heartbeat.permille
                 self._tell(context, Topic.JOB, "progress", {"kind": lease.kind, "permille": told[0]})
 
-        context = JobContext(
-            lease, agency, self._storage, self._settings, scratch, progress, heartbeat.is_lost
-        )
+        def is_cancelled() -> bool:
+            return self._stopping.is_set() or heartbeat.is_lost()
+
+        context = JobContext(lease, agency, self._storage, self._settings, scratch, progress, is_cancelled)
         try:
             outcome = self._tasks[lease.kind](context)
             self._commit(context, outcome)
@@ -133,9 +143,11 @@ class Runner:
 
     def _failed(self, context: JobContext, error: EvidenceError) -> None:
         lease = context.lease
-        if isinstance(error, Conflict) and error.code in {"lease_lost", "cancelled"}:
+        if isinstance(error, Conflict) and error.code == "lease_lost":
             log.warning("lease_lost", job=str(lease.job_id), kind=lease.kind, fence=lease.fence)
             return
+        # A cancelled job is nobody's failure: lost, where nothing is written, or this worker stops.
+        is_fault = not isinstance(error, Unavailable) and error.code != "cancelled"
         now = self._storage.clock.now()
         with self._storage.database.transaction() as session:
             state = jobs.put_back(
@@ -143,7 +155,7 @@ class Runner:
                 lease,
                 now,
                 reason=f"{error.code}: {error.message}",
-                counts=not isinstance(error, Unavailable),
+                counts=is_fault,
                 max_attempts=self._settings.worker.max_attempts,
                 quarantine=isinstance(error, FINAL),
             )

@@ -238,6 +238,14 @@ def sweep_leases(session: Session, now: datetime, *, max_deaths: int, isolate_af
     return list(rows)
 
 
+def leases_in_force(session: Session, job_ids: Sequence[UUID]) -> set[tuple[UUID, int]]:
+    """Which of these jobs are leased now, each with the fence that holds."""
+    if not job_ids:
+        return set()
+    rows = session.execute(select(Job.id, Job.fence).where(Job.id.in_(job_ids), Job.state == "leased")).all()
+    return {(row[0], row[1]) for row in rows}
+
+
 def to_announce(
     session: Session, now: datetime, again_after: timedelta, limit: int = 500
 ) -> list[tuple[UUID, str]]:
