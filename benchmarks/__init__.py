@@ -1,0 +1,1 @@
+"""Measurements and torture: `make bench-NAME`, `make torture-NAME`."""
