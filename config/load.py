@@ -53,10 +53,16 @@ def load_settings(
     except ValidationError as error:
         lines = [
             f"setting {'.'.join(str(part) for part in finding['loc'])}: {finding['msg']}, "
-            f"found {finding['input']!r}"
+            f"found {_shown(finding)}"
             for finding in error.errors(include_url=False, include_context=False)
         ]
         raise SettingsError("\n".join(lines)) from error
+
+
+def _shown(finding: Mapping[str, Any]) -> str:
+    """What was found, unless it may hold a password."""
+    secret = any(str(part).endswith("url") for part in finding["loc"])
+    return "something else" if secret else repr(finding["input"])
 
 
 def _read_file(file: Path | None, variables: Mapping[str, str]) -> dict[str, Any]:
