@@ -95,13 +95,6 @@ def even_cover(box: Box, *, width_px: int, height_px: int) -> Box:
     return Box(inside.x0 & ~1, inside.y0 & ~1, (inside.x1 + 1) & ~1, (inside.y1 + 1) & ~1)
 
 
-def union(first: Box, second: Box) -> Box:
-    """The smallest box that covers both."""
-    return Box(
-        min(first.x0, second.x0), min(first.y0, second.y0), max(first.x1, second.x1), max(first.y1, second.y1)
-    )
-
-
 def between(first: Box, second: Box, *, elapsed: int, whole: int) -> Box:
     """The box ``elapsed`` of ``whole`` time units on the way from one box to another, rounded outward.
 
@@ -126,26 +119,6 @@ def even_sided(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A still with its last row and column doubled where that makes its sides even."""
     height, width = rgb.shape[:2]
     return np.pad(rgb, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-
-
-def iou(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Intersection over union of every box with every other.
-
-    Args:
-        boxes: ``(n, 4)`` x0, y0, x1, y1.
-        others: ``(m, 4)`` likewise.
-
-    Returns:
-        ``(n, m)``, 0 to 1.
-    """
-    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:4], others[None, :, 2:4])
-    shared = np.prod(np.clip(high - low, 0.0, None), axis=2)
-    area = np.prod(np.clip(boxes[:, 2:4] - boxes[:, :2], 0.0, None), axis=1)
-    other_area = np.prod(np.clip(others[:, 2:4] - others[:, :2], 0.0, None), axis=1)
-    whole = area[:, None] + other_area[None, :] - shared
-    ratio: NDArray[np.float64] = np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0.0)
-    return ratio
 
 
 def ellipse_cells(box: Box) -> NDArray[np.bool_]:
