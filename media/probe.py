@@ -37,6 +37,7 @@ Progress = Callable[[float], None]
 
 MAX_STREAMS = 64
 TABLE_END = 1000
+MICROSECONDS = "1/1000000"
 
 
 def probe_entry(request: dict[str, object], progress: Progress) -> dict[str, object]:
@@ -113,8 +114,9 @@ class _Probing:
         entry = self.structure.entries.get(stream.id)
         hidden = _hidden_entries(stream) if self.structure.is_mp4 else 0
         declared_us = None
-        if stream.duration is not None and stream.time_base is not None:
-            declared_us = int(stream.duration * stream.time_base * 1_000_000)
+        base = ratio(stream.time_base)
+        if stream.duration is not None and base is not None:
+            declared_us = int(stream.duration * Fraction(base) * 1_000_000)
         found = StreamReport(
             index=stream.index,
             kind=stream.type or "data",
@@ -122,7 +124,7 @@ class _Probing:
             profile=str(context.profile) if context is not None and context.profile else None,
             is_cover=bool(stream.disposition & stream.disposition.attached_pic),
             is_encrypted=entry is not None and entry.is_encrypted,
-            time_base=ratio(stream.time_base) or "1/1000000",
+            time_base=base or MICROSECONDS,
             start_pts=stream.start_time,
             declared_duration_us=declared_us,
             duration_us=declared_us,
@@ -151,8 +153,8 @@ class _Probing:
             for packet in self.container.demux():
                 if packet.size == 0 and packet.pts is None:
                     continue
-                base = packet.time_base or Fraction(1, 1_000_000)
-                counts.setdefault(packet.stream_index, Count(Fraction(base))).add(packet)
+                base = Fraction(ratio(packet.time_base) or MICROSECONDS)
+                counts.setdefault(packet.stream_index, Count(base)).add(packet)
                 if packet.pos and self.size:
                     self.progress(0.8 * packet.pos / self.size)
         except av.error.FFmpegError as error:

@@ -22,7 +22,7 @@ SYSTEM_FONTS = (
 TEXT_SHARE = 28
 """Picture heights to one line of text."""
 SMALLEST_TEXT_PX = 10
-OPACITY = 150
+OPACITY = 200
 
 
 @dataclass(frozen=True)
