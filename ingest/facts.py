@@ -49,6 +49,9 @@ FIELDS = frozenset(
         "created_at",
         "location",
         "device_model",
+        "device_make",
+        "device_local_time",
+        "timecode",
     }
 )
 

@@ -1,7 +1,7 @@
 """The viewer's mark on a clip to take away: who, when, why, which case, in the picture itself.
 
 Drawn once as a transparent PNG and laid over every frame. Chinese needs a font that has it: the one
-handed in, else one of the system's; without either, the Latin fallback of each field is drawn, so that
+handed in, else the packaged one, else one of the system's; without any, the Latin fallback of each field is drawn, so that
 a mark is never a row of empty boxes.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -35,8 +36,17 @@ class MarkLine:
 
 
 def find_font(font: Path | None) -> Path | None:
-    """The font to draw with: the given one, else a system font with Chinese, else none."""
-    return next((path for path in (font, *SYSTEM_FONTS) if path is not None and path.is_file()), None)
+    """The font to draw with: the given one, else the packaged one, else a system font, else none."""
+    known = (font, packaged_font(), *SYSTEM_FONTS)
+    return next((path for path in known if path is not None and path.is_file()), None)
+
+
+def packaged_font() -> Path | None:
+    """Noto Sans CJK (SIL Open Font License 1.1) as its pinned package installs it."""
+    package = find_spec("cvttf_NotoSansCJK_Regular")
+    if package is None or package.origin is None:
+        return None
+    return Path(package.origin).with_name("NotoSansCJKtc-Regular.otf")
 
 
 def font_digest(font: Path | None) -> str | None:

@@ -80,7 +80,7 @@ def claim_case_no(storage: Storage, item_id: UUID, number: str) -> None:
                 value=number,
                 source=str(ClaimSource.DOCK),
                 made_at=DAY,
-            )  # fmt: skip
+            )
         )
 
 
