@@ -1,0 +1,94 @@
+"""`liuhen up`: everything on this machine, supervised; founds the installation on its first start."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cli.init import add_founding, founded
+from cli.programs import all_programs
+from cli.progress import Meter
+from cli.shell import Parser, add_common, environment_of, settings_of
+from cli.stopping import told_to_stop
+from cli.supervise import Supervisor
+from config.settings import Settings
+from evidence.errors import Conflict
+
+READY_TIMEOUT_S = 120.0
+PORTS = ("api", "ingest", "media")
+
+
+def arguments(parser: Parser, _name: str) -> None:
+    add_common(parser)
+    add_founding(parser)
+    for name in PORTS:
+        parser.add_argument(f"--{name}-port", type=int, metavar="PORT", help=f"{name}.port")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    for name in PORTS:
+        port = getattr(options, f"{name}_port")
+        if port is not None:
+            options.set.append(f"{name}.port={port}")
+    settings = settings_of(options)
+    settings.data.dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with only_one(settings.data.dir):
+        founded(settings, options).database.dispose()
+        supervisor = supervisor_of(settings, environment_of(options))
+        with told_to_stop(supervisor.kill) as stop, supervisor:
+            with Meter("启动 / starting", len(supervisor.programs)) as meter:
+                is_up = supervisor.wait_ready(READY_TIMEOUT_S, stop=stop, progress=meter.to)
+            if is_up:
+                print(addresses(settings), flush=True)
+                stop.wait()
+            print("正在停止 / stopping", file=sys.stderr, flush=True)
+    return 0
+
+
+def supervisor_of(settings: Settings, environment: dict[str, str]) -> Supervisor:
+    """A supervisor of everything, with a log for each program in the data folder."""
+    data = settings.data.dir.resolve()
+    given = {**environment, "LIUHEN_DATA__DIR": str(data)}
+    return Supervisor(all_programs(settings), given, logs=data / "logs")
+
+
+def addresses(settings: Settings) -> str:
+    """Where everything is."""
+    return "\n".join(
+        (
+            f"就绪 / ready    {settings.api_url}/",
+            f"上传 / uploads  {settings.ingest_url}/uploads/",
+            f"媒体 / media    {settings.media_url}/",
+            f"日志 / logs     {settings.data.dir.resolve() / 'logs'}",
+            "停止 / stop     Ctrl-C",
+        )
+    )
+
+
+@contextmanager
+def only_one(data: Path) -> Iterator[None]:
+    """Hold the data folder for this supervisor; the lock goes with the process, however it ends.
+
+    Raises:
+        Conflict: Another supervisor runs over it.
+    """
+    (data / "run").mkdir(mode=0o700, exist_ok=True)
+    handle = os.open(data / "run" / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise Conflict(
+            f"data folder {data}: expected no other `liuhen up`, found one running; stop it first",
+            code="already_up",
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(handle)
