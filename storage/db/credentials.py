@@ -160,7 +160,7 @@ def actor_of(session: Session, token: str, now: datetime) -> Actor:
     ).one_or_none()
     if row is None:
         raise NotAuthenticated("session: expected a token in force, found none", code="session_unknown")
-    login, account, agency = row._tuple()
+    login, account, agency = row
     if login.revoked_at is not None or now >= login.expires_at or account.disabled_at is not None:
         raise NotAuthenticated("session: expected a token in force, found an ended one; sign in again")
     return Actor(
@@ -222,7 +222,7 @@ def uploader_of(session: Session, token: str, now: datetime) -> Uploader:
     ).one_or_none()
     if row is None:
         raise NotAuthenticated("upload token: expected one in force, found none", code="token_unknown")
-    held, agency, device_no = row._tuple()
+    held, agency, device_no = row
     if held.revoked_at is not None or (held.expires_at is not None and now >= held.expires_at):
         raise NotAuthenticated("upload token: expected one in force, found an ended one; issue a new one")
     return Uploader(held.id, agency.id, agency.code, held.dock_no, device_no)
