@@ -1,8 +1,8 @@
 """The viewer's mark on a clip to take away: who, when, why, which case, in the picture itself.
 
 Drawn once as a transparent PNG and laid over every frame. Chinese needs a font that has it: the one
-handed in, else the packaged one, else one of the system's; without any, the Latin fallback of each field is drawn, so that
-a mark is never a row of empty boxes.
+handed in, else the packaged one, else one of the system's; without any, the Latin fallback of each field
+is drawn, so that a mark is never a row of empty boxes.
 """
 
 from __future__ import annotations
