@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import requests
 
@@ -160,7 +161,7 @@ class Dock(threading.Thread):
         from tusclient.client import TusClient
 
         with file.path.open("rb") as stream:
-            encoder = TusClient("").uploader(file_stream=stream, metadata=file.metadata)
+            encoder: Any = TusClient("").uploader(file_stream=stream, metadata=file.metadata)
             said = ",".join(encoder.encode_metadata())
         answer = requests.post(
             f"{self._cluster.settings.ingest_url}/uploads/",

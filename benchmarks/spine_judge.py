@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from benchmarks.shift import QUARANTINED, REVIEWABLE, UNPLAYABLE, ShiftFile
 from cli import verifier
 from cli.logbook import live_lines
 from evidence.custody import Action
+from evidence.fixity import hash_stream
 from evidence.item import Custody, Media, Redaction, is_reviewable
 from storage.check import Depth, check
 from storage.db import custody, items
@@ -34,6 +34,13 @@ from storage.open import Storage
 
 HARMLESS = {"orphan_file"}
 """Bytes that a killed worker left without a row: `check` names them, and nobody is harmed."""
+ONCE_AN_ITEM = (
+    Action.ITEM_RECEIVED,
+    Action.REDACTION_PLAN_PROPOSED,
+    Action.REDACTION_CHECKED,
+    Action.BINDING_MADE,
+    Action.ITEM_UNPLAYABLE,
+)
 ONE_IN_FORCE = ("poster", "photo", "redacted", "redacted_poster", "redacted_photo")
 
 
@@ -97,9 +104,8 @@ def _uploads(
         verdict.counts["connections_lost"] += file.shipped.resumed
         if stored.sha256.hex() != file.sha256:
             verdict.changed.append(f"{file.path.name}: the row names other bytes")
-        with storage.objects.open(stored.store_key) as kept:
-            if hashlib.file_digest(kept, "sha256").hexdigest() != file.sha256:
-                verdict.changed.append(f"{file.path.name}: other bytes are stored")
+        if hash_stream(storage.objects.read_back(stored.store_key)).sha256.hex() != file.sha256:
+            verdict.changed.append(f"{file.path.name}: other bytes are stored")
         ended = _end_of(item)
         verdict.counts[ended] += 1
         if ended not in file.ends:
@@ -161,11 +167,10 @@ def _leaves(session: Session, agency: Agency, verdict: Verdict) -> None:
         .where(CustodyLeaf.agency_id == agency.id)
         .group_by(CustodyLeaf.action, CustodyLeaf.subject_id)
     ).all()
-    told = {(action, subject): count for action, subject, count in rows}
-    per_item = {Action.ITEM_RECEIVED: 1, Action.ITEM_PROBED: 2, Action.REDACTION_PLAN_PROPOSED: 1,
-                Action.REDACTION_CHECKED: 1, Action.BINDING_MADE: 1, Action.ITEM_UNPLAYABLE: 1}  # fmt: skip
+    told = {(str(action), subject): count for action, subject, count in rows}
+    at_most = {str(action): 1 for action in ONCE_AN_ITEM} | {str(Action.ITEM_PROBED): 2}
     for (action, subject), count in told.items():
-        if count > per_item.get(action, count):
+        if count > at_most.get(action, count):
             verdict.doubled.append(f"{action} of {subject}: told {count} times")
     for model, action in ((Derivative, Action.DERIVATIVE_MADE), (Reception, Action.ITEM_VERIFIED)):
         rows_of = session.execute(select(model.item_id, func.count()).group_by(model.item_id)).all()

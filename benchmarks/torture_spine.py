@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 import sys
 import tempfile
 import threading
@@ -24,12 +25,13 @@ from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import select
 
+from benchmarks.reader import Reader
 from benchmarks.shift import Dock, ShiftFile, make_shift
 from benchmarks.spine_judge import Verdict, judge, left_in_scratch, newest_checkpoint
 from benchmarks.support import Figure, print_table, whole, write_results
 from evidence.errors import Unavailable
 from storage.db.tables import Job
-from tests.support.cluster import EVERYTHING, Cluster
+from tests.support.cluster import EVERYTHING, Cluster, wait_for
 
 LEAST_EACH = 8
 GAP_S = 4.0
@@ -199,8 +201,9 @@ def run(folder: Path, seed: int, kills: int, freeze_s: float, database_url: str 
         docks = [Dock(cluster, files[number::DOCKS], spread_s=per_file, streams=number % 2 == 0)
                  for number in range(DOCKS)]  # fmt: skip
         tormentor = Tormentor(cluster, docks, seed, kills, freeze_s)
-        for dock in docks:
-            dock.start()
+        reader = Reader(cluster, seed)
+        for client in (*docks, reader):
+            client.start()
         tormentor.torment()
         for dock in docks:
             dock.join(300)
@@ -210,8 +213,13 @@ def run(folder: Path, seed: int, kills: int, freeze_s: float, database_url: str 
             cluster.wait_settled(SETTLE_S)
         except AssertionError as error:
             late = str(error)
+        reader.stop()
+        with contextlib.suppress(AssertionError):
+            wait_for(lambda: not left_in_scratch(cluster.storage.scratch), 30, "scratch is empty")
     orphans = cluster.orphans()
     verdict = judge(cluster.storage, files, tormentor.checkpoint)
+    verdict.changed += [f"answer: {line}" for line in reader.wrong]
+    verdict.counts.update({f"reader: {name}": count for name, count in reader.answers.items()})
     if late:
         verdict.stuck.append(late)
     verdict.left_over += [f"process {line}" for line in orphans]
@@ -260,8 +268,12 @@ def main() -> None:
         from tests.support.databases import fresh_postgres_url
 
         database_url = fresh_postgres_url()
-    with tempfile.TemporaryDirectory(prefix="liuhen-torture-") as name:
-        status = run(Path(name), seed, kills, freeze_s, database_url)
+    folder = Path(tempfile.mkdtemp(prefix="liuhen-torture-"))
+    status = run(folder, seed, kills, freeze_s, database_url)
+    if status == 0:
+        shutil.rmtree(folder)
+    else:
+        print(f"kept: {folder}")
     sys.exit(status)
 
 
