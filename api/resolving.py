@@ -120,7 +120,7 @@ def ladder_of(session: Session, storage: Storage, grant: Grant) -> Ladder:
     for job in wanted:
         name = str(job.params["rung"])
         growing = _growing_index(storage, job) if name not in rungs else None
-        if growing is not None and growing.fragments:
+        if growing is not None and segments_of(growing, None, strict=False, is_growing=True):
             rungs[name] = Rung(name, f"rendition-{name}.mp4", growing, None)
     if not rungs:
         raise NotFound(

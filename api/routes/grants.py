@@ -12,10 +12,10 @@ from api.auth.seat import DeskOf
 from api.desk import Work
 from api.issuing import Variant, issue_grant, revoke_grant
 from api.presenting import coverage_of, poster_url
-from api.resolving import masked_name, newest
+from api.resolving import ladder_of, masked_name, newest
 from api.schemas.viewing import GrantRequest, GrantShown, State
 from evidence.access import Act, may
-from evidence.errors import NotPermitted
+from evidence.errors import NotFound, NotPermitted
 from evidence.kinds import MediaKind
 from storage.db import cases, grants, items
 from storage.db.tables import Grant, Item
@@ -111,9 +111,11 @@ def _state(work: Work, item: Item, grant: Grant) -> tuple[State, str | None]:
         kind = "redacted_photo" if item.media_kind == MediaKind.PHOTO else "redacted"
         row = newest(work.session, work.agency_id, item.id, kind)
         return ("ready", masked_name(row)) if row is not None and row.masked else ("pending", None)
-    shown = "photo" if item.media_kind == MediaKind.PHOTO else "rendition"
-    if newest(work.session, work.agency_id, item.id, shown) is not None:
-        return "ready", "original"
-    jobs = grants.rendition_jobs(work.session, work.agency_id, item.id)
-    growing = any(job.state == "leased" for job in jobs)
-    return "growing" if growing else "pending", "original"
+    if item.media_kind == MediaKind.PHOTO:
+        row = newest(work.session, work.agency_id, item.id, "photo")
+        return "ready" if row is not None else "pending", "original"
+    try:
+        ladder = ladder_of(work.session, work.storage, grant)
+    except NotFound:
+        return "pending", "original"
+    return "growing" if all(rung.is_growing for rung in ladder.rungs) else "ready", "original"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ from evidence.kinds import ClaimSource, MediaKind, Role
 from ingest import binding, register, roster
 from media.fmp4 import FragmentIndex
 from redaction.plan import FACES_ONLY, Picture, RedactionPlan
-from storage.db import cases
+from storage.db import cases, custody
 from storage.db.tables import (
     Agency,
     Case,
@@ -47,6 +48,7 @@ from storage.objects.base import Namespace
 from storage.open import Storage, found
 from tests.support import media as footage
 from tests.support.clocks import SettableClock
+from tests.support.databases import fresh_postgres_url
 from tests.support.installations import AGENCY, settings_for
 from transcode.segment import RunOptions, make_ladder
 
@@ -206,7 +208,8 @@ class Scene:
     def _bind(self, session: Any, item: Item, case: Case, span: tuple[int, int] | None) -> CaseBinding:
         held = cases.case_by_id(session, self.agency.id, case.id)
         return binding.bind(
-            session, self.agency, item, held, author="system", reason="named", now=self.clock.now(), span_us=span
+            session, self.agency, item, held, author="system", reason="named", now=self.clock.now(),
+            span_us=span,
         )  # fmt: skip
 
     def _plan(self, item: Item, film: Reel) -> RedactionPlanRow:
@@ -251,6 +254,13 @@ class Scene:
         digest = hashlib.sha256(body).digest()
         stored = self.storage.objects.adopt(staged, digest, len(body), self.agency.id.hex, namespace)
         return digest, stored.key
+
+    def leaves(self, subject_id: object, action: str | None = None) -> list[dict[str, Any]]:
+        """Custody leaves about something, oldest first."""
+        with self.storage.database.read() as session:
+            found = custody.leaves_about(session, self.agency.id, str(subject_id))
+        bodies: list[dict[str, Any]] = [json.loads(leaf.body or b"{}") for leaf in found]
+        return [body for body in bodies if action in {None, body["action"]}]
 
     def close(self) -> None:
         self.storage.database.dispose()
@@ -344,13 +354,12 @@ def served(scene: Scene) -> Iterator[Live]:
     media = Serving(
         MediaListener(scene.storage), serving.Listener.of("media", settings.media), Interfaces.RSGI
     )
-    with api, media:
-        with httpx.Client(base_url=settings.api_url, timeout=20, trust_env=False) as anyone:
-            live = Live(scene, settings.api_url, settings.media_url, anyone)
-            _wait(settings.api_url + "/healthz")
-            _wait(settings.media_url + "/healthz")
-            yield live
-            live.sign_all_out()
+    with api, media, httpx.Client(base_url=settings.api_url, timeout=20, trust_env=False) as anyone:
+        live = Live(scene, settings.api_url, settings.media_url, anyone)
+        _wait(settings.api_url + "/healthz")
+        _wait(settings.media_url + "/healthz")
+        yield live
+        live.sign_all_out()
 
 
 def _wait(url: str) -> None:
@@ -362,3 +371,15 @@ def _wait(url: str) -> None:
         else:
             return
     raise TimeoutError(url)
+
+
+@contextmanager
+def live_scene(folder: Path, database: str = "sqlite") -> Iterator[Live]:
+    """A fresh scene over one of the databases, being served."""
+    url = f"sqlite:///{folder / 'test.db'}" if database == "sqlite" else fresh_postgres_url()
+    scene = Scene(folder, url)
+    try:
+        with served(scene) as live:
+            yield live
+    finally:
+        scene.close()

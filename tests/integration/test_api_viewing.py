@@ -1,0 +1,448 @@
+"""Grants, playlists, spans and clips: who sees what, from when until when, and what custody says of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urljoin
+
+import av
+import httpx
+import pytest
+from sqlalchemy import select
+
+from evidence.ids import new_id
+from media.fmp4 import FragmentIndex
+from storage.db import jobs
+from storage.db.tables import Clip, Derivative, Item, Job
+from tests.support import media as footage
+from tests.support.scene import CASE_A, Live, Recording, live_scene, reel
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def live(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    with live_scene(tmp_path_factory.mktemp("viewing"), request.param) as live:
+        yield live
+
+
+def get(url: str, **headers: str) -> httpx.Response:
+    return httpx.get(url, headers=headers, trust_env=False, timeout=20)
+
+
+def ranges(playlist: str) -> list[tuple[str, int, int]]:
+    """Every (address, first, last) a player would fetch."""
+    found = []
+    start = re.search(r'#EXT-X-MAP:URI="([^"]+)",BYTERANGE="(\d+)@(\d+)"', playlist)
+    assert start is not None
+    found.append((start[1], int(start[3]), int(start[3]) + int(start[2]) - 1))
+    for size, offset, url in re.findall(r"#EXT-X-BYTERANGE:(\d+)@(\d+)\n(\S+)", playlist):
+        found.append((url, int(offset), int(offset) + int(size) - 1))
+    return found
+
+
+def played(live: Live, playlist_url: str, folder: Path) -> Path:
+    """What a player puts together from a playlist: exactly the bytes it lists."""
+    answer = live.anyone.get(playlist_url)
+    assert answer.status_code == 200, answer.text
+    path = folder / f"{new_id()}.mp4"
+    with path.open("wb") as file:
+        for url, first, last in ranges(answer.text):
+            piece = get(url, Range=f"bytes={first}-{last}")
+            assert piece.status_code == 206
+            assert len(piece.content) == last - first + 1
+            file.write(piece.content)
+    return path
+
+
+def test_a_reviewer_plays_the_masked_rendition_and_nothing_else(live: Live, tmp_path: Path) -> None:
+    recording = live.scene.record(case=live.scene.case_a)
+    grant = live.grant("reviewer", recording.item_id)
+    assert grant["state"] == "ready"
+    assert grant["coverage"]["en"] == "Faces treated; plates, text and voices untreated"
+    numbers = footage.frame_numbers(played(live, grant["playlist_url"], tmp_path))
+    assert numbers == [51_000 + number for number in range(150)]
+
+
+def test_the_whole_masked_file_can_be_had_by_its_address(live: Live) -> None:
+    recording = live.scene.record(case=live.scene.case_a)
+    answer = get(live.grant("reviewer", recording.item_id)["file_url"])
+    assert answer.status_code == 200
+    assert answer.content == reel(51).rendition
+
+
+def test_a_holder_of_the_right_plays_the_original(live: Live, tmp_path: Path) -> None:
+    recording = live.scene.record(case=live.scene.case_a)
+    for name in ("handler", "officer", "legal_reviewer", "archivist"):
+        grant = live.grant(name, recording.item_id, variant="original", reason="核对笔录")
+        numbers = footage.frame_numbers(played(live, grant["playlist_url"], tmp_path))
+        assert numbers == [1000 + number for number in range(150)]
+
+
+def test_an_original_asks_for_a_reason(live: Live) -> None:
+    recording = live.scene.record(case=live.scene.case_a)
+    body = {"purpose": "legal_review", "variant": "original"}
+    answer = live.as_("legal_reviewer").post(f"/api/v1/items/{recording.item_id}/grants", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "reason_missing")
+
+
+def test_a_purpose_nobody_knows_is_refused(live: Live) -> None:
+    recording = live.scene.record(case=live.scene.case_a)
+    answer = live.as_("reviewer").post(
+        f"/api/v1/items/{recording.item_id}/grants", json={"purpose": "curiosity"}
+    )
+    assert answer.status_code == 422
+
+
+def test_custody_has_one_leaf_for_a_grant_a_playlist_and_an_original_and_none_for_ranges(live: Live) -> None:
+    scene = live.scene
+    recording = scene.record(case=scene.case_a)
+    grant = live.grant("legal_reviewer", recording.item_id, variant="original", reason="核对")
+    for _ in range(3):
+        assert live.anyone.get(grant["playlist_url"]).status_code == 200
+        assert get(grant["file_url"]).status_code == 200
+        assert get(grant["file_url"], Range="bytes=0-9").status_code == 206
+        assert get(grant["poster_url"]).status_code == 200
+    for action in ("grant:issued", "playlist:issued", "original:issued", "still:issued"):
+        (leaf,) = scene.leaves(recording.item_id, action)
+        assert leaf["actor"] == f"account:{scene.accounts['legal_reviewer']}"
+        assert leaf["facts"]["grant"] == grant["grant_id"]
+        assert "核对" not in json.dumps(leaf)
+
+
+def test_a_revoked_grant_is_gone_at_once(live: Live) -> None:
+    recording = live.scene.record(case=live.scene.case_a)
+    grant = live.grant("reviewer", recording.item_id)
+    assert get(grant["file_url"], Range="bytes=0-1").status_code == 206
+    assert live.as_("officer").delete(f"/api/v1/grants/{grant['grant_id']}").status_code == 403
+    assert live.as_("reviewer").delete(f"/api/v1/grants/{grant['grant_id']}").status_code == 204
+    assert get(grant["file_url"], Range="bytes=0-1").status_code == 410
+    assert live.anyone.get(grant["playlist_url"]).status_code == 410
+    assert len(live.scene.leaves(recording.item_id, "grant:revoked")) == 1
+
+
+def test_a_grant_ends_with_its_time(live: Live) -> None:
+    recording = live.scene.record(case=live.scene.case_a)
+    grant = live.grant("reviewer", recording.item_id)
+    live.scene.clock.advance(live.scene.settings.media.grant_s)
+    try:
+        assert get(grant["file_url"]).status_code == 410
+        assert live.anyone.get(grant["playlist_url"]).status_code == 410
+    finally:
+        live.scene.clock.advance(-live.scene.settings.media.grant_s)
+
+
+def test_the_seconds_of_another_case_cannot_be_read(live: Live, tmp_path: Path) -> None:
+    """Invariant 7: two cases in one recording are two spans, for the playlist and for every byte."""
+    scene = live.scene
+    recording = scene.record(spans=[(scene.case_a, 0, 2_500_000), (scene.case_b, 2_500_000, 6_000_000)])
+    film = reel(1)
+    for name, numbers in (("handler", range(50)), ("handler2", range(75, 150))):
+        grant = live.grant(name, recording.item_id, variant="original", reason="核对")
+        assert grant["file_url"] is None
+        shown = footage.frame_numbers(played(live, grant["playlist_url"], tmp_path))
+        assert shown
+        assert set(shown) <= {1000 + number for number in numbers}
+        listed = ranges(live.anyone.get(grant["playlist_url"]).text)
+        allowed = {byte for _, first, last in listed for byte in range(first, last + 1)}
+        url = listed[0][0]
+        for fragment in film.index.fragments:
+            answer = get(url, Range=f"bytes={fragment.offset_bytes}-{fragment.end_bytes - 1}")
+            inside = {fragment.offset_bytes, fragment.end_bytes - 1} <= allowed
+            assert answer.status_code == (206 if inside else 403)
+        last = len(film.rendition) - 1
+        outside = last if last not in allowed else film.index.init_size_bytes
+        for refused in (f"bytes=0-{last}", f"bytes={outside}-{outside}"):
+            answer = get(url, Range=refused)
+            assert (answer.status_code, answer.json()["code"]) == (403, "range_not_permitted")
+        assert get(url).status_code == 403
+        base = url.rsplit("/", 1)[0]
+        for whole in ("original", "poster.jpg"):
+            assert get(f"{base}/{whole}").status_code == 403
+
+
+def test_a_span_outside_what_a_case_has_is_refused(live: Live) -> None:
+    scene = live.scene
+    recording = scene.record(spans=[(scene.case_a, 0, 2_500_000), (scene.case_b, 2_500_000, 6_000_000)])
+    path = f"/api/v1/items/{recording.item_id}/grants"
+    wanted = {"purpose": "case_handling", "variant": "original", "reason": "x"}
+    span = {"span": {"from_us": 1_000_000, "to_us": 4_000_000}}
+    answer = live.as_("handler").post(path, json={**wanted, **span})
+    assert (answer.status_code, answer.json()["code"]) == (403, "span_not_permitted")
+    masked = {"purpose": "case_handling", "case_id": str(scene.case_a.id), **span}
+    assert live.as_("reviewer").post(path, json=masked).status_code == 403
+
+
+def test_a_case_with_two_spans_asks_which(live: Live) -> None:
+    scene = live.scene
+    recording = scene.record(spans=[(scene.case_a, 0, 2_000_000), (scene.case_a, 4_000_000, 6_000_000)])
+    path = f"/api/v1/items/{recording.item_id}/grants"
+    wanted = {"purpose": "case_handling", "case_id": str(scene.case_a.id)}
+    answer = live.as_("reviewer").post(path, json=wanted)
+    assert (answer.status_code, answer.json()["code"]) == (422, "span_needed")
+    assert len(answer.json()["spans"]) == 2
+    second = {"span": {"from_us": 4_000_000, "to_us": 6_000_000}}
+    assert live.as_("reviewer").post(path, json={**wanted, **second}).status_code == 201
+
+
+def test_a_span_too_short_for_a_fragment_points_to_the_clip(live: Live) -> None:
+    recording = live.scene.record(case=live.scene.case_a)
+    grant = live.grant("reviewer", recording.item_id, span={"from_us": 100_000, "to_us": 200_000})
+    answer = live.anyone.get(grant["playlist_url"])
+    assert (answer.status_code, answer.json()["code"]) == (404, "span_without_segments")
+
+
+def test_until_it_is_redacted_there_is_a_placeholder_and_a_state(live: Live) -> None:
+    recording = live.scene.record(case=live.scene.case_a, redacted=False)
+    grant = live.grant("reviewer", recording.item_id)
+    assert (grant["state"], grant["playlist_url"], grant["file_url"]) == ("pending", None, None)
+    assert "正在脱敏" in live.anyone.get(grant["placeholder_url"]).text
+    poster = live.as_("reviewer").get(grant["poster_url"])
+    assert poster.headers["x-liuhen-state"] == "pending"
+    assert "正在脱敏" in poster.text
+    clip = {"case_no": CASE_A, "item_id": str(recording.item_id), "form": "file"}
+    answer = live.as_("reviewer").post("/api/v1/clips", json=clip)
+    assert (answer.status_code, answer.json()["code"]) == (409, "redaction_pending")
+
+
+def test_a_new_plan_ends_what_was_shown(live: Live) -> None:
+    scene = live.scene
+    recording = scene.record(case=scene.case_a)
+    item = f"/api/v1/items/{recording.item_id}"
+    grant = live.grant("reviewer", recording.item_id)
+    assert live.anyone.get(grant["playlist_url"]).status_code == 200
+    box = {"op": "add_box", "shape": "rectangle", "reason": "privacy", "keys": [[0, 10, 10, 60, 60, 0]]}
+    body = {"base_number": 1, "changes": [box], "note": "遗漏一人"}
+    answer = live.as_("legal_reviewer").post(f"{item}/redaction/plans", json=body)
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["redaction"] == "proposed"
+    assert answer.json()["plan"]["number"] == 2
+    assert get(grant["file_url"]).status_code == 410
+    pending = live.anyone.get(grant["playlist_url"])
+    assert (pending.status_code, pending.json()["code"]) == (409, "redaction_pending")
+    with scene.storage.database.read() as session:
+        job = session.scalars(select(Job).where(Job.subject_id == recording.item_id)).one()
+    assert (job.kind, job.queue, job.params["plan"]) == ("render", "media", 2)
+    assert job.params["derivative"] == str(recording.derivatives["rendition"].id)
+    second = live.as_("handler").post(f"{item}/redaction/plans", json=body)
+    assert (second.status_code, second.json()["code"]) == (409, "plan_not_newest")
+    assert len(scene.leaves(recording.item_id, "redaction_plan:amended")) == 1
+    assert len(scene.leaves(recording.item_id, "derivative:withdrawn")) == 2
+    versions = live.as_("reviewer").get(f"{item}/redaction/plans").json()
+    assert [version["number"] for version in versions] == [1, 2]
+    shown = live.as_("legal_reviewer").get(f"{item}/redaction/plans/2").json()
+    assert len(shown["plan"]["tracks"]) == 1
+
+
+def test_only_a_checked_newest_plan_is_approved(live: Live) -> None:
+    recording = live.scene.record(case=live.scene.case_a)
+    path = f"/api/v1/items/{recording.item_id}/redaction/approve"
+    assert live.as_("handler").post(path, json={"number": 1}).status_code == 403
+    assert live.as_("legal_reviewer").post(path, json={"number": 7}).status_code == 409
+    answer = live.as_("legal_reviewer").post(path, json={"number": 1, "note": "可"})
+    assert (answer.status_code, answer.json()["redaction"]) == (200, "approved")
+    assert live.as_("legal_reviewer").post(path, json={"number": 1}).json()["code"] == "state_not_allowed"
+    assert len(live.scene.leaves(recording.item_id, "redaction_plan:approved")) == 1
+
+
+def test_a_bad_change_leaves_everything_as_it_was(live: Live) -> None:
+    recording = live.scene.record(case=live.scene.case_a)
+    grant = live.grant("reviewer", recording.item_id)
+    body = {"base_number": 1, "changes": [{"op": "explode"}], "note": "x"}
+    answer = live.as_("handler").post(f"/api/v1/items/{recording.item_id}/redaction/plans", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "plan_invalid")
+    assert get(grant["file_url"], Range="bytes=0-1").status_code == 206
+
+
+def test_a_split_ends_the_grants_that_hung_on_the_binding(live: Live) -> None:
+    scene = live.scene
+    recording = scene.record(case=scene.case_a)
+    grant = live.grant("handler", recording.item_id, variant="original", reason="核对")
+    within = live.grant("reviewer", recording.item_id, case_id=str(scene.case_a.id))
+    (tied,) = live.as_("reviewer").get(f"/api/v1/items/{recording.item_id}/bindings").json()
+    parts = [
+        {"case_id": str(scene.case_a.id), "span": {"from_us": 0, "to_us": 3_000_000}},
+        {"case_id": str(scene.case_b.id), "span": {"from_us": 3_000_000, "to_us": 6_000_000}},
+    ]
+    answer = live.as_("archivist").post(
+        f"/api/v1/bindings/{tied['id']}/split", json={"parts": parts, "reason": "两案"}
+    )
+    assert answer.status_code == 201, answer.text
+    assert get(grant["file_url"]).status_code == 410
+    assert live.anyone.get(within["playlist_url"]).status_code == 410
+    again = live.grant("handler", recording.item_id, variant="original", reason="核对")
+    assert again["span_us"] == [0, 3_000_000]
+
+
+def growing(live: Live, recording: Recording, folder: Path) -> tuple[Path, FragmentIndex]:
+    """Make the item's rendition one that is being made now, as its worker's scratch folder has it."""
+    scene = live.scene
+    film = reel(1)
+    with scene.storage.database.transaction() as session:
+        row = session.scalars(
+            select(Derivative).where(Derivative.item_id == recording.item_id, Derivative.kind == "rendition")
+        ).one_or_none()
+        assert row is None
+        params = {"rung": "copy", "may_copy": True}
+        wanted = jobs.Wanted("rendition", "media", recording.item_id, params=params)
+        jobs.want(session, scene.agency.id, wanted, scene.clock.now())
+    with scene.storage.database.transaction() as session:
+        job = session.scalars(
+            select(Job).where(Job.subject_id == recording.item_id, Job.kind == "rendition")
+        ).one()
+        job.state, job.fence = "leased", 1
+        scratch = scene.storage.scratch / f"{job.id}-{job.fence}"
+    scratch.mkdir()
+    return scratch, film.index
+
+
+def settle(scratch: Path, index: FragmentIndex, count: int) -> FragmentIndex:
+    """So many fragments are whole; a piece of the next one is there too."""
+    part = FragmentIndex(index.init_size_bytes, index.tracks, index.origin_pts, index.fragments[:count])
+    (scratch / "rendition.mp4").write_bytes(reel(1).rendition[: part.size_bytes + 100])
+    (scratch / "growing.part").write_text(part.dumps())
+    (scratch / "growing.part").replace(scratch / "growing.json")
+    return part
+
+
+def test_a_rendition_plays_while_it_grows_for_holders_alone(live: Live, tmp_path: Path) -> None:
+    recording = live.scene.record(case=live.scene.case_a, redacted=False, rendered=False)
+    scratch, index = growing(live, recording, tmp_path)
+    try:
+        first = settle(scratch, index, 3)
+        assert live.grant("reviewer", recording.item_id)["state"] == "pending"
+        grant = live.grant("legal_reviewer", recording.item_id, variant="original", reason="急")
+        assert grant["state"] == "growing"
+        text = live.anyone.get(grant["playlist_url"]).text
+        assert "#EXT-X-PLAYLIST-TYPE:EVENT" in text
+        assert "#EXT-X-ENDLIST" not in text
+        assert footage.frame_numbers(played(live, grant["playlist_url"], tmp_path)) == list(range(1000, 1050))
+        url = ranges(text)[0][0]
+        beyond = get(url, Range=f"bytes={first.size_bytes}-")
+        assert beyond.status_code == 416
+        partial = get(url, Range="bytes=0-9")
+        assert partial.headers["content-range"] == "bytes 0-9/*"
+        assert "etag" not in partial.headers
+        settle(scratch, index, 5)
+        more = live.anyone.get(grant["playlist_url"]).text
+        assert ranges(more)[0][0] == url
+        assert len(footage.frame_numbers(played(live, grant["playlist_url"], tmp_path))) == 100
+    finally:
+        shutil.rmtree(scratch)
+    moving = get(url, Range="bytes=0-9")
+    assert (moving.status_code, moving.json()["code"]) == (503, "rendition_settling")
+    _finish(live, recording)
+    done = live.anyone.get(grant["playlist_url"]).text
+    assert "#EXT-X-ENDLIST" in done
+    assert ranges(done)[0][0] == url
+    assert len(footage.frame_numbers(played(live, grant["playlist_url"], tmp_path))) == 150
+    assert len(live.scene.leaves(recording.item_id, "playlist:issued")) == 1
+
+
+def _finish(live: Live, recording: Recording) -> None:
+    scene, film = live.scene, reel(1)
+    with scene.storage.database.transaction() as session:
+        item = session.scalars(select(Item).where(Item.id == recording.item_id)).one()
+        scene._derive(session, item, "rendition", film.rendition, film.info, params={"rung": "copy"})
+        job = session.scalars(select(Job).where(Job.subject_id == item.id, Job.kind == "rendition")).one()
+        job.state = "done"
+        item.media = "rendered"
+
+
+def test_more_than_one_rung_makes_a_multivariant_playlist(live: Live, tmp_path: Path) -> None:
+    scene, film = live.scene, reel(2)
+    recording = scene.record(case=scene.case_a)
+    with scene.storage.database.transaction() as session:
+        item = session.scalars(select(Item).where(Item.id == recording.item_id)).one()
+        scene._derive(session, item, "rendition", film.rendition, film.info, params={"rung": "360p"})
+    grant = live.grant("legal_reviewer", recording.item_id, variant="original", reason="核对")
+    text = live.anyone.get(grant["playlist_url"]).text
+    assert text.count("#EXT-X-STREAM-INF") == 2
+    children = [line for line in text.splitlines() if line.endswith(".m3u8")]
+    for child in children:
+        url = urljoin(live.api_url + grant["playlist_url"], child)
+        assert len(footage.frame_numbers(played(live, url, tmp_path))) == 150
+    with av.open(str(played(live, url, tmp_path))) as container:
+        assert container.streams.video[0].codec_context.name == "h264"
+
+
+def test_a_clip_by_case_number_can_be_watched(live: Live, tmp_path: Path) -> None:
+    scene = live.scene
+    case = scene.open_case(f"示执罚〔2026〕{new_id().hex[-6:]}号", "handler")
+    recording = scene.record(case=case)
+    spelled = case.case_no.replace("〔", "[").replace("〕", "]")
+    body = {"case_no": f" {spelled} ", "from_ms": 1000, "to_ms": 5000}
+    answer = live.as_("reviewer").post("/api/v1/clips", json=body)
+    assert answer.status_code == 201, answer.text
+    shown = answer.json()
+    assert (shown["item_id"], shown["state"]) == (str(recording.item_id), "ready")
+    numbers = footage.frame_numbers(played(live, shown["grant"]["playlist_url"], tmp_path))
+    assert numbers
+    assert set(numbers) <= set(range(51_025, 51_125))
+
+
+def test_a_clip_to_take_away_is_cut_by_a_worker_and_handed_to_its_asker_alone(live: Live) -> None:
+    scene = live.scene
+    recording = scene.record(case=scene.case_a)
+    body = {"case_no": CASE_A, "item_id": str(recording.item_id), "form": "file", "from_ms": 0, "to_ms": 2000}
+    answer = live.as_("reviewer").post("/api/v1/clips", json=body)
+    assert answer.status_code == 202
+    clip_url = answer.headers["location"]
+    assert answer.json()["state"] == "working"
+    with scene.storage.database.read() as session:
+        clip = session.scalars(select(Clip).where(Clip.item_id == recording.item_id)).one()
+        job = session.scalars(select(Job).where(Job.subject_id == clip.id)).one()
+    assert (job.kind, job.queue) == ("clip", "media")
+    assert job.params["derivative"] == str(recording.derivatives["redacted"].id)
+    assert job.input_digest == recording.derivatives["redacted"].sha256
+    assert any(CASE_A in line["text"] for line in job.params["mark"])
+    assert all(line["latin"].isascii() for line in job.params["mark"])
+    with scene.storage.database.transaction() as session:
+        item = session.scalars(select(Item).where(Item.id == recording.item_id)).one()
+        cut = scene._derive(session, item, "clip", b"a clip that was cut", {}, masked=True,
+                            params={"clip": str(clip.id)})  # fmt: skip
+        session.scalars(select(Clip).where(Clip.id == clip.id)).one().derivative_id = cut.id
+    done = live.as_("reviewer").get(clip_url).json()
+    assert (done["state"], done["sha256"]) == ("ready", cut.sha256.hex())
+    file = get(done["file_url"])
+    assert file.content == b"a clip that was cut"
+    assert file.headers["content-disposition"].startswith("attachment")
+    assert file.headers["repr-digest"].startswith("sha-256=:")
+    assert live.as_("officer").get(clip_url).status_code == 403
+    change = {"op": "mask_frames", "from_pts": 0, "to_pts": 9, "reason": "minor"}
+    amend = {"base_number": 1, "changes": [change], "note": "x"}
+    path = f"/api/v1/items/{recording.item_id}/redaction/plans"
+    assert live.as_("handler").post(path, json=amend).status_code == 201
+    assert get(done["file_url"]).status_code == 410
+    assert live.as_("reviewer").get(clip_url).json()["state"] == "withdrawn"
+
+
+def test_a_case_with_many_recordings_asks_which(live: Live) -> None:
+    scene = live.scene
+    case = scene.open_case(f"示执罚〔2026〕{new_id().hex[-6:]}号", "handler")
+    empty = live.as_("reviewer").post("/api/v1/clips", json={"case_no": case.case_no})
+    assert (empty.status_code, empty.json()["code"]) == (409, "nothing_reviewable")
+    made = [scene.record(case=case), scene.record(seed=2, case=case)]
+    answer = live.as_("reviewer").post("/api/v1/clips", json={"case_no": case.case_no})
+    assert (answer.status_code, answer.json()["code"]) == (409, "item_ambiguous")
+    assert set(answer.json()["candidates"]) == {str(each.item_id) for each in made}
+    listed = live.as_("reviewer").get("/api/v1/clips", params={"case_no": case.case_no}).json()["items"]
+    assert [entry["state"] for entry in listed] == ["ready", "ready"]
+    first = live.as_("reviewer").get("/api/v1/clips", params={"case_no": case.case_no, "limit": 1}).json()
+    assert len(first["items"]) == 1
+    assert first["next_cursor"]
+
+
+def test_a_clip_of_a_case_that_is_not_there(live: Live) -> None:
+    answer = live.as_("reviewer").post("/api/v1/clips", json={"case_no": "没有这个案件"})
+    assert (answer.status_code, answer.json()["code"]) == (404, "case_not_found")
+
+
+def test_another_person_cannot_look_at_a_grant(live: Live) -> None:
+    recording = live.scene.record(case=live.scene.case_a)
+    grant = live.grant("reviewer", recording.item_id)
+    path = f"/api/v1/grants/{grant['grant_id']}"
+    assert live.as_("officer").get(path).status_code == 403
+    assert live.as_("reviewer").get(path).json()["file_url"].split("/m/")[0] == live.media_url
