@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -62,11 +62,14 @@ def overrides_of(options: argparse.Namespace) -> dict[str, object]:
     return found
 
 
+def as_variables(overrides: Mapping[str, object]) -> dict[str, str]:
+    """Settings as variables, for processes started from here."""
+    return {PREFIX + name.upper().replace(".", "__"): str(value) for name, value in overrides.items()}
+
+
 def environment_of(options: argparse.Namespace) -> dict[str, str]:
-    """The same settings as variables, for processes started from here."""
-    variables = {
-        PREFIX + name.upper().replace(".", "__"): str(value) for name, value in overrides_of(options).items()
-    }
+    """What the command line says of settings, as variables."""
+    variables = as_variables(overrides_of(options))
     if options.config is not None:
         variables[CONFIG_VARIABLE] = str(options.config.resolve())
     return variables

@@ -1,0 +1,196 @@
+"""What the demonstration asks of the API, as its accounts: when all is settled, what there is, a clip."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from evidence.errors import MediaError, Unavailable
+from media import sandbox
+from media.report import ProbeReport
+
+Json = dict[str, Any]
+POLL_S = 0.5
+CALM_POLLS = 3
+OPEN_STATES = ("ready", "leased")
+LIMITS = sandbox.Limits(cpu_s=300, memory_bytes=4 << 30, wall_s=300.0, stall_s=60.0, file_size_bytes=1 << 30)
+
+
+class Seat:
+    """One account, signed in."""
+
+    def __init__(self, api_url: str, username: str, password: str) -> None:
+        self._client = httpx.Client(base_url=f"{api_url}/api/v1", timeout=60, trust_env=False)
+        signed_in = self.post("/sessions", {"username": username, "password": password})
+        self._client.headers["Authorization"] = f"Bearer {signed_in['token']}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    def get(self, path: str, **query: object) -> Any:
+        """A JSON answer."""
+        return self._answer(
+            self._client.get(path, params={name: str(value) for name, value in query.items()})
+        )
+
+    def post(self, path: str, body: Json) -> Any:
+        """A JSON answer to a JSON question."""
+        return self._answer(self._client.post(path, json=body))
+
+    def pages(self, path: str, **query: object) -> list[Json]:
+        """Every entry of a paged list."""
+        found: list[Json] = []
+        cursor: str | None = None
+        while True:
+            page = self.get(path, **query, **({"cursor": cursor} if cursor else {}))
+            found += page["items"]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return found
+
+    @staticmethod
+    def _answer(answer: httpx.Response) -> Any:
+        if answer.is_success:
+            return answer.json()
+        raise Unavailable(
+            f"API {answer.request.url.path}: expected success, found "
+            f"{answer.status_code}: {answer.text[:200]}",
+            code="api_refused",
+        )
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A clip on disk, and what it is of."""
+
+    path: Path
+    item: Json
+    frame_count: int | None
+    duration_us: int | None
+    coverage: str
+
+
+def wait_settled(
+    admin: Seat, stop: threading.Event, timeout_s: float, progress: Callable[[int, int, str], None]
+) -> None:
+    """Wait until no job is left.
+
+    Raises:
+        Unavailable: It takes too long, or somebody said stop.
+    """
+    deadline, calm = time.monotonic() + timeout_s, 0
+    while calm < CALM_POLLS:
+        counts: dict[str, int] = admin.get("/jobs/counts")["counts"]
+        left = sum(counts.get(state, 0) for state in OPEN_STATES)
+        total = sum(counts.values())
+        progress(total - left, total, f"任务 / jobs {total - left}/{total}")
+        calm = calm + 1 if left == 0 and total else 0
+        if stop.is_set() or time.monotonic() > deadline:
+            raise Unavailable(
+                f"pipeline: expected every job done, found {left} of {total} left", code="not_settled"
+            )
+        stop.wait(POLL_S)
+
+
+def rows_of(reviewer: Seat) -> list[Json]:
+    """Every item with its details, in the order received."""
+    listed = sorted(reviewer.pages("/items"), key=lambda item: (str(item["received_at"]), str(item["id"])))
+    return [reviewer.get(f"/items/{item['id']}") for item in listed]
+
+
+def table_row(item: Json) -> tuple[object, ...]:
+    """A row of the table people see."""
+    facets, facts = item["facets"], item["facts"]
+    duration = item["duration_us"]
+    cases = [*facts["case_nos"]] or [binding["case_no"] for binding in item["bindings"]]
+    return (
+        item["original_name"],
+        " ".join(dict.fromkeys(cases)),
+        "" if duration is None else f"{duration / 1e6:.2f}",
+        item["object"]["sha256"][:12],
+        facets["custody"],
+        facets["media"],
+        facets["binding"],
+        facets["redaction"],
+    )
+
+
+def fetch_clip(
+    reviewer: Seat,
+    case_no: str,
+    item: Json,
+    folder: Path,
+    *,
+    scratch: Path,
+    stop: threading.Event,
+    timeout_s: float,
+) -> Fetched:
+    """Ask for the redacted clip of an item by case number; download it and hold it against its digest.
+
+    Args:
+        item: As `GET /clips` lists it.
+        folder: Where the clip goes.
+        scratch: Where the child that reads it may work.
+
+    Raises:
+        Unavailable: It was not cut in time.
+        MediaError: What came is not what the API says.
+    """
+    asked = reviewer.post(
+        "/clips", {"case_no": case_no, "item_id": item["item_id"], "purpose": "case_handling", "form": "file"}
+    )
+    clip_id, deadline = asked["clip_id"], time.monotonic() + timeout_s
+    while asked["state"] != "ready":
+        if asked["state"] in {"failed", "withdrawn"} or stop.is_set() or time.monotonic() > deadline:
+            raise Unavailable(
+                f"clip: expected it cut, found {asked['state']}: {asked['reason']}", code="clip_not_cut"
+            )
+        stop.wait(POLL_S)
+        asked = reviewer.get(f"/clips/{clip_id}")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{_safe(item['original_name'])}-redacted.mp4"
+    digest = hashlib.sha256()
+    with (
+        httpx.stream("GET", asked["file_url"], timeout=60, trust_env=False) as answer,
+        path.open("wb") as file,
+    ):
+        answer.raise_for_status()
+        for chunk in answer.iter_bytes(1 << 20):
+            digest.update(chunk)
+            file.write(chunk)
+    if digest.hexdigest() != asked["sha256"]:
+        raise MediaError(
+            f"clip: expected sha256 {asked['sha256']}, found {digest.hexdigest()}", code="clip_digest_differs"
+        )
+    frame_count, duration_us = _measured(path, scratch)
+    return Fetched(path, item, frame_count, duration_us, str(item["coverage"]["zh"]))
+
+
+def _safe(name: str) -> str:
+    """The part of a name that may be part of a path here: nobody's slashes, dots or line ends."""
+    stem = Path(name).stem
+    return "".join(char if char.isalnum() or char in "-_" else "_" for char in stem)[:80] or "clip"
+
+
+def _measured(path: Path, scratch: Path) -> tuple[int | None, int | None]:
+    """Frames and length of what was downloaded, read in a child like any footage."""
+    request: dict[str, object] = {"path": str(path.resolve()), "name": path.name, "depth": "packets"}
+    report = ProbeReport.from_json(
+        sandbox.call("media.probe:probe_entry", request, limits=LIMITS, scratch=scratch)
+    )
+    if report.video is None:
+        return None, report.duration_us
+    return report.video.packet_count, report.video.duration_us
