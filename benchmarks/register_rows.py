@@ -145,7 +145,8 @@ def _items(agency_id: UUID, count: int) -> Iterator[Row]:
         yield (
             _id(4, number), agency_id, _id(3, number), _id(1, number % DEVICES), f"bench:{number}",
             "body_cam", "video", f"B{number % DEVICES:04}_{number}.mp4", "verified", "rendered",
-            "bound", "checked", False, False, "[]", at, at + 600_000_000, "某路1号", f"{110000 + number % 300}",
+            "bound", "checked", False, False, "[]",
+            at, at + 600_000_000, "某路1号", f"{110000 + number % 300}",
             "现场检查", "investigation", 600_000_000, 15_000, None, None, f"BENCH-{number}", PROBE, at,
         )  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -148,16 +148,25 @@ def _once_each(session: Session, agency: Agency, files: list[ShiftFile], verdict
     verdict.doubled += [f"item {item}: {count} bindings in force" for item, count in bound if count != 1]
     if len(bound) < len(wanted):
         verdict.lost.append(f"bindings: expected {len(wanted)}, found {len(bound)}")
-    numbers = sorted(session.scalars(select(AvNumber.seq).where(AvNumber.agency_id == agency.id)))
-    if numbers != list(range(1, len(bound) + 1)):
-        verdict.changed.append(f"record numbers: expected 1 to {len(bound)} without a gap, found {numbers}")
+    series: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for row in session.scalars(
+        select(AvNumber).where(AvNumber.agency_id == agency.id).order_by(AvNumber.seq)
+    ):
+        series[row.class_code, row.year].append(row.seq)
+    for (class_code, year), drawn in series.items():
+        if drawn != list(range(1, len(drawn) + 1)):
+            verdict.changed.append(f"record numbers {class_code} {year}: expected no gap, found {drawn}")
+    if sum(map(len, series.values())) != len(bound):
+        verdict.lost.append(f"record numbers: expected {len(bound)}, found {sum(map(len, series.values()))}")
     in_force: Counter[tuple[str, str, str]] = Counter()
     for row in session.scalars(select(Derivative).where(Derivative.withdrawn_at.is_(None))):
         if row.kind == "rendition" or row.kind in ONE_IN_FORCE:
-            in_force[str(row.item_id), row.kind, str(row.params.get("rung", ""))] += 1
+            # A damaged file may get a copy and then an encoding, each with a still of its own.
+            made_from = str(row.params.get("rung") or row.params.get("source") or "")
+            in_force[str(row.item_id), row.kind, made_from] += 1
     verdict.counts["derivatives"] = in_force.total()
-    verdict.doubled += [f"{count} × {kind} {rung} of item {item}"
-                        for (item, kind, rung), count in in_force.items() if count != 1]  # fmt: skip
+    verdict.doubled += [f"{count} × {kind} of item {item}"
+                        for (item, kind, _), count in in_force.items() if count != 1]  # fmt: skip
 
 
 def _leaves(session: Session, agency: Agency, verdict: Verdict) -> None:

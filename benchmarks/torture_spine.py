@@ -14,6 +14,7 @@ import contextlib
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -31,7 +32,7 @@ from benchmarks.spine_judge import Verdict, judge, left_in_scratch, newest_check
 from benchmarks.support import Figure, print_table, whole, write_results
 from evidence.errors import Unavailable
 from storage.db.tables import Job
-from tests.support.cluster import EVERYTHING, Cluster, wait_for
+from tests.support.cluster import EVERYTHING, IO, MEDIA, MEDIA2, Cluster, wait_for
 
 LEAST_EACH = 8
 GAP_S = 4.0
@@ -45,12 +46,12 @@ SETTINGS = {
 }
 TARGETS: dict[str, tuple[str, ...]] = {
     "ingest": ("ingest",),
-    "io worker": ("io",),
-    "media worker": ("media", "media2"),
+    "io worker": (IO,),
+    "media worker": (MEDIA, MEDIA2),
     "relay": ("relay",),
     "api": ("api",),
-    "media listener": ("bytes",),
-    "broker": ("valkey",),
+    "media listener": ("media",),
+    "broker": ("broker",),
 }
 
 
@@ -88,38 +89,40 @@ class Tormentor:
             total // 2 + 1: self.flush,
             total * 3 // 4: self._stop_broker,
         }
-        for number, name in enumerate(self._owed):
+        for number in range(total):
             if number in specials:
                 specials[number]()
             time.sleep(self._random.uniform(0.3, 2 * GAP_S - 0.3))
-            self._kill_one(name)
-            _say(f"{number + 1}/{total} {name}")
+            _say(f"{number + 1}/{total} {self._kill_one()}")
         if self._freezer is not None:
             self._freezer.join()
 
-    def _kill_one(self, target: str) -> None:
-        program = self._random.choice([name for name in TARGETS[target] if name != self._frozen])
+    def _kill_one(self) -> str:
+        """Kill the first that is owed and past its start: one that only starts has nothing to lose."""
         deadline = time.monotonic() + 90
-        while True:
-            # A program that is only just starting has done nothing that could be interrupted.
-            if self._cluster.is_running(program) and self._has_begun(program):
+        while time.monotonic() < deadline:
+            for place, target in enumerate(self._owed):
+                program = self._random.choice([name for name in TARGETS[target] if name != self._frozen])
+                if not self._cluster.has_begun(program):
+                    continue
+                if target.endswith("worker"):
+                    self._await_work(program)
                 what = self._what_it_does(target, program)
                 with contextlib.suppress(ProcessLookupError):
                     self._cluster.kill(program)
-                    break
-            if time.monotonic() > deadline:
-                raise AssertionError(f"{program}: expected to run again\n{self._cluster.log_tail()}")
+                    del self._owed[place]
+                    self.kills[target] += 1
+                    self.during[what] += 1
+                    return f"{target}, {what}"
             time.sleep(0.1)
-        self.kills[target] += 1
-        self.during[what] += 1
+        raise AssertionError(f"{self._owed}: expected one of them to run again\n{self._cluster.log_tail()}")
 
-    def _has_begun(self, program: str) -> bool:
-        if program in {"io", "media", "media2"} and self._random.random() < 0.7:
-            # Rather in the middle of a job than between two.
+    def _await_work(self, program: str) -> None:
+        """Mostly, rather in the middle of a job than between two."""
+        if self._random.random() < 0.7:
             deadline = time.monotonic() + 2
             while time.monotonic() < deadline and not self._cluster.children(program):
                 time.sleep(0.02)
-        return self._cluster.has_begun(program)
 
     def _what_it_does(self, target: str, program: str) -> str:
         if target == "ingest":
@@ -151,8 +154,8 @@ class Tormentor:
 
     def _stop_broker(self) -> None:
         """An orderly restart of the broker, beside the kills."""
-        self._cluster.stop("valkey")
-        self._cluster.start("valkey")
+        with contextlib.suppress(ProcessLookupError):
+            self._cluster.wait_running("broker", since=self._cluster.kill("broker", signal.SIGTERM))
         self.other["broker restarted"] += 1
 
     def _keep_checkpoint(self) -> None:
@@ -168,11 +171,11 @@ class Tormentor:
         while time.monotonic() < deadline:
             time.sleep(0.05)
             with contextlib.suppress(ProcessLookupError, Unavailable):
-                self._frozen = "media"
-                job = self._leased_by(self._cluster.pid("media"))
+                self._frozen = MEDIA
+                job = self._leased_by(self._cluster.pid(MEDIA))
                 if job is None:
                     continue
-                stopped = self._cluster.freeze("media")
+                stopped = self._cluster.freeze(MEDIA)
                 self.frozen_job = job
                 time.sleep(self._freeze_s)
                 self._cluster.thaw(stopped)
@@ -191,10 +194,10 @@ def run(folder: Path, seed: int, kills: int, freeze_s: float, database_url: str 
     began = time.monotonic()
     files = make_shift(folder / "shift", seed)
     random.Random(seed).shuffle(files)
-    cluster = Cluster(folder / "host", keep_alive=True, settings=SETTINGS, database_url=database_url)
+    cluster = Cluster(folder / "host", settings=SETTINGS, database_url=database_url)
     with cluster:
         cluster.populate()
-        cluster.start(*EVERYTHING, "media2", timeout_s=180)
+        cluster.start(*EVERYTHING, timeout_s=180)
         _say("everything runs; the shift begins")
         kills = max(kills, least_each(kills) * len(TARGETS))
         per_file = 0.6 * kills * GAP_S * DOCKS / len(files)

@@ -11,12 +11,13 @@ from sqlalchemy.orm import Session
 from evidence.custody import Action
 from evidence.item import Media
 from ingest.binding import bind_by_claims
-from storage.db import agencies, custody, items
+from storage.db import agencies, custody, items, jobs
 from storage.db.custody import Happening
 from storage.db.tables import Agency, Item, Job
 from workers.context import WORKER
 
-MEDIA_JOBS = frozenset({"probe", "rendition"})
+PLAYABLE_BY = frozenset({"rendition", "photo"})
+MEDIA_JOBS = frozenset({"probe", "examine"}) | PLAYABLE_BY
 
 
 def settle_quarantined(session: Session, job_id: UUID, code: str, now: datetime) -> None:
@@ -38,7 +39,8 @@ def settle_quarantined(session: Session, job_id: UUID, code: str, now: datetime)
     items.flag(
         item, f"{job.kind}_quarantined", f"{job.kind}: {job.last_error or code}; requeue it once mended"
     )
-    if job.kind in MEDIA_JOBS:
+    is_waiting = item.media in {Media.UNPROBED, Media.PROBED}
+    if job.kind in MEDIA_JOBS and is_waiting and not jobs.is_open(session, agency.id, item.id, PLAYABLE_BY):
         mark_unplayable(session, agency, item, code, now)
 
 

