@@ -29,6 +29,7 @@ from config.logs import set_up_logging
 from evidence.custody import Action
 from evidence.errors import EvidenceError, NotFound, NotPermitted
 from storage.db import agencies, grants
+from storage.keys import Purpose
 from storage.open import Storage, open_storage
 
 PREFIX = "/m/"
@@ -90,8 +91,8 @@ class MediaListener:
         """One request."""
         if scope.proto != "http":
             return
-        if scope.path == "/healthz":
-            proto.response_str(200, [("content-type", "text/plain")], "ok\n")
+        if scope.path in {"/healthz", "/readyz"}:
+            await self._health(scope.path == "/readyz", proto)
             return
         if scope.method == "OPTIONS":
             proto.response_empty(204, [*ALWAYS, *_preflight()])
@@ -112,6 +113,19 @@ class MediaListener:
         except Exception as error:
             log.exception("media_request_crashed", exc_info=error)
             _refuse(proto, asked.method, http_problem(500))
+
+    async def _health(self, is_ready_asked: bool, proto: HTTPProtocol) -> None:
+        try:
+            if is_ready_asked:
+                await asyncio.to_thread(self._require_ready)
+            proto.response_str(200, [("content-type", "text/plain")], "ok\n")
+        except EvidenceError as error:
+            _refuse(proto, "GET", problem_of(error))
+
+    def _require_ready(self) -> None:
+        with self._storage.database.read() as session:
+            agencies.agencies(session)
+        self._storage.keys.current(Purpose.GRANT)
 
     def _resolve(self, asked: Asked) -> Servable:
         storage = self._storage
