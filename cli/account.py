@@ -17,7 +17,7 @@ from storage.db import accounts
 def arguments(parser: Parser, _name: str) -> None:
     branch = Branch(parser)
     adding = branch.add("add", "新建账号 / make an account", _add)
-    adding.add_argument("username", metavar="NAME")
+    adding.add_argument("username", metavar="NAME", help="用户名 / user name")
     adding.add_argument(
         "--role",
         action="append",
@@ -32,7 +32,7 @@ def arguments(parser: Parser, _name: str) -> None:
     )
     add_json(branch.add("list", "账号列表 / list accounts", _list))
     disabling = branch.add("disable", "停用账号 / bar an account", _disable)
-    disabling.add_argument("username", metavar="NAME")
+    disabling.add_argument("username", metavar="NAME", help="用户名 / user name")
 
 
 def _add(options: argparse.Namespace) -> int:

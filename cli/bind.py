@@ -18,8 +18,8 @@ from storage.db.tables import Agency, Case
 def arguments(parser: Parser, name: str) -> None:
     add_common(parser)
     if name == "bind":
-        parser.add_argument("item_id", metavar="ITEM")
-        parser.add_argument("case_no", metavar="CASE_NO")
+        parser.add_argument("item_id", metavar="ITEM", help="音像编号 / id of the item")
+        parser.add_argument("case_no", metavar="CASE_NO", help="案号,任意写法 / in any spelling")
         parser.add_argument(
             "--from", dest="start", metavar="TIME", help="时段起点(片内时间)/ start of the span"
         )

@@ -18,9 +18,14 @@ from storage.db import accounts, cases
 def arguments(parser: Parser, _name: str) -> None:
     branch = Branch(parser)
     adding = branch.add("add", "立案登记 / open a case", _add)
-    adding.add_argument("case_no", metavar="CASE_NO")
+    adding.add_argument("case_no", metavar="CASE_NO", help="案号,按机构格式 / in the agency's form")
     kinds = [str(kind) for kind in EnforcementKind]
-    adding.add_argument("--kind", default=str(EnforcementKind.PENALTY), choices=kinds)
+    adding.add_argument(
+        "--kind",
+        default=str(EnforcementKind.PENALTY),
+        choices=kinds,
+        help="类别,默认行政处罚 / kind; penalty",
+    )
     adding.add_argument("--cause", metavar="TEXT", help="案由 / cause of action")
     adding.add_argument("--party", metavar="TEXT", help="当事人 / party")
     adding.add_argument("--handler", metavar="NAME", help="承办人账号 / account that handles it")
@@ -30,10 +35,10 @@ def arguments(parser: Parser, _name: str) -> None:
     listing = branch.add("list", "案件列表 / list cases", _list)
     listing.add_argument("--prefix", metavar="TEXT", help="案号开头 / start of the number")
     listing.add_argument("--open", action="store_true", help="只列未结 / open ones only")
-    listing.add_argument("--limit", type=int, default=100, metavar="N")
+    listing.add_argument("--limit", type=int, default=100, metavar="N", help="最多几条 / at most; 100")
     add_json(listing)
     importing = branch.add("import", "从 CSV 导入 / import from CSV", _import)
-    importing.add_argument("file", type=Path, metavar="FILE.csv")
+    importing.add_argument("file", type=Path, metavar="FILE.csv", help="UTF-8 或 / or GB 18030")
     importing.add_argument(
         "--skip-bad", action="store_true", help="跳过有误的行,默认一行有误则全不导入 / skip bad lines"
     )

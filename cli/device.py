@@ -14,17 +14,20 @@ from storage.db import accounts, agencies
 def arguments(parser: Parser, _name: str) -> None:
     branch = Branch(parser)
     adding = branch.add("add", "登记设备 / register a device", _add)
-    adding.add_argument("device_no", metavar="NO")
+    adding.add_argument("device_no", metavar="NO", help="设备编号 / device number")
     adding.add_argument(
-        "--kind", default=str(SourceKind.BODY_CAM), choices=[str(kind) for kind in SourceKind]
+        "--kind",
+        default=str(SourceKind.BODY_CAM),
+        choices=[str(kind) for kind in SourceKind],
+        help="类别 / kind; body_cam",
     )
     adding.add_argument("--model", metavar="TEXT", help="型号 / model")
     add_json(branch.add("list", "设备列表 / list devices", _list))
     adopting = branch.add("adopt", "认领未登记的设备 / adopt a device that showed up", _adopt)
-    adopting.add_argument("device_no", metavar="NO")
+    adopting.add_argument("device_no", metavar="NO", help="设备编号 / device number")
     issuing = branch.add("issue", "领用 / put a device in an officer's hands", _issue)
-    issuing.add_argument("device_no", metavar="NO")
-    issuing.add_argument("officer_no", metavar="OFFICER")
+    issuing.add_argument("device_no", metavar="NO", help="设备编号 / device number")
+    issuing.add_argument("officer_no", metavar="OFFICER", help="领用人编号 / officer number")
     issuing.add_argument("--at", metavar="TIME", help="领用时间,默认现在 / since when; default now")
 
 

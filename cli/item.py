@@ -25,10 +25,10 @@ def arguments(parser: Parser, _name: str) -> None:
     listing.add_argument(
         "--binding", choices=[str(state) for state in Binding], help="按关联状态 / by binding"
     )
-    listing.add_argument("--limit", type=int, default=100, metavar="N")
+    listing.add_argument("--limit", type=int, default=100, metavar="N", help="最多几条 / at most; 100")
     add_json(listing)
     showing = branch.add("show", "一件音像的全部信息 / everything about one item", _show)
-    showing.add_argument("item_id", metavar="ID")
+    showing.add_argument("item_id", metavar="ID", help="音像编号 / id, as the list prints it")
     add_json(showing)
 
 

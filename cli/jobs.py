@@ -20,7 +20,7 @@ def arguments(parser: Parser, _name: str) -> None:
     )
     add_json(stuck)
     requeueing = branch.add("requeue", "重新排队 / give a quarantined job fresh attempts", _requeue)
-    requeueing.add_argument("job_id", metavar="ID")
+    requeueing.add_argument("job_id", metavar="ID", help="任务编号 / id, as the list prints it")
     add_json(branch.add("counts", "按状态计数 / number of jobs by state", _counts))
 
 

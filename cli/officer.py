@@ -13,8 +13,8 @@ from storage.db import agencies
 def arguments(parser: Parser, _name: str) -> None:
     branch = Branch(parser)
     adding = branch.add("add", "登记执法人员 / register an officer", _add)
-    adding.add_argument("officer_no", metavar="NO")
-    adding.add_argument("name", metavar="NAME")
+    adding.add_argument("officer_no", metavar="NO", help="编号 / officer number")
+    adding.add_argument("name", metavar="NAME", help="姓名 / name")
     adding.add_argument("--certificate", metavar="NO", help="执法证号 / enforcement certificate")
     add_json(branch.add("list", "执法人员列表 / list officers", _list))
 

@@ -22,7 +22,7 @@ MAX_BYTES = 64 * 1024
 def arguments(parser: Parser, _name: str) -> None:
     branch = Branch(parser)
     verifying = branch.add("verify", "校验回执,离线 / verify a receipt, offline", _verify, common=False)
-    verifying.add_argument("receipt", type=Path, metavar="FILE")
+    verifying.add_argument("receipt", type=Path, metavar="FILE", help="回执 / the receipt, as received")
     verifying.add_argument(
         "--key", required=True, metavar="KEY", help="回执公钥(base64 或文件)/ public receipt key"
     )

@@ -21,7 +21,7 @@ def arguments(parser: Parser, _name: str) -> None:
     )
     add_json(branch.add("list", "令牌列表 / list tokens", _list))
     revoking = branch.add("revoke", "吊销令牌 / revoke a token", _revoke)
-    revoking.add_argument("token_id", metavar="ID")
+    revoking.add_argument("token_id", metavar="ID", help="令牌编号 / id, as the list prints it")
 
 
 def _issue(options: argparse.Namespace) -> int:

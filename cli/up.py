@@ -27,7 +27,9 @@ def arguments(parser: Parser, _name: str) -> None:
     add_common(parser)
     add_founding(parser)
     for name in PORTS:
-        parser.add_argument(f"--{name}-port", type=int, metavar="PORT", help=f"{name}.port")
+        parser.add_argument(
+            f"--{name}-port", type=int, metavar="PORT", help=f"端口 / same as --set {name}.port"
+        )
     parser.set_defaults(run=run)
 
 

@@ -1,0 +1,233 @@
+"""Commands as an operator types them, over a real installation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.main import main
+from storage.db import agencies, items
+from storage.open import open_storage
+from tests.support.held_shift import play_shift
+from tests.support.installations import settings_for
+
+Liuhen = Callable[..., int]
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LIUHEN_DATA__FREE_FLOOR_BYTES", "0")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def liuhen(data: Path) -> Liuhen:
+    """Run a command on the data folder; its exit status."""
+    return lambda *words: main([*map(str, words), "--data", str(data)])
+
+
+@pytest.fixture
+def founded(liuhen: Liuhen, capsys: pytest.CaptureFixture[str]) -> str:
+    """What founding printed."""
+    assert liuhen("init", "--agency-code", "demo", "--case-no-pattern", r"示执罚\(\d{4}\)\d+号") == 0
+    return capsys.readouterr().out
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> Any:
+    return json.loads(capsys.readouterr().out)
+
+
+def test_first_accounts_are_shown_once(
+    liuhen: Liuhen, founded: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "admin" in founded
+    assert "security" in founded
+    assert liuhen("init") == 0
+    assert "admin" not in capsys.readouterr().out
+
+
+def test_registers_are_kept_by_commands(
+    liuhen: Liuhen, founded: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (
+        ("officer", "add", "330101", "张三", "--certificate", "Z1"),
+        ("device", "add", "D1", "--model", "DSJ-4"),
+        ("device", "issue", "D1", "330101"),
+        ("account", "add", "wang", "--role", "handler"),
+        ("case", "add", "示执罚〔2026〕17号", "--officer", "330101", "--handler", "wang"),
+        ("token", "issue", "--dock", "K1", "--device", "D1"),
+    ):
+        assert liuhen(*words) == 0, words
+    capsys.readouterr()
+    liuhen("device", "list", "--json")
+    assert said(capsys)[0]["officer_no"] == "330101"
+    liuhen("case", "list", "--prefix", "示执罚（２０２６）", "--json")
+    assert said(capsys)[0]["case_no"] == "示执罚〔2026〕17号"
+    liuhen("token", "list", "--json")
+    token = said(capsys)[0]
+    assert liuhen("token", "revoke", token["id"]) == 0
+    assert liuhen("account", "disable", "wang") == 0
+    capsys.readouterr()
+    liuhen("account", "list", "--json")
+    assert {row["username"]: bool(row["disabled_at"]) for row in said(capsys)} == {
+        "admin": False,
+        "security": False,
+        "wang": True,
+    }
+    assert liuhen("check") == 0
+
+
+def test_each_kind_of_error_has_its_exit_status_and_one_line(
+    liuhen: Liuhen, founded: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert liuhen("case", "add", "not the agency's form") == 2
+    assert liuhen("device", "adopt", "D9") == 3
+    assert liuhen("account", "add", "admin", "--role", "reviewer") == 4
+    assert liuhen("account", "add", "x", "--role", "auditor", "--role", "system_admin") == 2
+    assert main(["item", "list", "--data", str(tmp_path / "elsewhere")]) == 6
+    assert main(["check", "--set", "worker.processes=many"]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 6
+    assert all(line.startswith("liuhen: ") for line in lines)
+    assert "[case_no_form]" in lines[0]
+
+
+def test_cases_come_from_a_spreadsheet_whole_or_not_at_all(
+    liuhen: Liuhen, founded: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    sheet = tmp_path / "cases.csv"
+    sheet.write_bytes(
+        "案号,案由\n示执罚〔2026〕1号,占道\n坏号,占道\n示执罚〔2026〕2号,噪声\n".encode("gb18030")
+    )
+    assert liuhen("case", "import", sheet) == 2
+    assert "第3行 / line 3" in capsys.readouterr().err
+    liuhen("case", "list", "--json")
+    assert said(capsys) == []
+    assert liuhen("case", "import", sheet, "--skip-bad") == 0
+    capsys.readouterr()
+    liuhen("case", "list", "--json")
+    assert len(said(capsys)) == 2
+
+
+def test_taken_files_are_held_bound_and_unbound(
+    liuhen: Liuhen, founded: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    liuhen("case", "add", "示执罚〔2026〕17号")
+    card = tmp_path / "card"
+    card.mkdir()
+    for number in range(3):
+        (card / f"clip{number}.mp4").write_bytes(bytes([number]) * 2_000_000)
+    (card / "link.mp4").symlink_to(card / "clip0.mp4")
+    before = {path.name: (path.stat().st_mtime_ns, path.stat().st_size) for path in card.iterdir()}
+    capsys.readouterr()
+    assert liuhen("take", card, "--device", "D1", "--json") == 0
+    rows = said(capsys)
+    assert [row["name"] for row in rows] == ["clip0.mp4", "clip1.mp4", "clip2.mp4"]
+    assert {path.name: (path.stat().st_mtime_ns, path.stat().st_size) for path in card.iterdir()} == before
+    item = rows[0]["item"]
+    assert (
+        liuhen("bind", item, "示执罚[2026]17号", "--reason", "指定", "--from", "0:00", "--to", "0:01.5") == 0
+    )
+    capsys.readouterr()
+    assert liuhen("item", "show", item, "--json") == 0
+    shown = said(capsys)
+    assert shown["bindings"][0]["to_us"] == 1_500_000
+    assert liuhen("unbind", shown["bindings"][0]["id"], "--reason", "误关联") == 0
+    assert liuhen("unbind", shown["bindings"][0]["id"], "--reason", "误关联") == 4
+    assert liuhen("item", "show", item) == 0
+    assert liuhen("check", "--depth", "digests") == 0
+
+
+def test_file_that_cannot_be_taken_is_named_and_the_others_go_on(
+    liuhen: Liuhen, founded: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "good.mp4").write_bytes(b"x" * 1000)
+    assert liuhen("take", tmp_path / "gone.mp4", tmp_path / "good.mp4", "--json") == 6
+    captured = capsys.readouterr()
+    assert "gone.mp4" in captured.err
+    assert [row["name"] for row in json.loads(captured.out)] == ["good.mp4"]
+    staging = tmp_path / "data" / "objects" / "staging"
+    assert list(staging.iterdir()) == []
+
+
+def test_log_is_exported_proved_and_verified_against_a_kept_checkpoint(
+    liuhen: Liuhen, founded: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    kept, export, key = tmp_path / "kept", tmp_path / "export", tmp_path / "key.pem"
+    assert liuhen("custody", "checkpoint", "--out", kept) == 0
+    liuhen("officer", "add", "330101", "张三")
+    assert liuhen("custody", "export", export) == 0
+    assert liuhen("custody", "export", export) == 6  # Never written over.
+    assert liuhen("keys", "export", "checkpoint", "--out", key) == 0
+    assert liuhen("verify", "--checkpoint", kept) == 0
+    assert main(["verify", str(export), "--checkpoint", str(kept), "--key", str(key)]) == 0
+    assert "张三" not in export.read_text()
+    lines = export.read_text().splitlines(keepends=True)
+    export.write_text("".join(lines[:2] + lines[3:]))
+    capsys.readouterr()
+    assert main(["verify", str(export), "--checkpoint", str(kept), "--json"]) == 1
+    assert {found["kind"] for found in said(capsys)} >= {"removed"}
+    proof = tmp_path / "proof"
+    leaf = json.loads(lines[1])["leaf_id"]
+    assert liuhen("custody", "prove", leaf, "--out", proof) == 0
+    assert liuhen("custody", "prove", "--since", kept) == 0
+    assert liuhen("custody", "prove") == 2
+
+
+def test_receipt_is_verified_offline(
+    data: Path, tmp_path: Path, liuhen: Liuhen, capsys: pytest.CaptureFixture[str]
+) -> None:
+    liuhen("init", "--agency-code", "demo")
+    settings = settings_for(tmp_path, f"sqlite:///{data / 'liuhen.db'}")
+    storage = open_storage(settings)
+    desk = play_shift(settings, storage, tmp_path, count=1)
+    with storage.database.read() as session:
+        agency = agencies.agencies(session)[0]
+        item = items.page_of_items(session, agency.id, items.ItemFilter(), after=None, limit=1)[0]
+        receipt = items.receptions_of(session, agency.id, item.id)[0].receipt
+    desk.storage.database.dispose()
+    assert receipt is not None
+    path, key = tmp_path / "receipt.json", tmp_path / "key.pem"
+    path.write_text(receipt)
+    liuhen("keys", "export", "receipt", "--out", key)
+    footage = tmp_path / "DSJ-D1_0.mp4"
+    words = ["receipt", "verify", str(path), "--key", str(key), "--footage"]
+    assert main([*words, str(footage)]) == 0
+    footage.write_bytes(b"other")
+    assert main([*words, str(footage)]) == 1
+    path.write_text(receipt.replace('"size_bytes":4000', '"size_bytes":4001'))
+    capsys.readouterr()
+    assert main(words[:-1]) == 1
+    assert "签名" in capsys.readouterr().out
+
+
+def test_backup_is_restored_by_command(
+    liuhen: Liuhen, founded: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"x" * 1000)
+    liuhen("take", tmp_path / "a.mp4")
+    capsys.readouterr()
+    assert liuhen("backup", tmp_path / "backup", "--objects") == 0
+    digest = capsys.readouterr().out.split()[-1]
+    new = str(tmp_path / "new")
+    assert main(["restore", str(tmp_path / "backup"), "--data", new, "--manifest-sha256", "0" * 64]) == 7
+    assert main(["restore", str(tmp_path / "backup"), "--data", new, "--manifest-sha256", digest]) == 0
+    assert main(["verify", "--data", new]) == 0
+
+
+def test_stuck_job_is_listed_and_requeued(
+    liuhen: Liuhen, founded: str, capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"x" * 1000)
+    liuhen("take", tmp_path / "a.mp4")
+    capsys.readouterr()
+    liuhen("jobs", "stuck", "--older-than", "0", "--json")
+    rows = said(capsys)
+    assert {row["kind"] for row in rows} == {"verify", "probe"}
+    assert liuhen("jobs", "requeue", rows[0]["id"]) == 4
+    assert liuhen("jobs", "counts") == 0
