@@ -1,4 +1,4 @@
-"""`liuhen api` and `liuhen media` as processes: one clear line when they may not start, quiet when they stop."""
+"""The API and the media listener as processes: one clear line when they may not start, quiet at the end."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ def variables(folder: Path, **more: str) -> dict[str, str]:
     return {**os.environ, **given}
 
 
+def run(module: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", module]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
 @pytest.mark.parametrize("module", ["api.app", "api.listener"])
 def test_off_loopback_without_tls_it_does_not_start(tmp_path: Path, module: str) -> None:
     environment = variables(tmp_path, LIUHEN_API__HOST="0.0.0.0", LIUHEN_MEDIA__HOST="0.0.0.0")  # noqa: S104
     found(load_settings(environment), AGENCY)
-    done = subprocess.run(
-        [sys.executable, "-m", module], env=environment, capture_output=True, text=True, timeout=60, check=False
-    )  # fmt: skip
+    done = run(module, environment)
     assert done.returncode == 1
     (line,) = done.stderr.strip().splitlines()
     assert "expected TLS or a declared proxy off loopback" in line
 
 
 def test_without_an_installation_it_says_so(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "api.app"], env=variables(tmp_path), capture_output=True, text=True, timeout=60,
-        check=False,
-    )  # fmt: skip
+    done = run("api.app", variables(tmp_path))
     assert done.returncode == 1
     assert "run `liuhen init`" in done.stderr
     assert "Traceback" not in done.stderr
@@ -53,9 +53,8 @@ def test_it_serves_and_stops_when_told(tmp_path: Path, module: str, group: str) 
     environment = variables(tmp_path)
     found(load_settings(environment), AGENCY)
     url = f"http://127.0.0.1:{environment[f'LIUHEN_{group}__PORT']}/readyz"
-    process = subprocess.Popen(
-        [sys.executable, "-m", module], env=environment, stderr=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-m", module]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     try:
         for _ in range(300):
             try:
