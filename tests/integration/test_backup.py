@@ -33,6 +33,13 @@ def desk(settings: Settings, storage: Storage, tmp_path: Path) -> Desk:
     return play_shift(settings, storage, tmp_path, count=3)
 
 
+@pytest.fixture
+def lite(sqlite_storage: Storage, tmp_path: Path) -> Desk:
+    """For what has nothing to do with the kind of database."""
+    settings = settings_for(tmp_path, sqlite_storage.database.url)
+    return play_shift(settings, sqlite_storage, tmp_path, count=3)
+
+
 def put_back(folder: Path, into: Settings) -> Desk:
     """Restore as the command does."""
     database = Database(into.database_url)
@@ -74,22 +81,22 @@ def settings_for_new(folder: Path, url: str) -> Settings:
     return settings_for(folder / "new", url)
 
 
-def test_object_store_put_back_by_hand_is_taken_and_the_old_disk_refused(desk: Desk, tmp_path: Path) -> None:
-    back_up(desk.storage, tmp_path / "backup", with_objects=False, actor=ACTOR)
+def test_object_store_put_back_by_hand_is_taken_and_the_old_disk_refused(lite: Desk, tmp_path: Path) -> None:
+    back_up(lite.storage, tmp_path / "backup", with_objects=False, actor=ACTOR)
     into = settings_for_new(tmp_path, f"sqlite:///{tmp_path}/new/data/liuhen.db")
     into.data.dir.mkdir()
-    shutil.copytree(desk.settings.data.dir / "objects", into.data.dir / "objects")
+    shutil.copytree(lite.settings.data.dir / "objects", into.data.dir / "objects")
     restored = put_back(tmp_path / "backup", into)
     assert damage(restored, []) == []
     restored.storage.database.dispose()
     shutil.rmtree(into.data.dir / "objects")
-    shutil.copytree(desk.settings.data.dir / "objects", into.data.dir / "objects")
+    shutil.copytree(lite.settings.data.dir / "objects", into.data.dir / "objects")
     with pytest.raises(Unavailable, match="old copy"):
         open_storage(into)
 
 
-def test_objects_that_were_not_copied_are_named(desk: Desk, tmp_path: Path) -> None:
-    back_up(desk.storage, tmp_path / "backup", with_objects=False, actor=ACTOR)
+def test_objects_that_were_not_copied_are_named(lite: Desk, tmp_path: Path) -> None:
+    back_up(lite.storage, tmp_path / "backup", with_objects=False, actor=ACTOR)
     restored = put_back(
         tmp_path / "backup", settings_for_new(tmp_path, f"sqlite:///{tmp_path}/new/data/liuhen.db")
     )
@@ -99,35 +106,35 @@ def test_objects_that_were_not_copied_are_named(desk: Desk, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("part", ["tables.jsonl.gz", "objects.jsonl.gz", "keys/receipt.current"])
-def test_altered_backup_is_refused(desk: Desk, tmp_path: Path, part: str) -> None:
-    back_up(desk.storage, tmp_path / "backup", with_objects=False, actor=ACTOR)
+def test_altered_backup_is_refused(lite: Desk, tmp_path: Path, part: str) -> None:
+    back_up(lite.storage, tmp_path / "backup", with_objects=False, actor=ACTOR)
     path = tmp_path / "backup" / part
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     with pytest.raises(FixityError, match=part):
         verify_backup(tmp_path / "backup")
 
 
-def test_cut_off_backup_is_none(desk: Desk, tmp_path: Path) -> None:
-    back_up(desk.storage, tmp_path / "backup", with_objects=False, actor=ACTOR)
+def test_cut_off_backup_is_none(lite: Desk, tmp_path: Path) -> None:
+    back_up(lite.storage, tmp_path / "backup", with_objects=False, actor=ACTOR)
     (tmp_path / "backup" / "manifest.json").unlink()
     with pytest.raises(NotFound, match="cut off"):
         verify_backup(tmp_path / "backup")
 
 
-def test_backup_of_a_flipped_object_fails_and_leaves_no_manifest(desk: Desk, tmp_path: Path) -> None:
-    store = desk.storage.objects
+def test_backup_of_a_flipped_object_fails_and_leaves_no_manifest(lite: Desk, tmp_path: Path) -> None:
+    store = lite.storage.objects
     assert isinstance(store, LocalObjectStore)
     path = next(path for path in store.root.rglob("*") if path.is_file() and len(path.name) == 64)
     path.chmod(0o600)
     path.write_bytes(path.read_bytes()[:-1] + b"\xff")
     with pytest.raises(FixityError):
-        back_up(desk.storage, tmp_path / "backup", with_objects=True, actor=ACTOR)
+        back_up(lite.storage, tmp_path / "backup", with_objects=True, actor=ACTOR)
     assert not (tmp_path / "backup" / "manifest.json").exists()
 
 
-def test_nothing_is_restored_over_something(desk: Desk, tmp_path: Path) -> None:
-    back_up(desk.storage, tmp_path / "backup", with_objects=False, actor=ACTOR)
+def test_nothing_is_restored_over_something(lite: Desk, tmp_path: Path) -> None:
+    back_up(lite.storage, tmp_path / "backup", with_objects=False, actor=ACTOR)
     with pytest.raises(Conflict, match="empty"):
-        restore(tmp_path / "backup", desk.settings.data.dir, desk.storage.database)
+        restore(tmp_path / "backup", lite.settings.data.dir, lite.storage.database)
     with pytest.raises(Conflict, match="empty"):
-        restore(tmp_path / "backup", tmp_path / "elsewhere", desk.storage.database)
+        restore(tmp_path / "backup", tmp_path / "elsewhere", lite.storage.database)

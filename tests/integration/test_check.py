@@ -18,11 +18,19 @@ from storage.db.tables import Account, AvNumberSeries, CustodyLeaf, Device, Item
 from storage.objects.base import Namespace, object_key
 from storage.open import Storage
 from tests.support.held_shift import play_shift
+from tests.support.installations import settings_for
 
 
 @pytest.fixture
 def desk(settings: Settings, storage: Storage, tmp_path: Path) -> Desk:
     return play_shift(settings, storage, tmp_path, count=3)
+
+
+@pytest.fixture
+def lite(sqlite_storage: Storage, tmp_path: Path) -> Desk:
+    """For what has nothing to do with the kind of database."""
+    settings = settings_for(tmp_path, sqlite_storage.database.url)
+    return play_shift(settings, sqlite_storage, tmp_path, count=3)
 
 
 def found(desk: Desk, depth: Depth = Depth.DIGESTS) -> set[tuple[str, str]]:
@@ -38,47 +46,47 @@ def test_sound_installation_has_no_findings(desk: Desk) -> None:
     assert found(desk) == set()
 
 
-def test_flipped_bit_is_found_only_by_reading(desk: Desk) -> None:
-    row = one_object(desk)
-    path = desk.storage.objects.path(row.store_key)
+def test_flipped_bit_is_found_only_by_reading(lite: Desk) -> None:
+    row = one_object(lite)
+    path = lite.storage.objects.path(row.store_key)
     assert path is not None
     content = bytearray(path.read_bytes())
     content[100] ^= 1
     path.chmod(0o600)
     path.write_bytes(content)
-    assert found(desk, Depth.SIZES) == set()
-    assert found(desk, Depth.DIGESTS) == {("file_digest", f"object {row.id}")}
+    assert found(lite, Depth.SIZES) == set()
+    assert found(lite, Depth.DIGESTS) == {("file_digest", f"object {row.id}")}
 
 
-def test_missing_and_short_files_are_found(desk: Desk) -> None:
-    with desk.read() as session:
+def test_missing_and_short_files_are_found(lite: Desk) -> None:
+    with lite.read() as session:
         gone, short = session.scalars(select(StoredObject).limit(2)).all()
     for row, size in ((gone, None), (short, 10)):
-        path = desk.storage.objects.path(row.store_key)
+        path = lite.storage.objects.path(row.store_key)
         assert path is not None
         path.chmod(0o600)
         if size is None:
             path.unlink()
         else:
             os.truncate(path, size)
-    assert found(desk, Depth.ROWS) == {("file_missing", f"object {gone.id}")}
-    assert found(desk, Depth.SIZES) == {
+    assert found(lite, Depth.ROWS) == {("file_missing", f"object {gone.id}")}
+    assert found(lite, Depth.SIZES) == {
         ("file_missing", f"object {gone.id}"),
         ("file_size", f"object {short.id}"),
     }
 
 
-def test_file_without_row_is_listed_once_it_is_old_and_never_deleted(desk: Desk) -> None:
-    staged = desk.storage.objects.staging_dir / "orphan"
+def test_file_without_row_is_listed_once_it_is_old_and_never_deleted(lite: Desk) -> None:
+    staged = lite.storage.objects.staging_dir / "orphan"
     staged.write_bytes(b"nobody speaks of me")
     digest = b"\x01" * 32
-    key = object_key(desk.agency.id.hex, Namespace.ORIGINAL, digest)
-    desk.storage.objects.adopt(staged, digest, 19, desk.agency.id.hex)
-    assert found(desk, Depth.ROWS) == set()
-    path = desk.storage.objects.path(key)
+    key = object_key(lite.agency.id.hex, Namespace.ORIGINAL, digest)
+    lite.storage.objects.adopt(staged, digest, 19, lite.agency.id.hex)
+    assert found(lite, Depth.ROWS) == set()
+    path = lite.storage.objects.path(key)
     assert path is not None
     os.utime(path, (time.time() - 7200, time.time() - 7200))
-    assert found(desk, Depth.ROWS) == {("orphan_file", f"file {key}")}
+    assert found(lite, Depth.ROWS) == {("orphan_file", f"file {key}")}
     assert path.exists()
 
 
@@ -91,13 +99,13 @@ def test_row_changed_past_the_program_is_named(desk: Desk) -> None:
     assert found(desk, Depth.ROWS) == {("row_changed", f"item {item.id}")}
 
 
-def test_row_put_back_to_an_earlier_state_is_named(desk: Desk) -> None:
-    with desk.read() as session:
+def test_row_put_back_to_an_earlier_state_is_named(lite: Desk) -> None:
+    with lite.read() as session:
         item = session.scalars(select(Item).where(Item.custody == "verified")).first()
     assert item is not None
-    with desk.storage.database.engine.begin() as connection:
+    with lite.storage.database.engine.begin() as connection:
         connection.execute(update(Item).where(Item.id == item.id).values(custody="received"))
-    assert ("row_changed", f"item {item.id}") in found(desk, Depth.ROWS)
+    assert ("row_changed", f"item {item.id}") in found(lite, Depth.ROWS)
 
 
 def test_change_and_change_back_through_the_program_is_sound(desk: Desk) -> None:
@@ -135,20 +143,20 @@ def test_row_deleted_through_the_program_is_sound(desk: Desk) -> None:
     assert found(desk, Depth.ROWS) == set()
 
 
-def test_counting_wrong_passwords_is_not_witnessed(desk: Desk) -> None:
-    with desk.read() as session:
+def test_counting_wrong_passwords_is_not_witnessed(lite: Desk) -> None:
+    with lite.read() as session:
         before = len(session.scalars(select(CustodyLeaf.id)).all())
-    with desk.write() as (session, agency):
+    with lite.write() as (session, agency):
         account = session.scalars(select(Account).where(Account.agency_id == agency.id)).first()
         assert account is not None
-        account.failed_logins, account.failed_at = 3, desk.now()
-    with desk.read() as session:
+        account.failed_logins, account.failed_at = 3, lite.now()
+    with lite.read() as session:
         assert len(session.scalars(select(CustodyLeaf.id)).all()) == before
-    assert found(desk, Depth.ROWS) == set()
+    assert found(lite, Depth.ROWS) == set()
 
 
-def test_bulk_change_is_refused(desk: Desk) -> None:
-    with pytest.raises(TypeError, match="no witness"), desk.write() as (session, _):
+def test_bulk_change_is_refused(lite: Desk) -> None:
+    with pytest.raises(TypeError, match="no witness"), lite.write() as (session, _):
         session.execute(update(Item).values(held=True))
 
 
@@ -180,6 +188,6 @@ def test_altered_look_up_column_and_dropped_payload_are_found(desk: Desk) -> Non
     }
 
 
-def test_lost_private_key_is_found(desk: Desk) -> None:
-    (desk.storage.keys.folder / "receipt.current").unlink()
-    assert found(desk, Depth.ROWS) == {("key_missing", "key receipt")}
+def test_lost_private_key_is_found(lite: Desk) -> None:
+    (lite.storage.keys.folder / "receipt.current").unlink()
+    assert found(lite, Depth.ROWS) == {("key_missing", "key receipt")}
