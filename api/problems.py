@@ -55,14 +55,19 @@ GONE = frozenset({"derivative_withdrawn", "grant_ended"})
 
 STATUS_TITLES = {
     400: "请求格式错误 / Malformed request",
+    401: "未登录或登录已失效 / Not signed in",
+    403: "没有权限 / Not permitted",
     404: "没有这个地址 / No such address",
     405: "不支持的方法 / Method not allowed",
+    409: "与当前状态冲突 / Conflict with the present state",
     410: "已失效 / Gone",
     413: "请求过大 / Request too large",
     414: "地址过长 / Address too long",
     416: "字节范围无法满足 / Range not satisfiable",
     415: "不支持的内容类型 / Unsupported media type",
+    422: "输入不符合要求 / Invalid input",
     431: "请求头过大 / Request headers too large",
+    503: "暂不可用 / Unavailable for now",
 }
 
 

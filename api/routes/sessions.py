@@ -109,6 +109,7 @@ def me(desk: DeskOf, actor: ActorOf) -> Me:
         return Me(
             account_id=account.id,
             agency=actor.agency_code,
+            time_zone=work.agency.time_zone,
             username=actor.username,
             display_name=account.display_name,
             roles=sorted(actor.roles),

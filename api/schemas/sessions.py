@@ -31,6 +31,7 @@ class Me(Output):
 
     account_id: UUID
     agency: str
+    time_zone: str = Field(description="机关所在时区 / The agency's zone, in which people see times")
     username: str
     display_name: str
     roles: list[str]

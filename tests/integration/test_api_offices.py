@@ -168,7 +168,7 @@ def test_an_export_over_the_api_passes_the_stand_alone_verifier(live: Live, tmp_
     (tmp_path / "checkpoint.txt").write_text(kept, encoding="utf-8")
     # Carried away alone, as an examiner would have it.
     shutil.copy(VERIFIER, tmp_path / "verifier.py")
-    command = [sys.executable, "verifier.py", "export.ndjson", "checkpoint.txt"]
+    command = [sys.executable, "verifier.py", "export.ndjson", "--checkpoint", "checkpoint.txt"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert all(line["payload"] is None for line in _lines(tmp_path / "export.ndjson") if "payload" in line)

@@ -102,7 +102,7 @@ def test_good_lines_are_taken_and_each_bad_line_is_one_finding(live: Live) -> No
     good, other = number(), number()
     rows = ["案件编号,案由,承办人,立案日期,结案日期,案件类型", f"{good},占道,handler,2026-03-01,,行政处罚",
             "X,太短,,,,", f"{good},重复,,,,", f"{other},,nobody,,,", f"{number()},,,不是日期,,",
-            f"{number()},,,2026-03-02,2026-03-01,", f"{number()},少一列","",
+            f"{number()},,,2026-03-02,2026-03-01,", f"{number()},少一列", "",
             f"{other},,,2026/03/01,,inspection", f"{number()},,,,,偷窃"]  # fmt: skip
     done = import_csv(live, "\r\n".join(rows).encode("utf-8-sig"))
     assert done["taken"] == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import json
 import socket
 import threading
@@ -20,6 +21,7 @@ from uuid import UUID
 
 import httpx
 from granian.constants import Interfaces
+from PIL import Image
 from sqlalchemy import select
 
 from api import serving
@@ -56,7 +58,16 @@ PASSWORD = "correct horse battery"
 ACTOR = "system"
 CASE_A, CASE_B = "示执罚〔2026〕17号", "示执罚〔2026〕18号"
 CAPTURED = datetime(2026, 3, 3, 2, 0, tzinfo=UTC)
-JPEG = bytes.fromhex("ffd8ffe000104a46494600010100000100010000")
+
+
+def _jpeg() -> bytes:
+    """A small grey picture."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 18), (90, 100, 110)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+JPEG = _jpeg()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,99 @@
+"""The page in a real browser: sign in, find a case, watch what is masked; nothing comes from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.journey.chromium import ARGUMENTS, _browser
+from tests.support.scene import CASE_A, PASSWORD, Live, live_scene
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    with live_scene(tmp_path_factory.mktemp("page")) as live:
+        live.scene.record(case=live.scene.case_a)
+        live.scene.record(seed=2, case=live.scene.case_a, redacted=False)
+        yield live
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=_browser(), args=ARGUMENTS)
+        page = browser.new_page(locale="zh-CN")
+        page.set_default_timeout(20_000)
+        yield page
+        browser.close()
+
+
+def until(page: Page, claim: str) -> None:
+    """Wait for a claim; the page's own policy forbids the waiting that Playwright has for it."""
+    for _ in range(200):
+        if page.evaluate(claim):
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(claim)
+
+
+def test_a_reviewer_finds_a_case_and_watches_it(live: Live, page: Page) -> None:
+    origins: set[str] = set()
+    complaints: list[str] = []
+    page.on("request", lambda request: origins.add("{0.scheme}://{0.netloc}".format(urlsplit(request.url))))
+    page.on("console", lambda message: complaints.append(f"{message.text} {message.location}") if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(live.api_url)
+    page.get_by_label("用户名").fill("reviewer")
+    page.get_by_label("口令").fill(PASSWORD)
+    page.get_by_role("button", name="登录").click()
+    page.get_by_label("案件编号").fill(CASE_A.replace("〔", "[").replace("〕", "]"))
+    page.get_by_role("button", name="查找").click()
+    cards = page.locator("li.card")
+    expect(cards).to_have_count(2)
+    expect(cards.first).to_contain_text("demo-LX-2026-0001")
+    expect(cards.first).to_contain_text("已脱敏")
+    expect(cards.first).to_contain_text("缺项")
+    expect(cards.first.locator("img")).to_have_js_property("naturalWidth", 32)
+    cards.first.get_by_role("button", name="观看脱敏件").click()
+    expect(page.get_by_text("已处理:人脸;未处理:车牌、文字、语音")).to_be_visible()
+    until(page, "document.getElementById('video').readyState >= 2")
+    assert page.evaluate("document.getElementById('video').videoWidth") == 320
+    page.evaluate("document.getElementById('video').play()")
+    until(page, "document.getElementById('video').currentTime > 0.5")
+    page.get_by_role("button", name="关闭").click()
+    cards.nth(1).get_by_role("button", name="观看脱敏件").click()
+    expect(page.get_by_text("正在脱敏,完成后即可观看")).to_be_visible()
+    page.get_by_role("button", name="中文 / English").click()
+    expect(page.get_by_role("button", name="Find")).to_be_visible()
+    assert {origin for origin in origins if not origin.startswith("blob")} <= {live.api_url, live.media_url}
+    assert complaints == []
+
+
+def test_who_sees_no_footage_is_told_so(live: Live, page: Page) -> None:
+    page.goto(live.api_url)
+    page.get_by_label("用户名").fill("auditor")
+    page.get_by_label("口令").fill(PASSWORD)
+    page.get_by_role("button", name="登录").click()
+    page.get_by_label("案件编号").fill(CASE_A)
+    page.get_by_role("button", name="查找").click()
+    expect(page.get_by_text("此账号的角色不接触影像")).to_be_visible()
+
+
+def test_a_wrong_password_is_said_in_words(live: Live, page: Page) -> None:
+    page.goto(live.api_url)
+    page.get_by_label("用户名").fill("reviewer")
+    page.get_by_label("口令").fill("wrong wrong wrong")
+    page.get_by_role("button", name="登录").click()
+    expect(page.get_by_text("用户名或口令不对")).to_be_visible()
+
+
+def test_the_api_page_lists_every_operation(live: Live, page: Page) -> None:
+    page.goto(f"{live.api_url}/docs")
+    expect(page.get_by_text("GET /api/v1/items/{item_id}/custody")).to_be_visible()
+    document = live.anyone.get("/api/v1/openapi.json").json()
+    expect(page.locator("details")).to_have_count(sum(len(methods) for methods in document["paths"].values()))
