@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -191,3 +192,33 @@ def test_altered_look_up_column_and_dropped_payload_are_found(desk: Desk) -> Non
 def test_lost_private_key_is_found(lite: Desk) -> None:
     (lite.storage.keys.folder / "receipt.current").unlink()
     assert found(lite, Depth.ROWS) == {("key_missing", "key receipt")}
+
+
+def test_writers_at_work_leave_nothing_to_find(desk: Desk) -> None:
+    """Two writers on the same rows, each with columns the other does not know of; a check in between."""
+    stop = threading.Event()
+    failures: list[BaseException] = []
+
+    def write(column: str) -> None:
+        count = 0
+        try:
+            while not stop.is_set():
+                count += 1
+                with desk.write() as (session, agency):
+                    for item in items.page_of_items(
+                        session, agency.id, items.ItemFilter(), after=None, limit=9
+                    ):
+                        setattr(item, column, f"{column} {count}")
+        except BaseException as error:
+            failures.append(error)
+
+    writers = [threading.Thread(target=write, args=(name,)) for name in ("captured_place", "object_of_proof")]
+    for writer in writers:
+        writer.start()
+    during = [found(desk, Depth.ROWS) for _ in range(3)]
+    stop.set()
+    for writer in writers:
+        writer.join()
+    assert failures == []
+    assert during == [set(), set(), set()]
+    assert found(desk, Depth.ROWS) == set()
