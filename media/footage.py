@@ -175,11 +175,7 @@ class _Scene:
     ) -> None:
         self.width, self.height = width_px, height_px
         self.label = f"{device_no}  {officer_no}"
-        random = np.random.default_rng(seed)
-        # A wall of blocks twice as wide as the picture, panned across: movement that costs few bits.
-        blocks = random.integers(50, 170, size=(9, 32, 3), dtype=np.uint8)
-        wall = Image.fromarray(blocks).resize((width_px * 2, height_px), Image.Resampling.BICUBIC)
-        self.wall = np.asarray(wall)
+        self.street = _street(width_px * 2, height_px, seed)
         self.font = ImageFont.load_default(max(10, height_px // 20))
         self.face = _face_pixels(face, height_px // FACE_SHARE) if face is not None else None
         self._label_for = ""
@@ -188,7 +184,7 @@ class _Scene:
     def draw(self, number: int, seconds: float, wall_time: datetime) -> tuple[Pixels, Box | None]:
         """RGB24, ``(height, width, 3)``, uint8, and where the face is."""
         shift = int((0.5 + 0.5 * math.sin(seconds / 3)) * self.width)
-        pixels = self.wall[:, shift : shift + self.width].copy()
+        pixels = self.street[:, shift : shift + self.width].copy()
         box = self._paste_face(pixels, seconds)
         self._write(pixels, f"{wall_time:%Y-%m-%d %H:%M:%S}  {self.label}")
         self._strip(pixels, number)
@@ -221,6 +217,30 @@ class _Scene:
         for cell, bit in enumerate(bits):
             left, right = round(cell * self.width / CELLS), round((cell + 1) * self.width / CELLS)
             pixels[top:, left:right] = 235 if bit else 20
+
+
+def _street(width_px: int, height_px: int, seed: int) -> Pixels:
+    """A row of houses twice as wide as the picture, panned across: movement that costs few bits."""
+    random = np.random.default_rng(seed)
+    shades = np.linspace(205, 150, height_px, dtype=np.uint8)[:, None, None]
+    sky = np.broadcast_to(shades, (height_px, width_px, 3)) - np.array([40, 18, 0], np.uint8)
+    picture = Image.fromarray(np.ascontiguousarray(sky))
+    pen = ImageDraw.Draw(picture)
+    ground, left = height_px * 3 // 4, 0
+    while left < width_px:
+        wide = int(random.integers(height_px // 4, height_px // 2))
+        roof = int(random.integers(height_px // 5, height_px // 2))
+        wall = [int(level) for level in random.integers(90, 150) + random.integers(-14, 15, 3)]
+        pen.rectangle((left, roof, left + wide, ground), fill=tuple(wall))
+        step = max(6, height_px // 14)
+        for top in range(roof + step // 2, ground - step, step):
+            for side in range(left + step // 2, left + wide - step // 2, step):
+                lit = (226, 214, 170) if random.random() < 1 / 3 else (70, 78, 88)
+                pen.rectangle((side, top, side + step // 2, top + step // 2), fill=lit)
+        left += wide + max(2, height_px // 60)
+    pen.rectangle((0, ground, width_px, height_px), fill=(92, 92, 94))
+    pen.line((0, ground + height_px // 12, width_px, ground + height_px // 12), fill=(200, 198, 186), width=3)
+    return np.asarray(picture)
 
 
 def _face_pixels(path: Path, height_px: int) -> Pixels:
