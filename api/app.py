@@ -93,17 +93,22 @@ def origin_of(url: str) -> str:
 
 
 def main() -> None:
-    """Serve the API until SIGTERM; what stands in the way is one line on standard error."""
+    """Serve the API until SIGTERM.
+
+    Raises:
+        InvalidInput: The listener would not be private.
+        Unavailable: There is no installation, or the port is taken.
+    """
     set_up_logging("api")
-    try:
-        settings = load_settings()
-        listener = serving.Listener.of("api", settings.api)
-        listener.require_private()
-        app = create_app(open_storage(settings), settings)
-        serving.run(app, listener, Interfaces.ASGI)
-    except (EvidenceError, SettingsError) as error:
-        raise SystemExit(f"liuhen api: {error}") from error
+    settings = load_settings()
+    listener = serving.Listener.of("api", settings.api)
+    listener.require_private()
+    app = create_app(open_storage(settings), settings)
+    serving.run(app, listener, Interfaces.ASGI)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (EvidenceError, SettingsError) as error:
+        raise SystemExit(f"liuhen api: {error}") from error

@@ -23,7 +23,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_BODY_BYTES = 1 << 20
 MAX_HEADER_BYTES = 32 << 10
-MAX_PATH_BYTES = 4 << 10
+MAX_PATH_BYTES = 8 << 10
 
 
 class Metrics:

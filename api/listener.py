@@ -212,16 +212,21 @@ def _refuse(
 
 
 def main() -> None:
-    """Serve media until SIGTERM; what stands in the way is one line on standard error."""
+    """Serve media until SIGTERM.
+
+    Raises:
+        InvalidInput: The listener would not be private.
+        Unavailable: There is no installation, or the port is taken.
+    """
     set_up_logging("media")
-    try:
-        settings = load_settings()
-        listener = serving.Listener.of("media", settings.media)
-        listener.require_private()
-        serving.run(MediaListener(open_storage(settings)), listener, Interfaces.RSGI)
-    except (EvidenceError, SettingsError) as error:
-        raise SystemExit(f"liuhen media: {error}") from error
+    settings = load_settings()
+    listener = serving.Listener.of("media", settings.media)
+    listener.require_private()
+    serving.run(MediaListener(open_storage(settings)), listener, Interfaces.RSGI)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (EvidenceError, SettingsError) as error:
+        raise SystemExit(f"liuhen media: {error}") from error

@@ -89,7 +89,7 @@ class Gate:
         self, method: str, path: str, access: Access, options: dict[str, Any]
     ) -> Callable[[Endpoint], Endpoint]:
         checks: list[Any] = []
-        statuses = {400, 413, 422, 503}
+        statuses = {400, 404, 413, 414, 422, 431, 503}
         if isinstance(access, Act):
             checks.append(Depends(_needs(access)))
             statuses |= {401, 403}

@@ -26,24 +26,24 @@ def variables(folder: Path, **more: str) -> dict[str, str]:
     return {**os.environ, **given}
 
 
-def run(module: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", module]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+def run(command: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "cli.main", command]
+    return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
-@pytest.mark.parametrize("module", ["api.app", "api.listener"])
-def test_off_loopback_without_tls_it_does_not_start(tmp_path: Path, module: str) -> None:
+@pytest.mark.parametrize("command", ["api", "media"])
+def test_off_loopback_without_tls_it_does_not_start(tmp_path: Path, command: str) -> None:
     environment = variables(tmp_path, LIUHEN_API__HOST="0.0.0.0", LIUHEN_MEDIA__HOST="0.0.0.0")  # noqa: S104
     found(load_settings(environment), AGENCY)
-    done = run(module, environment)
-    assert done.returncode == 1
+    done = run(command, environment)
+    assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
     assert "expected TLS or a declared proxy off loopback" in line
 
 
 def test_without_an_installation_it_says_so(tmp_path: Path) -> None:
-    done = run("api.app", variables(tmp_path))
-    assert done.returncode == 1
+    done = run("api", variables(tmp_path))
+    assert done.returncode == 6
     assert "run `liuhen init`" in done.stderr
     assert "Traceback" not in done.stderr
 
