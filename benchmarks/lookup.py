@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -51,7 +50,7 @@ def measure(cluster: Cluster, register: Register, lookups: int, seed: int) -> Ti
     """Case pages through the API and the same SQL beside them, in turns."""
     timed, chosen = Timed(), random.Random(seed)
     bare = BareSql(cluster.storage)
-    with closing(cluster.sign_in()) as client:
+    with cluster.sign_in() as client:
         for number in range(lookups + WARM_UP):
             case_no = chosen.choice(register.case_nos)
             case_id, first = _ms(partial(case_by_number, client, case_no))

@@ -149,10 +149,9 @@ def _once_each(session: Session, agency: Agency, files: list[ShiftFile], verdict
     if len(bound) < len(wanted):
         verdict.lost.append(f"bindings: expected {len(wanted)}, found {len(bound)}")
     series: dict[tuple[str, int], list[int]] = defaultdict(list)
-    for row in session.scalars(
-        select(AvNumber).where(AvNumber.agency_id == agency.id).order_by(AvNumber.seq)
-    ):
-        series[row.class_code, row.year].append(row.seq)
+    numbers = select(AvNumber).where(AvNumber.agency_id == agency.id).order_by(AvNumber.seq)
+    for number in session.scalars(numbers):
+        series[number.class_code, number.year].append(number.seq)
     for (class_code, year), drawn in series.items():
         if drawn != list(range(1, len(drawn) + 1)):
             verdict.changed.append(f"record numbers {class_code} {year}: expected no gap, found {drawn}")

@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -36,7 +36,7 @@ from storage.db.tables import Agency, CustodyPending, Job
 from storage.open import NewAgency, Storage, found
 from tests.support.samples import models_dir
 
-READY = re.compile(r"\b(?:worker|relay)_ready\b")
+READY = re.compile(r'"(?:worker|relay)_ready".*"timestamp": "([^"]+)"')
 AGENCY = NewAgency("demo", "示例执法局", case_no_pattern=r".{3,60}")
 DEVICE_NO, OFFICER_NO, DOCK_NO = "DSJ01", "123456", "DOCK1"
 CASE_NO = "渝执〔2026〕1号"
@@ -166,9 +166,13 @@ class Cluster:
             return accepts(ports[name])
         if name == "broker":
             return listens(self.data / "run" / "valkey.sock")
-        assert self._supervisor is not None
-        text = self.log(name).read_text("utf-8", "replace")
-        return len(READY.findall(text)) >= self._supervisor.starts(name)
+        # An incarnation that was killed while it started said nothing: the word must be this one's.
+        said = READY.findall(self.log(name).read_text("utf-8", "replace"))
+        try:
+            began = psutil.Process(self.pid(name)).create_time()
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            return False
+        return bool(said) and datetime.fromisoformat(said[-1]).timestamp() > began
 
     def children(self, name: str) -> list[psutil.Process]:
         """Every process a program has below it now."""
@@ -300,12 +304,13 @@ class Cluster:
             return agencies.agencies(session)[0]
 
     def sign_in(self, role: Role = Role.REVIEWER) -> httpx.Client:
-        """A client of the API that one of the two people uses."""
-        client = httpx.Client(base_url=self.settings.api_url, timeout=30, trust_env=False)
-        answer = client.post("/api/v1/sessions", json={"username": str(role), "password": PASSWORD})
-        answer.raise_for_status()
-        client.headers["Authorization"] = f"Bearer {answer.json()['token']}"
-        return client
+        """A client of the API that one of the two people uses; to be closed."""
+        asked = {"username": str(role), "password": PASSWORD}
+        answer = httpx.post(
+            f"{self.settings.api_url}/api/v1/sessions", json=asked, timeout=30, trust_env=False
+        )
+        headers = {"Authorization": f"Bearer {answer.raise_for_status().json()['token']}"}
+        return httpx.Client(base_url=self.settings.api_url, headers=headers, timeout=30, trust_env=False)
 
     def upload(
         self,

