@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import quote
@@ -184,8 +185,11 @@ def _described(servable: Servable, etag: str | None) -> Headers:
         digest = base64.b64encode(servable.sha256).decode("ascii")
         headers += [("etag", etag), ("repr-digest", f"sha-256=:{digest}:"), ("digest", f"sha-256={digest}")]
     if servable.download_name is not None:
+        # RFC 6266: the exact name, and a plain one for clients that do not read it.
+        plain = re.sub(r"[^A-Za-z0-9._-]", "_", servable.download_name)
         name = quote(servable.download_name, safe="")
-        headers.append(("content-disposition", f"attachment; filename*=UTF-8''{name}"))
+        shown = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{name}"
+        headers.append(("content-disposition", shown))
     return headers
 
 

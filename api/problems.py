@@ -70,6 +70,19 @@ STATUS_TITLES = {
     503: "暂不可用 / Unavailable for now",
 }
 
+# Written out, because the phrases of the standard library change from version to version.
+STATUS_CODES = {
+    400: "request_malformed",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    414: "address_too_long",
+    415: "content_type",
+    416: "range_not_satisfiable",
+    431: "headers_too_large",
+    500: "internal",
+}
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -136,9 +149,8 @@ def respond(problem: Problem) -> JSONResponse:
 
 def http_problem(status: int, headers: Mapping[str, str] | None = None) -> Problem:
     """A problem that only a status tells: unknown address, wrong method, too large."""
-    phrase = HTTPStatus(status).phrase
-    title = STATUS_TITLES.get(status, phrase)
-    return Problem(status, phrase.lower().replace(" ", "_").replace("-", "_"), title, title, headers or {})
+    title = STATUS_TITLES.get(status, HTTPStatus(status).phrase)
+    return Problem(status, STATUS_CODES.get(status, f"http_{status}"), title, title, headers or {})
 
 
 def install(app: FastAPI) -> None:

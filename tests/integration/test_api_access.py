@@ -247,7 +247,7 @@ def test_a_chunked_body_over_the_limit_is_refused(live: Live) -> None:
         "/api/v1/cases", content=body(), headers={"Content-Type": "application/json"}
     )
     assert answer.status_code == 413
-    assert answer.json()["code"] == "request_entity_too_large"
+    assert answer.json()["code"] == "body_too_large"
 
 
 def test_malformed_json_is_a_problem(live: Live) -> None:
