@@ -4,12 +4,16 @@ Order of an acknowledgement: write, ``fdatasync`` of the bytes, then the waterma
 ``fdatasync``, then the offset in memory, which is what a sender may be told. Bytes are hashed
 as they are written, so that digest and file never disagree. One batch is written while the
 next arrives; when the disk is slower than the sender, the sender waits.
+
+After one write that failed nothing more is written in the request, even if the disk would take
+it: what follows a gap must not be acknowledged as if the gap were filled.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import time
 from collections.abc import AsyncIterator
@@ -76,6 +80,7 @@ class Writer:
         self._in_flight: asyncio.Task[None] | None = None
         self._synced_at = time.monotonic()
         self._is_doubtful = False
+        self._is_broken = False
         self._part = -1
         self._mark = -1
 
@@ -120,8 +125,11 @@ class Writer:
             )
 
     async def _send_batch(self) -> None:
-        """Hand the batch to a thread once the last one is done."""
+        """Hand the batch to a thread once the last one is done; after a failed write drop it."""
         await self._drained()
+        if self._is_broken:
+            self._batch, self._batch_bytes = [], 0
+            return
         batch, self._batch, self._batch_bytes = self._batch, [], 0
         self._in_flight = asyncio.create_task(self._write_batch(batch))
 
@@ -145,7 +153,13 @@ class Writer:
         first = 0
         with translated("upload"):
             while first < len(views):
-                count = os.pwritev(self._part, views[first : first + _VECTOR], self._written_bytes)
+                try:
+                    count = os.pwritev(self._part, views[first : first + _VECTOR], self._written_bytes)
+                    if count == 0:
+                        raise OSError(errno.EIO, "the disk took no bytes")
+                except OSError:
+                    self._is_broken = True
+                    raise
                 self._written_bytes += count
                 while count:
                     done = views[first][:count]
@@ -171,6 +185,7 @@ class Writer:
     async def keep_what_came(self) -> None:
         """Acknowledge what is written of a body that was cut off; under a checksum drop it all.
 
+        After a write that failed only the bytes before it count, and the batch behind it is dropped.
         A failure here only means that less is acknowledged: the error that led here is the one to tell.
         """
         try:
@@ -201,6 +216,9 @@ class Writer:
     def _sync(self, mark: Watermark) -> None:
         with translated("upload"):
             try:
+                if self._is_broken:
+                    # Whatever the failed write left past what it reported is none of the upload.
+                    os.ftruncate(self._part, mark.offset_bytes)
                 os.fdatasync(self._part)
                 write_watermark(self._mark, mark)
             except OSError:

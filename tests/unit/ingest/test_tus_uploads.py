@@ -525,3 +525,54 @@ def test_part_file_that_was_lost_does_not_stop_the_host(host: Host) -> None:
         assert store.find(upload_id, DOCK).offset_bytes == 0
 
     host.run(life)
+
+
+@pytest.mark.parametrize(("written_first", "expected"), [(0, 4), (2, 6)], ids=["failed write", "short write"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_after_one_failed_write_nothing_behind_it_is_written_or_acknowledged(
+    host: Host, monkeypatch: pytest.MonkeyPatch, number: int, written_first: int, expected: int
+) -> None:
+    """The disk fails once and would take the next batch again: that batch must not fill the gap."""
+    monkeypatch.setattr(writer_module, "BATCH_BYTES", 4)
+    real, calls = os.pwritev, 0
+
+    def pwritev(descriptor: int, buffers: list[memoryview], offset: int) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == 2 and written_first:
+            return real(descriptor, [buffers[0][:written_first]], offset)
+        if calls == 2 + bool(written_first):
+            raise OSError(number, os.strerror(number))
+        return real(descriptor, buffers, offset)
+
+    async def life(store: UploadStore) -> None:
+        upload = await store.create(DOCK, 16, "", "")
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "pwritev", pwritev)
+            with pytest.raises(Unavailable):
+                async with store.claimed(upload), writing(store, upload, wanted_bytes=16) as w:
+                    for piece in (b"0123", b"4567", b"89ab", b"cdef"):
+                        await w.append(piece)
+        assert upload.offset_bytes == expected == read_watermark(upload.mark_path).offset_bytes
+        assert upload.part_path.read_bytes() == b"0123456789abcdef"[:expected]
+        await send(store, upload, b"0123456789abcdef"[expected:])
+        assert upload.digest is not None
+        assert upload.digest.digests().sha256 == hashlib.sha256(b"0123456789abcdef").digest()
+        assert upload.part_path.read_bytes() == b"0123456789abcdef"
+
+    host.run(life)
+
+
+def test_disk_that_takes_no_bytes_without_an_error_ends_the_request(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def life(store: UploadStore) -> None:
+        upload = await store.create(DOCK, 4, "", "")
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "pwritev", lambda *_: 0)
+            with pytest.raises(Unavailable):
+                await send(store, upload, b"0123")
+        assert upload.offset_bytes == 0
+        await send(store, upload, b"0123")
+
+    host.run(life)
