@@ -133,3 +133,16 @@ def test_second_supervisor_over_a_data_folder_is_refused(tmp_path: Path) -> None
         pytest.fail("the lock was given twice")
     with only_one(tmp_path):
         pass
+
+
+def test_log_that_grew_too_long_is_kept_once_and_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.supervise.LOG_BYTES", 1000)
+    monkeypatch.setattr("cli.supervise.LOG_EVERY_S", 0.1)
+    chatty = "import time; print('up' * 1000, flush=True); time.sleep(1); print('more', flush=True); time.sleep(600)"
+    log = tmp_path / "logs" / "chatty.log"
+    with Supervisor([program("chatty", chatty)], logs=tmp_path / "logs") as supervisor:
+        supervisor.wait_ready(20)
+        wait_for(lambda: log.read_bytes() == b"more\n")
+    assert log.with_suffix(".log.1").read_text().startswith("up")
