@@ -44,8 +44,8 @@ def all_programs(settings: Settings) -> list[Program]:
 
 
 def worker_programs(settings: Settings) -> list[Program]:
-    """One process for the queue of reading back and for jobs that must run alone, the others for media."""
-    names: dict[str, tuple[str, ...]] = {"worker-io": ("io", "isolated")}
+    """One process for reading back, one for jobs that must run alone, the others for media."""
+    names: dict[str, tuple[str, ...]] = {"worker-io": ("io",), "worker-isolated": ("isolated",)}
     names |= {f"worker-media-{number}": ("media",) for number in range(1, settings.worker.processes + 1)}
     return [
         Program(name, (*PYTHON, "workers.app", *queues), WORKERS, says(b"worker_ready"), needs="broker")

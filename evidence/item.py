@@ -6,7 +6,8 @@ State is facets, not a line. The rules, in order:
    *verified*; finding anything else, or a digest declared by the sender that differs, makes it
    *quarantined*. Nothing leaves *disposed*.
 2. Media starts at *unprobed*. Probing makes it *probed* or *unplayable*; a finished rendition makes
-   it *rendered*. An unplayable item is kept, listed and bound like any other (L15, R10).
+   it *rendered*. An unplayable item is kept, listed and bound like any other (L15, R10), and becomes
+   *rendered* when its job is requeued and succeeds.
 3. Binding is one of *bound*, *suggested*, *unbound*, recomputed from the bindings in force, so that
    the three always sum to all items.
 4. Redaction starts at *none*; a plan makes it *proposed*, a redacted rendition that passed its check
@@ -83,7 +84,7 @@ MEDIA_MOVES: Mapping[Media, frozenset[Media]] = MappingProxyType(
         Media.UNPROBED: frozenset({Media.PROBED, Media.UNPLAYABLE}),
         Media.PROBED: frozenset({Media.RENDERED, Media.UNPLAYABLE, Media.PROBED}),
         Media.RENDERED: frozenset({Media.PROBED, Media.RENDERED, Media.UNPLAYABLE}),
-        Media.UNPLAYABLE: frozenset({Media.PROBED}),
+        Media.UNPLAYABLE: frozenset({Media.PROBED, Media.RENDERED, Media.UNPLAYABLE}),
     }
 )
 

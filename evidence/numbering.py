@@ -42,6 +42,14 @@ def check_template(template: str) -> str:
             f"found {template!r}",
             code="numbering_template",
         )
+    for media_kind in MediaKind:
+        try:
+            av_record_no(template, agency="A", media_kind=media_kind, year=2026, seq=1)
+        except (ValueError, IndexError, AttributeError) as error:
+            raise InvalidInput(
+                f"numbering template: expected one that makes numbers, found {template!r}: {error}",
+                code="numbering_template",
+            ) from error
     return template
 
 

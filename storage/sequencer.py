@@ -13,7 +13,14 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from evidence import merkle
-from evidence.custody import NoteSigner, checkpoint_body, origin_of, sequence_leaves, sign_checkpoint
+from evidence.custody import (
+    NoteSigner,
+    checkpoint_body,
+    origin_of,
+    parse_checkpoint,
+    sequence_leaves,
+    sign_checkpoint,
+)
 from evidence.errors import Conflict, CustodyError
 from storage.db import custody
 from storage.db.tables import Agency, CustodyCheckpoint
@@ -68,7 +75,7 @@ def sequence_once(session: Session, storage: Storage, agency: Agency, now: datet
                 "found another; verify the log before anything is signed on top of it",
                 code="frontier_altered",
             )
-        number = custody.checkpoint_count(session, agency.id) + 1
+        number = (parse_checkpoint(newest.note).sequence or 0) + 1
     grown = sequence_leaves(frontier, [digest for _, digest in leaves])
     custody.place(session, agency.id, grown.indices.start, leaves)
     origin = origin_of(agency.code)

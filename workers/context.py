@@ -66,11 +66,6 @@ class JobContext:
     is_cancelled: Callable[[], bool]
 
     @property
-    def is_last_attempt(self) -> bool:
-        """Whether another failure would quarantine the job."""
-        return self.lease.attempt + 1 >= self.settings.worker.max_attempts
-
-    @property
     def limits(self) -> Limits:
         """What a child of this job may use."""
         media = self.settings.media

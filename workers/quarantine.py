@@ -13,7 +13,8 @@ from evidence.item import Media
 from ingest.binding import bind_by_claims
 from storage.db import agencies, custody, items, jobs
 from storage.db.custody import Happening
-from storage.db.tables import Agency, Item, Job
+from storage.db.jobs import Wanted
+from storage.db.tables import Agency, Derivative, Item, Job
 from workers.context import WORKER
 
 PLAYABLE_BY = frozenset({"rendition", "photo"})
@@ -25,7 +26,7 @@ def settle_quarantined(session: Session, job_id: UUID, code: str, now: datetime)
     job = session.scalars(select(Job).where(Job.id == job_id)).one()
     agency = agencies.agency_by_id(session, job.agency_id)
     item = session.scalars(
-        select(Item).where(Item.agency_id == agency.id, Item.id == job.subject_id)
+        select(Item).where(Item.agency_id == agency.id, Item.id == job.subject_id).with_for_update()
     ).one_or_none()
     facts = {"job": str(job.id), "kind": job.kind, "code": code, "attempt": job.attempt, "deaths": job.deaths}
     custody.record(
@@ -42,6 +43,19 @@ def settle_quarantined(session: Session, job_id: UUID, code: str, now: datetime)
     is_waiting = item.media in {Media.UNPROBED, Media.PROBED}
     if job.kind in MEDIA_JOBS and is_waiting and not jobs.is_open(session, agency.id, item.id, PLAYABLE_BY):
         mark_unplayable(session, agency, item, code, now)
+    elif job.kind == "rendition" and not jobs.is_open(session, agency.id, item.id, PLAYABLE_BY):
+        # The largest rung will not come: what there is gets its poster and its masks.
+        made = items.derivatives_of(session, agency.id, item.id, kind="rendition")
+        if made:
+            largest = max(made, key=lambda row: row.info["width_px"] * row.info["height_px"])
+            want_after_rendition(session, agency.id, largest, now)
+
+
+def want_after_rendition(session: Session, agency_id: UUID, row: Derivative, now: datetime) -> None:
+    """Poster and redaction, from the rendition given; wanting them twice makes them once."""
+    for kind, priority in (("poster", 35), ("redact", 40)):
+        params = {"derivative": str(row.id)}
+        jobs.want(session, agency_id, Wanted(kind, "media", row.item_id, row.sha256, params, priority), now)
 
 
 def mark_unplayable(session: Session, agency: Agency, item: Item, code: str, now: datetime) -> None:

@@ -10,19 +10,20 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from config.load import load_settings
 from config.logs import set_up_logging
 from config.settings import Settings
-from evidence.errors import EvidenceError
+from evidence.errors import Conflict, CustodyError, EvidenceError
 from evidence.events import Event, Topic
 from messaging.events import EventPublisher, Forwarder
 from messaging.jobs import Announcer
 from storage.db import agencies, jobs, leadership
+from storage.db.tables import Job
 from storage.open import Storage, open_storage
 from storage.sequencer import sequence_agency
 from workers.context import worker_label
@@ -30,7 +31,7 @@ from workers.quarantine import settle_quarantined
 from workers.runner import announce_due
 
 LEADERSHIP = "relay"
-LEAD_S = 15.0
+LEAD_S = 6.0
 log = structlog.get_logger()
 
 
@@ -48,14 +49,33 @@ class Relay:
         self._renew_at = 0.0
         self._signed_at = time.monotonic() - settings.worker.checkpoint_every_s
 
+    def wait_for_lead(self, stop: threading.Event) -> bool:
+        """Wait until this relay leads; False when told to stop before."""
+        while not stop.is_set():
+            try:
+                if self._leads():
+                    return True
+            except EvidenceError as error:
+                log.warning("relay_waits", reason=error.message)
+            stop.wait(1.0)
+        return False
+
     def run(self, stop: threading.Event) -> None:
-        """Round after round until told to stop; a failing round is logged and the next one tried."""
+        """Round after round until told to stop, or until another relay leads.
+
+        A failing round is logged and the next one tried. A relay that lost the lead, because it was frozen
+        for long, ends; its supervisor starts it again and it waits.
+        """
         pause = self._settings.worker.relay_every_s
         while not stop.wait(pause):
             try:
-                self.round()
-            except (EvidenceError, IntegrityError) as error:
-                log.warning("relay_round_failed", reason=str(error).splitlines()[0])
+                if not self.round():
+                    log.warning("relay_lost_lead")
+                    break
+            except EvidenceError as error:
+                log.warning("relay_round_failed", reason=error.message)
+            except Exception:
+                log.exception("relay_round_failed")
         with self._storage.database.transaction() as session:
             leadership.resign(session, LEADERSHIP, self._owner)
 
@@ -94,7 +114,7 @@ class Relay:
             session.flush()
             for job in taken:
                 if job.state == "quarantined":
-                    settle_quarantined(session, job.id, "worker_died", now)
+                    self._settle(session, job, now)
             told = [(job.agency_id, str(job.id), job.kind, job.state) for job in taken]
             codes = {row.id: row.code for row in agencies.agencies(session)}
         for agency_id, job_id, kind, state in told:
@@ -104,11 +124,27 @@ class Relay:
             )
         return len(told)
 
+    @staticmethod
+    def _settle(session: Session, job: Job, now: datetime) -> None:
+        """One item that cannot be settled must not keep the others from being taken back."""
+        try:
+            with session.begin_nested():
+                settle_quarantined(session, job.id, "worker_died", now)
+        except Exception:
+            log.exception("settle_failed", job=str(job.id), kind=job.kind)
+
     def sequence(self) -> int:
         """Give waiting leaves their places and sign a checkpoint for each agency; the number placed."""
         with self._storage.database.read() as session:
             ids = [row.id for row in agencies.agencies(session)]
-        return sum(sequence_agency(self._storage, agency_id) for agency_id in ids)
+        placed = 0
+        for agency_id in ids:
+            try:
+                placed += sequence_agency(self._storage, agency_id)
+            except (CustodyError, Conflict) as error:
+                # A log that contradicts itself is not signed on; the other agencies' logs go on.
+                log.error("sequence_failed", agency=str(agency_id), code=error.code, reason=error.message)  # noqa: TRY400
+        return placed
 
 
 def main() -> None:
@@ -116,17 +152,19 @@ def main() -> None:
     settings = load_settings()
     set_up_logging("relay")
     storage = open_storage(settings)
-    forwarder = Forwarder(settings.events_publish_url, settings.events_subscribe_url)
-    forwarder.start()
     publisher = EventPublisher(settings.events_publish_url)
     relay = Relay(storage, settings, Announcer(settings.broker_url), publisher)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     log.info("relay_ready")
-    relay.run(stop)
+    if relay.wait_for_lead(stop):
+        # Only the leader holds the bus: a second relay would take its addresses away.
+        forwarder = Forwarder(settings.events_publish_url, settings.events_subscribe_url)
+        forwarder.start()
+        relay.run(stop)
+        forwarder.stop()
     publisher.close()
-    forwarder.stop()
 
 
 if __name__ == "__main__":

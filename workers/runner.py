@@ -11,11 +11,13 @@ The rules (docs/design/jobs.md):
 
 from __future__ import annotations
 
+import errno
 import shutil
 import threading
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
+from uuid import UUID
 
 import structlog
 
@@ -31,7 +33,7 @@ from evidence.errors import (
 )
 from evidence.events import Event, Topic
 from messaging.events import EventPublisher
-from messaging.jobs import Announcer
+from messaging.jobs import QUEUES, Announcer
 from storage.db import agencies, jobs
 from storage.db.jobs import Lease
 from storage.open import Storage
@@ -43,6 +45,19 @@ from workers.scratch import scratch_folder
 Task = Callable[[JobContext], Outcome]
 log = structlog.get_logger()
 
+WRITES_NOTHING = frozenset({"verify"})
+SURROUNDINGS = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.EAGAIN,
+        errno.EIO,
+    }
+)
 # Trying again cannot help: the same bytes would fail the same way.
 FINAL = (FixityError, CustodyError, InvalidInput, NotFound)
 
@@ -96,7 +111,6 @@ class Runner:
 
     def _do(self, lease: Lease) -> None:
         scratch = scratch_folder(self._storage.scratch, lease)
-        scratch.mkdir(mode=0o700)
         try:
             with Heartbeat(self._storage, lease, self._settings.worker.lease_s) as heartbeat:
                 self._attempt(lease, heartbeat, scratch)
@@ -104,8 +118,26 @@ class Runner:
             shutil.rmtree(scratch, ignore_errors=True)
 
     def _attempt(self, lease: Lease, heartbeat: Heartbeat, scratch: Path) -> None:
+        try:
+            self._work(lease, heartbeat, scratch)
+        except EvidenceError as error:
+            self._failed(lease, error)
+        except OSError as error:
+            # The machine's fault, not the file's: a full disk must never make footage unplayable.
+            kind = Unavailable if error.errno in SURROUNDINGS else EvidenceError
+            log.exception("task_failed", job=str(lease.job_id), kind=lease.kind)
+            self._failed(lease, kind(f"{type(error).__name__}: {error}", code="machine_fault"))
+        except Exception as error:
+            # A bug is the job's failure, with its trace in the log; the worker lives on.
+            log.exception("task_failed", job=str(lease.job_id), kind=lease.kind)
+            self._failed(lease, EvidenceError(f"{type(error).__name__}: {error}", code="internal"))
+
+    def _work(self, lease: Lease, heartbeat: Heartbeat, scratch: Path) -> None:
         with self._storage.database.read() as session:
             agency = agencies.agency_by_id(session, lease.agency_id)
+        if lease.kind not in WRITES_NOTHING:
+            self._storage.objects.reserve(0)
+        scratch.mkdir(mode=0o700)
         told = [0]
 
         def progress(fraction: float) -> None:
@@ -118,15 +150,7 @@ class Runner:
             return self._stopping.is_set() or heartbeat.is_lost()
 
         context = JobContext(lease, agency, self._storage, self._settings, scratch, progress, is_cancelled)
-        try:
-            outcome = self._tasks[lease.kind](context)
-            self._commit(context, outcome)
-        except EvidenceError as error:
-            self._failed(context, error)
-        except Exception as error:
-            # A bug is the job's failure, with its trace in the log; the worker lives on.
-            log.exception("task_failed", job=str(lease.job_id), kind=lease.kind)
-            self._failed(context, EvidenceError(f"{type(error).__name__}: {error}", code="internal"))
+        self._commit(context, self._tasks[lease.kind](context))
 
     def _commit(self, context: JobContext, outcome: Outcome) -> None:
         with self._storage.database.transaction() as session:
@@ -141,8 +165,7 @@ class Runner:
         self._tell(context, Topic.JOB, "done", {"kind": context.lease.kind})
         announce_due(self._storage, self._announcer, self._settings.worker.announce_again_s)
 
-    def _failed(self, context: JobContext, error: EvidenceError) -> None:
-        lease = context.lease
+    def _failed(self, lease: Lease, error: EvidenceError) -> None:
         if isinstance(error, Conflict) and error.code == "lease_lost":
             log.warning("lease_lost", job=str(lease.job_id), kind=lease.kind, fence=lease.fence)
             return
@@ -162,7 +185,10 @@ class Runner:
             if state == "quarantined":
                 settle_quarantined(session, lease.job_id, error.code, now)
         log.warning("job_failed", job=str(lease.job_id), kind=lease.kind, state=state, reason=error.message)
-        self._tell(context, Topic.JOB, state or "lost", {"kind": lease.kind, "reason": error.code})
+        with self._storage.database.read() as session:
+            code = agencies.agency_by_id(session, lease.agency_id).code
+        facts = {"kind": lease.kind, "reason": error.code}
+        self._publisher.publish(Event(Topic.JOB, code, str(lease.subject_id), state or "lost", now, facts))
 
     def _tell(self, context: JobContext, topic: Topic, what: str, facts: Mapping[str, object]) -> None:
         self._publisher.publish(event(context, topic, what, facts))
@@ -174,6 +200,8 @@ def announce_due(storage: Storage, announcer: Announcer, again_s: float) -> int:
     Raises:
         Unavailable: The database does not answer. A silent broker is only logged: jobs wait.
     """
+    due: list[tuple[UUID, str]] = []
     with storage.database.transaction() as session:
-        due = jobs.to_announce(session, storage.clock.now(), timedelta(seconds=again_s))
+        for queue in QUEUES:
+            due += jobs.to_announce(session, storage.clock.now(), timedelta(seconds=again_s), queue)
     return announcer.announce_all(due)

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, exists, func, select
 from sqlalchemy.orm import Session
 
 from evidence.custody import Action, Leaf, leaf_bytes, seal_payload
@@ -91,26 +91,24 @@ def place(session: Session, agency_id: UUID, first_index: int, leaves: list[tupl
         for step, (leaf_id, digest) in enumerate(leaves)
     )
     session.flush()
-    for leaf_id, _ in leaves:
-        session.execute(
-            delete(CustodyPending).where(
-                CustodyPending.agency_id == agency_id, CustodyPending.leaf_id == leaf_id
-            )
+    placed = [leaf_id for leaf_id, _ in leaves]
+    session.execute(
+        delete(CustodyPending).where(
+            CustodyPending.agency_id == agency_id, CustodyPending.leaf_id.in_(placed)
         )
+    )
 
 
 def lost_places(session: Session, agency_id: UUID) -> list[UUID]:
     """Leaves that have neither a place nor a wait for one: somebody removed either."""
-    placed = select(CustodySequence.leaf_id).where(CustodySequence.agency_id == agency_id)
-    pending = select(CustodyPending.leaf_id).where(CustodyPending.agency_id == agency_id)
+    placed = exists().where(
+        CustodySequence.agency_id == CustodyLeaf.agency_id, CustodySequence.leaf_id == CustodyLeaf.id
+    )
+    pending = exists().where(
+        CustodyPending.agency_id == CustodyLeaf.agency_id, CustodyPending.leaf_id == CustodyLeaf.id
+    )
     return list(
-        session.scalars(
-            select(CustodyLeaf.id).where(
-                CustodyLeaf.agency_id == agency_id,
-                CustodyLeaf.id.not_in(placed),
-                CustodyLeaf.id.not_in(pending),
-            )
-        )
+        session.scalars(select(CustodyLeaf.id).where(CustodyLeaf.agency_id == agency_id, ~placed, ~pending))
     )
 
 
@@ -132,18 +130,6 @@ def checkpoints(session: Session, agency_id: UUID) -> list[CustodyCheckpoint]:
             .where(CustodyCheckpoint.agency_id == agency_id)
             .order_by(CustodyCheckpoint.tree_size)
         )
-    )
-
-
-def checkpoint_count(session: Session, agency_id: UUID) -> int:
-    """Number of checkpoints signed so far."""
-    return (
-        session.scalar(
-            select(func.count())
-            .select_from(CustodyCheckpoint)
-            .where(CustodyCheckpoint.agency_id == agency_id)
-        )
-        or 0
     )
 
 

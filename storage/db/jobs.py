@@ -247,29 +247,35 @@ def leases_in_force(session: Session, job_ids: Sequence[UUID]) -> set[tuple[UUID
 
 
 def to_announce(
-    session: Session, now: datetime, again_after: timedelta, limit: int = 500
+    session: Session, now: datetime, again_after: timedelta, queue: str, limit: int = 32
 ) -> list[tuple[UUID, str]]:
-    """Ready jobs nobody has been told of lately, as (id, queue), marked as announced."""
+    """Ready jobs of a queue nobody has been told of lately, as (id, queue), marked as announced.
+
+    A message makes a worker look until nothing is left, so a few under way are enough for any backlog:
+    never more than ``limit`` are told within ``again_after``.
+    """
+    under_way = select(func.count()).where(
+        Job.state == "ready", Job.queue == queue, Job.announced_at >= now - again_after
+    )
+    room = limit - (session.scalar(under_way) or 0)
+    if room <= 0:
+        return []
     due = (
         select(Job.id)
         .where(
             Job.state == "ready",
+            Job.queue == queue,
             Job.run_after <= now,
             or_(Job.announced_at.is_(None), Job.announced_at < now - again_after),
         )
         .order_by(Job.priority, Job.created_at)
-        .limit(limit)
+        .limit(room)
     )
     ids = list(session.scalars(due))
     if not ids:
         return []
-    rows = session.execute(
-        update(Job)
-        .where(Job.id.in_(ids), Job.state == "ready")
-        .values(announced_at=now)
-        .returning(Job.id, Job.queue, Job.priority, Job.created_at)
-    ).all()
-    return [(row[0], row[1]) for row in sorted(rows, key=lambda row: (row[2], row[3]))]
+    told = update(Job).where(Job.id.in_(ids), Job.state == "ready").values(announced_at=now)
+    return [(job_id, queue) for job_id in session.scalars(told.returning(Job.id))]
 
 
 def to_announce_of(session: Session, subject_id: UUID, now: datetime) -> list[tuple[UUID, str]]:
@@ -322,14 +328,23 @@ def requeue(session: Session, agency_id: UUID, job_id: UUID, now: datetime) -> J
     return job
 
 
-def is_open(session: Session, agency_id: UUID, subject_id: UUID, kinds: Collection[str]) -> bool:
-    """Whether a job of these kinds about the subject is still to be done."""
+def is_open(
+    session: Session,
+    agency_id: UUID,
+    subject_id: UUID,
+    kinds: Collection[str],
+    *,
+    besides: UUID | None = None,
+) -> bool:
+    """Whether a job of these kinds about the subject is still to be done, `besides` left out."""
     query = select(Job.id).where(
         Job.agency_id == agency_id,
         Job.subject_id == subject_id,
         Job.kind.in_(kinds),
         Job.state.in_(("ready", "leased")),
     )
+    if besides is not None:
+        query = query.where(Job.id != besides)
     return session.scalar(query.limit(1)) is not None
 
 

@@ -95,6 +95,9 @@ class Account(Base):
     username: Mapped[str]
     display_name: Mapped[str]
     password_hash: Mapped[str] = mapped_column(comment="argon2id, PHC string")
+    password_changed_at: Mapped[datetime | None] = mapped_column(
+        comment="when its holder chose the password; null: somebody else knows it, change it first"
+    )
     roles: Mapped[list[Any]] = mapped_column(comment="list of role words")
     officer_id: Mapped[UUID | None] = mapped_column(ForeignKey("officer.id"), comment="null: no officer")
     failed_logins: Mapped[int] = mapped_column(Integer, default=0)
@@ -395,6 +398,9 @@ class Grant(Base):
     issued_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None] = mapped_column(comment="null: in force")
+    noted: Mapped[list[Any] | None] = mapped_column(
+        comment="custody actions that left their one leaf; null: nothing fetched yet"
+    )
 
 
 class Clip(Base):
@@ -424,7 +430,7 @@ class Job(Base):
     __tablename__ = "job"
     __table_args__ = (
         UniqueConstraint("agency_id", "kind", "subject_id", "input_digest", "params_digest"),
-        Index(None, "state", "run_after"),
+        Index(None, "state", "queue", "priority", "created_at"),
         Index(None, "state", "lease_until"),
         Index(None, "agency_id", "subject_id"),
         CheckConstraint("fence >= 0 AND attempt >= 0 AND deaths >= 0", name="counters"),

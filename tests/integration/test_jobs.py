@@ -214,12 +214,22 @@ def test_lost_messages_are_sent_again(storage: Storage, clock: SettableClock) ->
 
     def due() -> int:
         with storage.database.transaction() as session:
-            return len(jobs.to_announce(session, clock.now(), timedelta(seconds=15)))
+            return len(jobs.to_announce(session, clock.now(), timedelta(seconds=15), "io"))
 
     assert due() == 1
     assert due() == 0
     clock.advance(20)
     assert due() == 1
+
+
+def test_a_long_backlog_is_told_in_few_messages(storage: Storage, clock: SettableClock) -> None:
+    for _ in range(100):
+        want(storage, new_id())
+    told = 0
+    for _ in range(10):
+        with storage.database.transaction() as session:
+            told += len(jobs.to_announce(session, clock.now(), timedelta(seconds=15), "io"))
+    assert told == 32
 
 
 def test_a_clock_stepped_back_loses_no_job(storage: Storage, clock: SettableClock) -> None:

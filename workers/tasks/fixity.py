@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from evidence.canonical import canonical_json
 from evidence.clock import rfc3339
 from evidence.custody import Action
-from evidence.errors import FixityError
+from evidence.errors import EvidenceError, Unavailable
 from evidence.events import Topic
 from evidence.fixity import Digests, hash_stream
 from evidence.item import Custody, move
@@ -39,8 +39,13 @@ def verify(context: JobContext) -> Outcome:
             sm3=True,
             progress=lambda done: context.progress(done / total),
         )
-    except FixityError as error:
-        return _failed(context, "unreadable", error.message)
+    except Unavailable as error:
+        if error.code != "store_io":
+            raise
+        # A sector that cannot be read is this object's fault and not the hour's: it counts as an attempt.
+        raise EvidenceError(
+            f"object: expected readable bytes, found: {error.message}", code="object_unreadable"
+        ) from error
     if found.sha256 != stored.sha256 or found.size_bytes != stored.size_bytes:
         return _failed(context, found.sha256.hex(), f"{found.size_bytes} bytes")
     return _verified(context, found)

@@ -8,7 +8,7 @@ played is an outcome: it is kept, listed and bound (invariant 2, L15).
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,13 @@ from media.report import ProbeReport
 from storage.db import custody, items, jobs
 from storage.db.custody import Happening
 from storage.db.jobs import Wanted
-from storage.db.tables import Agency, Claim, Derivative, Item
+from storage.db.tables import Agency, Claim, Item
 from transcode.ladder import Rung
 from transcode.plan import RenditionPlan, plan_renditions
 from transcode.segment import TRIED_AGAIN, RenditionResult, RunOptions, make_rendition
 from workers.context import WORKER, JobContext, Made, Outcome
 from workers.derivatives import put_derivative
-from workers.quarantine import mark_unplayable
+from workers.quarantine import mark_unplayable, want_after_rendition
 
 GROWING = "growing.json"
 RENDITION = "rendition.mp4"
@@ -109,9 +109,7 @@ def rendition(context: JobContext) -> Outcome:
         copied = plan.rung.copies_video or plan.rung.copies_audio
         if copied and error.code in TRIED_AGAIN:
             return _encode_instead(context, report)
-        if not context.is_last_attempt:
-            raise
-        return _unplayable(context, error.code)
+        raise
     made = context.keep_derivative(result.path)
     return _rendered(context, plan, plans, result, made)
 
@@ -120,20 +118,14 @@ def _probed(context: JobContext, depth: str) -> ProbeReport:
     with context.storage.database.read() as session:
         item = items.item_by_id(session, context.agency.id, context.lease.subject_id)
         stored = items.object_of(session, item)
-    try:
-        found = sandbox.call(
-            "media.probe:probe_entry",
-            {"path": str(context.local_path(stored.store_key)), "name": item.original_name, "depth": depth},
-            limits=context.limits,
-            on_progress=context.progress,
-            cancelled=context.is_cancelled,
-            scratch=context.scratch,
-        )
-    except MediaError as error:
-        if not context.is_last_attempt:
-            raise
-        why = {"code": error.code, "zh": "", "en": error.message, "message": error.message}
-        return ProbeReport(MediaKind.UNKNOWN, "", stored.size_bytes, False, why, depth)
+    found = sandbox.call(
+        "media.probe:probe_entry",
+        {"path": str(context.local_path(stored.store_key)), "name": item.original_name, "depth": depth},
+        limits=context.limits,
+        on_progress=context.progress,
+        cancelled=context.is_cancelled,
+        scratch=context.scratch,
+    )
     return ProbeReport.from_json(found)
 
 
@@ -256,8 +248,11 @@ def _rendered(
             item.frame_count = result.info["frame_count"]
         if item.duration_us is None:
             item.duration_us = result.info["duration_us"]
-        if plan.rung.name == best_rung(plans).name:
-            want_after_rendition(session, context, row, now)
+        is_best = plan.rung.name == best_rung(plans).name
+        if is_best or not jobs.is_open(
+            session, agency.id, item.id, {"rendition"}, besides=context.lease.job_id
+        ):
+            want_after_rendition(session, agency.id, row, now)
 
     facts = {"rung": plan.rung.name, "duration_us": result.info["duration_us"]}
     return Outcome(commit, [(Topic.ITEM, str(context.lease.subject_id), "rendered", facts)])
@@ -273,28 +268,8 @@ def best_rung(plans: tuple[RenditionPlan, ...]) -> Rung:
     return plans[-1].rung
 
 
-def want_after_rendition(session: Session, context: JobContext, row: Derivative, now: datetime) -> None:
-    """Poster and redaction, from the best rendition."""
-    for kind, priority in (("poster", 35), ("redact", 40)):
-        jobs.want(
-            session,
-            context.agency.id,
-            Wanted(kind, "media", row.item_id, row.sha256, {"derivative": str(row.id)}, priority),
-            now,
-        )
-
-
 def _encode_instead(context: JobContext, report: ProbeReport) -> Outcome:
     def commit(session: Session, _agency: Agency) -> None:
         want_renditions(session, context, plan_renditions(report, may_copy=False), may_copy=False)
 
     return Outcome(commit, [(Topic.ITEM, str(context.lease.subject_id), "encoding_instead", {})])
-
-
-def _unplayable(context: JobContext, code: str) -> Outcome:
-    def commit(session: Session, agency: Agency) -> None:
-        item = items.item_by_id(session, agency.id, context.lease.subject_id, lock=True)
-        if item.media == Media.PROBED:
-            mark_unplayable(session, agency, item, code, context.storage.clock.now())
-
-    return Outcome(commit, [(Topic.ITEM, str(context.lease.subject_id), "unplayable", {"code": code})])

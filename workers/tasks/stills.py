@@ -7,7 +7,6 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from evidence.errors import MediaError
 from evidence.events import Topic
 from evidence.item import Media, move
 from evidence.kinds import MediaKind
@@ -18,7 +17,6 @@ from storage.db.tables import Agency
 from transcode.stills import make_photo_derivative, make_poster
 from workers.context import JobContext, Outcome
 from workers.derivatives import put_derivative
-from workers.quarantine import mark_unplayable
 
 JPEG = "image/jpeg"
 
@@ -63,18 +61,13 @@ def photo(context: JobContext) -> Outcome:
     with context.storage.database.read() as session:
         item = items.item_by_id(session, context.agency.id, context.lease.subject_id)
         stored = items.object_of(session, item)
-    try:
-        still = make_photo_derivative(
-            context.local_path(stored.store_key),
-            context.scratch / "photo.jpg",
-            scratch=context.scratch,
-            limits=context.limits,
-            cancelled=context.is_cancelled,
-        )
-    except MediaError as error:
-        if not context.is_last_attempt:
-            raise
-        return _unplayable(context, error.code)
+    still = make_photo_derivative(
+        context.local_path(stored.store_key),
+        context.scratch / "photo.jpg",
+        scratch=context.scratch,
+        limits=context.limits,
+        cancelled=context.is_cancelled,
+    )
     made = context.keep_derivative(still.path)
     params: dict[str, Any] = {"source": context.lease.input_digest.hex()}
 
@@ -89,11 +82,3 @@ def photo(context: JobContext) -> Outcome:
         jobs.want(session, agency.id, wanted, now)
 
     return Outcome(commit, [(Topic.ITEM, str(item.id), "rendered", {"rung": "photo"})])
-
-
-def _unplayable(context: JobContext, code: str) -> Outcome:
-    def commit(session: Session, agency: Agency) -> None:
-        item = items.item_by_id(session, agency.id, context.lease.subject_id, lock=True)
-        mark_unplayable(session, agency, item, code, context.storage.clock.now())
-
-    return Outcome(commit, [(Topic.ITEM, str(context.lease.subject_id), "unplayable", {"code": code})])

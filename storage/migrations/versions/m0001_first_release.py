@@ -161,7 +161,12 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_job_agency_id_subject_id"), "job", ["agency_id", "subject_id"], unique=False)
     op.create_index(op.f("ix_job_state_lease_until"), "job", ["state", "lease_until"], unique=False)
-    op.create_index(op.f("ix_job_state_run_after"), "job", ["state", "run_after"], unique=False)
+    op.create_index(
+        op.f("ix_job_state_queue_priority_created_at"),
+        "job",
+        ["state", "queue", "priority", "created_at"],
+        unique=False,
+    )
     op.create_table(
         "object",
         sa.Column("id", storage.db.types.Id(length=16), nullable=False),
@@ -228,6 +233,12 @@ def upgrade() -> None:
         sa.Column("username", sa.Text(), nullable=False),
         sa.Column("display_name", sa.Text(), nullable=False),
         sa.Column("password_hash", sa.Text(), nullable=False, comment="argon2id, PHC string"),
+        sa.Column(
+            "password_changed_at",
+            storage.db.types.Instant(),
+            nullable=True,
+            comment="when its holder chose the password; null: somebody else knows it, change it first",
+        ),
         sa.Column("roles", storage.db.types.Json(), nullable=False, comment="list of role words"),
         sa.Column("officer_id", storage.db.types.Id(length=16), nullable=True, comment="null: no officer"),
         sa.Column("failed_logins", sa.Integer(), nullable=False),
@@ -663,6 +674,12 @@ def upgrade() -> None:
         sa.Column("issued_at", storage.db.types.Instant(), nullable=False),
         sa.Column("expires_at", storage.db.types.Instant(), nullable=False),
         sa.Column("revoked_at", storage.db.types.Instant(), nullable=True, comment="null: in force"),
+        sa.Column(
+            "noted",
+            storage.db.types.Json(),
+            nullable=True,
+            comment="custody actions that left their one leaf; null: nothing fetched yet",
+        ),
         sa.ForeignKeyConstraint(["account_id"], ["account.id"], name=op.f("fk_view_grant_account_id")),
         sa.ForeignKeyConstraint(["agency_id"], ["agency.id"], name=op.f("fk_view_grant_agency_id")),
         sa.ForeignKeyConstraint(["case_id"], ["case_file.id"], name=op.f("fk_view_grant_case_id")),

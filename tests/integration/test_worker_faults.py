@@ -1,0 +1,171 @@
+"""When the machine or a file fails a worker: nothing good becomes bad, nothing waits for ever."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from evidence.errors import MediaError
+from messaging.jobs import QUEUES
+from storage.db import jobs
+from storage.db.tables import CustodyLeaf, Derivative, Job
+from storage.open import Storage
+from tests.support import media
+from tests.support.clocks import SettableClock
+from tests.support.installations import settings_for
+from tests.support.pipeline import Pipeline, Silence, pipeline_settings
+from workers import runner as runner_module
+from workers.context import JobContext, Outcome
+from workers.relay import Relay
+from workers.runner import Runner, Task
+from workers.tasks import TASKS
+
+
+@pytest.fixture
+def pipeline(sqlite_storage: Storage, tmp_path: Path) -> Pipeline:
+    settings = settings_for(tmp_path, f"sqlite:///{tmp_path / 'test.db'}")
+    return Pipeline(sqlite_storage, pipeline_settings(settings))
+
+
+def with_task(pipeline: Pipeline, kind: str, task: Task) -> Runner:
+    """The real runner, one task of which fails as given."""
+    tasks = {**TASKS, kind: task}
+    return Runner(pipeline.storage, pipeline.settings, tasks, QUEUES, Silence(), Silence())  # type: ignore[arg-type]
+
+
+def state(pipeline: Pipeline, kind: str) -> Job:
+    with pipeline.storage.database.read() as session:
+        return session.scalars(select(Job).where(Job.kind == kind).order_by(Job.id.desc())).first()  # type: ignore[return-value]
+
+
+def run_dry(runner: Runner, clock: SettableClock, rounds: int = 40) -> None:
+    for _ in range(rounds):
+        while runner.look():
+            pass
+        clock.advance(10)
+
+
+@pytest.mark.parametrize("number", sorted({errno.ENOSPC, errno.EMFILE, errno.ENOMEM}))
+def test_a_full_disk_or_a_poor_machine_is_no_failure_of_the_footage(
+    pipeline: Pipeline, tmp_path: Path, clock: SettableClock, number: int
+) -> None:
+    clip = tmp_path / "clip.mp4"
+    media.make_plain(clip, seconds=1)
+    accepted = pipeline.take(clip)
+    times = [0]
+
+    def poor(context: JobContext) -> Outcome:
+        times[0] += 1
+        if times[0] <= 6:
+            raise OSError(number, "no")
+        return TASKS["probe"](context)
+
+    run_dry(with_task(pipeline, "probe", poor), clock)
+    assert times[0] > 6
+    assert pipeline.item(accepted.item_id).media == "rendered"
+    assert state(pipeline, "probe").attempt == 0
+
+
+def test_a_full_scratch_disk_is_no_failure_of_the_footage(
+    pipeline: Pipeline, tmp_path: Path, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = tmp_path / "clip.mp4"
+    media.make_plain(clip, seconds=1)
+    accepted = pipeline.take(clip)
+    real, times = runner_module.scratch_folder, [0]
+
+    def full(root: Path, lease: jobs.Lease) -> Path:
+        times[0] += 1
+        if times[0] <= 6:
+            (root / "blocked").touch()
+            return root / "blocked" / "x"
+        return real(root, lease)
+
+    monkeypatch.setattr(runner_module, "scratch_folder", full)
+    monkeypatch.setattr(runner_module, "SURROUNDINGS", runner_module.SURROUNDINGS | {errno.ENOTDIR})
+    run_dry(with_task(pipeline, "probe", TASKS["probe"]), clock)
+    assert times[0] > 6
+    assert state(pipeline, "probe").attempt == 0
+    assert pipeline.item(accepted.item_id).media == "rendered"
+
+
+def test_a_largest_rung_that_fails_leaves_the_small_one_reviewable(
+    pipeline: Pipeline, tmp_path: Path, clock: SettableClock
+) -> None:
+    clip = tmp_path / "clip.avi"
+    media.make_plain(clip, seconds=1, codec="mpeg4", width_px=1280, height_px=720)
+    accepted = pipeline.take(clip)
+
+    def only_small(context: JobContext) -> Outcome:
+        if context.lease.params["rung"] == "full":
+            raise MediaError("the decoder crashed", code="decoder_crashed")
+        return TASKS["rendition"](context)
+
+    run_dry(with_task(pipeline, "rendition", only_small), clock)
+    item = pipeline.item(accepted.item_id)
+    assert (item.media, item.redaction) == ("rendered", "checked")
+    assert "rendition_quarantined" in pipeline.flags(accepted.item_id)
+    with pipeline.storage.database.read() as session:
+        assert "job:quarantined" in set(session.scalars(select(CustodyLeaf.action)))
+        assert len(session.scalars(select(Derivative).where(Derivative.kind == "redacted")).all()) == 1
+
+
+def test_a_requeued_rendition_makes_an_unplayable_item_playable(
+    pipeline: Pipeline, tmp_path: Path, clock: SettableClock
+) -> None:
+    clip = tmp_path / "clip.mp4"
+    media.make_plain(clip, seconds=1)
+    accepted = pipeline.take(clip)
+    mended = [False]
+
+    def broken(context: JobContext) -> Outcome:
+        if not mended[0]:
+            raise MediaError("the decoder crashed", code="decoder_crashed")
+        return TASKS["rendition"](context)
+
+    runner = with_task(pipeline, "rendition", broken)
+    run_dry(runner, clock)
+    assert pipeline.item(accepted.item_id).media == "unplayable"
+    job = state(pipeline, "rendition")
+    assert job.state == "quarantined"
+    mended[0] = True
+    with pipeline.storage.database.transaction() as session:
+        jobs.requeue(session, job.agency_id, job.id, clock.now())
+    run_dry(runner, clock)
+    assert (pipeline.item(accepted.item_id).media, pipeline.item(accepted.item_id).redaction) == (
+        "rendered",
+        "checked",
+    )
+
+
+def test_one_item_that_cannot_be_settled_does_not_stop_the_relay(
+    pipeline: Pipeline, tmp_path: Path, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from workers import relay as relay_module
+
+    for number in range(2):
+        path = tmp_path / f"{number}.mp4"
+        path.write_bytes(bytes([number]) * 10)
+        pipeline.take(path)
+    with pipeline.storage.database.transaction() as session:
+        for job in session.scalars(select(Job).where(Job.kind == "probe")):
+            job.state, job.deaths, job.lease_until, job.lease_owner = "leased", 4, clock.now(), "dead"
+    clock.advance(60)
+    real, calls = relay_module.settle_quarantined, [0]
+
+    def poisonous(*arguments: object) -> None:
+        calls[0] += 1
+        if calls[0] == 1:
+            raise ValueError("poison")
+        real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(relay_module, "settle_quarantined", poisonous)
+    relay = Relay(pipeline.storage, pipeline.settings, Silence(), Silence())  # type: ignore[arg-type]
+    assert relay.sweep() == 2
+    with pipeline.storage.database.read() as session:
+        states = list(session.scalars(select(Job.state).where(Job.kind == "probe")))
+    assert states == ["quarantined", "quarantined"]
+    assert {item.media for item in pipeline.items()} == {"unprobed", "unplayable"}
