@@ -140,7 +140,8 @@ def test_log_that_grew_too_long_is_kept_once_and_begun_anew(
 ) -> None:
     monkeypatch.setattr("cli.supervise.LOG_BYTES", 1000)
     monkeypatch.setattr("cli.supervise.LOG_EVERY_S", 0.1)
-    chatty = "import time; print('up' * 1000, flush=True); time.sleep(1); print('more', flush=True); time.sleep(600)"
+    chatty = "import time; print('up' * 1000, flush=True); time.sleep(1); print('more', flush=True); "
+    chatty += "time.sleep(600)"
     log = tmp_path / "logs" / "chatty.log"
     with Supervisor([program("chatty", chatty)], logs=tmp_path / "logs") as supervisor:
         supervisor.wait_ready(20)
