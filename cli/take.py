@@ -16,21 +16,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy.exc import IntegrityError
-
 from cli.progress import Meter
 from cli.shell import Desk, Parser, add_common, add_json, at_desk, operator, print_json, print_table
 from evidence.errors import EvidenceError, InvalidInput
 from evidence.filenames import display_name
 from evidence.ids import new_id
 from evidence.kinds import ClaimSource
+from ingest.daemon.holding import hold
 from ingest.facts import statements_from
-from ingest.intake import Accepted, accept
+from ingest.intake import Accepted
 from ingest.sources.base import StagedFile
 from ingest.sources.copying import copy_whole
 
 SAID = ("case_no", "device_no", "officer_no", "place", "object_of_proof", "captured_from", "captured_to")
-RACES = 5
 
 
 def arguments(parser: Parser, _name: str) -> None:
@@ -161,7 +159,6 @@ def take_file(desk: Desk, source: Path, staged: Path, said: dict[str, str]) -> A
     """
     storage = desk.storage
     copied = copy_whole(source, staged, reserve=storage.objects.reserve)
-    stored = storage.objects.adopt(staged, copied.sha256, copied.size_bytes, desk.agency.id.hex)
     arrived = StagedFile(
         path=staged,
         size_bytes=copied.size_bytes,
@@ -173,13 +170,4 @@ def take_file(desk: Desk, source: Path, staged: Path, said: dict[str, str]) -> A
         metadata=said,
         claims=tuple(statements_from(said, ClaimSource.PERSON)),
     )
-    races = 0
-    while True:
-        try:
-            with desk.write() as (session, agency):
-                return accept(session, agency, arrived, stored, desk.now())
-        except IntegrityError:
-            # Equal bytes came in at the same instant; the second look finds the other's rows.
-            races += 1
-            if races == RACES:
-                raise
+    return hold(storage, desk.agency.id, arrived)

@@ -55,6 +55,11 @@ FIELDS = frozenset(
     }
 )
 
+IDENTITIES = frozenset(
+    {"device_no", "officer_no", "case_no", "recording", "sequence_no", "source_kind", "name_profile", "stage"}
+)
+"""Fields that name something: short, because they are compared and stand in indexes."""
+
 
 @dataclass(frozen=True)
 class Statement:
@@ -93,7 +98,10 @@ def parse_instant(text: str, name: str) -> datetime:
         raise InvalidInput(f"{name}: expected ISO 8601 with a zone, found {text[:60]!r}") from error
     if instant.tzinfo is None:
         raise InvalidInput(f"{name}: expected a zone such as +08:00, found {text[:60]!r} without one")
-    return instant.astimezone(UTC)
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError as error:
+        raise InvalidInput(f"{name}: expected a time on the calendar, found {text[:60]!r}") from error
 
 
 def is_plausible(instant: datetime, now: datetime) -> bool:

@@ -11,16 +11,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from sqlalchemy.exc import DataError, DBAPIError, StatementError
 from sqlalchemy.orm import Session
 
 from evidence.custody import Action
-from evidence.errors import InvalidInput
+from evidence.errors import InvalidInput, Unavailable
 from evidence.filenames import decode_name, display_name, parse
 from evidence.ids import new_id
 from evidence.item import Binding, Custody, Media, Redaction
 from evidence.kinds import ClaimSource, MediaKind
 from ingest.facts import Facts, Statement, weigh
 from ingest.sources.base import StagedFile
+from ingest.wording import escaped, fit, fit_statement
 from storage.db import agencies, custody, items, jobs
 from storage.db.custody import Happening
 from storage.db.tables import Agency, Claim, Device, Item, Reception
@@ -40,6 +42,21 @@ class Accepted:
     is_new: bool
 
 
+def is_of_words(error: Exception) -> bool:
+    """Whether `accept` failed for what the sender said: then the same words fail each time.
+
+    The caller takes the file in without them (`ingest.wording.without_words`), in a new transaction.
+    """
+    if isinstance(error, Unavailable) and isinstance(error.__cause__, Exception):
+        return is_of_words(error.__cause__)
+    if isinstance(error, InvalidInput | DataError | UnicodeError | OverflowError):
+        return True
+    if isinstance(error, DBAPIError):
+        # 22: the value is no value of its column; 54: too large for an index or a row.
+        return str(getattr(error.orig, "sqlstate", None) or "")[:2] in {"22", "54"}
+    return isinstance(error, StatementError) and isinstance(error.orig, ValueError | OverflowError)
+
+
 def accept(
     session: Session,
     agency: Agency,
@@ -56,6 +73,7 @@ def accept(
     Raises:
         Unavailable: The database cannot be written now.
     """
+    staged = fit(staged)
     known = items.reception_by_key(session, agency.id, staged.reception_key)
     if known is not None:
         item = items.item_by_id(session, agency.id, known.item_id)
@@ -96,7 +114,7 @@ def accept(
 
 def _said_by_name(staged: StagedFile) -> list[Statement]:
     return [
-        Statement(claim.field, claim.value, ClaimSource.FILENAME, claim.clock)
+        fit_statement(Statement(claim.field, claim.value, ClaimSource.FILENAME, claim.clock))
         for claim in parse(staged.original_name_raw)
     ]
 
@@ -241,7 +259,7 @@ def _reception(
                 "dock": staged.dock_no,
             },
             private={
-                "original_name": decode_name(staged.original_name_raw),
+                "original_name": escaped(decode_name(staged.original_name_raw)),
                 "metadata": dict(staged.metadata),
             },
         ),

@@ -127,7 +127,10 @@ def main() -> None:
         storage = open_storage(settings)
         publisher = EventPublisher(settings.events_publish_url)
         holder = Holder(storage, publisher, Announcer(settings.broker_url))
-        asyncio.run(run(settings, storage, holder))
+        try:
+            asyncio.run(run(settings, storage, holder))
+        finally:
+            holder.close()
     except EvidenceError as error:
         log.error("ingest_stopped", code=error.code, reason=error.message)  # noqa: TRY400 - one clear line
         sys.exit(1)

@@ -13,8 +13,9 @@ from evidence.events import Event
 from evidence.fixity import hash_file
 from evidence.ids import new_id
 from evidence.kinds import ClaimSource
+from ingest.daemon.holding import hold
 from ingest.facts import statements_from
-from ingest.intake import Accepted, accept
+from ingest.intake import Accepted
 from ingest.sources.base import StagedFile
 from storage.db.tables import Agency, Item, Job
 from storage.open import Storage
@@ -69,10 +70,7 @@ class Pipeline:
 
     def accept(self, staged: StagedFile) -> Accepted:
         """Adopt and commit, as the daemon does."""
-        agency = self.agency
-        stored = self.storage.objects.adopt(staged.path, staged.sha256, staged.size_bytes, agency.id.hex)
-        with self.storage.database.transaction() as session:
-            return accept(session, agency, staged, stored, self.storage.clock.now())
+        return hold(self.storage, self.agency.id, staged)
 
     def work(self, *, only: set[str] | None = None) -> None:
         """Do every job there is."""
