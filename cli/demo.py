@@ -91,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
                 print(f"登录 / sign in   {username}  {cast.passwords[username]}")
             sys.stdout.flush()
         if options.keep and fetched is not None:
-            stop.wait()
+            supervisor.watch(stop)
     return 0 if fetched is not None else 130
 
 

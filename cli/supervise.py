@@ -37,6 +37,7 @@ STEADY_AFTER_S = 60.0
 EARLY_DEATHS = 3
 LOG_BYTES = 32 << 20
 LOG_EVERY_S = 10.0
+POOR_DELAY_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class Supervisor:
         self._lock = threading.Lock()
         self._ending = threading.Event()
         self._hurry = threading.Event()
+        self._is_over = threading.Event()
         self._rotated_at = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
         if self.logs is not None:
@@ -115,6 +117,19 @@ class Supervisor:
         self._ending.set()
         if self._thread.is_alive():
             self._thread.join()
+
+    def watch(self, stop: threading.Event) -> None:
+        """Return once ``stop`` is set.
+
+        Raises:
+            Unavailable: The supervisor itself ended; every program was ended with it.
+        """
+        while not stop.wait(1.0):
+            if self._is_over.is_set():
+                raise Unavailable(
+                    "supervisor: expected it to run until stopped, found it ended; start again",
+                    code="supervisor_ended",
+                )
 
     def kill(self) -> None:
         """End every program at once; `stop` returns soon after."""
@@ -183,10 +198,26 @@ class Supervisor:
         try:
             while not self._ending.wait(TICK_S):
                 for state in self._states:
-                    self._look_after(state)
+                    self._look_after_in_spite(state)
                 self._rotate()
         finally:
             self._end_all()
+            self._is_over.set()
+
+    def _look_after_in_spite(self, state: Incarnation) -> None:
+        """A machine that is out of disk or processes costs a program its turn, never all of them their life."""
+        try:
+            self._look_after(state)
+        except OSError as error:
+            state.not_before = time.monotonic() + POOR_DELAY_S
+            state.probe_at = state.not_before
+            self._complain(f"{state.program.name}: {error}")
+
+    @staticmethod
+    def _complain(line: str) -> None:
+        # Standard error may be a file on the disk that is full.
+        with contextlib.suppress(OSError):
+            print(line, file=sys.stderr, flush=True)
 
     def _look_after(self, state: Incarnation) -> None:
         now = time.monotonic()
@@ -216,8 +247,9 @@ class Supervisor:
         state.not_before = now + delay
         if state.was_ready:
             name = state.program.name
-            print(f"{name}: 已结束,{delay:.1f}秒后重启 / ended with {status}, starts again in {delay:.1f} s",
-                  file=sys.stderr, flush=True)  # fmt: skip
+            self._complain(
+                f"{name}: 已结束,{delay:.1f}秒后重启 / ended with {status}, starts again in {delay:.1f} s"
+            )
 
     def _spawn(self, state: Incarnation) -> None:
         path = self._log(state.program.name)
@@ -267,6 +299,12 @@ class Supervisor:
         for state in self._states:
             path = self._log(state.program.name)
             if path is not None and path.exists() and path.stat().st_size > LOG_BYTES:
-                shutil.copyfile(path, path.with_suffix(".log.1"))
+                older = path.with_suffix(".log.1")
+                try:
+                    shutil.copyfile(path, older)
+                except OSError as error:
+                    # No room for the older log: the newer one must not fill the disk on top of it.
+                    older.unlink(missing_ok=True)
+                    self._complain(f"logs: {error}")
                 os.truncate(path, 0)
                 state.log_from = 0

@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
                 is_up = supervisor.wait_ready(READY_TIMEOUT_S, stop=stop, progress=meter.to)
             if is_up:
                 print(addresses(settings), flush=True)
-                stop.wait()
+                supervisor.watch(stop)
             print("正在停止 / stopping", file=sys.stderr, flush=True)
     return 0
 

@@ -25,5 +25,5 @@ def run(options: argparse.Namespace) -> int:
     open_storage(settings).database.dispose()
     supervisor = Supervisor(worker_programs(settings), environment_of(options))
     with told_to_stop(supervisor.kill) as stop, supervisor:
-        stop.wait()
+        supervisor.watch(stop)
     return 0

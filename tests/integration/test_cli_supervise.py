@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -147,3 +148,31 @@ def test_log_that_grew_too_long_is_kept_once_and_begun_anew(
         supervisor.wait_ready(20)
         wait_for(lambda: log.read_bytes() == b"more\n")
     assert log.with_suffix(".log.1").read_text().startswith("up")
+
+
+def test_a_disk_that_is_full_ends_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("cli.supervise.LOG_BYTES", 1)
+    monkeypatch.setattr("cli.supervise.LOG_EVERY_S", 0.1)
+    monkeypatch.setattr("cli.supervise.shutil.copyfile", full)
+    with Supervisor([program("one", STEADY)], logs=tmp_path / "logs") as supervisor:
+        assert supervisor.wait_ready(20)
+        pid = supervisor.pids()["one"]
+        log = tmp_path / "logs" / "one.log"
+        wait_for(lambda: log.stat().st_size == 0)
+        time.sleep(0.5)
+        assert supervisor.pids() == {"one": pid}
+    assert not (tmp_path / "logs" / "one.log.1").exists()
+
+
+def test_a_supervisor_that_ends_by_itself_is_an_error_not_a_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = threading.Event()
+    with Supervisor([program("one", STEADY)], logs=tmp_path / "logs") as supervisor:
+        assert supervisor.wait_ready(20)
+        supervisor.kill()
+        with pytest.raises(Unavailable, match="supervisor"):
+            supervisor.watch(stop)
