@@ -22,14 +22,17 @@ from storage.objects.durable import translated
 class FileState:
     """What tells one state of a file from another without reading it."""
 
+    device: int
     inode: int
     size_bytes: int
     mtime_ns: int
+    ctime_ns: int
+    """Set by the kernel alone: a tool that puts an old ``mtime`` back moves it."""
 
     @classmethod
     def of(cls, state: os.stat_result) -> FileState:
         """The part of a ``stat`` that matters here."""
-        return cls(state.st_ino, state.st_size, state.st_mtime_ns)
+        return cls(state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
 
 
 @dataclass(frozen=True)

@@ -222,9 +222,8 @@ class FolderSource:
         return is_whole
 
     def _key(self, path: Path, state: FileState) -> str:
-        identity = b"\0".join(
-            [os.fsencode(path), *(b"%d" % part for part in (state.inode, state.size_bytes, state.mtime_ns))]
-        )
+        parts = (state.device, state.inode, state.size_bytes, state.mtime_ns, state.ctime_ns)
+        identity = b"\0".join([os.fsencode(path), *(b"%d" % part for part in parts)])
         return f"folder:{hashlib.sha256(identity).hexdigest()}"
 
     def _take(self, path: Path, state: FileState, result: ScanResult) -> bool:

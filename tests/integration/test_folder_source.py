@@ -231,6 +231,17 @@ def test_folder_that_goes_away_is_waited_for(desk: Desk) -> None:
     assert not desk.source.is_gone
 
 
+def test_file_with_its_old_time_put_back_is_taken_again(desk: Desk) -> None:
+    path = desk.put(NAME, b"the first recording")
+    before = path.stat()
+    desk.settle()
+    path.write_bytes(b"another of its size")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert desk.settle().taken == [NAME]
+    assert len({staged.reception_key for staged in desk.accepted}) == 2
+
+
 def test_restart_does_not_take_again(desk: Desk) -> None:
     desk.put("a.mp4")
     desk.settle()
