@@ -7,7 +7,7 @@ Accepting the same reception twice gives the same answer, so a caller cut off at
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -74,7 +74,7 @@ def accept(
         Unavailable: The database cannot be written now.
     """
     staged = fit(staged)
-    known = items.reception_by_key(session, agency.id, staged.reception_key)
+    staged, known = _known(session, agency, staged)
     if known is not None:
         item = items.item_by_id(session, agency.id, known.item_id)
         return Accepted(item.id, known.id, staged.sha256, staged.size_bytes, item.custody, is_new=False)
@@ -86,8 +86,8 @@ def accept(
     item, is_new = _item(session, agency, staged, row, device, facts, doubts, now)
     mismatch = staged.declared_sha256 is not None and staged.declared_sha256 != staged.sha256
     if mismatch:
-        _quarantine_mismatch(session, agency, item, staged, now)
-    reception = _reception(session, agency, item, staged, now, is_new=is_new)
+        _mismatched(session, agency, item, staged, now, is_new=is_new)
+    reception = _reception(session, agency, item, staged, now, is_new=is_new, is_mismatched=mismatch)
     for statement in said:
         session.add(
             Claim(
@@ -101,15 +101,31 @@ def accept(
             )
         )
     # A receipt needs a re-read of its own, so each reception wants one; probing is of the bytes, once.
+    params: dict[str, object] = {"reception": str(reception.id)}
+    if mismatch:
+        # Sound bytes that are not those this sender declared: kept, but its card is not wiped for them.
+        params["receipt"] = False
     jobs.want(
-        session,
-        agency.id,
-        jobs.Wanted("verify", "io", item.id, staged.sha256, {"reception": str(reception.id)}, priority=10),
-        now,
+        session, agency.id, jobs.Wanted("verify", "io", item.id, staged.sha256, params, priority=10), now
     )
     jobs.want(session, agency.id, jobs.Wanted("probe", "media", item.id, staged.sha256, priority=15), now)
     session.flush()
     return Accepted(item.id, reception.id, staged.sha256, staged.size_bytes, item.custody, is_new)
+
+
+def _known(session: Session, agency: Agency, staged: StagedFile) -> tuple[StagedFile, Reception | None]:
+    """The reception of this arrival if it was handed in before.
+
+    A key that was used for other bytes, as another card under the same path can come to, is another
+    arrival: it gets a key of its own, and is never answered with the item of those bytes.
+    """
+    known = items.reception_by_key(session, agency.id, staged.reception_key)
+    if known is not None:
+        held = items.object_of(session, items.item_by_id(session, agency.id, known.item_id))
+        if held.sha256 != staged.sha256:
+            staged = replace(staged, reception_key=f"{staged.reception_key}:{staged.sha256.hex()}")
+            known = items.reception_by_key(session, agency.id, staged.reception_key)
+    return staged, known
 
 
 def _said_by_name(staged: StagedFile) -> list[Statement]:
@@ -216,15 +232,20 @@ def _item(
     return item, True
 
 
-def _quarantine_mismatch(
-    session: Session, agency: Agency, item: Item, staged: StagedFile, now: datetime
+def _mismatched(
+    session: Session, agency: Agency, item: Item, staged: StagedFile, now: datetime, *, is_new: bool
 ) -> None:
+    """A fresh item is quarantined; one that was there is as sound as before, and only gets a flag."""
     declared = staged.declared_sha256.hex() if staged.declared_sha256 else ""
     message = (
         f"digest: expected {declared[:16]}… as declared, found {staged.sha256.hex()[:16]}…; upload it again"
     )
+    if not is_new:
+        session.refresh(item, with_for_update=True)
+        items.flag(item, "digest_mismatch", message)
+        return
     item.custody = str(Custody.QUARANTINED)
-    item.flags = [*item.flags, {"code": "digest_mismatch", "message": message}]
+    items.flag(item, "digest_mismatch", message)
     custody.record(
         session,
         agency,
@@ -240,9 +261,19 @@ def _quarantine_mismatch(
 
 
 def _reception(
-    session: Session, agency: Agency, item: Item, staged: StagedFile, now: datetime, *, is_new: bool
+    session: Session,
+    agency: Agency,
+    item: Item,
+    staged: StagedFile,
+    now: datetime,
+    *,
+    is_new: bool,
+    is_mismatched: bool,
 ) -> Reception:
     reception_id = new_id()
+    declared = (
+        {"declared_sha256": staged.declared_sha256.hex()} if is_mismatched and staged.declared_sha256 else {}
+    )
     leaf_id = custody.record(
         session,
         agency,
@@ -257,6 +288,7 @@ def _reception(
                 "size_bytes": staged.size_bytes,
                 "source": staged.source,
                 "dock": staged.dock_no,
+                **declared,
             },
             private={
                 "original_name": escaped(decode_name(staged.original_name_raw)),

@@ -264,3 +264,40 @@ def test_words_the_database_refuses_all_the_same_are_left_out(
     with pipeline.storage.database.read() as session:
         (reception,) = items.receptions_of(session, pipeline.agency.id, accepted.item_id)
     assert reception.metadata_received == {}
+
+
+def test_a_wrong_declared_digest_of_a_second_sender_does_not_touch_a_sound_item(
+    pipeline: Pipeline, footage: Path
+) -> None:
+    first = pipeline.take(footage, device_no="CAM1")
+    pipeline.work(only={"verify"})
+    assert pipeline.item(first.item_id).custody == "verified"
+    again = pipeline.take(footage, device_no="CAM1", sha256="00" * 32)
+    assert (again.item_id, again.custody) == (first.item_id, "verified")
+    assert "digest_mismatch" in pipeline.flags(first.item_id)
+    pipeline.work(only={"verify"})
+    third = pipeline.take(footage, device_no="CAM1", sha256=first.sha256.hex())
+    pipeline.work(only={"verify"})
+    assert pipeline.item(first.item_id).custody == "verified"
+    with pipeline.storage.database.read() as session:
+        receptions = items.receptions_of(session, pipeline.agency.id, first.item_id)
+        bodies = list(session.scalars(select(CustodyLeaf.body)))
+    assert {row.id: row.receipt is not None for row in receptions} == {
+        first.reception_id: True,
+        again.reception_id: False,
+        third.reception_id: True,
+    }
+    assert sum(b"declared_sha256" in body for body in bodies) == 1
+
+
+def test_a_known_reception_key_with_other_bytes_is_another_reception(
+    pipeline: Pipeline, footage: Path
+) -> None:
+    """Two cards can show the same path, inode, size and time."""
+    first = pipeline.take(footage, device_no="CAM1", reception_key="folder:x")
+    footage.write_bytes(b"another card")
+    other = pipeline.take(footage, device_no="CAM1", reception_key="folder:x")
+    assert (other.is_new, other.item_id == first.item_id) == (True, False)
+    again = pipeline.take(footage, device_no="CAM1", reception_key="folder:x")
+    assert (again.reception_id, again.is_new) == (other.reception_id, False)
+    assert count(pipeline.storage, Reception) == 2
