@@ -205,7 +205,7 @@ class Supervisor:
             self._is_over.set()
 
     def _look_after_in_spite(self, state: Incarnation) -> None:
-        """A machine that is out of disk or processes costs a program its turn, never all of them their life."""
+        """A machine out of disk or processes costs a program its turn, never all of them their life."""
         try:
             self._look_after(state)
         except OSError as error:
