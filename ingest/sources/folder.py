@@ -6,10 +6,12 @@ The rules, in order:
    have not moved for ``settle_s``. Names that programs give to unfinished files never count.
 2. It is copied with its digest, and is the same before and after; else it begins to settle anew.
 3. Links, devices, pipes and sockets are not followed, opened or taken.
-4. Nothing is written into the folder, unless told to move what was taken into ``done/``.
+4. Nothing is written into the folder, unless told to move what was taken into ``done/``, which is
+   then no longer looked at. A JSON file that speaks of no recording is a file like others.
 5. One file that cannot be taken never holds up the others. A full disk or a busy database
    ends the scan, because it would hold up all of them; the next scan tries again.
 6. A folder that is gone is waited for. Nothing is concluded from its absence.
+7. What is never taken, for its name, kind or depth, is logged once.
 """
 
 from __future__ import annotations
@@ -34,7 +36,14 @@ from ingest.facts import Statement
 from ingest.sources.base import StagedFile
 from ingest.sources.copying import CopiedFile, FileState, copy_whole
 from ingest.sources.journal import Seen
-from ingest.sources.sidecar import MAX_SIDECAR_BYTES, SUFFIX, is_plain_file, read_sidecar, sidecar_of
+from ingest.sources.sidecar import (
+    MAX_SIDECAR_BYTES,
+    SUFFIX,
+    SUFFIXES,
+    is_plain_file,
+    read_sidecar,
+    sidecar_of,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +51,7 @@ UNFINISHED = (".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", 
 DONE = "done"
 MAX_DEPTH = 16
 RETRY_MOST_SCANS = 64
+MAX_TOLD = 10_000
 _OF_ONE_FILE = {"source_gone", "source_unreadable"}
 
 
@@ -89,6 +99,7 @@ class FolderSource:
             file is remembered; if it raises, the file is tried again.
         reserve: Raises Unavailable when there is no room for that many bytes.
         monotonic_s: For tests of settling.
+        host: This host's short name, where several share the staging folder.
     """
 
     def __init__(
@@ -100,6 +111,7 @@ class FolderSource:
         accept: Callable[[StagedFile], object],
         reserve: Callable[[int], None] = lambda _: None,
         monotonic_s: Callable[[], float] = time.monotonic,
+        host: str = "",
     ) -> None:
         self._settings = settings
         self._root = settings.path
@@ -111,7 +123,9 @@ class FolderSource:
         self._watched: dict[Path, _Watch] = {}
         self._scans = 0
         self._was_gone = False
-        self._staging_prefix = f"folder-{hashlib.sha256(os.fsencode(self._root)).hexdigest()[:16]}-"
+        self._told: set[Path] = set()
+        place = hashlib.sha256(host.encode() + b"\0" + os.fsencode(self._root)).hexdigest()
+        self._staging_prefix = f"folder-{place[:16]}-"
         for leftover in staging_dir.glob(f"{self._staging_prefix}*"):
             # Of a process that died before the file was accepted: it is still in the folder.
             leftover.unlink()
@@ -170,6 +184,7 @@ class FolderSource:
             result.failed[display_name(folder.name)] = "source_unreadable"
             log.warning("folder:unreadable", name=display_name(folder.name), detail=error.strerror)
             return
+        spoken_of = self._spoken_of({entry.name for entry in entries})
         for entry in entries:
             path = Path(entry.path)
             try:
@@ -178,22 +193,53 @@ class FolderSource:
                 result.failed[display_name(entry.name)] = "source_gone"
                 continue
             if stat.S_ISDIR(state.st_mode):
-                if depth < MAX_DEPTH and not (depth == 0 and entry.name == DONE):
+                if depth == 0 and entry.name == DONE and self._settings.after_take == "move":
+                    continue
+                if depth < MAX_DEPTH:
                     yield from self._files(path, depth + 1, result)
-            elif not stat.S_ISREG(state.st_mode) or self._is_unfinished(entry.name):
-                result.skipped.append(display_name(entry.name))
-            elif not self._is_companion(path, state):
+                else:
+                    self._skip(path, "too deep", result)
+            elif not stat.S_ISREG(state.st_mode):
+                self._skip(path, "not a file", result)
+            elif self._is_unfinished(entry.name):
+                self._skip(path, "name of an unfinished or hidden file", result)
+            elif not self._is_companion(path, state, spoken_of):
                 yield path, FileState.of(state)
+
+    def _skip(self, path: Path, reason: str, result: ScanResult) -> None:
+        """Note what is not taken; into the log once, or a card of a thousand would fill it."""
+        result.skipped.append(display_name(path.name))
+        if path not in self._told and len(self._told) < MAX_TOLD:
+            self._told.add(path)
+            log.warning("folder:not_taken", name=display_name(path.name), code="skipped", detail=reason)
 
     def _is_unfinished(self, name: str) -> bool:
         return name.startswith(".") or name.lower().endswith(UNFINISHED)
 
-    def _is_companion(self, path: Path, state: os.stat_result) -> bool:
-        """A marker, or a sidecar: something that speaks of another file."""
+    def _is_companion(self, path: Path, state: os.stat_result, spoken_of: set[str]) -> bool:
+        """A marker, or a sidecar: something that speaks of another file of the same folder.
+
+        A sidecar may be copied before its recording. It is no recording of its own as long as it has
+        not settled; by then the recording, finished or not, has appeared beside it.
+        """
         marker = self._settings.marker_suffix
         if marker and path.name.endswith(marker):
             return True
-        return path.suffix.lower() == SUFFIX and state.st_size <= MAX_SIDECAR_BYTES
+        if path.suffix not in SUFFIXES or state.st_size > MAX_SIDECAR_BYTES:
+            return False
+        return path.name[: -len(SUFFIX)] in spoken_of
+
+    def _spoken_of(self, names: set[str]) -> set[str]:
+        """What names of sidecars in a folder begin with: `X.mp4` and, without a sidecar `X.mp4.json`, `X`."""
+        marker = self._settings.marker_suffix
+        found: set[str] = set()
+        for name in names:
+            if name.endswith(SUFFIXES) or (marker and name.endswith(marker)):
+                continue
+            found.add(name)
+            if not any(name + suffix in names for suffix in SUFFIXES):
+                found.update(name[:at] for at, character in enumerate(name) if character == ".")
+        return found
 
     def _is_whole(self, path: Path, state: FileState, now_s: float, result: ScanResult) -> bool:
         if self._seen.digest_of(self._key(path, state)) is not None:

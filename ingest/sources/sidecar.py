@@ -19,6 +19,7 @@ from ingest.facts import Statement, statements_from
 
 MAX_SIDECAR_BYTES = 64 << 10
 SUFFIX = ".json"
+SUFFIXES = (SUFFIX, SUFFIX.upper())
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Sidecar:
 
 def sidecar_of(recording: Path) -> Path | None:
     """The sidecar of a recording: the one with its whole name, else the one with its stem."""
-    for suffix in (SUFFIX, SUFFIX.upper()):
+    for suffix in SUFFIXES:
         for candidate in (recording.with_name(recording.name + suffix), recording.with_suffix(suffix)):
             if candidate != recording and is_plain_file(candidate):
                 return candidate

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from config.settings import FolderSettings
 from evidence.errors import Conflict, FixityError, InvalidInput, Unavailable
 from evidence.kinds import ClaimSource
 from ingest.sources.base import StagedFile
 from ingest.sources.copying import FileState, copy_whole
-from ingest.sources.folder import FolderSource, ScanResult
+from ingest.sources.folder import MAX_DEPTH, FolderSource, ScanResult
 from ingest.sources.journal import TakenJournal
 from ingest.sources.sidecar import read_sidecar
 from storage.objects.local import LocalObjectStore
@@ -408,6 +409,44 @@ def test_taken_files_are_moved_only_when_told_to(desk: Desk) -> None:
     assert moved == {"a.mp4": b"an older one", "a~1.mp4": b"footage", "a.json": b"{}", "a.mp4.ok": b""}
     assert list((desk.folder / "day").iterdir()) == []
     assert desk.settle().taken == []
+
+
+def test_folder_called_done_is_a_folder_like_others_where_nothing_is_moved(desk: Desk) -> None:
+    desk.put("done/a.mp4")
+    assert desk.settle().taken == ["a.mp4"]
+
+
+@pytest.mark.parametrize("name", ["a.json", "day/a.mp4.json", "a.JSON"])
+def test_json_that_speaks_of_no_recording_is_taken_as_a_file(desk: Desk, name: str) -> None:
+    path = desk.put(name, b"{}")
+    desk.put(f"{path.parent.relative_to(desk.folder)}/b.mp4")
+    assert desk.settle().taken in ([path.name, "b.mp4"], ["b.mp4", path.name])
+
+
+@pytest.mark.parametrize("recording", ["a.mp4", "a.mp4.part"])
+@pytest.mark.parametrize("sidecar", ["a.json", "a.mp4.json", "a.mp4.JSON"])
+def test_json_of_a_recording_finished_or_not_is_never_a_file(
+    desk: Desk, recording: str, sidecar: str
+) -> None:
+    desk.put(recording)
+    desk.put(sidecar, b"{}")
+    assert sidecar not in desk.settle().taken
+    assert len(desk.accepted) == (recording == "a.mp4")
+
+
+def test_what_is_never_taken_is_logged_once(desk: Desk) -> None:
+    desk.put(".hidden.mp4")
+    desk.put("a.mp4.part")
+    desk.put("/".join(["deep"] * (MAX_DEPTH + 1)) + "/b.mp4")
+    with capture_logs() as logs:
+        for _ in range(3):
+            assert len(desk.settle().skipped) == 3
+    told = [(entry["name"], entry["detail"]) for entry in logs if entry["event"] == "folder:not_taken"]
+    assert sorted(told) == [
+        (".hidden.mp4", "name of an unfinished or hidden file"),
+        ("a.mp4.part", "name of an unfinished or hidden file"),
+        ("deep", "too deep"),
+    ]
 
 
 def test_source_runs_until_it_is_told_to_stop(desk: Desk) -> None:
