@@ -51,6 +51,11 @@ class BrokerSettings(Group):
 class IngestSettings(Group):
     """The upload listener and watched folders."""
 
+    host_id: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9]{1,16}$",
+        description="Short name of this ingest host, its own where several share a data folder",
+    )
     host: str = Field("127.0.0.1", description="Address of the upload listener")
     port: Port = Field(8601, description="Port of the upload listener")
     public_url: str | None = Field(None, description="Base URL docks reach this host under")

@@ -39,12 +39,15 @@ def _source(folder: FolderSettings, settings: Settings, storage: Storage, holder
             agency_id = agencies.agencies(session)[0].id
     # What was taken is remembered apart for each folder, under a name that says nothing of its path.
     name = hashlib.sha256(os.fsencode(folder.path)).hexdigest()[:16]
-    journals = settings.data.dir / "folders"
-    journals.mkdir(mode=0o700, exist_ok=True)
+    host_id = settings.ingest.host_id
+    # `/media/card` of one host is not that of another.
+    journals = settings.data.dir / "folders" / (host_id or "")
+    journals.mkdir(mode=0o700, parents=True, exist_ok=True)
     return FolderSource(
         folder,
         staging_dir=storage.objects.staging_dir,
         seen=TakenJournal(journals / f"{name}.jsonl"),
         accept=lambda staged: holder.hold(agency_id, staged),
         reserve=storage.objects.reserve,
+        host=host_id or "",
     )

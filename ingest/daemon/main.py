@@ -13,6 +13,7 @@ import structlog
 from config.load import load_settings
 from config.logs import set_up_logging
 from config.settings import Settings
+from evidence.clock import Clock
 from evidence.errors import EvidenceError, Unavailable
 from ingest.daemon.folders import start_folders
 from ingest.daemon.holding import Holder
@@ -82,12 +83,8 @@ def seal_with(holder: Holder) -> Callable[[FinishedUpload], SealedUpload]:
     return seal
 
 
-async def run(settings: Settings, storage: Storage, holder: Holder) -> None:
-    """Serve uploads and watch folders until SIGTERM or SIGINT."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+def upload_store(settings: Settings, clock: Clock) -> UploadStore:
+    """The open uploads of this host: in a folder of its own where it has a name of its own."""
     ingest = settings.ingest
     limits = UploadLimits(
         max_upload_bytes=ingest.max_upload_bytes,
@@ -95,9 +92,22 @@ async def run(settings: Settings, storage: Storage, holder: Holder) -> None:
         expiry_s=ingest.expiry_s,
         floor_bytes=settings.data.free_floor_bytes,
     )
+    folder = settings.data.dir / "uploads"
+    if ingest.host_id is None:
+        return UploadStore(folder, limits, clock)
+    return UploadStore(folder / ingest.host_id, limits, clock, host=ingest.host_id)
+
+
+async def run(settings: Settings, storage: Storage, holder: Holder) -> None:
+    """Serve uploads and watch folders until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    ingest = settings.ingest
     listener = Listener(ingest.host, ingest.port, ingest.tls_cert, ingest.tls_key, ingest.behind_proxy)
     folders_stop = threading.Event()
-    with UploadStore(settings.data.dir / "uploads", limits, storage.clock) as store:
+    with upload_store(settings, storage.clock) as store:
         sealer = Sealer(store, seal_with(holder))
         app = UploadApp(
             store,
