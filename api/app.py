@@ -13,6 +13,7 @@ from granian.constants import Interfaces
 
 from api import problems, serving
 from api.auth.gate import Gate
+from api.auth.throttle import Throttle
 from api.desk import Installation
 from api.hardening import Hardening, Metrics
 from api.news import NewsRoom
@@ -78,6 +79,7 @@ def create_app(storage: Storage, settings: Settings) -> FastAPI:
     )
     app.state.installation = Installation(storage, settings)
     app.state.metrics = Metrics()
+    app.state.throttle = Throttle()
     app.state.news = NewsRoom(settings.events_subscribe_url)
     problems.install(app)
     for gate in GATES:

@@ -1,10 +1,11 @@
-"""What holds for every request, before any route: size limits, security headers, counts.
+"""What holds for every request, before any route: limits of size and time, security headers, counts.
 
 A plain ASGI layer, so that a refusal costs no parsing and a stream is not buffered.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -13,7 +14,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.exceptions import HTTPException
 
-from api.problems import MEDIA_TYPE, Problem, http_problem
+from api.problems import MEDIA_TYPE, Problem, http_problem, problem_of, route_of
+from evidence.errors import NotAuthenticated
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -24,6 +26,12 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 MAX_BODY_BYTES = 1 << 20
 MAX_HEADER_BYTES = 32 << 10
 MAX_PATH_BYTES = 8 << 10
+# All that anybody without a token has to say is a name and a password.
+MAX_ANONYMOUS_BODY_BYTES = 8 << 10
+SIGN_IN_PATH = "/api/v1/sessions"
+# From the first look at a body to its last byte.
+BODY_DEADLINE_S = 30.0
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Metrics:
@@ -39,9 +47,10 @@ class Metrics:
         )
 
     def count(self, scope: Scope, status: int, seconds: float) -> None:
-        """One finished request. Unknown addresses share one label, or anybody could make labels."""
-        route = getattr(scope.get("route"), "path", "unknown")
-        self._requests.labels(scope["method"], route, status).inc()
+        """One finished request. What is unknown shares one label, or anybody could make labels."""
+        route = route_of(scope)
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        self._requests.labels(method, route, status).inc()
         self._seconds.labels(route).observe(seconds)
 
 
@@ -80,7 +89,7 @@ class Hardening:
             if refused is not None:
                 await _answer(refused, sending)
                 return
-            await self._app(scope, _counted(receive), sending)
+            await self._app(scope, _bounded(scope, receive), sending)
         finally:
             self._metrics.count(scope, status, time.perf_counter() - started)
 
@@ -109,20 +118,55 @@ def _refusal(scope: Scope) -> Problem | None:
         return http_problem(431)
     if len(scope.get("raw_path") or b"") + len(scope.get("query_string") or b"") > MAX_PATH_BYTES:
         return http_problem(414)
-    announced = next((value for name, value in headers if name == b"content-length"), b"0")
-    if not announced.isdigit() or int(announced) > MAX_BODY_BYTES:
+    announced = _header(headers, b"content-length") or b"0"
+    if not announced.isdigit() or int(announced) > _most(scope):
         return http_problem(413)
+    if _has_body(scope) and not _is_signed_in(scope) and scope["path"] != SIGN_IN_PATH:
+        missing = "session: expected a bearer token before a body, found none; sign in"
+        return problem_of(NotAuthenticated(missing, code="session_missing"))
     return None
 
 
-def _counted(receive: Receive) -> Receive:
-    taken = 0
+def _header(headers: list[tuple[bytes, bytes]], wanted: bytes) -> bytes | None:
+    return next((value for name, value in headers if name == wanted), None)
+
+
+def _has_body(scope: Scope) -> bool:
+    headers = scope["headers"]
+    is_chunked = _header(headers, b"transfer-encoding") is not None
+    return is_chunked or _header(headers, b"content-length") not in {None, b"0"}
+
+
+def _is_signed_in(scope: Scope) -> bool:
+    """Whether a token is shown; whether it holds is for the route to find out."""
+    return _header(scope["headers"], b"authorization") is not None
+
+
+def _most(scope: Scope) -> int:
+    return MAX_BODY_BYTES if _is_signed_in(scope) else MAX_ANONYMOUS_BODY_BYTES
+
+
+def _bounded(scope: Scope, receive: Receive) -> Receive:
+    """A body of bounded size that comes within a bounded time; after it, the plain `receive`."""
+    if not _has_body(scope):
+        return receive
+    taken, most = 0, _most(scope)
+    deadline: float | None = None
+    is_whole = False
 
     async def receiving() -> Message:
-        nonlocal taken
-        message = await receive()
+        nonlocal taken, deadline, is_whole
+        if is_whole:
+            return await receive()
+        deadline = deadline or asyncio.get_running_loop().time() + BODY_DEADLINE_S
+        try:
+            async with asyncio.timeout_at(deadline):
+                message = await receive()
+        except TimeoutError as error:
+            raise HTTPException(408, headers={"Connection": "close"}) from error
+        is_whole = not message.get("more_body", False)
         taken += len(message.get("body", b""))
-        if taken > MAX_BODY_BYTES:
+        if taken > most:
             # A chunked body tells its size only by coming; whoever reads it passes this on.
             raise HTTPException(413)
         return message
@@ -136,6 +180,7 @@ async def _answer(problem: Problem, send: Send) -> None:
         (b"content-type", MEDIA_TYPE.encode()),
         (b"content-length", str(len(body)).encode()),
         (b"connection", b"close"),
+        *((name.lower().encode(), value.encode()) for name, value in problem.headers.items()),
     ]
     await send({"type": "http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

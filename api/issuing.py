@@ -6,7 +6,6 @@ original) leaves one leaf at the first time, none per range and none per refresh
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from api.auth.rights import Span, original_reach, redacted_reach
+from api.auth.rights import Asking, Span, original_reach, redacted_reach
 from api.desk import Work
 from evidence.clock import rfc3339
 from evidence.custody import Action
@@ -25,7 +24,6 @@ from evidence.errors import InvalidInput
 from evidence.kinds import RetrievalPurpose
 from storage.db import custody, grants
 from storage.db.custody import Happening
-from storage.db.custody_reading import bodies_of
 from storage.db.tables import Agency, Case, Grant, Item
 
 
@@ -51,13 +49,14 @@ def check_span(item: Item, span: Span | None) -> Span | None:
 
 
 def permitted_span(
-    work: Work, item: Item, variant: Variant, case: Case | None, asked: Span | None
+    work: Asking, item: Item, variant: Variant, case: Case | None, asked: Span | None
 ) -> Span | None:
     """The span the actor may have; None is the whole item.
 
     Raises:
         NotPermitted: No right to this variant, or not to this span.
         InvalidInput: There is more than one span to choose from, or it is outside the item.
+        Conflict: A masked rendition of an item that is not verified.
     """
     reach = original_reach if variant is Variant.ORIGINAL else redacted_reach
     return reach(work, item, case).choose(check_span(item, asked))
@@ -126,13 +125,6 @@ def revoke_grant(work: Work, grant: Grant, why: str) -> None:
     work.record(Action.GRANT_REVOKED, "item", grant.item_id, {"grant": str(grant.id), "why": why})
 
 
-def revoke_after_unbinding(work: Work, item_id: UUID, case_id: UUID) -> None:
-    """End the grants that hung on a binding: those within the case, and of originals, by handlers' rights."""
-    for grant in grants.grants_of_item(work.session, work.agency_id, item_id, work.now):
-        if grant.case_id == case_id or grant.variant == Variant.ORIGINAL:
-            revoke_grant(work, grant, "binding_ended")
-
-
 def revoke_after_handover(work: Work, case_id: UUID, handler_id: UUID) -> None:
     """End what the handler of a case sees of its originals when the case goes to another."""
     for grant in grants.grants_of_handler(work.session, work.agency_id, case_id, handler_id, work.now):
@@ -165,10 +157,10 @@ def note_issued(
 
     The caller holds the grant's row lock, so that two first requests leave one leaf.
     """
-    grant_id = str(grant.id)
-    told = bodies_of(session, agency.id, str(grant.item_id), action)
-    if any(json.loads(body)["facts"].get("grant") == grant_id for body in told):
+    grant_id, noted = str(grant.id), grant.noted or []
+    if action in noted:
         return False
+    grant.noted = [*noted, str(action)]
     happening = Happening(
         action,
         "item",

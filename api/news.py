@@ -8,13 +8,17 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
+from evidence.errors import Unavailable
 from messaging.events import EventReader
 
 QUEUE_MOST = 256
 POLL_S = 0.5
+STREAMS_MOST = 5
 
 
 @dataclass(eq=False)
@@ -22,6 +26,7 @@ class Listener:
     """One open connection: a bounded queue in its own event loop."""
 
     agency: str
+    account: UUID
     topics: frozenset[str]
     loop: asyncio.AbstractEventLoop
     queue: asyncio.Queue[Mapping[str, Any]] = field(default_factory=lambda: asyncio.Queue(maxsize=QUEUE_MOST))
@@ -34,6 +39,23 @@ class Listener:
             self.missed += 1
         self.queue.put_nowait(event)
 
+    async def next(self, timeout_s: float) -> Mapping[str, Any] | None:
+        """The next event, or None when none came in time; what is there already is given at once."""
+        if not self.queue.empty():
+            return self.queue.get_nowait()
+        try:
+            async with asyncio.timeout(max(0.0, timeout_s)):
+                return await self.queue.get()
+        except TimeoutError:
+            return None
+
+
+class _Reader:
+    """The one reader of an agency's events, and who listens; touched under the room's lock alone."""
+
+    def __init__(self) -> None:
+        self.listeners: list[Listener] = []
+
 
 class NewsRoom:
     """Reads the bus while anybody listens.
@@ -45,39 +67,54 @@ class NewsRoom:
     def __init__(self, url: str) -> None:
         self._url = url
         self._lock = threading.Lock()
-        self._listeners: dict[str, list[Listener]] = {}
+        self._readers: dict[str, _Reader] = {}
 
     def join(self, listener: Listener) -> None:
-        """Start hearing; the agency's first listener starts its reader."""
+        """Start hearing; where nobody reads for the agency, a reader starts.
+
+        Raises:
+            Unavailable: The account listens often enough already (``streams_too_many``).
+        """
         with self._lock:
-            present = self._listeners.setdefault(listener.agency, [])
-            present.append(listener)
-            if len(present) == 1:
+            reader = self._readers.get(listener.agency)
+            present = reader.listeners if reader is not None else []
+            if sum(one.account == listener.account for one in present) >= STREAMS_MOST:
+                raise Unavailable(
+                    f"events: expected at most {STREAMS_MOST} streams of an account, found more; close one",
+                    code="streams_too_many",
+                )
+            if reader is None:
+                # Whoever left last may have left a reader that has not noticed: that one goes on.
+                reader = self._readers[listener.agency] = _Reader()
                 name = f"events-{listener.agency}"
-                threading.Thread(target=self._read, args=(listener.agency,), name=name, daemon=True).start()
+                arguments = (listener.agency, reader)
+                threading.Thread(target=self._read, args=arguments, name=name, daemon=True).start()
+            reader.listeners.append(listener)
 
     def leave(self, listener: Listener) -> None:
-        """Stop hearing; the reader ends with the agency's last listener."""
+        """Stop hearing; the reader ends with the agency's last listener. Leaving twice is fine."""
         with self._lock:
-            present = self._listeners.get(listener.agency, [])
-            if listener in present:
-                present.remove(listener)
+            reader = self._readers.get(listener.agency)
+            if reader is not None and listener in reader.listeners:
+                reader.listeners.remove(listener)
 
-    def _read(self, agency: str) -> None:
-        reader = EventReader(self._url, agency)
+    def _read(self, agency: str, reader: _Reader) -> None:
         try:
-            while True:
-                event = reader.next(POLL_S)
-                with self._lock:
-                    present = list(self._listeners.get(agency, []))
-                    if not present:
-                        # Whoever joins from here on starts a reader of their own.
-                        self._listeners.pop(agency, None)
-                        return
-                if event is not None:
-                    _tell(present, event)
+            with closing(EventReader(self._url, agency)) as bus:
+                while True:
+                    event = bus.next(POLL_S)
+                    with self._lock:
+                        present = list(reader.listeners)
+                        if not present:
+                            # In the same breath as the look: whoever joins from here on starts another.
+                            del self._readers[agency]
+                            return
+                    if event is not None:
+                        _tell(present, event)
         finally:
-            reader.close()
+            with self._lock:
+                if self._readers.get(agency) is reader:
+                    del self._readers[agency]
 
 
 def _tell(present: list[Listener], event: Mapping[str, Any]) -> None:

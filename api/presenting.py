@@ -33,6 +33,7 @@ COVERAGE_WORDS: Mapping[str, tuple[str, str]] = {
     "voices": ("语音", "voices"),
 }
 MASKED_KINDS = frozenset({"redacted", "redacted_photo"})
+PRIVATE_CLAIMS = frozenset({"location", "metadata", "comment"})
 
 
 class Presenter:
@@ -133,6 +134,11 @@ class Presenter:
             "flags": [Flag(code=entry["code"], message=entry["message"]) for entry in item.flags],
             "poster_url": poster_url(item.id),
         }
+
+
+def is_private_claim(field: str) -> bool:
+    """Whether a claim says where, or with what, somebody recorded: for holders of the original's right."""
+    return field in PRIVATE_CLAIMS or field.startswith("device_")
 
 
 def poster_url(item_id: UUID) -> str:

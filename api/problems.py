@@ -52,6 +52,8 @@ KINDS: tuple[tuple[type[EvidenceError], int, str], ...] = (
 
 # What was there for this caller and has been taken back is gone, not missing.
 GONE = frozenset({"derivative_withdrawn", "grant_ended"})
+# Whoever is told so asked too often, or holds too many; others are served.
+TOO_MANY = frozenset({"sign_in_throttled", "streams_too_many"})
 
 STATUS_TITLES = {
     400: "请求格式错误 / Malformed request",
@@ -59,6 +61,7 @@ STATUS_TITLES = {
     403: "没有权限 / Not permitted",
     404: "没有这个地址 / No such address",
     405: "不支持的方法 / Method not allowed",
+    408: "请求未及时发完 / Request not sent in time",
     409: "与当前状态冲突 / Conflict with the present state",
     410: "已失效 / Gone",
     413: "请求过大 / Request too large",
@@ -67,6 +70,7 @@ STATUS_TITLES = {
     415: "不支持的内容类型 / Unsupported media type",
     422: "输入不符合要求 / Invalid input",
     431: "请求头过大 / Request headers too large",
+    429: "请求过于频繁 / Too many requests",
     503: "暂不可用 / Unavailable for now",
 }
 
@@ -75,6 +79,7 @@ STATUS_CODES = {
     400: "request_malformed",
     404: "not_found",
     405: "method_not_allowed",
+    408: "request_timeout",
     413: "body_too_large",
     414: "address_too_long",
     415: "content_type",
@@ -112,10 +117,12 @@ def problem_of(error: EvidenceError) -> Problem:
     _, status, title = next(entry for entry in KINDS if isinstance(error, entry[0]))
     if error.code in GONE:
         status, title = 410, STATUS_TITLES[410]
+    if error.code in TOO_MANY:
+        status, title = 429, STATUS_TITLES[429]
     headers: dict[str, str] = {}
     if status == 401:
         headers["WWW-Authenticate"] = CHALLENGE
-    if status == 503:
+    if status in {429, 503}:
         headers["Retry-After"] = str(RETRY_AFTER_S)
     if status >= 500:
         # The message may name hosts, paths and keys of the inside.
@@ -153,6 +160,11 @@ def http_problem(status: int, headers: Mapping[str, str] | None = None) -> Probl
     return Problem(status, STATUS_CODES.get(status, f"http_{status}"), title, title, headers or {})
 
 
+def route_of(scope: Mapping[str, Any]) -> str:
+    """The template of the route a request met; unknown addresses share one word."""
+    return str(getattr(scope.get("route"), "path", "unknown"))
+
+
 def install(app: FastAPI) -> None:
     """Make every error of the application a problem."""
 
@@ -167,7 +179,8 @@ def install(app: FastAPI) -> None:
         return respond(http_problem(found.status_code, found.headers))
 
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
-        log.error("request_crashed", path=request.url.path, exc_info=error)
+        # The route and not the address: an address may be a capability.
+        log.error("request_crashed", route=route_of(request.scope), exc_info=error)
         return respond(Problem(500, "internal", "内部错误 / Internal error", "内部错误 / Internal error"))
 
     app.add_exception_handler(EvidenceError, deliberate)

@@ -16,12 +16,15 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from api.issuing import Variant
+from api.auth.rights import Asker, require_showable
+from api.issuing import Variant, permitted_span
 from api.ranges import ByteRange
-from evidence.errors import Conflict, MediaError, NotFound, NotPermitted, Unavailable
+from evidence.access import Actor
+from evidence.errors import Conflict, InvalidInput, MediaError, NotFound, NotPermitted, Unavailable
+from evidence.kinds import Role
 from media.fmp4 import FragmentIndex
-from storage.db import clips, grants, items
-from storage.db.tables import Derivative, Grant, Job
+from storage.db import accounts, agencies, cases, clips, grants, items
+from storage.db.tables import Clip, Derivative, Grant, Job
 from storage.open import Storage
 from transcode.playlist import Span as ShownSpan
 from transcode.playlist import segments_of
@@ -110,6 +113,7 @@ def ladder_of(session: Session, storage: Storage, grant: Grant) -> Ladder:
         NotFound: No rendition was made, and none is being made.
     """
     if grant.variant != Variant.ORIGINAL:
+        require_showable(items.item_by_id(session, grant.agency_id, grant.item_id))
         row = redacted_in_force(session, grant.agency_id, grant.item_id)
         return Ladder((Rung("redacted", masked_name(row), index_of(row), row.sha256),), 1)
     rungs = {}
@@ -144,9 +148,11 @@ def resolve_grant(session: Session, storage: Storage, grant: Grant, name: str) -
         NotFound: Nothing of that name under this grant; ``derivative_withdrawn`` where there was.
         NotPermitted: A still or a whole file under a grant of a span.
         Unavailable: A rendition is just changing places (``rendition_settling``).
+        Conflict: A masked rendition of an item that is not verified any more.
     """
     masked = _MASKED.fullmatch(name)
     if masked is not None and grant.variant == Variant.REDACTED:
+        require_showable(items.item_by_id(session, grant.agency_id, grant.item_id))
         kind, digest, suffix = masked.groups()
         if _SUFFIX[kind] != suffix:
             raise _nothing()
@@ -171,14 +177,17 @@ def resolve_grant(session: Session, storage: Storage, grant: Grant, name: str) -
 def resolve_clip(session: Session, storage: Storage, agency_id: UUID, clip_id: UUID) -> Servable:
     """The file of a clip that was cut.
 
+    Whether its holder may have it is asked again each time: a binding may have ended since, a case may have
+    changed hands, a role may have been taken away.
+
     Raises:
-        NotFound: Not cut yet, or withdrawn since.
+        NotFound: Not cut yet, withdrawn since, or its holder's right has ended (``grant_ended``).
     """
     clip = clips.clip_by_id(session, agency_id, clip_id)
     if clip.derivative_id is None:
         raise _nothing()
-    if not grants.may_hold(session, agency_id, clip.account_id):
-        raise NotFound("clip: expected a holder who may sign in, found one who may not", code="grant_ended")
+    if not _may_still_have(session, storage, clip):
+        raise NotFound("clip: expected a holder with the right to it, found it ended", code="grant_ended")
     row = items.derivative_by_id(session, agency_id, clip.derivative_id)
     _require_served(row)
     return Servable(
@@ -189,6 +198,23 @@ def resolve_clip(session: Session, storage: Storage, agency_id: UUID, clip_id: U
         None,
         f"clip-{clip.id}.mp4",
     )
+
+
+def _may_still_have(session: Session, storage: Storage, clip: Clip) -> bool:
+    if not grants.may_hold(session, clip.agency_id, clip.account_id):
+        return False
+    account = accounts.account_by_id(session, clip.agency_id, clip.account_id)
+    agency = agencies.agency_by_id(session, clip.agency_id)
+    roles = frozenset(Role(role) for role in account.roles)
+    actor = Actor(account.id, agency.id, agency.code, account.username, roles, account.officer_id)
+    asker = Asker(session, agency.id, actor, storage.clock.now())
+    item = items.item_by_id(session, clip.agency_id, clip.item_id)
+    case = cases.case_by_id(session, clip.agency_id, clip.case_id)
+    try:
+        permitted_span(asker, item, Variant(clip.variant), case, (clip.span_from_us, clip.span_to_us))
+    except (NotPermitted, NotFound, InvalidInput, Conflict):
+        return False
+    return True
 
 
 def _nothing() -> NotFound:

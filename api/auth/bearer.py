@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.desk import InstallationOf
+from api.serving import is_loopback
 from evidence.access import Actor
 from evidence.errors import NotAuthenticated
 from storage.db import credentials
@@ -38,18 +39,29 @@ def actor_of(token: TokenOf, installation: InstallationOf) -> Actor:
 
     Raises:
         NotAuthenticated: No session is in force.
+        NotPermitted: The password has to be changed first.
     """
     with installation.storage.database.read() as session:
         return credentials.actor_of(session, token, installation.storage.clock.now())
 
 
+def any_actor_of(token: TokenOf, installation: InstallationOf) -> Actor:
+    """Who is asking, also when their password has to be changed first.
+
+    Raises:
+        NotAuthenticated: No session is in force.
+    """
+    with installation.storage.database.read() as session:
+        now = installation.storage.clock.now()
+        return credentials.actor_of(session, token, now, before_change=True)
+
+
 ActorOf = Annotated[Actor, Depends(actor_of)]
+AnyActorOf = Annotated[Actor, Depends(any_actor_of)]
 
 
 def is_from_this_machine(request: Request) -> bool:
     """Whether the peer is loopback and no proxy spoke for somebody else."""
-    from api.serving import is_loopback
-
     forwarded = {"forwarded", "x-forwarded-for", "x-real-ip"}
     peer = request.client.host if request.client else ""
     return is_loopback(peer) and not forwarded & set(request.headers)

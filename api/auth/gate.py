@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Depends
 from fastapi.routing import APIRoute
 
-from api.auth.bearer import ActorOf
+from api.auth.bearer import ActorOf, AnyActorOf
 from api.problems import documented
 from evidence.access import Act, Actor, require
 
@@ -28,7 +28,7 @@ class Open(StrEnum):
     ANYONE = "anyone"
     """No proof asked: signing in, health, the page itself."""
     SIGNED_IN = "signed_in"
-    """Any session: about the session itself."""
+    """Any session, also before the first password is changed: about the session itself."""
     CAPABILITY = "capability"
     """The address is the proof: signed, for one grant, with an end."""
     LOOPBACK = "loopback"
@@ -48,7 +48,7 @@ class GuardedRoute(APIRoute):
         super().__init__(path, endpoint, **options)
 
 
-async def _signed_in(_: ActorOf) -> None:
+async def _signed_in(_: AnyActorOf) -> None:
     """Having an actor is all that is asked."""
 
 

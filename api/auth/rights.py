@@ -4,7 +4,8 @@ The role decision is `evidence.access`. Here the subject of that decision is rea
 handles the cases the item is bound to, and who recorded it. Three rules keep people from giving a
 right to themselves:
 
-1. A binding counts for a handler only if somebody or something else also tied the item to that case.
+1. A binding counts for a handler only while it is in force, if it is more than a suggestion, and if somebody
+   or something else made it. What a handler binds, confirms or splits gives that handler nothing.
 2. Who recorded an item is what device, dock, card and file name said, never what was typed later.
 3. A binding of a span gives a right to that span; the seconds around it may belong to another case.
 """
@@ -13,18 +14,45 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
 from uuid import UUID
 
-from api.desk import Work
-from evidence.access import Act, Subject, may, require
-from evidence.errors import InvalidInput, NotFound, NotPermitted
-from evidence.item import Binding
+from sqlalchemy.orm import Session
+
+from evidence.access import Act, Actor, Subject, may, require
+from evidence.errors import Conflict, InvalidInput, NotFound, NotPermitted
+from evidence.item import SHOWABLE, Binding, Custody
 from evidence.kinds import ClaimSource, Role
 from ingest.facts import Statement, weigh
 from storage.db import agencies, cases, items
 from storage.db.tables import Case, CaseBinding, Item
 
 Span = tuple[int, int]
+DUTY = frozenset({Role.LEGAL_REVIEWER, Role.ARCHIVIST})
+
+
+class Asking(Protocol):
+    """Who asks, when, and of which rows: an `api.desk.Work`, or an `Asker`."""
+
+    @property
+    def session(self) -> Session: ...
+    @property
+    def agency_id(self) -> UUID: ...
+    @property
+    def actor(self) -> Actor: ...
+    @property
+    def now(self) -> datetime: ...
+
+
+@dataclass(frozen=True)
+class Asker:
+    """Somebody whose right is asked for again, without a request of theirs."""
+
+    session: Session
+    agency_id: UUID
+    actor: Actor
+    now: datetime
 
 
 @dataclass(frozen=True)
@@ -74,20 +102,46 @@ class Reach:
 EVERYTHING = Reach(None)
 
 
-def redacted_reach(work: Work, item: Item, case: Case | None) -> Reach:
+def redacted_reach(work: Asking, item: Item, case: Case | None) -> Reach:
     """What of the masked rendition may be seen, within a case when one is named.
+
+    Of an item that is tied by spans alone only the spans: what lies between them is of no case. Whoever
+    has the right to all of the original sees all of it.
 
     Raises:
         NotPermitted: The actor sees no footage.
         NotFound: The item is not tied to that case.
+        Conflict: The item is not verified: nothing of it is shown.
     """
     require(work.actor, Act.SEE_REDACTED)
-    if case is None:
+    require_showable(item)
+    if case is not None:
+        return Reach.of_bindings(_tied(work, item, case))
+    tied = cases.bindings_of(work.session, work.agency_id, item.id)
+    if not tied or sees_whole_original(work, item):
         return EVERYTHING
-    return Reach.of_bindings(_tied(work, item, case))
+    return Reach.of_bindings(tied)
 
 
-def original_reach(work: Work, item: Item, case: Case | None = None) -> Reach:
+def is_showable(item: Item) -> bool:
+    """Whether masked renditions of the item may be shown: its bytes were read back and are what came in."""
+    return Custody(item.custody) in SHOWABLE
+
+
+def require_showable(item: Item) -> None:
+    """Raise unless `is_showable`.
+
+    Raises:
+        Conflict: ``item_not_verified``.
+    """
+    if not is_showable(item):
+        raise Conflict(
+            f"item {item.id}: expected verified custody, found {item.custody}; wait, or look at its flags",
+            code="item_not_verified",
+        )
+
+
+def original_reach(work: Asking, item: Item, case: Case | None = None) -> Reach:
     """What of the original may be seen, within a case when one is named.
 
     Raises:
@@ -114,7 +168,7 @@ def original_reach(work: Work, item: Item, case: Case | None = None) -> Reach:
     return Reach.of_bindings(handled)
 
 
-def sees_original(work: Work, item: Item) -> bool:
+def sees_original(work: Asking, item: Item) -> bool:
     """Whether the actor has a right to any part of the original."""
     try:
         original_reach(work, item)
@@ -123,7 +177,57 @@ def sees_original(work: Work, item: Item) -> bool:
     return True
 
 
-def _tied(work: Work, item: Item, case: Case) -> list[CaseBinding]:
+def sees_whole_original(work: Asking, item: Item) -> bool:
+    """Whether the actor has a right to all of the original."""
+    try:
+        return original_reach(work, item).spans is None
+    except NotPermitted:
+        return False
+
+
+def require_whole_original(work: Asking, item: Item) -> None:
+    """Raise unless the actor has a right to all of the original.
+
+    Raises:
+        NotPermitted: To none of it, or to spans of it alone (``span_not_permitted``).
+    """
+    if original_reach(work, item).spans is not None:
+        raise NotPermitted(
+            "original: expected a right to all of it, found one to a span; ask legal review",
+            code="span_not_permitted",
+        )
+
+
+def has_case(actor: Actor, case: Case) -> bool:
+    """Whether the case is the actor's to change: its handler, legal review or the archive."""
+    return bool(actor.roles & DUTY) or (Role.HANDLER in actor.roles and case.handler_id == actor.account_id)
+
+
+def require_case(actor: Actor, case: Case) -> None:
+    """Raise unless `has_case`.
+
+    Raises:
+        NotPermitted: ``case_not_yours``.
+    """
+    if not has_case(actor, case):
+        raise NotPermitted(
+            f"case {case.case_no}: expected its handler, legal review or the archive, found another",
+            code="case_not_yours",
+        )
+
+
+def require_may_bind(work: Asking, item: Item) -> None:
+    """Raise unless the actor may tie the item to one more case.
+
+    Raises:
+        NotPermitted: It is bound to a case that is not the actor's (``case_not_yours``).
+    """
+    tied = cases.bindings_of(work.session, work.agency_id, item.id)
+    for case_id in {row.case_id for row in tied if row.state == Binding.BOUND}:
+        require_case(work.actor, cases.case_by_id(work.session, work.agency_id, case_id))
+
+
+def _tied(work: Asking, item: Item, case: Case) -> list[CaseBinding]:
     rows = [row for row in cases.bindings_of(work.session, work.agency_id, item.id) if row.case_id == case.id]
     if not rows:
         raise NotFound(
@@ -132,16 +236,14 @@ def _tied(work: Work, item: Item, case: Case) -> list[CaseBinding]:
     return rows
 
 
-def _handled_by_actor(work: Work, item: Item) -> list[CaseBinding]:
+def _handled_by_actor(work: Asking, item: Item) -> list[CaseBinding]:
     """Bindings in force of cases the actor handles, as far as they count (rule 1)."""
     if Role.HANDLER not in work.actor.roles:
         return []
-    ever = cases.bindings_of(work.session, work.agency_id, item.id, in_force=False)
-    confirmed = {row.case_id for row in ever if row.author != work.actor.label}
     counting = [
         row
-        for row in ever
-        if row.ended_at is None and row.state == Binding.BOUND and row.case_id in confirmed
+        for row in cases.bindings_of(work.session, work.agency_id, item.id)
+        if row.state == Binding.BOUND and row.author != work.actor.label
     ]
     return [
         row
@@ -150,7 +252,7 @@ def _handled_by_actor(work: Work, item: Item) -> list[CaseBinding]:
     ]
 
 
-def _collectors(work: Work, item: Item) -> frozenset[UUID]:
+def _collectors(work: Asking, item: Item) -> frozenset[UUID]:
     """Officers who recorded the item, by what machines said (rule 2)."""
     if Role.OFFICER not in work.actor.roles:
         return frozenset()

@@ -8,6 +8,7 @@ from uuid import UUID
 from fastapi import Depends, Query, Request
 
 from api.auth.gate import Gate
+from api.auth.rights import require_case
 from api.auth.seat import DeskOf
 from api.desk import Work
 from api.issuing import revoke_after_handover
@@ -24,7 +25,7 @@ from api.schemas.common import (
 from api.schemas.items import ItemInCase
 from evidence.access import Act
 from evidence.case import normalise_case_no
-from evidence.errors import InvalidInput, NotPermitted
+from evidence.errors import InvalidInput
 from evidence.kinds import Role
 from ingest import register
 from storage.db import accounts, cases
@@ -128,12 +129,13 @@ def get_case(case_id: UUID, desk: DeskOf) -> CaseShown:
 
 @gate.patch("/cases/{case_id}", Act.OPEN_CASE, problems=(404, 409), summary="变更或结案 Change or close")
 def change_case(case_id: UUID, body: CaseChange, desk: DeskOf) -> CaseShown:
-    """仅现承办人、法制审核或档案人员可更换承办人。
+    """仅现承办人、法制审核或档案人员可变更、结案、更换承办人。
 
-    Only the present handler, legal review or the archive may hand a case to another handler.
+    Only the present handler, legal review or the archive may change, close or hand over a case.
     """
     with desk.writing() as work:
-        case = cases.case_by_id(work.session, work.agency_id, case_id)
+        case = cases.case_by_id(work.session, work.agency_id, case_id, lock=True)
+        require_case(work.actor, case)
         given = body.model_dump(exclude_unset=True)
         changes: dict[str, str | UUID | None] = {
             name: given[name] for name in ("cause", "party", "officer_no") if name in given
@@ -149,13 +151,7 @@ def change_case(case_id: UUID, body: CaseChange, desk: DeskOf) -> CaseShown:
 
 
 def _hand_over(work: Work, case: Case, username: str | None) -> UUID | None:
-    """The account to hand the case to. Nobody takes a case, and with it a right, from another."""
-    by_duty = work.actor.roles & {Role.LEGAL_REVIEWER, Role.ARCHIVIST}
-    if not by_duty and case.handler_id != work.actor.account_id:
-        raise NotPermitted(
-            "handler: expected the present handler, legal review or the archive to change it, found another",
-            code="handler_not_yours",
-        )
+    """The account to hand the case to; what its handler saw of its originals ends."""
     new = None if username is None else accounts.account_by_name(work.session, work.agency_id, username).id
     if case.handler_id is not None and case.handler_id != new:
         revoke_after_handover(work, case.id, case.handler_id)

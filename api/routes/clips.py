@@ -108,9 +108,9 @@ def ask(body: ClipRequest, desk: DeskOf, response: Response) -> ClipShown:
     with desk.writing() as work:
         case = _case(work, body.case_id, body.case_no)
         item = (
-            items.item_by_id(work.session, work.agency_id, body.item_id)
+            items.item_by_id(work.session, work.agency_id, body.item_id, lock=True)
             if body.item_id is not None
-            else _only_reviewable(work, case)
+            else items.item_by_id(work.session, work.agency_id, _only_reviewable(work, case).id, lock=True)
         )
         asked = _asked_span(item, body)
         if body.form == "watch":
@@ -121,7 +121,7 @@ def ask(body: ClipRequest, desk: DeskOf, response: Response) -> ClipShown:
             return ClipShown(
                 form="watch", state=shown.state, item_id=item.id, clip_id=None, grant=shown,
                 variant=body.variant, span_us=shown.span_us, file_url=shown.file_url, sha256=None,
-                size_bytes=None, progress_permille=0, reason=None,
+                size_bytes=None, progress_permille=0, quarantined=shown.quarantined, reason=None,
             )  # fmt: skip
         clip = _want(work, item, case, body, asked)
         response.status_code = 202
@@ -278,6 +278,8 @@ def _show(work: Work, clip: Clip) -> ClipShown:
         sha256=row.sha256.hex() if row is not None and ready else None,
         size_bytes=row.size_bytes if row is not None and ready else None,
         progress_permille=1000 if ready else (job.progress_permille if job is not None else 0),
+        quarantined=items.item_by_id(work.session, work.agency_id, clip.item_id).custody
+        == Custody.QUARANTINED,
         reason="clip could not be cut; ask again" if state == "failed" else None,
     )
 

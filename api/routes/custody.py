@@ -1,7 +1,8 @@
 """The custody log: of one item, as a whole, and proofs about it.
 
 Leaves hold digests, states and ids, and are shown to whoever may read custody. What could name a
-person is in the payload, which auditors do not see.
+person is in the payload, which auditors do not see; what a device said word for word is for holders of
+the right to the original.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from fastapi import Query
 from fastapi.responses import StreamingResponse
 
 from api.auth.gate import Gate
+from api.auth.rights import sees_original
 from api.auth.seat import DeskOf
 from api.desk import Desk, Work
 from api.proofs import nodes_of
@@ -54,9 +56,11 @@ def of_item(item_id: UUID, desk: DeskOf) -> CustodyOfItem:
         item = items.item_by_id(work.session, work.agency_id, item_id)
         newest = custody.newest_checkpoint(work.session, work.agency_id)
         found = custody.leaves_about(work.session, work.agency_id, str(item.id))
+        is_holder = sees_original(work, item)
+        tree_size = newest.tree_size if newest is not None else 0
         return CustodyOfItem(
             checkpoint=_checkpoint(newest) if newest is not None else None,
-            leaves=[_leaf(work, leaf, newest.tree_size if newest is not None else 0) for leaf in found],
+            leaves=[_leaf(work, leaf, tree_size, is_holder=is_holder) for leaf in found],
         )
 
 
@@ -64,12 +68,15 @@ def _sees_payloads(work: Work) -> bool:
     return Role.AUDITOR not in work.actor.roles
 
 
-def _leaf(work: Work, placed: PlacedLeaf, tree_size: int) -> LeafShown:
+def _leaf(work: Work, placed: PlacedLeaf, tree_size: int, *, is_holder: bool) -> LeafShown:
     body = placed.body or b""
     leaf = parse_leaf(body)
     payload = None
     if placed.payload is not None and leaf.payload_digest is not None and _sees_payloads(work):
         payload = dict(open_payload(placed.payload, bytes.fromhex(leaf.payload_digest)))
+        if not is_holder and "metadata" in payload:
+            # What a camera or dock said, word for word: where it was, and what it is.
+            payload = None
     proof = None
     if placed.index is not None and placed.index < tree_size:
         path = merkle.inclusion_proof(placed.index, tree_size, nodes_of(work.session, work.agency_id))

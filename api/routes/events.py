@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from api.auth.bearer import ActorOf, TokenOf
 from api.auth.gate import Gate
@@ -28,44 +30,62 @@ MACHINE_TOPICS = frozenset({Topic.JOB, Topic.RELAY, Topic.UPLOAD})
     "/events",
     Act.WATCH_EVENTS,
     response_class=StreamingResponse,
+    problems=(429,),
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "SSE"}},
     summary="实时动态 Live events",
 )
 async def events(
     request: Request, installation: InstallationOf, actor: ActorOf, token: TokenOf
 ) -> StreamingResponse:
-    """每 15 秒一条心跳注释;会话结束即断开。A comment every 15 s; it ends with the session."""
+    """每 15 秒一条心跳注释;会话结束即断开;每账号最多五路。
+
+    A comment every 15 s; it ends with the session. At most five at a time for an account.
+    """
     room: NewsRoom = request.app.state.news
     topics = frozenset(Topic) if may(actor, Act.LIST_ITEMS) else MACHINE_TOPICS
     listener = Listener(
-        actor.agency_code, frozenset(str(topic) for topic in topics), asyncio.get_running_loop()
+        actor.agency_code,
+        actor.account_id,
+        frozenset(str(topic) for topic in topics),
+        asyncio.get_running_loop(),
     )
-    return StreamingResponse(_stream(room, listener, installation, token), media_type="text/event-stream")
-
-
-async def _stream(
-    room: NewsRoom, listener: Listener, installation: Installation, token: str
-) -> AsyncIterator[str]:
     room.join(listener)
-    try:
-        yield ": 留痕 liuhen\n\n"
-        told = 0
-        while True:
-            try:
-                async with asyncio.timeout(HEARTBEAT_S):
-                    event = await listener.queue.get()
-            except TimeoutError:
-                if not await asyncio.to_thread(_is_in_force, installation, token):
-                    return
-                yield ": ping\n\n"
-                continue
-            if listener.missed > told:
-                told = listener.missed
-                yield f"event: missed\ndata: {json.dumps({'missed': told})}\n\n"
-            body = json.dumps(event, ensure_ascii=False)
-            yield f"event: {event['topic']}\ndata: {body}\n\n"
-    finally:
-        room.leave(listener)
+    return _Stream(room, listener, _stream(listener, installation, token))
+
+
+class _Stream(StreamingResponse):
+    """Leaves the room however it ends, also when nobody waited for its first line."""
+
+    def __init__(self, room: NewsRoom, listener: Listener, lines: AsyncIterator[str]) -> None:
+        super().__init__(lines, media_type="text/event-stream")
+        self._room, self._listener = room, listener
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._room.leave(self._listener)
+
+
+async def _stream(listener: Listener, installation: Installation, token: str) -> AsyncIterator[str]:
+    """Events as they come; by the clock, and however many come, whether the session still holds."""
+    yield ": 留痕 liuhen\n\n"
+    told = 0
+    look_at = time.monotonic() + HEARTBEAT_S
+    while True:
+        event = await listener.next(look_at - time.monotonic())
+        if time.monotonic() >= look_at:
+            if not await asyncio.to_thread(_is_in_force, installation, token):
+                return
+            look_at = time.monotonic() + HEARTBEAT_S
+            yield ": ping\n\n"
+        if event is None:
+            continue
+        if listener.missed > told:
+            told = listener.missed
+            yield f"event: missed\ndata: {json.dumps({'missed': told})}\n\n"
+        body = json.dumps(event, ensure_ascii=False)
+        yield f"event: {event['topic']}\ndata: {body}\n\n"
 
 
 def _is_in_force(installation: Installation, token: str) -> bool:

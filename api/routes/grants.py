@@ -8,6 +8,7 @@ from fastapi import Response
 
 from api.auth.capability import Use, mint
 from api.auth.gate import Gate
+from api.auth.rights import is_showable
 from api.auth.seat import DeskOf
 from api.desk import Work
 from api.issuing import Variant, issue_grant, revoke_grant
@@ -16,6 +17,7 @@ from api.resolving import ladder_of, masked_name, newest
 from api.schemas.viewing import GrantRequest, GrantShown, State
 from evidence.access import Act, may
 from evidence.errors import NotFound, NotPermitted
+from evidence.item import Custody
 from evidence.kinds import MediaKind
 from storage.db import cases, grants, items
 from storage.db.tables import Grant, Item
@@ -38,7 +40,7 @@ def ask(item_id: UUID, body: GrantRequest, desk: DeskOf) -> GrantShown:
     grant. Until the masked rendition is there, `state` is `pending` and only a placeholder is shown.
     """
     with desk.writing() as work:
-        item = items.item_by_id(work.session, work.agency_id, item_id)
+        item = items.item_by_id(work.session, work.agency_id, item_id, lock=True)
         case = (
             cases.case_by_id(work.session, work.agency_id, body.case_id) if body.case_id is not None else None
         )
@@ -102,6 +104,7 @@ def show(work: Work, item: Item, grant: Grant) -> GrantShown:
         poster_url=poster,
         placeholder_url=PLACEHOLDER_URL if state == "pending" else None,
         coverage=coverage_of(made),
+        quarantined=item.custody == Custody.QUARANTINED,
     )
 
 
@@ -110,7 +113,8 @@ def _state(work: Work, item: Item, grant: Grant) -> tuple[State, str | None]:
     if grant.variant == Variant.REDACTED:
         kind = "redacted_photo" if item.media_kind == MediaKind.PHOTO else "redacted"
         row = newest(work.session, work.agency_id, item.id, kind)
-        return ("ready", masked_name(row)) if row is not None and row.masked else ("pending", None)
+        is_there = row is not None and row.masked and is_showable(item)
+        return ("ready", masked_name(row)) if row is not None and is_there else ("pending", None)
     if item.media_kind == MediaKind.PHOTO:
         row = newest(work.session, work.agency_id, item.id, "photo")
         return "ready" if row is not None else "pending", "original"

@@ -9,9 +9,10 @@ from uuid import UUID
 from fastapi import Query, Response
 
 from api.auth.gate import Gate
+from api.auth.rights import is_showable, redacted_reach, require_may_bind, sees_original
 from api.auth.seat import DeskOf
 from api.desk import Work
-from api.presenting import Presenter
+from api.presenting import Presenter, is_private_claim
 from api.resolving import newest
 from api.schemas.common import PAGE_DEFAULT, Instant, Limit, Number, Page, read_id_cursor, write_cursor
 from api.schemas.items import (
@@ -32,7 +33,7 @@ from evidence.kinds import ClaimSource
 from ingest import binding
 from storage.db import agencies, cases, items
 from storage.db.items import ItemFilter
-from storage.db.tables import Claim, Item
+from storage.db.tables import Claim, Derivative, Item
 
 gate = Gate("音像记录 Items")
 Cursor = Annotated[str | None, Query(max_length=200)]
@@ -104,15 +105,29 @@ def get_item(item_id: UUID, desk: DeskOf) -> ItemDetail:
 
 @gate.get("/items/{item_id}/claims", Act.LIST_ITEMS, problems=(404,), summary="各方所述 Claims")
 def claims(item_id: UUID, desk: DeskOf) -> list[ClaimShown]:
-    """设备、文件名、采集站、人员各自所述,并列保存。What each source said, side by side, never merged."""
+    """设备、文件名、采集站、人员各自所述,并列保存;位置与设备信息仅原件权限者可见。
+
+    What each source said, side by side, never merged. Place and device are for holders of the right to the
+    original; others read that they were said, and by what.
+    """
     with desk.reading() as work:
         item = items.item_by_id(work.session, work.agency_id, item_id)
+        is_holder = sees_original(work, item)
         return [
-            ClaimShown(
-                field=row.field, value=row.value, source=row.source, clock=row.clock, made_at=row.made_at
-            )
+            _claim_shown(row, hidden=is_private_claim(row.field) and not is_holder)
             for row in items.claims_of(work.session, work.agency_id, item.id)
         ]
+
+
+def _claim_shown(row: Claim, *, hidden: bool) -> ClaimShown:
+    return ClaimShown(
+        field=row.field,
+        value=None if hidden else row.value,
+        hidden=hidden,
+        source=row.source,
+        clock=row.clock,
+        made_at=row.made_at,
+    )
 
 
 @gate.get("/items/{item_id}/receipts", Act.LIST_ITEMS, problems=(404,), summary="回执 Receipts")
@@ -177,6 +192,7 @@ def _text(value: object) -> str | None:
 def _file(work: Work, item: Item, case_no: str) -> None:
     """Bind to the case unless it is bound there already."""
     require(work.actor, Act.BIND)
+    require_may_bind(work, item)
     case = cases.case_by_key(work.session, work.agency_id, normalise_case_no(case_no))
     if case is None:
         raise NotFound("case: expected one of the register, found none of that number", code="case_not_found")
@@ -205,12 +221,27 @@ def _file(work: Work, item: Item, case_no: str) -> None:
     summary="封面 Poster",
 )
 def poster(item_id: UUID, desk: DeskOf) -> Response:
-    """脱敏后的封面;脱敏完成前为占位图。The masked poster; a placeholder until there is one."""
+    """脱敏后的封面;脱敏完成前、未通过校验或不在可调阅时段内时为占位图。
+
+    The masked poster; a placeholder until there is one, while the item is not verified, and where the
+    picture lies outside the spans that may be seen.
+    """
     with desk.reading() as work:
         item = items.item_by_id(work.session, work.agency_id, item_id)
         for kind in ("redacted_poster", "redacted_photo"):
             row = newest(work.session, work.agency_id, item.id, kind)
-            if row is not None and row.masked:
+            if row is not None and row.masked and _may_see_still(work, item, row):
                 with work.storage.objects.open(row.store_key) as file:
                     return Response(file.read(), media_type=row.content_type)
     return Response(PLACEHOLDER, media_type="image/svg+xml", headers={"X-Liuhen-State": "pending"})
+
+
+def _may_see_still(work: Work, item: Item, row: Derivative) -> bool:
+    """Whether a masked still may be shown; one that says no time may be of any moment."""
+    if not is_showable(item):
+        return False
+    reach = redacted_reach(work, item, None)
+    at_us = row.info.get("at_us")
+    return reach.spans is None or (
+        at_us is not None and any(start <= at_us < end for start, end in reach.spans)
+    )

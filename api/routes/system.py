@@ -6,7 +6,6 @@ from typing import Annotated
 
 from fastapi import Depends, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from sqlalchemy import text
 
 from api import web
 from api.auth.bearer import is_from_this_machine
@@ -14,6 +13,7 @@ from api.auth.gate import Gate, Open
 from api.desk import InstallationOf
 from api.hardening import Metrics
 from evidence.errors import NotFound
+from storage.db import agencies
 from storage.keys import Purpose
 
 gate = Gate("系统 System", prefix="")
@@ -30,7 +30,7 @@ def readyz(installation: InstallationOf) -> Response:
     """The database answers, the object store is there, the key is there."""
     storage = installation.storage
     with storage.database.read() as session:
-        session.execute(text("SELECT 1"))
+        agencies.agencies(session)
     storage.objects.free_bytes()
     storage.keys.current(Purpose.GRANT)
     return Response("ok\n", media_type="text/plain")

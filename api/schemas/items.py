@@ -145,7 +145,8 @@ class ClaimShown(Output):
     """One thing said about an item."""
 
     field: str
-    value: str
+    value: str | None = Field(description="无原件权限时不显示 / Null where it is hidden")
+    hidden: bool = Field(description="位置、设备信息仅原件权限者可见 / For holders of the original's right")
     source: str
     clock: str | None
     made_at: datetime

@@ -19,18 +19,26 @@ class PlanSummary(Output):
     parent: int | None
     plan_sha256: str
     author: str
-    note: str | None
+    note: str | None = Field(
+        description="仅整件原件权限者可见 / For holders of the right to all of the original"
+    )
     made_at: datetime
+    reveals: bool = Field(description="揭开了遮挡 / Shows something that the version in force hid")
+    approved_at: datetime | None
+    awaits_approval: bool = Field(description="待他人审核,暂不提供 / Not served until another approves")
 
     @classmethod
-    def of(cls, row: RedactionPlanRow) -> PlanSummary:
+    def of(cls, row: RedactionPlanRow, *, with_note: bool = True) -> PlanSummary:
         return cls(
             number=row.number,
             parent=row.parent_number,
             plan_sha256=row.plan_sha256.hex(),
             author=row.author,
-            note=row.note,
+            note=row.note if with_note else None,
             made_at=row.made_at,
+            reveals=row.reveals,
+            approved_at=row.approved_at,
+            awaits_approval=row.awaits_approval,
         )
 
 

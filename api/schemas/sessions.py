@@ -18,12 +18,20 @@ class SignIn(Input):
     password: str = Field(min_length=1, max_length=256, description="口令 / Password")
 
 
+class PasswordChange(Input):
+    """A new password of one's own."""
+
+    old: str = Field(min_length=1, max_length=256, description="原口令 / The present one")
+    new: str = Field(min_length=10, max_length=256, description="新口令 / The new one")
+
+
 class SignedIn(Output):
     """A session."""
 
     token: str = Field(description="会话令牌,仅显示一次 / Bearer token, shown once")
     expires_at: datetime
     roles: list[str]
+    must_change_password: bool = Field(description="须先改口令 / The password must be changed first")
 
 
 class Me(Output):
@@ -36,3 +44,4 @@ class Me(Output):
     display_name: str
     roles: list[str]
     acts: list[str] = Field(description="角色所许可的操作 / What the roles carry")
+    must_change_password: bool = Field(description="须先改口令 / The password must be changed first")

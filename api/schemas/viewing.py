@@ -40,6 +40,7 @@ class GrantShown(Output):
     poster_url: str
     placeholder_url: str | None = Field(description="脱敏完成前的占位图 / Shown until redaction is there")
     coverage: Coverage
+    quarantined: bool = Field(description="原件校验不符,内容存疑 / The original is in quarantine: doubt it")
 
 
 class ClipRequest(Input):
@@ -80,6 +81,7 @@ class ClipShown(Output):
     sha256: str | None
     size_bytes: int | None
     progress_permille: int
+    quarantined: bool = Field(description="原件校验不符,内容存疑 / The original is in quarantine: doubt it")
     reason: str | None = Field(description="失败原因 / Why it failed")
 
 

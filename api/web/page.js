@@ -4,6 +4,7 @@
 const WORDS = {
   zh: {
     motto: "执法音像记录:按案件编号查找与调阅", signIn: "登录", signOut: "退出", username: "用户名", password: "口令",
+    renew: "首次登录,请修改口令", newPassword: "新口令(至少 10 位)",
     agency: "机关代码", agencyHint: "有多家机关时", findCase: "案件", caseNo: "案件编号(任意写法)", purpose: "调阅目的",
     find: "查找", more: "更多", from: "起(秒)", to: "止(秒)", takeClip: "取走片段", wholeFile: "打开整个脱敏文件",
     close: "关闭", apiDocs: "接口说明", watch: "观看脱敏件", none: "没有这个编号的案件", empty: "本案尚无音像记录",
@@ -22,7 +23,8 @@ const WORDS = {
   },
   en: {
     motto: "Enforcement recordings: found and watched by case number", signIn: "Sign in", signOut: "Sign out",
-    username: "User name", password: "Password", agency: "Agency code", agencyHint: "More than one agency",
+    username: "User name", password: "Password",
+    renew: "Choose a password of your own", newPassword: "New password (10 characters or more)", agency: "Agency code", agencyHint: "More than one agency",
     findCase: "Case", caseNo: "Case number, any spelling", purpose: "Purpose", find: "Find", more: "More",
     from: "From (s)", to: "To (s)", takeClip: "Take this clip away", wholeFile: "Open the whole masked file",
     close: "Close", apiDocs: "API", watch: "Watch, masked", none: "No case of that number",
@@ -129,11 +131,14 @@ function leave() {
 }
 
 function show(me) {
+  const mustChange = Boolean(me?.must_change_password);
   byId("door").hidden = Boolean(me);
-  byId("desk").hidden = !me;
+  byId("renew").hidden = !mustChange;
+  byId("desk").hidden = !me || mustChange;
   byId("sign-out").hidden = !me;
   byId("who").textContent = me ? `${me.display_name} · ${me.agency}` : "";
-  if (me) byId("search").elements.case_no.focus();
+  if (mustChange) byId("change").elements.old.focus();
+  else if (me) byId("search").elements.case_no.focus();
   else { byId("items").replaceChildren(); byId("case").replaceChildren(); if (byId("player").open) byId("player").close(); }
 }
 
@@ -141,8 +146,15 @@ async function enter() {
   const me = await askJson("GET", "/api/v1/me");
   state.zone = me.time_zone;
   show(me);
-  if (me.acts.includes("watch_events")) listen();
+  if (me.acts.includes("watch_events") && !me.must_change_password) listen();
 }
+
+const changePassword = guarded(async (event) => {
+  const fields = event.target.elements;
+  await askJson("PUT", "/api/v1/me/password", { old: fields.old.value, new: fields.new.value });
+  event.target.reset();
+  await enter();
+});
 
 const signIn = guarded(async (event) => {
   const fields = event.target.elements;
@@ -283,6 +295,7 @@ async function listen() {
 // -- start ----------------------------------------------------------------------------------
 
 byId("sign-in").addEventListener("submit", signIn);
+byId("change").addEventListener("submit", changePassword);
 byId("search").addEventListener("submit", search);
 byId("clip").addEventListener("submit", takeClip);
 byId("more").addEventListener("click", guarded(() => list(state.cursor)));

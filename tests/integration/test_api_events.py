@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import httpx
 import pytest
 
+from api.news import STREAMS_MOST, Listener, NewsRoom
 from api.routes import events as events_route
 from evidence.events import Event, Topic
+from evidence.ids import new_id
 from messaging.events import EventPublisher, Forwarder
 from tests.support.scene import Live, live_scene
 
@@ -89,3 +93,66 @@ def test_the_stream_ends_with_the_session(live: Live, monkeypatch: pytest.Monkey
         began = time.monotonic()
         for _ in lines:
             assert time.monotonic() - began < 10
+
+
+def test_the_stream_ends_with_the_session_however_much_there_is_to_tell(
+    live: Live, publisher: EventPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events_route, "HEARTBEAT_S", 1.0)
+    stop = threading.Event()
+    teller = threading.Thread(target=keep_telling, args=(live, publisher, stop))
+    teller.start()
+    try:
+        with live.as_("archivist").stream("GET", "/api/v1/events") as answer:
+            lines = answer.iter_lines()
+            assert heard(lines, "done")
+            live.as_("archivist").delete("/api/v1/sessions/current")
+            began = time.monotonic()
+            for _ in lines:
+                assert time.monotonic() - began < 10
+    finally:
+        stop.set()
+        teller.join()
+
+
+def readers(agency: str) -> int:
+    return sum(thread.name == f"events-{agency}" for thread in threading.enumerate())
+
+
+def test_one_reader_serves_an_agency_however_often_people_come_and_go(live: Live) -> None:
+    room, loop = NewsRoom(live.scene.settings.events_subscribe_url), asyncio.new_event_loop()
+    try:
+        for _ in range(20):
+            listener = Listener("come-and-go", new_id(), frozenset(), loop)
+            room.join(listener)
+            assert readers("come-and-go") == 1
+            room.leave(listener)
+        deadline = time.monotonic() + 10
+        while readers("come-and-go"):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        listener = Listener("come-and-go", new_id(), frozenset(), loop)
+        room.join(listener)
+        assert readers("come-and-go") == 1
+        room.leave(listener)
+    finally:
+        loop.close()
+
+
+def test_an_account_listens_five_times_at_most(live: Live) -> None:
+    client = live.as_("legal_reviewer")
+    with ExitStack() as stack:
+        for _ in range(STREAMS_MOST):
+            answer = stack.enter_context(client.stream("GET", "/api/v1/events"))
+            assert next(answer.iter_lines()).startswith(":")
+        refused = client.get("/api/v1/events")
+        assert (refused.status_code, refused.json()["code"]) == (429, "streams_too_many")
+        with live.as_("officer").stream("GET", "/api/v1/events") as other:
+            assert other.status_code == 200
+    deadline = time.monotonic() + 10
+    while True:
+        with client.stream("GET", "/api/v1/events") as answer:
+            if answer.status_code == 200:
+                break
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

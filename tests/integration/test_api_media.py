@@ -184,7 +184,7 @@ def test_an_empty_original_is_an_empty_answer(live: Live) -> None:
     recording = scene.record(case=scene.case_a)
     with scene.storage.database.transaction() as session:
         row = items.object_of(session, items.item_by_id(session, scene.agency.id, recording.item_id))
-        row.sha256, row.store_key = scene._put(b"", Namespace.ORIGINAL)
+        row.sha256, row.store_key = scene.put(b"", Namespace.ORIGINAL)
         row.size_bytes = 0
     grant = live.grant("archivist", recording.item_id, variant="original", reason="清点")
     target = urlsplit(grant["file_url"]).path

@@ -45,7 +45,12 @@ def test_a_reviewer_finds_a_case_and_watches_it(live: Live, page: Page) -> None:
     origins: set[str] = set()
     complaints: list[str] = []
     page.on("request", lambda request: origins.add("{0.scheme}://{0.netloc}".format(urlsplit(request.url))))
-    page.on("console", lambda message: complaints.append(f"{message.text} {message.location}") if message.type == "error" else None)
+    page.on(
+        "console",
+        lambda message: (
+            complaints.append(f"{message.text} {message.location}") if message.type == "error" else None
+        ),
+    )
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto(live.api_url)
     page.get_by_label("用户名").fill("reviewer")

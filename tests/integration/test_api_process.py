@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from config.load import load_settings
 from storage.open import found
@@ -48,20 +58,24 @@ def test_without_an_installation_it_says_so(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(("module", "group"), [("api.app", "API"), ("api.listener", "MEDIA")])
-def test_it_serves_and_stops_when_told(tmp_path: Path, module: str, group: str) -> None:
-    environment = variables(tmp_path)
-    found(load_settings(environment), AGENCY)
-    url = f"http://127.0.0.1:{environment[f'LIUHEN_{group}__PORT']}/readyz"
+def answer(url: str, process: subprocess.Popen[str], verify: ssl.SSLContext | bool = True) -> int:
+    """The status of the first answer."""
+    for _ in range(300):
+        assert process.poll() is None
+        try:
+            return httpx.get(url, trust_env=False, verify=verify).status_code
+        except httpx.TransportError:
+            time.sleep(0.1)
+    raise TimeoutError(url)
+
+
+@contextmanager
+def serving(module: str, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """The program, until SIGTERM; it ends by itself and without a word too many."""
     command = [sys.executable, "-m", module]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     try:
-        for _ in range(300):
-            try:
-                assert httpx.get(url, trust_env=False).status_code == 200
-                break
-            except httpx.TransportError:
-                time.sleep(0.1)
+        yield process
         process.send_signal(signal.SIGTERM)
         _, words = process.communicate(timeout=30)
     finally:
@@ -70,3 +84,53 @@ def test_it_serves_and_stops_when_told(tmp_path: Path, module: str, group: str) 
     assert process.returncode == 0
     assert "Traceback" not in words
     assert "panicked" not in words
+
+
+@pytest.mark.parametrize(("module", "group"), [("api.app", "API"), ("api.listener", "MEDIA")])
+def test_it_serves_and_stops_when_told(tmp_path: Path, module: str, group: str) -> None:
+    environment = variables(tmp_path)
+    found(load_settings(environment), AGENCY)
+    url = f"http://127.0.0.1:{environment[f'LIUHEN_{group}__PORT']}/readyz"
+    with serving(module, environment) as process:
+        assert answer(url, process) == 200
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate for this machine that vouches for itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    cert_path, key_path = folder / "cert.pem", folder / "key.pem"
+    cert_path.write_bytes(made.public_bytes(Encoding.PEM))
+    key_path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return cert_path, key_path
+
+
+def test_with_a_certificate_it_serves_every_address_of_the_machine(tmp_path: Path) -> None:
+    cert_path, key_path = certificate(tmp_path)
+    environment = variables(
+        tmp_path,
+        LIUHEN_API__HOST="0.0.0.0",  # noqa: S104
+        LIUHEN_API__TLS_CERT=str(cert_path),
+        LIUHEN_API__TLS_KEY=str(key_path),
+    )
+    found(load_settings(environment), AGENCY)
+    trusted = ssl.create_default_context(cafile=str(cert_path))
+    url = f"https://127.0.0.1:{environment['LIUHEN_API__PORT']}/readyz"
+    with serving("api.app", environment) as process:
+        assert answer(url, process, verify=trusted) == 200
+        with pytest.raises(httpx.TransportError):
+            httpx.get(url.replace("https", "http"), trust_env=False)

@@ -20,12 +20,14 @@ from typing import Any, Self
 from uuid import UUID
 
 import httpx
+from fastapi import FastAPI
 from granian.constants import Interfaces
 from PIL import Image
 from sqlalchemy import select
 
 from api import serving
 from api.app import create_app
+from api.auth.throttle import Throttle
 from api.listener import MediaListener
 from config.settings import Settings
 from evidence.canonical import canonical_json
@@ -135,6 +137,7 @@ class Scene:
                 row = roster.add_account(
                     session, agency, username=name, display_name=name, password=PASSWORD,
                     roles=frozenset({role}), officer_no=numbers.get(name), actor=ACTOR, now=now,
+                    must_change=False,
                 )  # fmt: skip
                 self.accounts[name] = row.id
 
@@ -163,7 +166,7 @@ class Scene:
         original = film.original + new_id().bytes
         with self.storage.database.transaction() as session:
             now = self.clock.now()
-            held = self._put(original, Namespace.ORIGINAL)
+            held = self.put(original, Namespace.ORIGINAL)
             row = StoredObject(
                 agency_id=self.agency.id, sha256=held[0], size_bytes=len(original), store_key=held[1],
                 stored_at=now, verified_at=now,
@@ -197,16 +200,16 @@ class Scene:
             )  # fmt: skip
             made = Recording(item.id)
             if rendered:
-                made.derivatives["rendition"] = self._derive(
+                made.derivatives["rendition"] = self.derive(
                     session, item, "rendition", film.rendition, film.info, params={"rung": "copy"}
                 )
-                made.derivatives["poster"] = self._derive(session, item, "poster", JPEG + new_id().bytes, {})
+                made.derivatives["poster"] = self.derive(session, item, "poster", JPEG + new_id().bytes, {})
             if redacted:
                 info = {**masked.info, "coverage": dict(FACES_ONLY), "plan": 1}
-                made.derivatives["redacted"] = self._derive(
+                made.derivatives["redacted"] = self.derive(
                     session, item, "redacted", masked.rendition, info, masked=True, params={"plan": 1}
                 )
-                made.derivatives["redacted_poster"] = self._derive(
+                made.derivatives["redacted_poster"] = self.derive(
                     session, item, "redacted_poster", JPEG + new_id().bytes, {}, masked=True
                 )
                 session.add(self._plan(item, film))
@@ -236,7 +239,7 @@ class Scene:
             made_at=self.clock.now(),
         )  # fmt: skip
 
-    def _derive(
+    def derive(
         self,
         session: Any,
         item: Item,
@@ -247,7 +250,8 @@ class Scene:
         masked: bool = False,
         params: dict[str, Any] | None = None,
     ) -> Derivative:
-        digest, key = self._put(body, Namespace.DERIVATIVE)
+        """A derivative of those bytes, in the caller's transaction."""
+        digest, key = self.put(body, Namespace.DERIVATIVE)
         plain = dict(params or {})
         row = Derivative(
             agency_id=self.agency.id, item_id=item.id, kind=kind, source_sha256=digest,
@@ -259,7 +263,8 @@ class Scene:
         session.flush()
         return row
 
-    def _put(self, body: bytes, namespace: Namespace) -> tuple[bytes, str]:
+    def put(self, body: bytes, namespace: Namespace) -> tuple[bytes, str]:
+        """Bytes in the object store: their digest and key."""
         staged = self.storage.objects.staging_dir / str(new_id())
         staged.write_bytes(body)
         digest = hashlib.sha256(body).digest()
@@ -326,6 +331,7 @@ class Live:
     api_url: str
     media_url: str
     anyone: httpx.Client
+    app: FastAPI
     _askers: dict[str, httpx.Client] = field(default_factory=dict)
 
     def as_(self, name: str) -> httpx.Client:
@@ -340,6 +346,16 @@ class Live:
                 headers={"Authorization": f"Bearer {answer.json()['token']}"},
             )
         return self._askers[name]
+
+    def forgive(self) -> None:
+        """Forget the wrong passwords of this machine, as after a minute."""
+        self.app.state.throttle = Throttle()
+
+    def choose_password(self, name: str) -> None:
+        """What somebody does at their first sign-in; the password is `PASSWORD` again in the end."""
+        for old, new in ((PASSWORD, PASSWORD[::-1]), (PASSWORD[::-1], PASSWORD)):
+            answer = self.as_(name).put("/api/v1/me/password", json={"old": old, "new": new})
+            assert answer.status_code == 204, answer.text
 
     def sign_all_out(self) -> None:
         """Forget the sessions, for instance after the clock has moved."""
@@ -366,7 +382,7 @@ def served(scene: Scene) -> Iterator[Live]:
         MediaListener(scene.storage), serving.Listener.of("media", settings.media), Interfaces.RSGI
     )
     with api, media, httpx.Client(base_url=settings.api_url, timeout=20, trust_env=False) as anyone:
-        live = Live(scene, settings.api_url, settings.media_url, anyone)
+        live = Live(scene, settings.api_url, settings.media_url, anyone, app)
         _wait(settings.api_url + "/healthz")
         _wait(settings.media_url + "/healthz")
         yield live
