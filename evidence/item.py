@@ -11,8 +11,9 @@ State is facets, not a line. The rules, in order:
 3. Binding is one of *bound*, *suggested*, *unbound*, recomputed from the bindings in force, so that
    the three always sum to all items.
 4. Redaction starts at *none*; a plan makes it *proposed*, a redacted rendition that passed its check
-   *checked*, a person *approved* and *released*. A new plan falls back to *proposed*; *revoked* ends
-   what was shown until a new plan is proposed.
+   *checked*, a person *approved* and *released*. A new plan falls back to *proposed*, unless it only
+   reveals: then what is shown stays until the plan is approved. *Revoked* ends what was shown until a
+   new plan is proposed.
 5. A hold stops disposal only.
 
 Every transition is a custody leaf in the same transaction; callers write it.
@@ -155,10 +156,14 @@ class FiveFacts:
 RENDERED_KINDS = frozenset({MediaKind.VIDEO, MediaKind.AUDIO, MediaKind.PHOTO})
 
 
+SHOWABLE = frozenset({Custody.VERIFIED, Custody.SEALED})
+"""Custody in which masked renditions are shown: the bytes were read back and are what came in."""
+
+
 def is_reviewable(custody: Custody, media: Media, redaction: Redaction) -> bool:
     """A person without the right to the original can look at something safe now."""
     return (
-        custody in {Custody.VERIFIED, Custody.SEALED}
+        custody in SHOWABLE
         and media is Media.RENDERED
         and redaction in {Redaction.CHECKED, Redaction.APPROVED, Redaction.RELEASED}
     )

@@ -13,6 +13,7 @@ from evidence.canonical import canonical_json
 from evidence.custody import Action
 from storage.db import custody, items
 from storage.db.custody import Happening
+from storage.db.plans import AWAITS
 from storage.db.tables import Agency, Derivative
 from workers.context import WORKER, JobContext, Made, params_digest
 
@@ -28,6 +29,7 @@ def put_derivative(
     info: Mapping[str, Any],
     masked: bool,
     content_type: str = "video/mp4",
+    awaits_approval: bool = False,
 ) -> Derivative:
     """Record a derivative whose bytes are durable; made again with the same parameters it is served again.
 
@@ -35,6 +37,7 @@ def put_derivative(
         params: Everything its bytes depend on besides the source.
         info: Facts for players and lists.
         masked: Whether somebody without the right to the original may have it.
+        awaits_approval: Nobody may have it until a person approved the plan it was made from.
     """
     now = context.storage.clock.now()
     plain = json.loads(canonical_json(dict(params)))
@@ -53,7 +56,8 @@ def put_derivative(
         )
         session.add(row)
     row.sha256, row.size_bytes, row.store_key = made.sha256, made.size_bytes, made.store_key
-    row.info, row.made_at, row.withdrawn_at = dict(info), now, None
+    row.info, row.made_at = {**info, **({AWAITS: True} if awaits_approval else {})}, now
+    row.withdrawn_at = now if awaits_approval else None
     session.flush()
     facts = {
         "derivative": str(row.id),
@@ -63,6 +67,7 @@ def put_derivative(
         "sha256": made.sha256.hex(),
         "size_bytes": made.size_bytes,
         "masked": masked,
+        **({AWAITS: True} if awaits_approval else {}),
     }
     custody.record(
         session, context.agency, Happening(Action.DERIVATIVE_MADE, "item", str(item_id), WORKER, facts), now

@@ -19,9 +19,7 @@ class PlanSummary(Output):
     parent: int | None
     plan_sha256: str
     author: str
-    note: str | None = Field(
-        description="仅整件原件权限者可见 / For holders of the right to all of the original"
-    )
+    note: str | None = Field(description="仅整件原件权限者可见 / With the right to all of the original")
     made_at: datetime
     reveals: bool = Field(description="揭开了遮挡 / Shows something that the version in force hid")
     approved_at: datetime | None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from storage.db.tables import RedactionPlanRow
+from storage.db.tables import Derivative, RedactionPlanRow
+
+AWAITS = "awaits_approval"
 
 
 def plans_of(session: Session, agency_id: UUID, item_id: UUID) -> list[RedactionPlanRow]:
@@ -19,3 +21,32 @@ def plans_of(session: Session, agency_id: UUID, item_id: UUID) -> list[Redaction
             .order_by(RedactionPlanRow.number)
         )
     )
+
+
+def plan_in_force(session: Session, agency_id: UUID, item_id: UUID) -> RedactionPlanRow | None:
+    """The newest version whose rendition may be served: it reveals nothing, or somebody approved it."""
+    return session.scalars(
+        select(RedactionPlanRow)
+        .where(
+            RedactionPlanRow.agency_id == agency_id,
+            RedactionPlanRow.item_id == item_id,
+            or_(RedactionPlanRow.reveals.is_(False), RedactionPlanRow.approved_at.is_not(None)),
+        )
+        .order_by(RedactionPlanRow.number.desc())
+        .limit(1)
+    ).first()
+
+
+def held_back(session: Session, agency_id: UUID, item_id: UUID, number: int) -> list[Derivative]:
+    """What was made from that version and waits for its approval, oldest first."""
+    rows = session.scalars(
+        select(Derivative)
+        .where(
+            Derivative.agency_id == agency_id,
+            Derivative.item_id == item_id,
+            Derivative.masked.is_(True),
+            Derivative.withdrawn_at.is_not(None),
+        )
+        .order_by(Derivative.id)
+    )
+    return [row for row in rows if row.info.get(AWAITS) and row.params.get("plan") == number]

@@ -360,7 +360,9 @@ class Derivative(Base):
     masked: Mapped[bool] = mapped_column(comment="true: safe without the right to the original")
     info: Mapped[dict[str, Any]] = mapped_column(comment="duration, frames, size, fragment index")
     made_at: Mapped[datetime]
-    withdrawn_at: Mapped[datetime | None] = mapped_column(comment="null: served; else its address is gone")
+    withdrawn_at: Mapped[datetime | None] = mapped_column(
+        comment="null: served; else its address is gone, or not open yet (info.awaits_approval)"
+    )
 
 
 class RedactionPlanRow(Base):
@@ -378,6 +380,16 @@ class RedactionPlanRow(Base):
     author: Mapped[str] = mapped_column(comment="actor label")
     note: Mapped[str | None] = mapped_column(comment="why; null: made by the pipeline")
     made_at: Mapped[datetime]
+    reveals: Mapped[bool] = mapped_column(
+        default=False, comment="true: shows something the version in force hid; served only when approved"
+    )
+    approved_at: Mapped[datetime | None] = mapped_column(comment="null: nobody approved it")
+    approved_by: Mapped[str | None] = mapped_column(comment="actor label; null: nobody")
+
+    @property
+    def awaits_approval(self) -> bool:
+        """Whether nothing made from it may be served yet."""
+        return self.reveals and self.approved_at is None
 
 
 class Grant(Base):

@@ -1,8 +1,9 @@
 """The media queue, second half: propose a plan, render it, and let nothing out that fails its check.
 
 `redact` makes version 1 of an item's plan from its best rendition; `render` makes the masked rendition of
-whichever version is newest. The check decodes what was written, on its own; a failed check is an
-outcome that blocks the item, never something to be tried until it passes.
+whichever version is newest. That of a version which reveals something is held back until a person approved
+it; meanwhile the version in force is rendered too, and served. The check decodes what was written, on its
+own; a failed check is an outcome that blocks the item, never something to be tried until it passes.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from redaction.models import verify_model
 from storage.db import custody, items, jobs
 from storage.db.custody import Happening
 from storage.db.jobs import Wanted
+from storage.db.plans import plan_in_force
 from storage.db.tables import Agency, Derivative, Item, RedactionPlanRow
 from transcode.stills import make_poster
 from workers.context import WORKER, JobContext, Made, Outcome
@@ -125,8 +127,8 @@ def render(context: JobContext) -> Outcome:
     with context.storage.database.read() as session:
         number = int(context.lease.params["plan"])
         plan = items.plan_by_number(session, context.agency.id, item.id, number)
-        newest = items.newest_plan(session, context.agency.id, item.id)
-    if newest is not None and newest.number != plan.number:
+        wanted = _versions_wanted(session, context.agency, item)
+    if plan.number not in wanted:
         return Outcome(lambda _session, _agency: None)
     is_photo = item.media_kind == MediaKind.PHOTO
     output = context.scratch / ("redacted.jpg" if is_photo else "redacted.mp4")
@@ -180,6 +182,7 @@ def _checked(
         "height_px": source.info.get("height_px"),
     }
     poster: Made | None = None
+    still_info: dict[str, int] = {}
     if not is_photo:
         index = index_fragments(output)
         if index is None:
@@ -196,7 +199,7 @@ def _checked(
                 limits=context.limits,
                 cancelled=context.is_cancelled,
             )
-            poster = context.keep_derivative(still.path)
+            poster, still_info = context.keep_derivative(still.path), still.info
     made = context.keep_derivative(output)
     params = {
         "plan": plan.number,
@@ -209,33 +212,46 @@ def _checked(
     def commit(session: Session, agency: Agency) -> None:
         now = context.storage.clock.now()
         found = items.item_by_id(session, agency.id, item.id, lock=True)
-        newest = items.newest_plan(session, agency.id, item.id)
-        if newest is None or newest.number != plan.number:
+        wanted = _versions_wanted(session, agency, item)
+        if plan.number not in wanted:
             # Somebody amended the plan while this was rendered: nothing of it may be shown.
-            raise Conflict(f"plan {plan.number}: expected the newest, found {newest and newest.number}")
+            raise Conflict(f"plan {plan.number}: expected one of {sorted(wanted)}, found it superseded")
+        awaits = items.plan_by_number(session, agency.id, item.id, plan.number).awaits_approval
         for old in items.derivatives_of(session, agency.id, item.id):
-            if old.kind in MASKED_KINDS:
+            # What is served hides more than a version that awaits approval, and goes on being served.
+            if old.kind in MASKED_KINDS and not awaits:
                 withdraw(session, agency, old, context, f"plan {plan.number}")
         kind = "redacted_photo" if is_photo else "redacted"
         content_type = "image/jpeg" if is_photo else "video/mp4"
         put_derivative(
-            session, context, item.id, kind, params, made, info=info, masked=True, content_type=content_type
-        )
+            session, context, item.id, kind, params, made,
+            info=info, masked=True, content_type=content_type, awaits_approval=awaits,
+        )  # fmt: skip
         if poster is not None:
             put_derivative(
                 session, context, item.id, "redacted_poster", params, poster,
-                info={}, masked=True, content_type="image/jpeg",
+                info=still_info, masked=True, content_type="image/jpeg", awaits_approval=awaits,
             )  # fmt: skip
-        found.redaction = str(move(Redaction(found.redaction), Redaction.CHECKED))
+        if not awaits:
+            found.redaction = str(move(Redaction(found.redaction), Redaction.CHECKED))
         said = {"plan": plan.number, "sha256": made.sha256.hex(), "frames": info["frame_count"],
                 "masked_frames": int(str(facts.get("masked_frame_count", 0))),
                 "checked_frames": report["frame_count"], "checked_regions": report["region_count"],
-                "worst_difference": report["worst_difference"]}  # fmt: skip
+                "worst_difference": report["worst_difference"], "awaits_approval": awaits}  # fmt: skip
         custody.record(
             session, agency, Happening(Action.REDACTION_CHECKED, "item", str(item.id), WORKER, said), now
         )
 
     return Outcome(commit, [(Topic.ITEM, str(item.id), "redacted", {"plan": plan.number})])
+
+
+def _versions_wanted(session: Session, agency: Agency, item: Item) -> set[int]:
+    """The versions to render: the newest, and the one that is served while the newest awaits approval."""
+    rows = (
+        items.newest_plan(session, agency.id, item.id),
+        plan_in_force(session, agency.id, item.id),
+    )
+    return {row.number for row in rows if row is not None}
 
 
 def _check_failed(

@@ -576,6 +576,16 @@ def upgrade() -> None:
         sa.Column("author", sa.Text(), nullable=False, comment="actor label"),
         sa.Column("note", sa.Text(), nullable=True, comment="why; null: made by the pipeline"),
         sa.Column("made_at", storage.db.types.Instant(), nullable=False),
+        sa.Column(
+            "reveals",
+            sa.Boolean(),
+            nullable=False,
+            comment="true: shows something the version in force hid; served only when approved",
+        ),
+        sa.Column(
+            "approved_at", storage.db.types.Instant(), nullable=True, comment="null: nobody approved it"
+        ),
+        sa.Column("approved_by", sa.Text(), nullable=True, comment="actor label; null: nobody"),
         sa.ForeignKeyConstraint(["agency_id"], ["agency.id"], name=op.f("fk_redaction_plan_agency_id")),
         sa.ForeignKeyConstraint(["item_id"], ["item.id"], name=op.f("fk_redaction_plan_item_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_redaction_plan")),
