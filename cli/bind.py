@@ -63,7 +63,7 @@ def _bind(options: argparse.Namespace) -> int:
 
 def _unbind(options: argparse.Namespace) -> int:
     with at_desk(options) as desk, desk.write() as (session, agency):
-        row = cases.binding_by_id(session, agency.id, read_id(options.binding_id, "binding"), lock=True)
+        row = cases.binding_by_id(session, agency.id, read_id(options.binding_id, "binding"))
         binding.unbind(session, agency, row, author=operator(), reason=options.reason, now=desk.now())
     print(f"已解除 / ended: {options.binding_id}")
     return 0
@@ -71,7 +71,7 @@ def _unbind(options: argparse.Namespace) -> int:
 
 def _split(options: argparse.Namespace) -> int:
     with at_desk(options) as desk, desk.write() as (session, agency):
-        row = cases.binding_by_id(session, agency.id, read_id(options.binding_id, "binding"), lock=True)
+        row = cases.binding_by_id(session, agency.id, read_id(options.binding_id, "binding"))
         parts = []
         for text in options.parts:
             case_no, is_there, span = text.rpartition("=")

@@ -3,6 +3,9 @@
 Every item is bound, suggested or on the unbound list; the three sum to all (invariant 10). A binding
 has a span, a score, a reason and an author, and is ended, never deleted. The AV record number (R5)
 is drawn when an item is first filed into a case, in the same transaction.
+
+The item's row is locked before its bindings are looked at, so that two people at once leave the
+state that the bindings in force add up to. What people saw by a binding ends with it.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from evidence.errors import Conflict, InvalidInput
 from evidence.item import Binding
 from evidence.kinds import ClaimSource
 from ingest.facts import RANK
+from ingest.reach import revoke_after_narrowing, revoke_after_unbinding
 from storage.db import agencies, cases, custody, items
 from storage.db.custody import Happening
 from storage.db.tables import Agency, Case, CaseBinding, Item
@@ -105,6 +109,7 @@ def bind(
     if not reason.strip():
         raise InvalidInput("binding: expected a reason, found none", code="reason_missing")
     _check_span(item, span_us)
+    items.item_by_id(session, agency.id, item.id, lock=True)
     for other in cases.bindings_of(session, agency.id, item.id):
         same_span = (other.span_from_us, other.span_to_us) == (span_us or (None, None))
         if other.case_id == case.id and same_span and other.state == state:
@@ -114,6 +119,10 @@ def bind(
             )
         if other.state == Binding.SUGGESTED and state is Binding.BOUND and same_span:
             _end(session, agency, other, author=author, reason="decided", now=now)
+            if other.case_id != case.id:
+                revoke_after_unbinding(session, agency, item.id, other.case_id, author=author, now=now)
+    if span_us is not None:
+        revoke_after_narrowing(session, agency, item.id, author=author, now=now)
     row = CaseBinding(
         agency_id=agency.id,
         item_id=item.id,
@@ -156,7 +165,7 @@ def bind(
 def unbind(
     session: Session, agency: Agency, binding: CaseBinding, *, author: str, reason: str, now: datetime
 ) -> None:
-    """End a binding, with the reason on record.
+    """End a binding, with the reason on record, and every grant that hung on it.
 
     Raises:
         InvalidInput: No reason.
@@ -164,10 +173,13 @@ def unbind(
     """
     if not reason.strip():
         raise InvalidInput("binding: expected a reason, found none", code="reason_missing")
+    item = items.item_by_id(session, agency.id, binding.item_id, lock=True)
+    binding = cases.binding_by_id(session, agency.id, binding.id, lock=True)
     if binding.ended_at is not None:
         raise Conflict(f"binding {binding.id}: expected in force, found ended", code="binding_ended")
     _end(session, agency, binding, author=author, reason=reason, now=now)
-    _refresh(session, items.item_by_id(session, agency.id, binding.item_id))
+    revoke_after_unbinding(session, agency, item.id, binding.case_id, author=author, now=now)
+    _refresh(session, item)
 
 
 def split(
@@ -196,7 +208,7 @@ def split(
             raise InvalidInput(
                 f"split: expected spans apart, found {after[1]} before {before[2]} µs", code="split_invalid"
             )
-    item = items.item_by_id(session, agency.id, binding.item_id)
+    item = items.item_by_id(session, agency.id, binding.item_id, lock=True)
     unbind(session, agency, binding, author=author, reason=reason, now=now)
     made = [
         bind(

@@ -23,13 +23,17 @@ def case_by_key(session: Session, agency_id: UUID, case_no_key: str) -> Case | N
     ).one_or_none()
 
 
-def case_by_id(session: Session, agency_id: UUID, case_id: UUID) -> Case:
+def case_by_id(session: Session, agency_id: UUID, case_id: UUID, *, lock: bool = False) -> Case:
     """The case of that id.
 
     Raises:
         NotFound: The agency has none.
     """
-    case = session.scalars(select(Case).where(Case.agency_id == agency_id, Case.id == case_id)).one_or_none()
+    query = select(Case).where(Case.agency_id == agency_id, Case.id == case_id)
+    if lock:
+        # Without its key: bindings that point at the case go on being written.
+        query = query.with_for_update(key_share=True).execution_options(populate_existing=True)
+    case = session.scalars(query).one_or_none()
     if case is None:
         raise NotFound(f"case {case_id}: expected a case of this agency, found none", code="case_not_found")
     return case
@@ -184,7 +188,9 @@ def binding_by_id(session: Session, agency_id: UUID, binding_id: UUID, *, lock: 
         NotFound: The agency has none.
     """
     query = select(CaseBinding).where(CaseBinding.agency_id == agency_id, CaseBinding.id == binding_id)
-    row = session.scalars(query.with_for_update() if lock else query).one_or_none()
+    if lock:
+        query = query.with_for_update().execution_options(populate_existing=True)
+    row = session.scalars(query).one_or_none()
     if row is None:
         raise NotFound(
             f"binding {binding_id}: expected one of this agency, found none", code="binding_not_found"

@@ -28,7 +28,10 @@ def item_by_id(session: Session, agency_id: UUID, item_id: UUID, *, lock: bool =
         NotFound: The agency has none.
     """
     query = select(Item).where(Item.agency_id == agency_id, Item.id == item_id)
-    item = session.scalars(query.with_for_update() if lock else query).one_or_none()
+    if lock:
+        # What was read before the lock was waited for may have changed meanwhile.
+        query = query.with_for_update().execution_options(populate_existing=True)
+    item = session.scalars(query).one_or_none()
     if item is None:
         raise NotFound(f"item {item_id}: expected an item of this agency, found none", code="item_not_found")
     return item

@@ -56,6 +56,7 @@ def clip(context: JobContext) -> Outcome:
 
     def commit(session: Session, agency: Agency) -> None:
         now = context.storage.clock.now()
+        items.item_by_id(session, agency.id, request.item_id, lock=True)
         again = items.derivative_by_id(session, agency.id, source.id)
         if again.withdrawn_at is not None:
             raise Conflict(f"clip {request.id}: its rendition was withdrawn", code="derivative_withdrawn")
