@@ -53,8 +53,8 @@ def test_a_reviewer_finds_a_case_and_watches_it(live: Live, page: Page) -> None:
     )
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto(live.api_url)
-    page.get_by_label("用户名").fill("reviewer")
-    page.get_by_label("口令").fill(PASSWORD)
+    page.locator("#sign-in").get_by_label("用户名").fill("reviewer")
+    page.locator("#sign-in").get_by_label("口令").fill(PASSWORD)
     page.get_by_role("button", name="登录").click()
     page.get_by_label("案件编号").fill(CASE_A.replace("〔", "[").replace("〕", "]"))
     page.get_by_role("button", name="查找").click()
@@ -81,8 +81,8 @@ def test_a_reviewer_finds_a_case_and_watches_it(live: Live, page: Page) -> None:
 
 def test_who_sees_no_footage_is_told_so(live: Live, page: Page) -> None:
     page.goto(live.api_url)
-    page.get_by_label("用户名").fill("auditor")
-    page.get_by_label("口令").fill(PASSWORD)
+    page.locator("#sign-in").get_by_label("用户名").fill("auditor")
+    page.locator("#sign-in").get_by_label("口令").fill(PASSWORD)
     page.get_by_role("button", name="登录").click()
     page.get_by_label("案件编号").fill(CASE_A)
     page.get_by_role("button", name="查找").click()
@@ -91,8 +91,8 @@ def test_who_sees_no_footage_is_told_so(live: Live, page: Page) -> None:
 
 def test_a_wrong_password_is_said_in_words(live: Live, page: Page) -> None:
     page.goto(live.api_url)
-    page.get_by_label("用户名").fill("reviewer")
-    page.get_by_label("口令").fill("wrong wrong wrong")
+    page.locator("#sign-in").get_by_label("用户名").fill("reviewer")
+    page.locator("#sign-in").get_by_label("口令").fill("wrong wrong wrong")
     page.get_by_role("button", name="登录").click()
     expect(page.get_by_text("用户名或口令不对")).to_be_visible()
 
