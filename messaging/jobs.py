@@ -69,7 +69,6 @@ class Announcer:
                 LOOK, args=[str(job_id)], queue=queue, retry=False, expires=3600, ignore_result=True
             )
         except (OperationalError, OSError) as error:
-            self._app.pool.force_close_all()
             raise Unavailable(
                 f"broker: expected an answer, found {type(error).__name__}; jobs wait in the database",
                 code="broker_unavailable",
