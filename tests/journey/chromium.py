@@ -1,7 +1,8 @@
-"""Chromium as a player: plays to the end and says how many frames and how long it saw."""
+"""Chromium as a player: plays to the end, and shows what it sees at each frame's time."""
 
 from __future__ import annotations
 
+import base64
 import functools
 import os
 import shutil
@@ -13,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from playwright.sync_api import sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -27,64 +30,105 @@ ARGUMENTS = [
     "--autoplay-policy=no-user-gesture-required",
     "--mute-audio",
 ]
+# How often a browser drew is its own affair (it may drop and repeat), so each frame is also looked up by its
+# time, when the recording has played to its end, and its picture taken.
 PAGE = """<!doctype html><meta charset="utf-8"><title>player</title>
-<video id="video" muted playsinline width="640" height="360"></video>
+<video id="video" muted playsinline crossorigin="anonymous" width="320" height="180"></video>
+<canvas id="canvas" width="320" height="180"></canvas>
 <script src="/hls.js"></script>
 <script>
 const video = document.getElementById('video')
-const seen = new Promise((resolve) => {
-  const told = (error) => resolve({
-    error,
-    frame_count: video.getVideoPlaybackQuality().totalVideoFrames,
-    duration_s: video.duration,
-  })
-  video.onended = () => told(null)
-  video.onerror = () => told(`${video.error.code} ${video.error.message}`)
-  window.failed = told
+const brush = document.getElementById('canvas').getContext('2d', { willReadFrequently: true })
+const log = []
+const ended = new Promise((resolve, reject) => {
+  video.onended = () => resolve()
+  video.onerror = () => reject(new Error(`${video.error.code} ${video.error.message}`))
+  window.failed = (why) => reject(new Error(why))
+  setTimeout(() => failed(`late: ${log.join(' ')} at ${video.currentTime}`), 60000)
 })
-function watchFile(address) { video.src = address; video.play(); return seen }
+function watchFile(address) { video.src = address; video.play() }
 function watchPlaylist(address) {
   const hls = new Hls({ enableWorker: false })
-  hls.on(Hls.Events.ERROR, (_, data) => { if (data.fatal) failed(`${data.type} ${data.details}`) })
-  hls.on(Hls.Events.BUFFER_EOS, () => video.play())
+  for (const name of ['MANIFEST_PARSED', 'LEVEL_LOADED', 'FRAG_BUFFERED', 'BUFFER_EOS']) {
+    hls.on(Hls.Events[name], () => log.push(name))
+  }
+  hls.on(Hls.Events.ERROR, (_, data) => {
+    log.push(data.details)
+    if (data.fatal) failed(`${data.type} ${data.details}`)
+  })
+  hls.on(Hls.Events.MANIFEST_PARSED, () => video.play())
   hls.loadSource(address)
   hls.attachMedia(video)
-  return seen
+}
+function picture() {
+  brush.drawImage(video, 0, 0, 320, 180)
+  const pixels = brush.getImageData(0, 0, 320, 180).data
+  let text = ''
+  for (let at = 0; at < pixels.length; at += 4) text += String.fromCharCode(pixels[at + 1])
+  return btoa(text)
+}
+async function look(kind, address, fps) {
+  (kind === 'file' ? watchFile : watchPlaylist)(address)
+  await ended
+  const start = video.buffered.length ? video.buffered.start(0) : 0
+  const pictures = []
+  for (let at = start + 0.5 / fps; at < video.duration; at += 1 / fps) {
+    const arrived = new Promise((resolve) => { video.onseeked = resolve })
+    video.currentTime = at
+    await arrived
+    pictures.push(picture())
+  }
+  return { duration_s: video.duration, pictures }
 }
 </script>"""
 
 
 @dataclass(frozen=True)
 class Screening:
-    """What the browser saw."""
+    """What the browser saw, played to the end and then looked at frame by frame.
 
-    error: str | None
-    frame_count: int
+    Attributes:
+        pictures: Green of each frame, (180, 320), uint8; one for each frame's time up to the end.
+    """
+
     duration_s: float
+    pictures: list[NDArray[np.uint8]]
 
 
-def watch_playlist(address: str, hls_js: Path) -> Screening:
-    """Play an HLS playlist through hls.js, to its end."""
-    return _watch("watchPlaylist", address, hls_js.read_bytes())
+def watch_playlist(address: str, fps: int, hls_js: Path) -> Screening:
+    """Play an HLS playlist through hls.js.
+
+    Raises:
+        playwright.sync_api.Error: The player gave up; says why.
+    """
+    return _watch("playlist", address, fps, hls_js.read_bytes())
 
 
-def watch_file(address: str) -> Screening:
-    """Play a file by the browser alone, to its end."""
-    return _watch("watchFile", address, b"")
+def watch_file(address: str, fps: int) -> Screening:
+    """Play a file by the browser alone.
+
+    Raises:
+        playwright.sync_api.Error: The player gave up; says why.
+    """
+    return _watch("file", address, fps, b"")
 
 
-def _watch(function: str, address: str, hls_js: bytes) -> Screening:
+def _watch(kind: str, address: str, fps: int, hls_js: bytes) -> Screening:
     files = {"/": ("text/html", PAGE.encode()), "/hls.js": ("text/javascript", hls_js)}
     with _served(files) as site, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=_browser(), args=ARGUMENTS)
         try:
             page = browser.new_page()
-            page.set_default_timeout(90_000)
             page.goto(site)
-            seen: dict[str, Any] = page.evaluate(f"address => {function}(address)", address)
+            seen: dict[str, Any] = page.evaluate(
+                "([kind, address, fps]) => look(kind, address, fps)", [kind, address, fps]
+            )
         finally:
             browser.close()
-    return Screening(seen["error"], int(seen["frame_count"]), float(seen["duration_s"]))
+    pictures = [
+        np.frombuffer(base64.b64decode(picture), np.uint8).reshape(180, 320) for picture in seen["pictures"]
+    ]
+    return Screening(float(seen["duration_s"]), pictures)
 
 
 def _browser() -> str:

@@ -9,7 +9,7 @@ import re
 import subprocess
 import sysconfig
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
@@ -23,7 +23,7 @@ from PIL import Image
 from sqlalchemy import func, select
 from tusclient.client import TusClient
 
-from media.footage import ClipTruth, make_clip, read_frame_number
+from media.footage import Box, ClipTruth, make_clip, read_frame_number
 from storage.db import items
 from storage.db.tables import Item
 from tests.journey.chromium import Screening, watch_file, watch_playlist
@@ -92,11 +92,7 @@ def test_clip_fetched_by_case_number_hides_the_face_in_every_frame(shown: Shown,
 
 def test_clip_to_take_away_is_a_file_that_hides_the_face_too(shown: Shown) -> None:
     with reviewer(shown) as client:
-        asked = client.post("/api/v1/clips", json={"case_no": CASE_NO, "form": "file"})
-        assert asked.status_code == 202
-        shown.cluster.wait_settled(120)
-        clip = get(client, asked.headers["Location"])
-        assert clip["state"] == "ready", clip
+        clip = cut_clip(client, shown)
         taken = client.get(clip["file_url"]).raise_for_status().content
     assert hashlib.sha256(taken).hexdigest() == clip["sha256"]
     pictures, duration = decode(taken)
@@ -178,27 +174,45 @@ def test_redacted_playlist_plays_in_chromium_through_hls_js(shown: Shown) -> Non
     with reviewer(shown) as client:
         clip = post(client, "/api/v1/clips", case_no=CASE_NO, form="watch", item_id=shown.item_id)
     address = shown.cluster.settings.api_url + clip["grant"]["playlist_url"]
-    assert_seen(watch_playlist(address, NODE_MODULES / "hls.js" / "dist" / "hls.min.js"), shown)
+    hls_js = NODE_MODULES / "hls.js" / "dist" / "hls.min.js"
+    assert_seen(watch_playlist(address, FPS, hls_js), shown)
 
 
 @pytest.mark.browser
 def test_clip_file_plays_in_chromium(shown: Shown) -> None:
     with reviewer(shown) as client:
-        request = {"case_no": CASE_NO, "form": "file", "item_id": shown.item_id}
-        asked = client.post("/api/v1/clips", json=request).raise_for_status()
-        shown.cluster.wait_settled(120)
-        clip = get(client, asked.headers["Location"])
-    assert_seen(watch_file(clip["file_url"]), shown)
+        clip = cut_clip(client, shown)
+    assert_seen(watch_file(clip["file_url"], FPS), shown)
 
 
 def assert_seen(screening: Screening, shown: Shown) -> None:
-    assert screening.error is None
-    assert screening.frame_count == shown.truth.frame_count
     assert abs(screening.duration_s - SECONDS) < 1 / FPS
+    numbers = [read_frame_number(picture) for picture in screening.pictures]
+    # Sound may end a little after the last picture, which then stays.
+    assert numbers[: shown.truth.frame_count] == shown.truth.frame_numbers
+    assert set(numbers[shown.truth.frame_count :]) <= {numbers[-1]}
+    scale = screening.pictures[0].shape[0] / 360
+    boxes = [None if box is None else scaled(box, scale) for box in shown.truth.face_boxes]
+    assert_hidden(screening.pictures[: len(boxes)], replace(shown.truth, face_boxes=boxes))
+
+
+def scaled(box: Box, scale: float) -> Box:
+    x0, y0, x1, y1 = (round(edge * scale) for edge in box)
+    return x0, y0, x1, y1
 
 
 def reviewer(shown: Shown) -> httpx.Client:
     return shown.cluster.sign_in()
+
+
+def cut_clip(client: httpx.Client, shown: Shown) -> dict[str, Any]:
+    """A clip to take away, when it is cut."""
+    asked = client.post("/api/v1/clips", json={"case_no": CASE_NO, "form": "file", "item_id": shown.item_id})
+    assert asked.status_code == 202
+    shown.cluster.wait_settled(120)
+    clip = get(client, asked.headers["Location"])
+    assert clip["state"] == "ready", clip
+    return clip
 
 
 def get(client: httpx.Client, path: str, **query: str) -> dict[str, Any]:

@@ -291,7 +291,7 @@ class Cluster:
             for role in (Role.REVIEWER, Role.LEGAL_REVIEWER):
                 roster.add_account(
                     session, agency, username=str(role), display_name=str(role), password=PASSWORD,
-                    roles=frozenset({role}), actor="test", now=now,
+                    roles=frozenset({role}), must_change=False, actor="test", now=now,
                 )  # fmt: skip
             self.token, _ = roster.issue_token(
                 session, agency, dock_no=DOCK_NO, device_no=None, life=None, actor="test", now=now
