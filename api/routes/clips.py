@@ -260,6 +260,7 @@ def _show(work: Work, clip: Clip) -> ClipShown:
         else None
     )
     job = clips.job_of(work.session, work.agency_id, clip.id)
+    item = items.item_by_id(work.session, work.agency_id, clip.item_id)
     state: Literal["ready", "working", "failed", "withdrawn"] = "working"
     if row is not None:
         state = "ready" if row.withdrawn_at is None else "withdrawn"
@@ -278,8 +279,7 @@ def _show(work: Work, clip: Clip) -> ClipShown:
         sha256=row.sha256.hex() if row is not None and ready else None,
         size_bytes=row.size_bytes if row is not None and ready else None,
         progress_permille=1000 if ready else (job.progress_permille if job is not None else 0),
-        quarantined=items.item_by_id(work.session, work.agency_id, clip.item_id).custody
-        == Custody.QUARANTINED,
+        quarantined=item.custody == Custody.QUARANTINED,
         reason="clip could not be cut; ask again" if state == "failed" else None,
     )
 

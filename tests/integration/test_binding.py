@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 import pytest
@@ -14,7 +16,7 @@ from evidence.errors import Conflict, InvalidInput
 from evidence.ids import new_id
 from evidence.kinds import ClaimSource, EnforcementKind
 from ingest import binding
-from storage.db import agencies, cases
+from storage.db import agencies, cases, items
 from storage.db.tables import Agency, AvNumber, Case, CaseBinding, Claim, CustodyLeaf, Item, StoredObject
 from storage.open import Storage
 
@@ -271,3 +273,82 @@ def test_the_three_lists_sum_to_all_and_each_binding_is_in_custody(storage: Stor
     assert actions.count("binding:made") == 1
     assert actions.count("binding:suggested") == 1
     assert actions.count("item:number_drawn") == 1
+
+
+def test_ending_and_making_bindings_at_once_leaves_what_is_in_force(storage: Storage) -> None:
+    """The facet is the sum of the bindings in force, whoever was faster."""
+    agency = agency_of(storage)
+    first, second = make_case(storage, "甲案"), make_case(storage, "乙案")
+    failures: list[BaseException] = []
+
+    def at_once(*acts: Callable[[], None]) -> None:
+        gate = threading.Barrier(len(acts))
+
+        def run(act: Callable[[], None]) -> None:
+            try:
+                gate.wait(10)
+                act()
+            except BaseException as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=run, args=(act,)) for act in acts]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def tie(item_id: UUID, case_id: UUID) -> None:
+        with storage.database.transaction() as session:
+            item = items.item_by_id(session, agency.id, item_id)
+            case = cases.case_by_id(session, agency.id, case_id)
+            binding.bind(session, agency, item, case, author="a", reason="r", now=DAY)
+
+    def end(binding_id: UUID) -> None:
+        with storage.database.transaction() as session:
+            row = cases.binding_by_id(session, agency.id, binding_id)
+            binding.unbind(session, agency, row, author="b", reason="r", now=DAY)
+
+    for _ in range(12):
+        item_id = make_item(storage)
+        tie(item_id, first)
+        with storage.database.read() as session:
+            (row,) = cases.bindings_of(session, agency.id, item_id)
+        at_once(partial(end, row.id), partial(tie, item_id, second))
+        assert failures == []
+        with storage.database.read() as session:
+            assert len(cases.bindings_of(session, agency.id, item_id)) == 1
+        assert item_of(storage, item_id).binding == "bound"
+        with storage.database.read() as session:
+            (left,) = cases.bindings_of(session, agency.id, item_id)
+        at_once(partial(end, left.id), partial(tie, item_id, first))
+        assert failures == []
+        assert item_of(storage, item_id).binding == "bound"
+
+
+def test_a_binding_is_ended_once_by_two_people_at_once(storage: Storage) -> None:
+    agency = agency_of(storage)
+    case_id, item_id = make_case(storage, "甲案"), make_item(storage)
+    with storage.database.transaction() as session:
+        item = items.item_by_id(session, agency.id, item_id)
+        case = cases.case_by_id(session, agency.id, case_id)
+        made = binding.bind(session, agency, item, case, author="a", reason="r", now=DAY)
+    outcomes: list[str] = []
+    gate = threading.Barrier(2)
+
+    def end() -> None:
+        gate.wait(10)
+        try:
+            with storage.database.transaction() as session:
+                row = cases.binding_by_id(session, agency.id, made.id)
+                binding.unbind(session, agency, row, author="b", reason="r", now=DAY)
+            outcomes.append("ended")
+        except Conflict as error:
+            outcomes.append(error.code)
+
+    threads = [threading.Thread(target=end) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["binding_ended", "ended"]
+    assert item_of(storage, item_id).binding == "unbound"

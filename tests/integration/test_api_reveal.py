@@ -1,0 +1,164 @@
+"""Whoever takes a mask away shows nobody anything: judged by the pixels that the listener sends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import av
+import httpx
+import numpy as np
+import pytest
+
+from redaction.plan import Masks, RedactionPlan
+from redaction.plan_json import plan_from_json
+from redaction.render import FILL
+from storage.db import agencies, items
+from tests.support import media as footage
+from tests.support.pipeline import Pipeline, pipeline_settings
+from tests.support.samples import sample
+from tests.support.scene import CASE_A, PASSWORD, Live, live_scene
+
+SEEDS = count(1)
+BOX = {"op": "add_box", "shape": "rectangle", "reason": "privacy", "keys": [[0, 0, 0, 40, 40, 0]]}
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    with live_scene(tmp_path_factory.mktemp("reveal")) as live:
+        with live.scene.storage.database.transaction() as session:
+            agencies.add_device(session, live.scene.agency.id, "CAM1", live.scene.clock.now())
+        opened = live.as_("security_officer").post(
+            "/api/v1/accounts",
+            json={"username": "legal2", "display_name": "法制", "password": PASSWORD,
+                  "roles": ["legal_reviewer"]},
+        )  # fmt: skip
+        assert opened.status_code == 201, opened.text
+        live.choose_password("legal2")
+        yield live
+
+
+@dataclass
+class Footage:
+    """An item with a face on it, redacted by the pipeline itself."""
+
+    live: Live
+    pipeline: Pipeline
+    item_id: UUID
+    plan: RedactionPlan
+
+    @property
+    def path(self) -> str:
+        return f"/api/v1/items/{self.item_id}"
+
+    def amend(self, name: str, base: int, *changes: dict[str, Any]) -> httpx.Response:
+        body = {"base_number": base, "changes": list(changes), "note": "改"}
+        return self.live.as_(name).post(f"{self.path}/redaction/plans", json=body)
+
+    def approve(self, name: str, number: int) -> httpx.Response:
+        return self.live.as_(name).post(f"{self.path}/redaction/approve", json={"number": number})
+
+    def bare(self) -> list[dict[str, Any]]:
+        return [{"op": "delete_box", "track": track.id} for track in self.plan.tracks]
+
+    def is_face_hidden(self, folder: Path) -> bool:
+        """Whether every frame a reviewer is sent has the fill where version 1 hides the face."""
+        grant = self.live.grant("reviewer", self.item_id)
+        assert grant["state"] == "ready", grant
+        answer = httpx.get(grant["file_url"], trust_env=False, timeout=20)
+        assert answer.status_code == 200
+        path = folder / "sent.mp4"
+        path.write_bytes(answer.content)
+        masks = Masks(self.plan)
+        worst = 0.0
+        with av.open(str(path)) as container:
+            for frame in container.decode(video=0):
+                luma = frame.to_ndarray(format="yuv420p")[: frame.height].astype(np.int16)
+                for region in masks.at(frame.pts):
+                    inner = luma[region.box.y0 + 2 : region.box.y1 - 2, region.box.x0 + 2 : region.box.x1 - 2]
+                    worst = max(worst, float(np.abs(inner - FILL[0]).mean()))
+        return worst < 8
+
+
+@pytest.fixture
+def shown(live: Live, tmp_path: Path) -> Footage:
+    clip = tmp_path / "clip.mp4"
+    footage.make_plain(clip, seconds=1, face=sample("astronaut.png"), seed=next(SEEDS))
+    pipeline = Pipeline(live.scene.storage, pipeline_settings(live.scene.settings))
+    accepted = pipeline.take(clip, device_no="CAM1", case_no=CASE_A)
+    pipeline.work()
+    with live.scene.storage.database.read() as session:
+        row = items.plan_by_number(session, live.scene.agency.id, accepted.item_id, 1)
+    made = Footage(live, pipeline, accepted.item_id, plan_from_json(row.plan))
+    assert made.plan.tracks
+    assert made.is_face_hidden(tmp_path)
+    return made
+
+
+def test_a_deleted_mask_stays_until_another_person_has_approved(shown: Footage, tmp_path: Path) -> None:
+    live = shown.live
+    answer = shown.amend("handler", 1, *shown.bare())
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["plan"]["reveals"]
+    assert answer.json()["plan"]["awaits_approval"]
+    early = shown.approve("legal_reviewer", 2)
+    assert (early.status_code, early.json()["code"]) == (409, "redaction_pending")
+    shown.pipeline.work()
+    assert shown.is_face_hidden(tmp_path)
+    leaves = live.scene.leaves(shown.item_id, "redaction:checked")
+    assert [leaf["facts"]["awaits_approval"] for leaf in leaves] == [False, True]
+    assert live.as_("reviewer").get(shown.path).json()["is_reviewable"]
+    assert shown.approve("handler", 2).status_code == 403
+    approved = shown.approve("legal_reviewer", 2)
+    assert (approved.status_code, approved.json()["redaction"]) == (200, "approved")
+    assert not shown.is_face_hidden(tmp_path)
+
+
+def test_nobody_approves_what_they_or_a_helper_built_on(shown: Footage, tmp_path: Path) -> None:
+    assert shown.amend("legal_reviewer", 1, *shown.bare()).status_code == 201
+    assert shown.amend("handler", 2, {"op": "set_reason", "track": shown.plan.tracks[0].id,
+                                      "reason": "minor"}).json()["plan"]["reveals"]  # fmt: skip
+    shown.pipeline.work()
+    own = shown.approve("legal_reviewer", 3)
+    assert (own.status_code, own.json()["code"]) == (403, "plan_own")
+    assert shown.is_face_hidden(tmp_path)
+    assert shown.approve("legal2", 3).status_code == 200
+    assert not shown.is_face_hidden(tmp_path)
+
+
+def test_a_version_that_hides_and_reveals_ends_what_was_shown_and_waits(
+    shown: Footage, tmp_path: Path
+) -> None:
+    grant = shown.live.grant("reviewer", shown.item_id)
+    assert shown.amend("handler", 1, BOX, *shown.bare()).status_code == 201
+    shown.pipeline.work()
+    assert httpx.get(grant["file_url"], trust_env=False).status_code == 410
+    assert shown.live.grant("reviewer", shown.item_id)["state"] == "pending"
+    poster = shown.live.as_("reviewer").get(f"{shown.path}/poster")
+    assert poster.headers["x-liuhen-state"] == "pending"
+    clip = {"case_no": CASE_A, "item_id": str(shown.item_id), "form": "file"}
+    assert shown.live.as_("reviewer").post("/api/v1/clips", json=clip).json()["code"] == "redaction_pending"
+    back = [{"op": "accept_box", "track": track.id} for track in shown.plan.tracks]
+    again = shown.amend("handler", 2, *back)
+    assert not again.json()["plan"]["reveals"]
+    shown.pipeline.work()
+    assert shown.is_face_hidden(tmp_path)
+
+
+def test_hiding_more_is_served_as_soon_as_it_is_checked(shown: Footage, tmp_path: Path) -> None:
+    grant = shown.live.grant("reviewer", shown.item_id)
+    assert not shown.amend("handler", 1, BOX).json()["plan"]["reveals"]
+    assert httpx.get(grant["file_url"], trust_env=False).status_code == 410
+    shown.pipeline.work()
+    assert shown.is_face_hidden(tmp_path)
+
+
+def test_without_the_right_to_the_original_a_plan_is_neither_read_nor_changed(shown: Footage) -> None:
+    answer = shown.amend("handler2", 1, *shown.bare())
+    assert (answer.status_code, answer.json()["code"]) == (403, "not_permitted")
+    assert shown.live.as_("handler2").get(f"{shown.path}/redaction/plans/1").status_code == 403
+    assert shown.live.as_("handler").get(f"{shown.path}/redaction/plans/1").status_code == 200
