@@ -14,8 +14,10 @@ import pytest
 from api.app import GATES
 from api.auth.gate import DECLARED, GuardedRoute, Open
 from evidence.access import Act, Actor, may
-from evidence.kinds import Role
-from tests.support.scene import CASE_A, PASSWORD, Live, Recording, live_scene, reel
+from evidence.kinds import ClaimSource, Role
+from storage.db import cases, items
+from storage.db.tables import Claim
+from tests.support.scene import CASE_A, CASE_B, PASSWORD, Live, Recording, live_scene, reel
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,10 @@ def operations(live: Live) -> list[tuple[str, str, str]]:
 
 
 def filled(live: Live, recording: Recording, path: str) -> str:
+    with live.scene.storage.database.read() as session:
+        tied = cases.bindings_of(session, live.scene.agency.id, recording.item_id)
     values = {
+        "binding_id": tied[0].id if tied else recording.item_id,
         "case_id": live.scene.case_a.id,
         "item_id": recording.item_id,
         "number": 1,
@@ -126,10 +131,48 @@ BODIES: dict[tuple[str, str], list[dict[str, Any]]] = {
         {"case_no": CASE_A, "variant": "original", "reason": "x"},
         {"case_no": CASE_A, "variant": "original", "reason": "x", "form": "file"},
     ],
-    ("PUT", "/api/v1/items/{item_id}/facts"): [{"captured_place": "某路1号"}, {"collector": "330102"}],
+    ("POST", "/api/v1/items/{item_id}/redaction/plans"): [
+        {
+            "base_number": 1,
+            "changes": [{"op": "mask_frames", "from_pts": 0, "to_pts": 9, "reason": "minor"}],
+            "note": "x",
+        },
+    ],
+    ("POST", "/api/v1/items/{item_id}/redaction/approve"): [{"number": 1}],
+    ("POST", "/api/v1/items/{item_id}/bindings"): [
+        {"case_no": CASE_A, "reason": "x"},
+        {"case_no": CASE_B, "reason": "x"},
+    ],
+    ("DELETE", "/api/v1/bindings/{binding_id}"): [{"reason": "x"}],
+    ("PATCH", "/api/v1/cases/{case_id}"): [
+        {"cause": "x"},
+        {"handler": "handler2"},
+        {"closed_at": "2026-03-09T00:00:00Z"},
+    ],
+    ("PUT", "/api/v1/items/{item_id}/facts"): [
+        {"captured_place": "某路1号"},
+        {"collector": "330102"},
+        {"case_no": CASE_B},
+    ],
 }
 ADDRESS = re.compile(r'(?:https?://[^"\s]+/m/|/api/v1/playlists/|/api/v1/items/)[^"\s]+')
+LOCATION = "+29.5630+106.5516/"
 WALKERS = ("reviewer", "officer2", "handler2", "system_admin", "security_officer", "auditor")
+
+
+def say(live: Live, recording: Recording, field: str, value: str) -> None:
+    """What a container says of the item."""
+    with live.scene.storage.database.transaction() as session:
+        session.add(
+            Claim(
+                agency_id=live.scene.agency.id,
+                item_id=recording.item_id,
+                field=field,
+                value=value,
+                source=str(ClaimSource.CONTAINER),
+                made_at=live.scene.clock.now(),
+            )
+        )
 
 
 @pytest.mark.parametrize("name", WALKERS)
@@ -138,7 +181,8 @@ def test_no_unmasked_byte_reaches_a_person_without_the_right(live: Live, name: s
     scene = live.scene
     for seed, redacted in ((1, True), (2, False)):
         target = scene.record(seed=seed, case=scene.case_a, redacted=redacted)
-        forbidden = secrets_of(target, seed)
+        forbidden = [*secrets_of(target, seed), LOCATION.encode()]
+        say(live, target, "location", LOCATION)
         client = live.as_(name)
         seen: list[tuple[str, httpx.Response]] = []
         for method, path, declared in operations(live):
@@ -149,7 +193,7 @@ def test_no_unmasked_byte_reaches_a_person_without_the_right(live: Live, name: s
                 continue
             for body in BODIES.get((method, path), [{}]):
                 given = {"item_id": str(target.item_id), **body} if path == "/api/v1/clips" else body
-                sent = None if method in {"GET", "DELETE"} else given
+                sent = given if method not in {"GET", "DELETE"} or given else None
                 params = {"case_no": CASE_A} if method == "GET" and path == "/api/v1/clips" else None
                 answer = client.request(method, filled(live, target, path), json=sent, params=params)
                 assert answer.status_code < 500, (method, path, answer.text)
@@ -162,6 +206,12 @@ def test_no_unmasked_byte_reaches_a_person_without_the_right(live: Live, name: s
                 if url not in followed:
                     followed.add(url)
                     seen.append((url, client.get(url)))
+        with scene.storage.database.read() as session:
+            tied = cases.bindings_of(session, scene.agency.id, target.item_id)
+            plan = items.newest_plan(session, scene.agency.id, target.item_id)
+        assert [(row.case_id, row.author) for row in tied] == [(scene.case_a.id, "system")], name
+        assert plan is None or plan.number == 1, name
+        assert live.as_("archivist").get(f"/api/v1/cases/{scene.case_a.id}").json()["is_open"]
         for where, answer in seen:
             for secret in forbidden:
                 assert secret not in answer.content, (name, where, secret)
@@ -192,7 +242,7 @@ def test_a_handler_cannot_take_a_case_from_another(live: Live) -> None:
     client = live.as_("handler")
     answer = client.patch(f"/api/v1/cases/{live.scene.case_b.id}", json={"handler": "handler"})
     assert answer.status_code == 403
-    assert answer.json()["code"] == "handler_not_yours"
+    assert answer.json()["code"] == "case_not_yours"
 
 
 def test_a_handed_over_case_ends_what_its_handler_saw(live: Live) -> None:
@@ -213,6 +263,7 @@ def test_a_disabled_account_loses_session_and_grants_at_once(live: Live, recordi
         json={"username": "leaving", "display_name": "离职", "password": PASSWORD, "roles": ["reviewer"]},
     )
     assert opened.status_code == 201
+    live.choose_password("leaving")
     grant = live.grant("leaving", recording.item_id)
     assert httpx.get(grant["file_url"], trust_env=False).status_code == 200
     account_id = opened.json()["id"]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
+from sqlalchemy import select
 
 from cli.main import main
-from storage.db import agencies, items
+from storage.db import agencies, grants, items
+from storage.db.tables import Account, CaseBinding, Grant
 from storage.open import open_storage
 from tests.support.held_shift import play_shift
 from tests.support.installations import settings_for
@@ -40,6 +44,29 @@ def founded(liuhen: Liuhen, capsys: pytest.CaptureFixture[str]) -> str:
 
 def said(capsys: pytest.CaptureFixture[str]) -> Any:
     return json.loads(capsys.readouterr().out)
+
+
+def granted(data: Path, binding_id: str) -> UUID:
+    """A grant of the original of what that binding ties, for whoever there is."""
+    storage = open_storage(settings_for(data.parent, f"sqlite:///{data / 'liuhen.db'}"))
+    now = storage.clock.now()
+    with storage.database.transaction() as session:
+        tied = session.scalars(select(CaseBinding).where(CaseBinding.id == UUID(binding_id))).one()
+        account = session.scalars(select(Account).limit(1)).one()
+        made = grants.add_grant(
+            session,
+            tied.agency_id,
+            account_id=account.id,
+            item_id=tied.item_id,
+            case_id=None,
+            variant="original",
+            span_us=None,
+            purpose="case_handling",
+            reason="x",
+            now=now,
+            expires_at=now + timedelta(hours=1),
+        )
+        return made.id
 
 
 def test_first_accounts_are_shown_once(
@@ -115,7 +142,7 @@ def test_cases_come_from_a_spreadsheet_whole_or_not_at_all(
 
 
 def test_taken_files_are_held_bound_and_unbound(
-    liuhen: Liuhen, founded: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    liuhen: Liuhen, data: Path, founded: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     liuhen("case", "add", "示执罚〔2026〕17号")
     card = tmp_path / "card"
@@ -137,7 +164,12 @@ def test_taken_files_are_held_bound_and_unbound(
     assert liuhen("item", "show", item, "--json") == 0
     shown = said(capsys)
     assert shown["bindings"][0]["to_us"] == 1_500_000
+    grant_id = granted(data, shown["bindings"][0]["id"])
     assert liuhen("unbind", shown["bindings"][0]["id"], "--reason", "误关联") == 0
+    with open_storage(
+        settings_for(data.parent, f"sqlite:///{data / 'liuhen.db'}")
+    ).database.read() as session:
+        assert session.scalars(select(Grant).where(Grant.id == grant_id)).one().revoked_at is not None
     assert liuhen("unbind", shown["bindings"][0]["id"], "--reason", "误关联") == 4
     assert liuhen("item", "show", item) == 0
     assert liuhen("check", "--depth", "digests") == 0
