@@ -1,4 +1,4 @@
-"""Looking into the custody log: leaves of one event, a stretch of places, the keys that signed."""
+"""Looking into the custody log: a stretch of places, the keys that signed."""
 
 from __future__ import annotations
 
@@ -7,23 +7,8 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from evidence.custody import Action
 from storage.db.custody import PlacedLeaf
 from storage.db.tables import CustodyLeaf, CustodySequence, SigningKey
-
-
-def bodies_of(session: Session, agency_id: UUID, subject_id: str, action: Action) -> list[bytes]:
-    """Bodies of the leaves of one event about one subject, oldest first."""
-    rows = session.scalars(
-        select(CustodyLeaf.body)
-        .where(
-            CustodyLeaf.agency_id == agency_id,
-            CustodyLeaf.subject_id == subject_id,
-            CustodyLeaf.action == str(action),
-        )
-        .order_by(CustodyLeaf.id)
-    )
-    return [bytes(body) for body in rows]
 
 
 def stretch(session: Session, agency_id: UUID, first: int, stop: int) -> list[PlacedLeaf]:
