@@ -103,7 +103,7 @@ def main() -> None:
     """
     set_up_logging("api")
     settings = load_settings()
-    listener = serving.Listener.of("api", settings.api)
+    listener = serving.listener_of("api", settings.api)
     listener.require_private()
     app = create_app(open_storage(settings), settings)
     serving.run(app, listener, Interfaces.ASGI)

@@ -1,4 +1,4 @@
-"""`liuhen account add|list|disable`."""
+"""`liuhen account add|list|disable|password`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from cli.init import new_password
 from cli.options import Branch
 from cli.shell import Parser, add_json, at_desk, confirm_tty, operator, print_json, print_table
 from evidence.kinds import Role
-from ingest.roster import add_account, disable_account
-from storage.db import accounts
+from ingest.roster import add_account, change_password, disable_account
+from storage.db import accounts, passwords
 
 
 def arguments(parser: Parser, _name: str) -> None:
@@ -27,12 +27,19 @@ def arguments(parser: Parser, _name: str) -> None:
     )
     adding.add_argument("--display-name", metavar="TEXT", help="显示名 / name shown; default NAME")
     adding.add_argument("--officer", metavar="NO", help="对应的执法人员 / the officer this is")
-    adding.add_argument(
-        "--password-stdin", action="store_true", help="从标准输入读密码 / read the password from stdin"
-    )
+    _add_password(adding)
     add_json(branch.add("list", "账号列表 / list accounts", _list))
     disabling = branch.add("disable", "停用账号 / bar an account", _disable)
     disabling.add_argument("username", metavar="NAME", help="用户名 / user name")
+    changing = branch.add("password", "重设密码,首次登录须再改 / give a new password", _change)
+    changing.add_argument("username", metavar="NAME", help="用户名 / user name")
+    _add_password(changing)
+
+
+def _add_password(parser: Parser) -> None:
+    parser.add_argument(
+        "--password-stdin", action="store_true", help="从标准输入读密码 / read the password from stdin"
+    )
 
 
 def _add(options: argparse.Namespace) -> int:
@@ -96,4 +103,17 @@ def _disable(options: argparse.Namespace) -> int:
     with at_desk(options) as desk, desk.write() as (session, agency):
         disable_account(session, agency, options.username, actor=operator(), now=desk.now())
     print(f"已停用 / disabled: {options.username}")
+    return 0
+
+
+def _change(options: argparse.Namespace) -> int:
+    password, is_made = _password(options)
+    passwords.check_strength(password)
+    # Outside the transaction: hashing takes a third of a second on a small machine.
+    password_hash = passwords.hashed(password)
+    with at_desk(options) as desk, desk.write() as (session, agency):
+        row = accounts.account_by_name(session, agency.id, options.username)
+        change_password(session, agency, row, password_hash, actor=operator(), now=desk.now())
+    shown = f" {password}  (只显示这一次 / shown once)" if is_made else ""
+    print(f"已重设,首次登录须改 / given, to be changed at the first sign-in: {options.username}{shown}")
     return 0

@@ -98,6 +98,8 @@ def prepare(settings: Settings) -> Cast:
                 display_name=name,
                 password=passwords[username],
                 roles=frozenset({role}),
+                # The demonstration's people sign in at once; the folder is thrown away.
+                must_change=False,
                 actor=ACTOR,
                 now=now,
             )

@@ -66,7 +66,11 @@ def founded(settings: Settings, options: argparse.Namespace) -> Storage:
     )
     made = first_accounts(storage)
     if made:
-        print("首批账号,密码只显示这一次 / the first accounts; these passwords are shown once:", flush=True)
+        print(
+            "首批账号,密码只显示这一次 / the first accounts; these passwords are shown once\n"
+            "首次登录须改 / change them at the first sign-in:",
+            flush=True,
+        )
         for username, password, role in made:
             print(f"  {username:<10} {password}   {role}")
         print("其他账号 / others: liuhen account add NAME --role reviewer", flush=True)

@@ -155,10 +155,11 @@ def add_account(
     password: str,
     roles: frozenset[Role],
     officer_no: str | None = None,
+    must_change: bool = True,
     actor: str,
     now: datetime,
 ) -> Account:
-    """Make an account.
+    """Make an account, whose holder changes the password at the first sign-in unless told otherwise.
 
     Raises:
         InvalidInput: Weak password, unusable name, or roles nobody may hold together (A7).
@@ -175,12 +176,36 @@ def add_account(
         roles=roles,
         now=now,
         officer_id=person.id if person else None,
+        must_change=must_change,
     )
     facts = {"roles": sorted(str(role) for role in roles)}
     private = {"username": row.username, "display_name": row.display_name}
     happening = Happening(Action.ACCOUNT_CREATED, "account", str(row.id), actor, facts, private)
     custody.record(session, agency, happening, now)
     return row
+
+
+def change_password(
+    session: Session,
+    agency: Agency,
+    row: Account,
+    password_hash: str,
+    *,
+    actor: str,
+    now: datetime,
+    keep: str | None = None,
+) -> None:
+    """Give an account another password; its sessions end, but the one of the token in `keep`.
+
+    Only its holder keeps a session, so a password that came without one has to be changed again.
+    """
+    row.password_hash = password_hash
+    row.password_changed_at = now if keep is not None else None
+    row.failed_logins, row.failed_at = 0, None
+    credentials.end_sessions_of(session, agency.id, row.id, now, but=keep)
+    facts = {"password": "chosen" if keep is not None else "given"}
+    changed = Happening(Action.ACCOUNT_CHANGED, "account", str(row.id), actor, facts)
+    custody.record(session, agency, changed, now)
 
 
 def disable_account(session: Session, agency: Agency, username: str, *, actor: str, now: datetime) -> Account:

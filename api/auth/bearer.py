@@ -8,9 +8,9 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.desk import InstallationOf
-from api.serving import is_loopback
 from evidence.access import Actor
 from evidence.errors import NotAuthenticated
+from evidence.listening import is_loopback
 from storage.db import credentials
 
 MAX_TOKEN_CHARS = 256

@@ -1,4 +1,4 @@
-"""Proving who is asking: passwords, session tokens and upload tokens.
+"""Proving who is asking: session tokens and upload tokens; passwords are `storage.db.passwords`.
 
 Tokens are 256 random bits with a readable prefix; only their SHA-256 is stored. Used by the API and
 by the upload listener alike, so that neither imports the other.
@@ -12,25 +12,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerifyMismatchError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from evidence.access import Actor, check_roles
-from evidence.errors import Conflict, InvalidInput, NotAuthenticated, NotFound
+from evidence.errors import Conflict, InvalidInput, NotAuthenticated, NotFound, NotPermitted
 from evidence.kinds import Role
+from storage.db import passwords
 from storage.db.tables import Account, Agency, Device, LoginSession, UploadToken
 
 SESSION_PREFIX = "lhs_"
 UPLOAD_PREFIX = "lhu_"
-LOCKOUT = timedelta(minutes=15)
-MIN_PASSWORD_CHARS = 10
-MAX_PASSWORD_CHARS = 256
-
-_hasher = PasswordHasher()
-# Verified when the account does not exist, so that the answer takes as long.
-_nobody_hash = _hasher.hash(secrets.token_urlsafe(16))
 
 
 @dataclass(frozen=True)
@@ -59,8 +51,9 @@ def create_account(
     roles: frozenset[Role],
     now: datetime,
     officer_id: UUID | None = None,
+    must_change: bool = True,
 ) -> Account:
-    """A new account.
+    """A new account; unless told otherwise its holder changes the password before anything else.
 
     Raises:
         InvalidInput: Weak password, empty name, or roles one person may not hold together (A7).
@@ -70,12 +63,7 @@ def create_account(
     name = username.strip()
     if not name or len(name) > 64 or any(char.isspace() for char in name):
         raise InvalidInput("username: expected 1 to 64 characters without spaces", code="username_invalid")
-    if not MIN_PASSWORD_CHARS <= len(password) <= MAX_PASSWORD_CHARS:
-        raise InvalidInput(
-            f"password: expected {MIN_PASSWORD_CHARS} to {MAX_PASSWORD_CHARS} characters, "
-            f"found {len(password)}",
-            code="password_weak",
-        )
+    passwords.check_strength(password)
     taken = session.scalar(select(Account.id).where(Account.agency_id == agency.id, Account.username == name))
     if taken is not None:
         raise Conflict(f"account {name}: expected a free name, found it taken", code="username_taken")
@@ -83,7 +71,8 @@ def create_account(
         agency_id=agency.id,
         username=name,
         display_name=display_name,
-        password_hash=_hasher.hash(password),
+        password_hash=passwords.hashed(password),
+        password_changed_at=None if must_change else now,
         roles=sorted(roles),
         officer_id=officer_id,
         failed_logins=0,
@@ -91,41 +80,6 @@ def create_account(
     )
     session.add(account)
     session.flush()
-    return account
-
-
-def check_password(
-    session: Session, agency_code: str | None, username: str, password: str, now: datetime, attempts: int
-) -> Account | None:
-    """The account, when name and password belong together and it may sign in; else None.
-
-    A wrong password is counted in the row: the caller commits also when the answer is None.
-    """
-    query = select(Account).join(Agency, Agency.id == Account.agency_id).where(Account.username == username)
-    if agency_code is not None:
-        query = query.where(Agency.code == agency_code)
-    found = session.scalars(query.with_for_update()).all()
-    account = found[0] if len(found) == 1 else None
-    locked = (
-        account is not None
-        and account.failed_logins >= attempts
-        and account.failed_at is not None
-        and now < account.failed_at + LOCKOUT
-    )
-    stored = account.password_hash if account is not None else _nobody_hash
-    try:
-        _hasher.verify(stored, password[:MAX_PASSWORD_CHARS])
-        matches = account is not None
-    except (VerifyMismatchError, InvalidHashError):
-        matches = False
-    if account is None or locked or account.disabled_at is not None:
-        return None
-    if not matches:
-        expired = account.failed_at is None or now >= account.failed_at + LOCKOUT
-        account.failed_logins = 1 if expired else account.failed_logins + 1
-        account.failed_at = now
-        return None
-    account.failed_logins, account.failed_at = 0, None
     return account
 
 
@@ -146,11 +100,18 @@ def open_session(
     return token, row
 
 
-def actor_of(session: Session, token: str, now: datetime) -> Actor:
+def actor_of(session: Session, token: str, now: datetime, *, before_change: bool = False) -> Actor:
     """Who holds the session token.
+
+    Args:
+        session: To read with.
+        token: The bearer token.
+        now: The server's clock.
+        before_change: Take also who has not yet chosen a password of their own.
 
     Raises:
         NotAuthenticated: Unknown, expired or revoked token, or a disabled account.
+        NotPermitted: The password has to be changed first (``password_change_required``).
     """
     row = session.execute(
         select(LoginSession, Account, Agency)
@@ -163,6 +124,11 @@ def actor_of(session: Session, token: str, now: datetime) -> Actor:
     login, account, agency = row
     if login.revoked_at is not None or now >= login.expires_at or account.disabled_at is not None:
         raise NotAuthenticated("session: expected a token in force, found an ended one; sign in again")
+    if account.password_changed_at is None and not before_change:
+        raise NotPermitted(
+            "account: expected a password of its holder's own, found the one it was made with; change it",
+            code="password_change_required",
+        )
     return Actor(
         account_id=account.id,
         agency_id=agency.id,
@@ -180,6 +146,23 @@ def end_session(session: Session, token: str, now: datetime) -> None:
     ).one_or_none()
     if row is not None and row.revoked_at is None:
         row.revoked_at = now
+
+
+def end_sessions_of(
+    session: Session, agency_id: UUID, account_id: UUID, now: datetime, *, but: str | None = None
+) -> None:
+    """Revoke every session of an account, but the one of a token when that is given."""
+    rows = session.scalars(
+        select(LoginSession).where(
+            LoginSession.agency_id == agency_id,
+            LoginSession.account_id == account_id,
+            LoginSession.revoked_at.is_(None),
+        )
+    )
+    kept = token_digest(but) if but is not None else None
+    for row in rows:
+        if row.token_digest != kept:
+            row.revoked_at = now
 
 
 def issue_upload_token(

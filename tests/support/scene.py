@@ -33,6 +33,7 @@ from config.settings import Settings
 from evidence.canonical import canonical_json
 from evidence.ids import new_id
 from evidence.kinds import ClaimSource, MediaKind, Role
+from evidence.listening import Listener
 from ingest import binding, register, roster
 from media.fmp4 import FragmentIndex
 from redaction.plan import FACES_ONLY, Picture, RedactionPlan
@@ -292,7 +293,7 @@ def free_port() -> int:
 class Serving:
     """A server in a thread of the test, on a real socket."""
 
-    def __init__(self, target: object, listener: serving.Listener, interface: Interfaces) -> None:
+    def __init__(self, target: object, listener: Listener, interface: Interfaces) -> None:
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
@@ -377,9 +378,9 @@ def served(scene: Scene) -> Iterator[Live]:
     """API and media listener over the scene."""
     settings = scene.settings
     app = create_app(scene.storage, settings)
-    api = Serving(app, serving.Listener.of("api", settings.api), Interfaces.ASGI)
+    api = Serving(app, serving.listener_of("api", settings.api), Interfaces.ASGI)
     media = Serving(
-        MediaListener(scene.storage), serving.Listener.of("media", settings.media), Interfaces.RSGI
+        MediaListener(scene.storage), serving.listener_of("media", settings.media), Interfaces.RSGI
     )
     with api, media, httpx.Client(base_url=settings.api_url, timeout=20, trust_env=False) as anyone:
         live = Live(scene, settings.api_url, settings.media_url, anyone, app)

@@ -13,6 +13,7 @@ DECLARED_OPEN = {
     ("POST", "/api/v1/sessions"): Open.ANYONE,
     ("DELETE", "/api/v1/sessions/current"): Open.SIGNED_IN,
     ("GET", "/api/v1/me"): Open.SIGNED_IN,
+    ("PUT", "/api/v1/me/password"): Open.SIGNED_IN,
     ("GET", "/api/v1/playlists/{token}/index.m3u8"): Open.CAPABILITY,
     ("GET", "/api/v1/playlists/{token}/rung-{name}.m3u8"): Open.CAPABILITY,
     ("GET", "/healthz"): Open.ANYONE,
