@@ -118,12 +118,12 @@ def _refusal(scope: Scope) -> Problem | None:
         return http_problem(431)
     if len(scope.get("raw_path") or b"") + len(scope.get("query_string") or b"") > MAX_PATH_BYTES:
         return http_problem(414)
-    announced = _header(headers, b"content-length") or b"0"
-    if not announced.isdigit() or int(announced) > _most(scope):
-        return http_problem(413)
     if _has_body(scope) and not _is_signed_in(scope) and scope["path"] != SIGN_IN_PATH:
         missing = "session: expected a bearer token before a body, found none; sign in"
         return problem_of(NotAuthenticated(missing, code="session_missing"))
+    announced = _header(headers, b"content-length") or b"0"
+    if not announced.isdigit() or int(announced) > _most(scope):
+        return http_problem(413)
     return None
 
 

@@ -155,7 +155,15 @@ def test_proxy_passes_on_to_the_ports_the_services_listen_on() -> None:
 def test_proxy_neither_buffers_uploads_nor_logs_grants() -> None:
     text = (ROOT / "deploy" / "nginx.conf").read_text()
     assert "proxy_request_buffering off;" in text
-    assert not re.search(r"log_format[^;]*\$(request|request_uri|args|query_string)\b", text)
+    assert not re.search(r"log_format[^;]*\$(request|request_uri|uri|args|query_string)\b", text)
+    pattern, shown = re.findall(r'"~(\^[^"]+)"\s+"([^"]+)";', text)[0]
+    for path in ("/m/SECRET/redacted.mp4", "/m/SECRET", "/api/v1/playlists/SECRET/index.m3u8"):
+        masked = re.sub(pattern, shown.replace("$1", r"\1").replace("$2", r"\2"), path)
+        assert "SECRET" not in masked
+        assert masked.startswith("/m/-" if path.startswith("/m/") else "/api/v1/playlists/-")
+    # Errors quote the request line.
+    servers = text.split("server {")[1:]
+    assert [re.findall(r"error_log \S+ (\w+);", part) for part in servers] == [["crit"], ["crit"]]
 
 
 def test_image_takes_every_package_of_ours_and_runs_as_nobody_special() -> None:
