@@ -99,7 +99,7 @@ def _flattened(picture: Image.Image) -> Image.Image:
 def _is_cut(path: Path) -> bool:
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=DECODERS) as picture:
             picture.load()
     except (OSError, ValueError, SyntaxError, EOFError):
         return True

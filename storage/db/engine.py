@@ -38,8 +38,12 @@ class Database:
         self.engine = self._engine(url, lock_wait_s, pool_size)
         self._write = sessionmaker(self.engine, expire_on_commit=False)
         witness.attend(self._write)
+        options: dict[str, Any] = {READ_OPTION: True}
+        if not self.is_sqlite:
+            # What a read transaction of SQLite gives by itself: one snapshot for all its queries.
+            options["isolation_level"] = "REPEATABLE READ"
         self._read = sessionmaker(
-            self.engine.execution_options(**{READ_OPTION: True}), expire_on_commit=False, autoflush=False
+            self.engine.execution_options(**options), expire_on_commit=False, autoflush=False
         )
 
     @contextmanager
@@ -57,7 +61,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A consistent read; nothing written inside it is kept.
+        """One snapshot for every query inside; nothing written inside it is kept.
 
         Raises:
             Unavailable: As for `transaction`.
@@ -90,6 +94,8 @@ class Database:
                 with connection.cursor() as cursor:
                     cursor.execute(f"SET lock_timeout = '{int(lock_wait_s * 1000)}ms'")
                     cursor.execute("SET idle_in_transaction_session_timeout = '120s'")
+                    # A server set to less would acknowledge what a power cut takes back.
+                    cursor.execute("SET synchronous_commit = on")
                 connection.commit()
 
             return engine
