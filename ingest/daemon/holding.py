@@ -93,14 +93,14 @@ class Holder:
             log.warning("ingest:not_told", item=str(accepted.item_id), reason="too many wait")
         return accepted
 
-    def close(self) -> None:
+    def close(self, wait_s: float = CLOSE_WAIT_S) -> None:
         """Tell what is left, for a short while, and stop."""
         try:
-            self._untold.put(None, timeout=CLOSE_WAIT_S)
+            self._untold.put(None, timeout=wait_s)
         except queue.Full:
             log.warning("ingest:not_told", reason="the broker does not answer", count=self._untold.qsize())
             return
-        self._teller.join(CLOSE_WAIT_S)
+        self._teller.join(wait_s)
 
     def _tell_all(self) -> None:
         while (arrival := self._untold.get()) is not None:
