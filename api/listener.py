@@ -224,7 +224,7 @@ def main() -> None:
     """
     set_up_logging("media")
     settings = load_settings()
-    listener = serving.Listener.of("media", settings.media)
+    listener = serving.listener_of("media", settings.media)
     listener.require_private()
     serving.run(MediaListener(open_storage(settings)), listener, Interfaces.RSGI)
 

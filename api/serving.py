@@ -7,11 +7,7 @@ worker can outlive it. Scale out by more processes behind a proxy.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import signal
-import socket
-from dataclasses import dataclass
-from pathlib import Path
 
 import structlog
 from granian.constants import HTTPModes, Interfaces
@@ -19,7 +15,9 @@ from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
 from config.settings import ApiSettings, MediaSettings
-from evidence.errors import InvalidInput, Unavailable
+from evidence.errors import Unavailable
+from evidence.listening import Listener
+from messaging.sockets import require_free
 
 STOP_WAIT_S = 10.0
 SETTLE_S = 0.3
@@ -28,69 +26,11 @@ HEADER_BUFFER_BYTES = 64 << 10
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True)
-class Listener:
-    """Where to listen, and who keeps the line private."""
-
-    name: str
-    host: str
-    port: int
-    tls_cert: Path | None
-    tls_key: Path | None
-    behind_proxy: bool
-
-    @classmethod
-    def of(cls, name: str, settings: ApiSettings | MediaSettings) -> Listener:
-        """The listener a group of settings describes."""
-        return cls(
-            name, settings.host, settings.port, settings.tls_cert, settings.tls_key, settings.behind_proxy
-        )
-
-    def require_private(self) -> None:
-        """Refuse to pass passwords and footage over a line others can read.
-
-        Raises:
-            InvalidInput: Not on loopback, without TLS or a declared proxy (``listener_not_private``).
-        """
-        if bool(self.tls_cert) != bool(self.tls_key):
-            raise InvalidInput(
-                f"{self.name} listener: expected certificate and key, found one of them; set both",
-                code="listener_tls_incomplete",
-            )
-        if not (self.tls_cert or self.behind_proxy or is_loopback(self.host)):
-            raise InvalidInput(
-                f"{self.name} listener {self.host}: expected TLS or a declared proxy off loopback, found "
-                f"neither; set {self.name}.tls_cert and {self.name}.tls_key, or {self.name}.behind_proxy",
-                code="listener_not_private",
-            )
-
-    def require_free(self) -> None:
-        """Refuse a port someone listens on: granian would share it with them without a word.
-
-        Raises:
-            Unavailable: Code ``port_in_use``.
-        """
-        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((self.host, self.port))
-            except OSError as error:
-                raise Unavailable(
-                    f"{self.name} listener {self.host}:{self.port}: expected a free port, "
-                    f"found {error.strerror}",
-                    code="port_in_use",
-                ) from error
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def listener_of(name: str, settings: ApiSettings | MediaSettings) -> Listener:
+    """The listener a group of settings describes."""
+    return Listener(
+        name, settings.host, settings.port, settings.tls_cert, settings.tls_key, settings.behind_proxy
+    )
 
 
 async def serve(
@@ -106,7 +46,7 @@ async def serve(
         Unavailable: The port is taken, or the server ended by itself.
     """
     listener.require_private()
-    listener.require_free()
+    require_free(listener)
     server = Server(
         target,
         address=listener.host,

@@ -15,10 +15,11 @@ from config.logs import set_up_logging
 from config.settings import Settings
 from evidence.clock import Clock
 from evidence.errors import EvidenceError, Unavailable
+from evidence.listening import Listener
 from ingest.daemon.folders import start_folders
 from ingest.daemon.holding import Holder
 from ingest.daemon.http import UploadApp
-from ingest.daemon.server import Listener, serve
+from ingest.daemon.server import serve
 from ingest.tus.sealing import FinishedUpload, Sealer
 from ingest.tus.state import SealedUpload, Uploader, UploadRecord
 from ingest.tus.uploads import UploadLimits, UploadStore
@@ -105,7 +106,9 @@ async def run(settings: Settings, storage: Storage, holder: Holder) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     ingest = settings.ingest
-    listener = Listener(ingest.host, ingest.port, ingest.tls_cert, ingest.tls_key, ingest.behind_proxy)
+    listener = Listener(
+        "ingest", ingest.host, ingest.port, ingest.tls_cert, ingest.tls_key, ingest.behind_proxy
+    )
     folders_stop = threading.Event()
     with upload_store(settings, storage.clock) as store:
         sealer = Sealer(store, seal_with(holder))

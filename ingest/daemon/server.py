@@ -9,20 +9,18 @@ body is sent and the connection closed. See docs/design/storage.md.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import socket
-from dataclasses import dataclass
-from pathlib import Path
 
 import structlog
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
-from evidence.errors import InvalidInput, Unavailable
+from evidence.errors import Unavailable
+from evidence.listening import Listener
 from ingest.daemon.http import UploadApp
 from ingest.tus.sealing import Sealer
 from ingest.tus.uploads import UploadStore
+from messaging.sockets import require_free
 
 log = structlog.get_logger(__name__)
 
@@ -31,60 +29,6 @@ STOP_WAIT_S = 10.0
 MAX_CONNECTIONS = 512
 HEADER_BUFFER_BYTES = 2 << 20
 """Large enough to read metadata of 1 MB and refuse it in words."""
-
-
-@dataclass(frozen=True)
-class Listener:
-    """Where to listen, and who keeps the line private."""
-
-    host: str
-    port: int
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
-    behind_proxy: bool = False
-
-    def require_private(self) -> None:
-        """Refuse to take tokens and footage over a line others can read.
-
-        Raises:
-            InvalidInput: Not on loopback, without TLS or a declared proxy (``listener_not_private``).
-        """
-        if bool(self.tls_cert) != bool(self.tls_key):
-            raise InvalidInput(
-                "listener: expected certificate and key, found one of them", code="listener_tls_incomplete"
-            )
-        if not (self.tls_cert or self.behind_proxy or _is_loopback(self.host)):
-            raise InvalidInput(
-                f"listener {self.host}: expected TLS or a declared proxy off loopback, found neither; "
-                "set tls_cert and tls_key, or behind_proxy",
-                code="listener_not_private",
-            )
-
-    def require_free(self) -> None:
-        """Refuse a port someone listens on: granian would share it with them without a word.
-
-        Raises:
-            Unavailable: Code ``port_in_use``.
-        """
-        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((self.host, self.port))
-            except OSError as error:
-                raise Unavailable(
-                    f"listener {self.host}:{self.port}: expected a free port, found {error.strerror}",
-                    code="port_in_use",
-                ) from error
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 async def serve(
@@ -103,7 +47,7 @@ async def serve(
         Unavailable: The port is taken, or the server ended by itself.
     """
     listener.require_private()
-    listener.require_free()
+    require_free(listener)
     server = _server(app, listener)
     serving = asyncio.create_task(server.serve())
     sweeping = asyncio.create_task(_sweep(store, sealer, sweep_every_s))

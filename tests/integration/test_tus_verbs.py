@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from evidence.errors import InvalidInput, Unavailable
-from ingest.daemon.server import Listener
+from evidence.listening import Listener
+from messaging.sockets import require_free
 from tests.integration.tus_server import AUTH, LIMITS, OCTETS, OTHER_AUTH, Running, running
 
 FOOTAGE = bytes(range(256)) * 40
@@ -315,21 +316,21 @@ def test_item_that_cannot_be_made_now_is_made_later(server: Running) -> None:
 
 def test_port_in_use_is_refused_not_shared(server: Running) -> None:
     with pytest.raises(Unavailable) as caught:
-        Listener("127.0.0.1", server.port).require_free()
+        require_free(Listener("ingest", "127.0.0.1", server.port))
     assert caught.value.code == "port_in_use"
 
 
 @pytest.mark.parametrize(
     ("listener", "is_private"),
     [
-        (Listener("127.0.0.1", 1), True),
-        (Listener("::1", 1), True),
-        (Listener("localhost", 1), True),
-        (Listener("0.0.0.0", 1), False),  # noqa: S104 - it is refused
-        (Listener("dock.example", 1), False),
-        (Listener("10.0.0.1", 1, behind_proxy=True), True),
-        (Listener("10.0.0.1", 1, tls_cert=Path("c"), tls_key=Path("k")), True),
-        (Listener("127.0.0.1", 1, tls_cert=Path("c")), False),
+        (Listener("ingest", "127.0.0.1", 1), True),
+        (Listener("ingest", "::1", 1), True),
+        (Listener("ingest", "localhost", 1), True),
+        (Listener("ingest", "0.0.0.0", 1), False),  # noqa: S104 - it is refused
+        (Listener("ingest", "dock.example", 1), False),
+        (Listener("ingest", "10.0.0.1", 1, behind_proxy=True), True),
+        (Listener("ingest", "10.0.0.1", 1, tls_cert=Path("c"), tls_key=Path("k")), True),
+        (Listener("ingest", "127.0.0.1", 1, tls_cert=Path("c")), False),
     ],
 )
 def test_listener_off_loopback_wants_tls_or_a_proxy(listener: Listener, is_private: bool) -> None:

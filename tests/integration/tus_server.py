@@ -25,8 +25,9 @@ import httpx
 from evidence.clock import SystemClock
 from evidence.errors import NotAuthenticated
 from evidence.ids import new_id
+from evidence.listening import Listener
 from ingest.daemon.http import UploadApp
-from ingest.daemon.server import Listener, serve
+from ingest.daemon.server import serve
 from ingest.tus.sealing import FinishedUpload, Sealer
 from ingest.tus.state import SealedUpload, Uploader
 from ingest.tus.uploads import UploadLimits, UploadStore
@@ -173,7 +174,7 @@ def running(
                 read_deadline_s=read_deadline_s,
             )
             started.append(run)
-            listener = Listener("127.0.0.1", port, *(tls or (None, None)))
+            listener = Listener("ingest", "127.0.0.1", port, *(tls or (None, None)))
             await serve(app, store, sealer, listener, stop, sweep_every_s=sweep_every_s)
 
     def in_thread() -> None:
@@ -227,7 +228,7 @@ def main() -> None:
                 receipts=lambda record: register.receipts.get(record.upload_id),
                 read_deadline_s=20,
             )
-            await serve(app, store, sealer, Listener("127.0.0.1", port), stop, sweep_every_s=0.2)
+            await serve(app, store, sealer, Listener("ingest", "127.0.0.1", port), stop, sweep_every_s=0.2)
 
     asyncio.run(run())
 

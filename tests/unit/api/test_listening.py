@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from api.serving import Listener, is_loopback
 from evidence.errors import InvalidInput, Unavailable
+from evidence.listening import Listener, is_loopback
+from messaging.sockets import require_free
 
 
 def listener(host: str, **more: object) -> Listener:
@@ -45,5 +46,5 @@ def test_a_port_somebody_listens_on_is_refused() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(Unavailable) as refused:
-            Listener("media", "127.0.0.1", port, None, None, False).require_free()
+            require_free(Listener("media", "127.0.0.1", port))
     assert refused.value.code == "port_in_use"
