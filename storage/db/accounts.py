@@ -85,22 +85,6 @@ def holders(session: Session, agency_id: UUID) -> dict[UUID, str]:
     return {row[0]: row[1] for row in rows}
 
 
-def officer_by_id(session: Session, agency_id: UUID, officer_id: UUID) -> Officer:
-    """The officer of that id.
-
-    Raises:
-        NotFound: The agency has none.
-    """
-    row = session.scalars(
-        select(Officer).where(Officer.agency_id == agency_id, Officer.id == officer_id)
-    ).one_or_none()
-    if row is None:
-        raise NotFound(
-            f"officer {officer_id}: expected one of this agency, found none", code="officer_not_found"
-        )
-    return row
-
-
 def upload_tokens(session: Session, agency_id: UUID) -> list[UploadToken]:
     """All upload tokens of the agency, newest first."""
     return list(
