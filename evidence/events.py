@@ -17,10 +17,7 @@ class Topic(StrEnum):
 
     ITEM = "item"
     JOB = "job"
-    UPLOAD = "upload"
     CLIP = "clip"
-    CASE = "case"
-    RELAY = "relay"
 
 
 @dataclass(frozen=True)
