@@ -142,9 +142,12 @@ def test_one_reader_serves_an_agency_however_often_people_come_and_go(live: Live
 def test_an_account_listens_five_times_at_most(live: Live) -> None:
     client = live.as_("legal_reviewer")
     with ExitStack() as stack:
+        # Kept, because a stream closes with its iterator.
+        open_lines = []
         for _ in range(STREAMS_MOST):
             answer = stack.enter_context(client.stream("GET", "/api/v1/events"))
-            assert next(answer.iter_lines()).startswith(":")
+            open_lines.append(answer.iter_lines())
+            assert next(open_lines[-1]).startswith(":")
         refused = client.get("/api/v1/events")
         assert (refused.status_code, refused.json()["code"]) == (429, "streams_too_many")
         with live.as_("officer").stream("GET", "/api/v1/events") as other:
