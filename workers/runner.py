@@ -167,7 +167,7 @@ class Runner:
 
     def _failed(self, lease: Lease, error: EvidenceError) -> None:
         if isinstance(error, Conflict) and error.code == "lease_lost":
-            log.warning("lease_lost", job=str(lease.job_id), kind=lease.kind, fence=lease.fence)
+            self._note_lost(lease)
             return
         # A cancelled job is nobody's failure: lost, where nothing is written, or this worker stops.
         is_fault = not isinstance(error, Unavailable) and error.code != "cancelled"
@@ -184,11 +184,18 @@ class Runner:
             )
             if state == "quarantined":
                 settle_quarantined(session, lease.job_id, error.code, now)
+        if state is None:
+            self._note_lost(lease)
+            return
         log.warning("job_failed", job=str(lease.job_id), kind=lease.kind, state=state, reason=error.message)
         with self._storage.database.read() as session:
             code = agencies.agency_by_id(session, lease.agency_id).code
         facts = {"kind": lease.kind, "reason": error.code}
-        self._publisher.publish(Event(Topic.JOB, code, str(lease.subject_id), state or "lost", now, facts))
+        self._publisher.publish(Event(Topic.JOB, code, str(lease.subject_id), state, now, facts))
+
+    @staticmethod
+    def _note_lost(lease: Lease) -> None:
+        log.warning("lease_lost", job=str(lease.job_id), kind=lease.kind, fence=lease.fence)
 
     def _tell(self, context: JobContext, topic: Topic, what: str, facts: Mapping[str, object]) -> None:
         self._publisher.publish(event(context, topic, what, facts))
