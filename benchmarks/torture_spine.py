@@ -32,7 +32,7 @@ from benchmarks.spine_judge import Verdict, judge, left_in_scratch, newest_check
 from benchmarks.support import Figure, print_table, whole, write_results
 from evidence.errors import Unavailable
 from storage.db.tables import Job
-from tests.support.cluster import EVERYTHING, IO, MEDIA, MEDIA2, Cluster, wait_for
+from tests.support.cluster import EVERYTHING, IO, ISOLATED, MEDIA, MEDIA2, Cluster, wait_for
 
 LEAST_EACH = 8
 GAP_S = 4.0
@@ -47,6 +47,7 @@ SETTINGS = {
 TARGETS: dict[str, tuple[str, ...]] = {
     "ingest": ("ingest",),
     "io worker": (IO,),
+    "isolated worker": (ISOLATED,),
     "media worker": (MEDIA, MEDIA2),
     "relay": ("relay",),
     "api": ("api",),
@@ -265,7 +266,7 @@ def _say(text: str) -> None:
 
 
 def main() -> None:
-    seed, kills, freeze_s = whole("SEED", 1), whole("N", 56), whole("FREEZE_S", 20)
+    seed, kills, freeze_s = whole("SEED", 1), whole("N", 64), whole("FREEZE_S", 20)
     database_url = None
     if os.environ.get("DATABASE") == "postgresql":
         from tests.support.databases import fresh_postgres_url

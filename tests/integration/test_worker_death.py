@@ -32,13 +32,13 @@ SETTINGS = {
     "WORKER__ISOLATE_AFTER_DEATHS": "2",
     "WORKER__MAX_DEATHS": "3",
 }
-WORKERS = (MEDIA, MEDIA2)
+MEDIA_WORKERS = (MEDIA, MEDIA2)
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("worker-death")
-    with running(folder, *PIPELINE, MEDIA2, settings=SETTINGS) as started:
+    with running(folder, *PIPELINE, settings=SETTINGS) as started:
         yield started
 
 
@@ -66,7 +66,7 @@ def worker_of(cluster: Cluster, item_id: UUID, kind: str) -> str | None:
     job = job_of(cluster, item_id, kind)
     if job is None or job.state != "leased" or job.lease_owner is None:
         return None
-    for name in WORKERS:
+    for name in MEDIA_WORKERS:
         with contextlib.suppress(ProcessLookupError):
             if job.lease_owner.endswith(f":{cluster.pid(name)}"):
                 return name

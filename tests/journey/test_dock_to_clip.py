@@ -27,11 +27,10 @@ from media.footage import Box, ClipTruth, make_clip, read_frame_number
 from storage.db import items
 from storage.db.tables import Item
 from tests.journey.chromium import Screening, watch_file, watch_playlist
-from tests.support.cluster import CASE_NO, DEVICE_NO, METADATA, OFFICER_NO, Cluster, running
+from tests.support.cluster import CASE_NO, DEVICE_NO, EVERYTHING, METADATA, OFFICER_NO, Cluster, running
 from tests.support.databases import fresh_postgres_url
 from tests.support.samples import REPOSITORY, sample
 
-PROGRAMS = ("broker", "relay", "worker-io", "worker-media-1", "worker-media-2", "ingest", "api", "media")
 SECONDS, FPS = 3, 15
 # The face within the pasted square, as shares of its side, by eye: eyebrows to chin, ear to ear.
 FACE_WITHIN = (0.28, 0.20, 0.70, 0.78)
@@ -66,7 +65,7 @@ def shown(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         face=face,
     )
     url = fresh_postgres_url() if request.param == "postgresql" else None
-    with running(folder / "host", *PROGRAMS, database_url=url) as cluster:
+    with running(folder / "host", *EVERYTHING, database_url=url) as cluster:
         cluster.upload(source)
         cluster.wait_settled(180)
         with cluster.storage.database.read() as session:

@@ -50,9 +50,11 @@ METADATA = {
     "captured_from": "2026-03-04T10:00:00+08:00",
 }
 
-IO, MEDIA, MEDIA2 = "worker-io", "worker-media-1", "worker-media-2"
-PIPELINE = ("broker", "relay", IO, MEDIA, "ingest")
-EVERYTHING = (*PIPELINE, MEDIA2, "api", "media")
+IO, ISOLATED, MEDIA, MEDIA2 = "worker-io", "worker-isolated", "worker-media-1", "worker-media-2"
+WORKERS = "workers"
+"""Stands for every worker process of the machine."""
+PIPELINE = ("broker", "relay", WORKERS, "ingest")
+EVERYTHING = (*PIPELINE, "api", "media")
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,11 @@ class Cluster:
 
     def start(self, *names: str, timeout_s: float = 120) -> None:
         """Start programs, once for all, and wait until every one is ready."""
-        programs = [each for each in all_programs(self.settings) if each.name in names]
+        programs = [
+            each
+            for each in all_programs(self.settings)
+            if each.name in names or (WORKERS in names and each.name.startswith("worker-"))
+        ]
         self._supervisor = Supervisor(programs, self.variables, logs=self.logs)
         self._supervisor.start()
         self._supervisor.wait_ready(timeout_s)
