@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
 from fractions import Fraction
+from math import ceil, floor
 from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
@@ -25,13 +26,14 @@ from numpy.typing import NDArray
 
 from evidence.errors import InvalidInput
 from evidence.ids import new_id
-from media.decode import DecodedFrame, count_streams, open_video, read_photo
+from media.decode import AudioReader, DecodedFrame, count_streams, open_video, read_photo
 from redaction.detectors.centerface import CenterFace, input_size, one_of_each
 from redaction.geometry import even_sided
 from redaction.plan import (
     FACES_ONLY,
     DoubtfulSpan,
     Key,
+    MutedSpan,
     Picture,
     Reason,
     RedactionPlan,
@@ -291,9 +293,29 @@ def _propose(
         picture=None if sightings is None else sightings.picture,
     )
     if sightings is None or detector is None:
-        return empty
+        return with_everything_muted(empty, Path(request["source"]))
     found = join(sightings.detections, sightings.times_us, sightings.cuts, tracking)
     return with_tracks(empty, found, sightings, detector)
+
+
+def with_everything_muted(plan: RedactionPlan, source: Path) -> RedactionPlan:
+    """A plan for sound alone: no machine of ours listens, so all of it is muted until a person decides."""
+    origin, first, end = None, Fraction(0), Fraction(0)
+    for number in range(count_streams(source).get("audio", 0)):
+        with AudioReader(source, number) as reader:
+            for packet in reader.packets():
+                at = packet.pts * reader.time_base
+                origin = at if origin is None else origin
+                first, end = min(first, at - origin), max(end, at - origin + packet.duration * reader.time_base)
+    if origin is None:
+        return plan
+    # A second more than there is: what a coder fills up at the end is no exception.
+    low, high = floor(first * MICROSECONDS), ceil((end + 1) * MICROSECONDS)
+    span = MutedSpan(
+        str(new_id()), low, high, None, "silence", "model", "default", Reason.PRIVACY, State.PROPOSED
+    )
+    doubt = DoubtfulSpan(None, low, high, "nobody has listened, muted whole")
+    return replace(plan, muted_spans=(span,), doubtful=(doubt,))
 
 
 def with_tracks(

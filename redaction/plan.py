@@ -130,7 +130,10 @@ class WholeFrameSpan:
 
 @dataclass(frozen=True)
 class DoubtfulSpan:
-    """Where the machine is not sure and a person is asked, both ends included."""
+    """Where the machine is not sure and a person is asked, both ends included.
+
+    Picture times as everywhere in a plan; for sound alone, microseconds as in a muted span.
+    """
 
     track: str | None
     from_pts: int

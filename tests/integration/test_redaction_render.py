@@ -22,7 +22,7 @@ from redaction.check import check_photo_entry
 from redaction.detect import propose_photo_entry
 from redaction.detectors.centerface import CenterFace
 from redaction.geometry import Box
-from redaction.plan import Masks, RedactionPlan
+from redaction.plan import Masks, Reason, RedactionPlan, State
 from redaction.render import FILL, FILL_RGB, redact_photo_entry, render_entry
 from tests.integration.redaction_footage import (
     HEIGHT,
@@ -219,11 +219,21 @@ def test_tone_replaces_and_does_not_cover_up(redacted: Redacted, tmp_path: Path)
     assert loudest == pytest.approx(1000, abs=3)
 
 
-def test_sound_alone_is_muted_and_otherwise_copied(tmp_path: Path) -> None:
+def test_sound_alone_is_muted_until_a_person_decides_and_then_copied(tmp_path: Path) -> None:
     source, output = tmp_path / "note.m4a", tmp_path / "out.mp4"
     make_sound(source)
-    plan = propose(source, tmp_path)
-    assert plan.picture is None
+    proposed = propose(source, tmp_path)
+    assert proposed.picture is None
+    (span,), (doubt,) = proposed.muted_spans, proposed.doubtful
+    assert (span.stream, span.reason, span.state) == (None, Reason.PRIVACY, State.PROPOSED)
+    assert doubt.why == "nobody has listened, muted whole"
+    render(source, proposed, output)
+    assert check(source, proposed, output)["passed"]
+    silence, _ = sound_of(output, 0)
+    assert len(silence) > 0
+    assert not silence.any()
+    assert "sound_not_replaced" in {f["code"] for f in check(source, proposed, source)["findings"]}
+    plan = amend(proposed, [{"op": "unmute", "span": span.id}], "account-7")
     render(source, plan, output)
     with AudioReader(source) as before, AudioReader(output) as after:
         assert list(after.packets()) == list(before.packets())
