@@ -6,6 +6,7 @@ of the source. It gives all it finds, not the first. A rendition with findings i
 
 Coding is lossy, so a masked pixel is not exactly the fill. What bleeds in comes from beside the mask and
 never from under it, and fades with the distance from the edge: `TOLERANCE` states how far it may differ.
+That it does not come from under it is looked at too, with both files in hand (`redaction.dependence`).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from media.decode import (
 )
 from redaction.audio import fill_of, sample_ranges
 from redaction.container import check_container
+from redaction.dependence import Dependence
 from redaction.findings import Report
 from redaction.geometry import Box, Region, ellipse_cells, even_sided
 from redaction.plan import Masks, RedactionPlan
@@ -41,6 +43,8 @@ from redaction.render import FILL, FILL_RGB, Progress, origin_of, plan_of
 TOLERANCE = ((0, 72), (2, 48), (8, 28), (16, 8))
 # How many levels a whole mask may differ in the mean.
 MEAN_TOLERANCE = 8.0
+# A still is coded in blocks of 8: further inside, nothing from beside the mask arrives.
+PHOTO_INSET_PX = 8
 SILENCE_PEAK = 1e-4
 TONE_RESIDUE = 0.02
 
@@ -83,8 +87,11 @@ def check_photo_entry(request: dict[str, Any], progress: Progress) -> dict[str, 
     else:
         even = even_sided(rgb)
         planes = [even[:, :, channel] for channel in range(3)]
-        for region in Masks(plan).at(0):
+        dependence = Dependence(FILL_RGB, PHOTO_INSET_PX)
+        for name, region in Masks(plan).named_at(0):
             _check_region(region, planes, (FILL_RGB,) * 3, (1, 1, 1), report, pts=0)
+            dependence.add(name, region, even_sided(original)[:, :, 1], planes[1])
+        _note_leaks(dependence, report)
     progress(1.0)
     return {**report.to_json(), "tolerance": [list(band) for band in TOLERANCE]}
 
@@ -114,14 +121,24 @@ def _check_pictures(
     expected = picture_times(source)
     masks = Masks(plan)
     times: list[tuple[int, int]] = []
-    with open_video(output) as video:
+    dependence = Dependence(FILL[0])
+    with open_video(output) as video, open_video(source) as original:
         _check_shape(video, plan, report)
+        hidden = iter(original)
+        under = next(hidden, None)
         for frame in video:
             times.append((frame.pts, frame.duration))
             if frame.corrupt:
                 report.add("frame_unreadable", pts=frame.pts, frame=frame.index)
-            _check_frame(frame, masks.at(frame.pts), report)
+            named = masks.named_at(frame.pts)
+            _check_frame(frame, [region for _, region in named], report)
+            while under is not None and under.pts < frame.pts:
+                under = next(hidden, None)
+            if under is not None and under.pts == frame.pts and not (under.corrupt or frame.corrupt):
+                for name, region in named:
+                    dependence.add(name, region, under.planes()[0], frame.planes()[0])
             progress(min(0.99, len(times) / max(1, len(expected))))
+    _note_leaks(dependence, report)
     report.frame_count = len(times)
     if len(times) != len(expected):
         report.add("frames_differ", expected=len(expected), found=len(times))
@@ -131,6 +148,18 @@ def _check_pictures(
     # Inside the stream a frame lasts until the next; only the last one's duration is a statement of its own.
     if expected and times and expected[-1][1] and expected[-1] != times[-1]:
         report.add("frames_differ", frame=len(times) - 1, expected=list(expected[-1]), found=list(times[-1]))
+
+
+def _note_leaks(dependence: Dependence, report: Report) -> None:
+    for name, leak in dependence.found().items():
+        report.add(
+            "mask_transparent",
+            track=name,
+            frames=leak.frame_count,
+            slope_permille=round(leak.slope * 1000),
+            correlation_percent=round(leak.correlation * 100),
+            residue_centilevels=round(leak.residue * 100),
+        )
 
 
 def _check_shape(video: VideoReader, plan: RedactionPlan, report: Report) -> None:

@@ -306,7 +306,8 @@ def with_everything_muted(plan: RedactionPlan, source: Path) -> RedactionPlan:
             for packet in reader.packets():
                 at = packet.pts * reader.time_base
                 origin = at if origin is None else origin
-                first, end = min(first, at - origin), max(end, at - origin + packet.duration * reader.time_base)
+                first = min(first, at - origin)
+                end = max(end, at - origin + packet.duration * reader.time_base)
     if origin is None:
         return plan
     # A second more than there is: what a coder fills up at the end is no exception.

@@ -16,6 +16,7 @@ REASONS = {
     "frames_differ": ("帧数或时间与来源不一致", "frames or their times differ from the source"),
     "frame_unreadable": ("帧无法解码", "a frame cannot be decoded"),
     "mask_missing": ("遮挡区域未被完全覆盖", "a region that should be covered is not"),
+    "mask_transparent": ("遮挡之下的画面有所透出", "what a mask hides shows through it"),
     "sound_not_replaced": ("应静音的区段仍有声音", "sound that should be replaced is still there"),
     "sound_differs": ("未静音的音轨与来源不一致", "sound that was to be kept differs from the source"),
     "picture_size_differs": ("画面尺寸不一致", "the picture has another size"),

@@ -210,8 +210,13 @@ class Masks:
 
     def at(self, pts: int) -> list[Region]:
         """The regions to hide in the frame shown at ``pts``, with even edges."""
-        if any(span.from_pts <= pts <= span.to_pts for span in self._whole):
-            return [self.whole_frame]
+        return [region for _, region in self.named_at(pts)]
+
+    def named_at(self, pts: int) -> list[tuple[str, Region]]:
+        """The regions with the id of what hides them there."""
+        whole = next((span for span in self._whole if span.from_pts <= pts <= span.to_pts), None)
+        if whole is not None:
+            return [(whole.id, self.whole_frame)]
         regions = []
         for index in np.nonzero((self._first <= pts) & (self._last >= pts))[0].tolist():
             box = _box_at(self._tracks[index].keys, self._times[index], pts)
@@ -222,7 +227,7 @@ class Masks:
                 continue
             # An ellipse is never clipped: its box would change, and with it what it covers.
             shape = self._tracks[index].shape if clip(box, **size) == box else "rectangle"
-            regions.append(Region(even_cover(box, **size), shape))
+            regions.append((self._tracks[index].id, Region(even_cover(box, **size), shape)))
         return regions
 
 
