@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from cli.options import Branch, read_instant
@@ -11,7 +12,7 @@ from cli.shell import Parser, add_json, at_desk, operator, print_json, print_tab
 from evidence.case import normalise_case_no
 from evidence.errors import InvalidInput
 from evidence.kinds import EnforcementKind
-from ingest.register import MAX_CSV_BYTES, NewCase, import_cases, open_case
+from ingest.register import MAX_CSV_BYTES, LineFinding, NewCase, open_case, read_sheet, take_sheet
 from storage.db import accounts, cases
 
 
@@ -104,15 +105,22 @@ def _list(options: argparse.Namespace) -> int:
 def _import(options: argparse.Namespace) -> int:
     with options.file.open("rb") as file:
         body = file.read(MAX_CSV_BYTES + 1)
-    with at_desk(options) as desk, desk.write() as (session, agency):
-        done = import_cases(session, agency, body, actor=operator(), now=desk.now())
-        for found in done.findings:
-            print(f"第{found.line}行 / line {found.line}: {found.message} [{found.code}]", file=sys.stderr)
-        if done.findings and not options.skip_bad:
+    with at_desk(options) as desk:
+        with desk.read() as session:
+            sheet = read_sheet(session, desk.agency, body)
+        if sheet.findings and not options.skip_bad:
+            _tell(sheet.findings)
             raise InvalidInput(
-                f"case file: expected good lines only, found {len(done.findings)} bad; nothing was imported, "
+                f"case file: expected good lines only, found {len(sheet.findings)} bad; nothing was imported, "
                 "mend them or add --skip-bad",
                 code="csv_lines_bad",
             )
+        done = take_sheet(desk.write, sheet, actor=operator(), now=desk.now())
+    _tell(done.findings)
     print(f"已导入 / imported: {len(done.cases)}; 有误 / bad: {len(done.findings)}")
     return 0
+
+
+def _tell(findings: Iterable[LineFinding]) -> None:
+    for found in findings:
+        print(f"第{found.line}行 / line {found.line}: {found.message} [{found.code}]", file=sys.stderr)

@@ -46,7 +46,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "account": ("cli.account", "账号 / accounts"),
     "device": ("cli.device", "设备与领用 / devices and who holds them"),
     "officer": ("cli.officer", "执法人员 / officers"),
-    "token": ("cli.token", "上传令牌 / upload tokens"),
+    "token": ("cli.upload_token", "上传令牌 / upload tokens"),
     "jobs": ("cli.jobs", "任务:滞留、重排、计数 / jobs: stuck, requeue, counts"),
     "watch": ("cli.watch", "实时动态 / live events"),
     "receipt": ("cli.receipt", "校验回执 / verify receipts"),

@@ -16,7 +16,7 @@ from api.auth.gate import Gate
 from api.desk import Installation, InstallationOf
 from api.news import Listener, NewsRoom
 from evidence.access import Act, may
-from evidence.errors import EvidenceError
+from evidence.errors import NotAuthenticated, Unavailable
 from evidence.events import Topic
 from storage.db import credentials
 
@@ -93,6 +93,9 @@ def _is_in_force(installation: Installation, token: str) -> bool:
     try:
         with storage.database.read() as session:
             credentials.actor_of(session, token, storage.clock.now())
-    except EvidenceError:
+    except NotAuthenticated:
         return False
+    except Unavailable:
+        # A busy database ends nobody's session; it is asked again with the next heartbeat.
+        return True
     return True

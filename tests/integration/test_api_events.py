@@ -148,7 +148,7 @@ def test_an_account_listens_five_times_at_most(live: Live) -> None:
             answer = stack.enter_context(client.stream("GET", "/api/v1/events"))
             open_lines.append(answer.iter_lines())
             assert next(open_lines[-1]).startswith(":")
-        refused = client.get("/api/v1/events")
+        refused = client.get("/api/v1/events", timeout=10)
         assert (refused.status_code, refused.json()["code"]) == (429, "streams_too_many")
         with live.as_("officer").stream("GET", "/api/v1/events") as other:
             assert other.status_code == 200

@@ -21,6 +21,7 @@ from evidence.item import Media, move
 from evidence.kinds import ClaimSource, MediaKind
 from ingest.binding import bind_by_claims
 from ingest.facts import Statement, weigh
+from ingest.wording import fit_statement
 from media import sandbox
 from media.fmp4 import FragmentIndex
 from media.report import ProbeReport
@@ -145,14 +146,17 @@ def _write_report(
         items.flag(item, entry["code"], entry["message"])
     if is_first:
         for claim in report.claims:
+            said = fit_statement(
+                Statement(claim["field"], claim["value"], ClaimSource.CONTAINER, claim.get("clock") or None)
+            )
             session.add(
                 Claim(
                     agency_id=agency.id,
                     item_id=item.id,
-                    field=claim["field"],
-                    value=claim["value"],
-                    source=str(ClaimSource.CONTAINER),
-                    clock=claim.get("clock") or None,
+                    field=said.field,
+                    value=said.value,
+                    source=str(said.source),
+                    clock=said.clock,
                     made_at=now,
                 )
             )
