@@ -54,6 +54,9 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "media listener": ("media",),
     "broker": ("broker",),
 }
+AT_WORK = {"io worker", "media worker"}
+AT_WORK_S = 6.0
+"""How long a worker that has nothing to do is spared, for it to be killed in the middle of something."""
 
 
 class Tormentor:
@@ -103,11 +106,11 @@ class Tormentor:
         deadline = time.monotonic() + 90
         while time.monotonic() < deadline:
             for place, target in enumerate(self._owed):
-                program = self._random.choice([name for name in TARGETS[target] if name != self._frozen])
-                if not self._cluster.has_begun(program):
+                ready = [name for name in TARGETS[target] if name != self._frozen]
+                ready = [name for name in ready if self._cluster.has_begun(name)]
+                if not ready:
                     continue
-                if target.endswith("worker"):
-                    self._await_work(program)
+                program = self._await_work(ready) if target in AT_WORK else self._random.choice(ready)
                 what = self._what_it_does(target, program)
                 with contextlib.suppress(ProcessLookupError):
                     self._cluster.kill(program)
@@ -118,17 +121,22 @@ class Tormentor:
             time.sleep(0.1)
         raise AssertionError(f"{self._owed}: expected one of them to run again\n{self._cluster.log_tail()}")
 
-    def _await_work(self, program: str) -> None:
-        """Mostly, rather in the middle of a job than between two."""
-        if self._random.random() < 0.7:
-            deadline = time.monotonic() + 2
-            while time.monotonic() < deadline and not self._cluster.children(program):
-                time.sleep(0.02)
+    def _await_work(self, programs: list[str]) -> str:
+        """Mostly, the one that is in the middle of a job, at a random place of it."""
+        deadline = time.monotonic() + (AT_WORK_S if self._random.random() < 0.8 else 0)
+        while time.monotonic() < deadline:
+            for program in programs:
+                with contextlib.suppress(ProcessLookupError, Unavailable):
+                    if program != self._frozen and self._leased_by(self._cluster.pid(program)):
+                        time.sleep(self._random.choice([0, 0.05, 0.3, 1.0]))
+                        return program
+            time.sleep(0.005)
+        return self._random.choice(programs)
 
     def _what_it_does(self, target: str, program: str) -> str:
         if target == "ingest":
             return "request under way" if any(dock.is_sending.is_set() for dock in self._docks) else "idle"
-        if target not in {"io worker", "media worker"}:
+        if not target.endswith("worker"):
             return "serving"
         with contextlib.suppress(ProcessLookupError, Unavailable):
             job = self._leased_by(self._cluster.pid(program))
