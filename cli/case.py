@@ -111,8 +111,8 @@ def _import(options: argparse.Namespace) -> int:
         if sheet.findings and not options.skip_bad:
             _tell(sheet.findings)
             raise InvalidInput(
-                f"case file: expected good lines only, found {len(sheet.findings)} bad; nothing was imported, "
-                "mend them or add --skip-bad",
+                f"case file: expected good lines only, found {len(sheet.findings)} bad; nothing was "
+                "imported, mend them or add --skip-bad",
                 code="csv_lines_bad",
             )
         done = take_sheet(desk.write, sheet, actor=operator(), now=desk.now())

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime
+from datetime import time as time_of_day
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -29,6 +32,13 @@ from storage.db.tables import Agency, Case
 MAX_CSV_BYTES = 1 << 20
 MAX_LINES = 5000
 MAX_FIELD_CHARS = 500
+# Cases opened in one transaction: a fraction of a second of the database's one writer.
+BATCH_LINES = 200
+# SQLite hands its lock to nobody in turn; who waits for it looks every tenth of a second.
+BREATH_S = 0.15
+
+Transactions = Callable[[], AbstractContextManager[tuple[Session, Agency]]]
+"""Begins a write transaction; commits it at the end."""
 
 HEADINGS: Mapping[str, str] = {
     "案件编号": "case_no",
@@ -79,6 +89,14 @@ class LineFinding:
 
 
 @dataclass
+class Sheet:
+    """A file of cases as read: what can be opened, and what is wrong."""
+
+    ready: list[tuple[int, NewCase]] = field(default_factory=list)
+    findings: list[LineFinding] = field(default_factory=list)
+
+
+@dataclass
 class Imported:
     """What became of a file."""
 
@@ -93,10 +111,10 @@ def open_case(session: Session, agency: Agency, new: NewCase, *, actor: str, now
         InvalidInput: The number has not the agency's form, or the times are the wrong way round.
         Conflict: The number is taken, in this or another spelling.
     """
-    key = check_case_no(new.case_no, agency.case_no_pattern)
+    key = check_new(agency, new)
     opened_at = new.opened_at or now
     if new.closed_at is not None and new.closed_at < opened_at:
-        raise InvalidInput("case: expected closed after opened, found before", code="case_times")
+        raise _times()
     case = cases.add_case(
         session,
         agency.id,
@@ -129,6 +147,21 @@ def open_case(session: Session, agency: Agency, new: NewCase, *, actor: str, now
     return case
 
 
+def check_new(agency: Agency, new: NewCase) -> str:
+    """The key of a new case's number, if the case is sound in itself.
+
+    Raises:
+        InvalidInput: The number has not the agency's form, or the times are the wrong way round.
+    """
+    if new.closed_at is not None and new.opened_at is not None and new.closed_at < new.opened_at:
+        raise _times()
+    return check_case_no(new.case_no, agency.case_no_pattern)
+
+
+def _times() -> InvalidInput:
+    return InvalidInput("case: expected closed after opened, found before", code="case_times")
+
+
 def close_case(
     session: Session, agency: Agency, case: Case, closed_at: datetime, *, actor: str, now: datetime
 ) -> None:
@@ -141,7 +174,7 @@ def close_case(
     if case.closed_at is not None:
         raise Conflict(f"case {case.case_no}: expected open, found closed", code="case_closed")
     if closed_at < case.opened_at:
-        raise InvalidInput("case: expected closed after opened, found before", code="case_times")
+        raise _times()
     case.closed_at = closed_at
     happening = Happening(Action.CASE_CLOSED, "case", str(case.id), actor, {"closed_at": rfc3339(closed_at)})
     custody.record(session, agency, happening, now)
@@ -184,22 +217,56 @@ def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def import_cases(session: Session, agency: Agency, body: bytes, *, actor: str, now: datetime) -> Imported:
-    """Take a CSV file of cases; every good line becomes a case, every bad one a finding.
+def read_sheet(session: Session, agency: Agency, body: bytes) -> Sheet:
+    """Read a CSV file of cases and find all that is wrong with it; writes nothing.
 
     Raises:
         InvalidInput: The file as a whole cannot be read: too large, not text, no or unknown headings.
     """
-    done = Imported()
+    sheet = Sheet()
+    handlers: dict[str, UUID] = {}
+    keyed: list[tuple[int, str, NewCase]] = []
     for number, fields in _lines(body):
         try:
             if isinstance(fields, EvidenceError):
                 raise fields
-            with session.begin_nested():
-                new = _case_of(session, agency, fields)
-                done.cases.append(open_case(session, agency, new, actor=actor, now=now))
-        except (InvalidInput, Conflict, EvidenceError) as error:
-            done.findings.append(LineFinding(number, error.code, error.message))
+            new = _case_of(session, agency, fields, handlers)
+            keyed.append((number, check_new(agency, new), new))
+        except EvidenceError as error:
+            sheet.findings.append(LineFinding(number, error.code, error.message))
+    taken = cases.keys_taken(session, agency.id, [key for _, key, _ in keyed])
+    for number, key, new in keyed:
+        if key in taken:
+            conflict = cases.number_taken(new.case_no)
+            sheet.findings.append(LineFinding(number, conflict.code, conflict.message))
+        else:
+            taken.add(key)
+            sheet.ready.append((number, new))
+    sheet.findings.sort(key=lambda found: found.line)
+    return sheet
+
+
+def take_sheet(begin: Transactions, sheet: Sheet, *, actor: str, now: datetime) -> Imported:
+    """Open the cases of a sheet, a batch a transaction: nobody who writes waits for a whole file.
+
+    A batch that is committed stays, whatever becomes of the next. What was taken by somebody else since the
+    sheet was read is a finding.
+    """
+    done = Imported(findings=list(sheet.findings))
+    for start in range(0, len(sheet.ready), BATCH_LINES):
+        if start:
+            time.sleep(BREATH_S)
+        batch = Imported()
+        with begin() as (session, agency):
+            for number, new in sheet.ready[start : start + BATCH_LINES]:
+                try:
+                    with session.begin_nested():
+                        batch.cases.append(open_case(session, agency, new, actor=actor, now=now))
+                except EvidenceError as error:
+                    batch.findings.append(LineFinding(number, error.code, error.message))
+        done.cases += batch.cases
+        done.findings += batch.findings
+    done.findings.sort(key=lambda found: found.line)
     return done
 
 
@@ -255,17 +322,21 @@ def _fields(names: list[str], row: list[str]) -> dict[str, str] | EvidenceError:
     return {name: cell.strip() for name, cell in zip(names, row, strict=True) if cell.strip()}
 
 
-def _case_of(session: Session, agency: Agency, fields: Mapping[str, str]) -> NewCase:
+def _case_of(
+    session: Session, agency: Agency, fields: Mapping[str, str], handlers: dict[str, UUID]
+) -> NewCase:
     if "case_no" not in fields:
         raise InvalidInput("case number: expected one, found none", code="case_no_invalid")
     handler = fields.get("handler")
+    if handler is not None and handler not in handlers:
+        handlers[handler] = accounts.account_by_name(session, agency.id, handler).id
     zone = ZoneInfo(agency.time_zone)
     return NewCase(
         case_no=fields["case_no"],
         kind=_kind(fields.get("kind")),
         cause=fields.get("cause"),
         party=fields.get("party"),
-        handler_id=accounts.account_by_name(session, agency.id, handler).id if handler else None,
+        handler_id=handlers[handler] if handler is not None else None,
         officer_no=fields.get("officer_no"),
         opened_at=_instant(fields.get("opened_at"), "opened_at", zone),
         closed_at=_instant(fields.get("closed_at"), "closed_at", zone),
@@ -291,7 +362,7 @@ def _instant(text: str | None, name: str, zone: ZoneInfo) -> datetime | None:
         return None
     try:
         if len(text) <= 10:
-            found = datetime.combine(date.fromisoformat(text.replace("/", "-")), time(), zone)
+            found = datetime.combine(date.fromisoformat(text.replace("/", "-")), time_of_day(), zone)
         else:
             found = datetime.fromisoformat(text.replace("/", "-"))
     except ValueError as error:

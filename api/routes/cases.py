@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import Depends, Query, Request
+from sqlalchemy.orm import Session
 
 from api.auth.gate import Gate
 from api.auth.rights import require_case
@@ -29,7 +32,7 @@ from evidence.errors import InvalidInput
 from evidence.kinds import Role
 from ingest import register
 from storage.db import accounts, cases
-from storage.db.tables import Case
+from storage.db.tables import Agency, Case
 
 gate = Gate("案件 Cases")
 CaseNo = Annotated[str, Query(max_length=240, description="案件编号,任意写法 / Case number, any spelling")]
@@ -107,17 +110,24 @@ def import_cases(body: Annotated[bytes, Depends(_csv_body)], desk: DeskOf) -> Ca
     """CSV(UTF-8 或 GB 18030),中英文表头。合格的行全部导入,不合格的逐行说明。
 
     CSV with Chinese or English headings. Every good line is taken; each bad one has one clear finding.
+    Lines are taken 200 to a transaction.
     """
-    with desk.writing() as work:
-        done = register.import_cases(work.session, work.agency, body, actor=work.actor.label, now=work.now)
-        return CasesImported(
-            taken=len(done.cases),
-            case_ids=[case.id for case in done.cases],
-            not_taken=[
-                LineNotTaken(line=found.line, code=found.code, message=found.message)
-                for found in done.findings
-            ],
-        )
+    with desk.reading() as work:
+        sheet = register.read_sheet(work.session, work.agency, body)
+
+    @contextmanager
+    def begin() -> Iterator[tuple[Session, Agency]]:
+        with desk.writing() as work:
+            yield work.session, work.agency
+
+    done = register.take_sheet(begin, sheet, actor=work.actor.label, now=work.now)
+    return CasesImported(
+        taken=len(done.cases),
+        case_ids=[case.id for case in done.cases],
+        not_taken=[
+            LineNotTaken(line=found.line, code=found.code, message=found.message) for found in done.findings
+        ],
+    )
 
 
 @gate.get("/cases/{case_id}", Act.LIST_CASES, problems=(404,), summary="案件 A case")

@@ -15,6 +15,8 @@ from evidence.kinds import EnforcementKind, MediaKind
 from evidence.numbering import CLASS_CODES, av_record_no
 from storage.db.tables import Agency, AvNumber, AvNumberSeries, Case, CaseBinding, Item
 
+KEYS_AT_ONCE = 500
+
 
 def case_by_key(session: Session, agency_id: UUID, case_no_key: str) -> Case | None:
     """The case of that normalised number."""
@@ -39,6 +41,21 @@ def case_by_id(session: Session, agency_id: UUID, case_id: UUID, *, lock: bool =
     return case
 
 
+def keys_taken(session: Session, agency_id: UUID, keys: Sequence[str]) -> set[str]:
+    """Which of these normalised numbers are taken."""
+    found: set[str] = set()
+    for start in range(0, len(keys), KEYS_AT_ONCE):
+        part = keys[start : start + KEYS_AT_ONCE]
+        query = select(Case.case_no_key).where(Case.agency_id == agency_id, Case.case_no_key.in_(part))
+        found |= set(session.scalars(query))
+    return found
+
+
+def number_taken(case_no: str) -> Conflict:
+    """What to say of a number that is taken."""
+    return Conflict(f"case: expected a free number, found {case_no} there", code="case_no_taken")
+
+
 def add_case(
     session: Session,
     agency_id: UUID,
@@ -61,7 +78,7 @@ def add_case(
     """
     taken = case_by_key(session, agency_id, case_no_key)
     if taken is not None:
-        raise Conflict(f"case: expected a free number, found {taken.case_no} there", code="case_no_taken")
+        raise number_taken(taken.case_no)
     case = Case(
         agency_id=agency_id,
         case_no=case_no.strip(),

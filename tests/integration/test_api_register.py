@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from sqlalchemy.orm import Session
 
+from evidence.errors import Unavailable
 from evidence.ids import new_id
+from ingest import register
+from storage.db.tables import Agency
 from tests.support.scene import CASE_A, Live, live_scene
 
 
@@ -138,6 +145,50 @@ def test_a_file_that_is_no_register_is_refused_whole(live: Live, body: bytes) ->
         "/api/v1/cases/import", content=body, headers={"Content-Type": "text/csv"}
     )
     assert (answer.status_code, answer.json()["code"]) == (422, "csv_invalid")
+
+
+def test_a_long_file_keeps_no_other_writer_waiting(live: Live) -> None:
+    prefix = new_id().hex[-8:].upper()
+    body = "case_no\n" + "".join(f"{prefix}〔2026〕{step}号\n" for step in range(1, 1501))
+    done: list[Any] = []
+    importing = threading.Thread(target=lambda: done.append(import_csv(live, body.encode())))
+    client = live.as_("handler")
+    importing.start()
+    waits = []
+    while importing.is_alive():
+        began = time.monotonic()
+        assert client.post("/api/v1/cases", json={"case_no": number()}).status_code == 201
+        waits.append(time.monotonic() - began)
+    importing.join()
+    assert done[0]["taken"] == 1500
+    # Several were served while it ran, none of them at its end.
+    assert len(waits) > 4
+    assert max(waits) < 5
+
+
+def test_what_was_committed_of_a_file_stays_when_the_next_batch_fails(live: Live) -> None:
+    scene = live.scene
+    prefix = new_id().hex[-8:].upper()
+    body = "case_no\n" + "".join(f"{prefix}〔2026〕{step}号\n" for step in range(1, 301))
+    with scene.storage.database.read() as session:
+        sheet = register.read_sheet(session, scene.agency, body.encode())
+    begun = 0
+
+    @contextmanager
+    def begin() -> Iterator[tuple[Session, Agency]]:
+        nonlocal begun
+        begun += 1
+        if begun == 2:
+            raise Unavailable("database: expected an answer, found none")
+        with scene.storage.database.transaction() as session:
+            yield session, scene.agency
+
+    with pytest.raises(Unavailable):
+        register.take_sheet(begin, sheet, actor="test", now=scene.clock.now())
+    with scene.storage.database.read() as session:
+        again = register.read_sheet(session, scene.agency, body.encode())
+    assert len(again.ready) == 300 - register.BATCH_LINES
+    assert {found.code for found in again.findings} == {"case_no_taken"}
 
 
 def test_a_broken_quote_is_named_with_its_line(live: Live) -> None:
