@@ -32,7 +32,7 @@ from benchmarks.spine_judge import Verdict, judge, left_in_scratch, newest_check
 from benchmarks.support import Figure, print_table, whole, write_results
 from evidence.errors import Unavailable
 from storage.db.tables import Job
-from tests.support.cluster import EVERYTHING, IO, ISOLATED, MEDIA, MEDIA2, Cluster, wait_for
+from tests.support.cluster import EVERYTHING, IO, ISOLATED, MEDIA, MEDIA2, QUICK, Cluster, wait_for
 
 LEAST_EACH = 8
 GAP_S = 4.0
@@ -47,6 +47,7 @@ SETTINGS = {
 TARGETS: dict[str, tuple[str, ...]] = {
     "ingest": ("ingest",),
     "io worker": (IO,),
+    "quick worker": (QUICK,),
     "isolated worker": (ISOLATED,),
     "media worker": (MEDIA, MEDIA2),
     "relay": ("relay",),
@@ -54,7 +55,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "media listener": ("media",),
     "broker": ("broker",),
 }
-AT_WORK = {"io worker", "media worker"}
+AT_WORK = {"io worker", "quick worker", "media worker"}
 AT_WORK_S = 6.0
 """How long a worker that has nothing to do is spared, for it to be killed in the middle of something."""
 
@@ -274,7 +275,7 @@ def _say(text: str) -> None:
 
 
 def main() -> None:
-    seed, kills, freeze_s = whole("SEED", 1), whole("N", 64), whole("FREEZE_S", 20)
+    seed, kills, freeze_s = whole("SEED", 1), whole("N", 72), whole("FREEZE_S", 20)
     database_url = None
     if os.environ.get("DATABASE") == "postgresql":
         from tests.support.databases import fresh_postgres_url

@@ -108,7 +108,7 @@ def accept(
     jobs.want(
         session, agency.id, jobs.Wanted("verify", "io", item.id, staged.sha256, params, priority=10), now
     )
-    jobs.want(session, agency.id, jobs.Wanted("probe", "media", item.id, staged.sha256, priority=15), now)
+    jobs.want(session, agency.id, jobs.Wanted("probe", "quick", item.id, staged.sha256, priority=15), now)
     session.flush()
     return Accepted(item.id, reception.id, staged.sha256, staged.size_bytes, item.custody, is_new)
 

@@ -32,7 +32,7 @@ class Wanted:
 
     Attributes:
         kind: Name of the task, such as ``verify``.
-        queue: ``io`` or ``media``.
+        queue: ``io``; ``quick``, what makes new footage playable in moments; or ``media``, what takes long.
         subject_id: What it is about.
         input_digest: Of the bytes it reads; with kind, subject and parameters it makes a job unique.
         priority: Lower first.

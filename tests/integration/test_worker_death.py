@@ -21,7 +21,7 @@ from evidence.custody import Action
 from evidence.item import Media
 from storage.db import items
 from storage.db.tables import CustodyLeaf, Item, Job
-from tests.support.cluster import MEDIA, MEDIA2, PIPELINE, Cluster, running, wait_for
+from tests.support.cluster import MEDIA, MEDIA2, PIPELINE, QUICK, Cluster, running, wait_for
 from tests.support.media import make_plain
 
 LEASE_S = 3
@@ -32,7 +32,7 @@ SETTINGS = {
     "WORKER__ISOLATE_AFTER_DEATHS": "2",
     "WORKER__MAX_DEATHS": "3",
 }
-MEDIA_WORKERS = (MEDIA, MEDIA2)
+MEDIA_WORKERS = (MEDIA, MEDIA2, QUICK)
 
 
 @pytest.fixture(scope="module")

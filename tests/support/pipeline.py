@@ -17,6 +17,7 @@ from ingest.daemon.holding import hold
 from ingest.facts import statements_from
 from ingest.intake import Accepted
 from ingest.sources.base import StagedFile
+from messaging.jobs import QUEUES
 from storage.db.tables import Agency, Item, Job
 from storage.open import Storage
 from tests.support.samples import models_dir
@@ -78,7 +79,7 @@ class Pipeline:
             self.storage,
             self.settings,
             TASKS,
-            ("io", "media", "isolated"),
+            QUEUES,
             Silence(),
             Silence(),  # type: ignore[arg-type]
         )

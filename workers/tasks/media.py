@@ -1,4 +1,4 @@
-"""The media queue, first half: what a file is, and the renditions it gets.
+"""The quick and the media queue, first half: what a file is, and the renditions it gets.
 
 `probe` reads tables and first frames only, so that what can be copied is playable at once; `examine`
 then reads every packet, and what has to be encoded waits for what it finds. A file that cannot be
@@ -36,6 +36,9 @@ from workers.context import WORKER, JobContext, Made, Outcome
 from workers.derivatives import put_derivative
 from workers.quarantine import mark_unplayable, want_after_rendition
 
+QUICK = "quick"
+"""The queue of what makes new footage playable; it never waits behind an encoding or a redaction."""
+QUICK_RUNGS = frozenset({"copy", "audio"})
 GROWING = "growing.json"
 RENDITION = "rendition.mp4"
 
@@ -57,7 +60,7 @@ def probe(context: JobContext) -> Outcome:
         item.media = str(move(Media(item.media), Media.PROBED))
         bind_by_claims(session, agency, item, now)
         if report.media_kind is MediaKind.PHOTO:
-            jobs.want(session, agency.id, _wanted(context, "photo", 20), now)
+            jobs.want(session, agency.id, _wanted(context, "photo", 20, queue=QUICK), now)
             return
         jobs.want(session, agency.id, _wanted(context, "examine", 25), now)
         if len(copies) == len(plans):
@@ -185,8 +188,10 @@ def _set_times(session: Session, agency: Agency, item: Item, context: JobContext
         item.captured_to = item.captured_from + timedelta(microseconds=item.duration_us)
 
 
-def _wanted(context: JobContext, kind: str, priority: int, params: dict[str, Any] | None = None) -> Wanted:
-    return Wanted(kind, "media", context.lease.subject_id, context.lease.input_digest, params, priority)
+def _wanted(
+    context: JobContext, kind: str, priority: int, params: dict[str, Any] | None = None, queue: str = "media"
+) -> Wanted:
+    return Wanted(kind, queue, context.lease.subject_id, context.lease.input_digest, params, priority)
 
 
 def want_renditions(
@@ -195,13 +200,11 @@ def want_renditions(
     """Want a job for each rung, the quickest first."""
     for place, plan in enumerate(plans):
         params = {"rung": plan.rung.name, "may_copy": may_copy}
-        copied = plan.rung.copies_video
-        jobs.want(
-            session,
-            context.agency.id,
-            _wanted(context, "rendition", 20 if copied else 30 + place, params),
-            context.storage.clock.now(),
-        )
+        if plan.rung.name in QUICK_RUNGS:
+            wanted = _wanted(context, "rendition", 20, params, QUICK)
+        else:
+            wanted = _wanted(context, "rendition", 30 + place, params)
+        jobs.want(session, context.agency.id, wanted, context.storage.clock.now())
 
 
 def _source(context: JobContext) -> tuple[ProbeReport, Path]:
