@@ -53,9 +53,9 @@ def settle_quarantined(session: Session, job_id: UUID, code: str, now: datetime)
 
 def want_after_rendition(session: Session, agency_id: UUID, row: Derivative, now: datetime) -> None:
     """Poster and redaction, from the rendition given; wanting them twice makes them once."""
-    for kind, priority in (("poster", 35), ("redact", 40)):
+    for kind, queue, priority in (("poster", "quick", 35), ("redact", "media", 40)):
         params = {"derivative": str(row.id)}
-        jobs.want(session, agency_id, Wanted(kind, "media", row.item_id, row.sha256, params, priority), now)
+        jobs.want(session, agency_id, Wanted(kind, queue, row.item_id, row.sha256, params, priority), now)
 
 
 def mark_unplayable(session: Session, agency: Agency, item: Item, code: str, now: datetime) -> None:
