@@ -87,8 +87,8 @@ def run(options: argparse.Namespace) -> int:
             print(f"\n用时 / took      {time.monotonic() - started:.0f} s")
             if options.keep:
                 print(addresses(settings))
-            for username in ("reviewer", "legal"):
-                print(f"登录 / sign in   {username}  {cast.passwords[username]}")
+                for username in ("reviewer", "legal"):
+                    print(f"登录 / sign in   {username}  {cast.passwords[username]}")
             sys.stdout.flush()
         if options.keep and fetched is not None:
             supervisor.watch(stop)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import sys
 from pathlib import Path
 
 from cli.shell import Parser, add_common, settings_of
@@ -73,7 +74,8 @@ def founded(settings: Settings, options: argparse.Namespace) -> Storage:
         )
         for username, password, role in made:
             print(f"  {username:<10} {password}   {role}")
-        print("其他账号 / others: liuhen account add NAME --role reviewer", flush=True)
+        program, data = Path(sys.argv[0]).resolve(), storage.scratch.parent.resolve()
+        print(f"其他账号 / others: {program} account add NAME --role reviewer --data {data}", flush=True)
     return storage
 
 

@@ -27,6 +27,7 @@ class Meter:
         self._done = 0.0
         self._text = ""
         self._said_at = 0.0
+        self._said = ""
         self._bar: Progress | None = None
         if sys.stderr.isatty():
             columns = (
@@ -66,5 +67,7 @@ class Meter:
         self.to(self._done + by, text)
 
     def _say(self) -> None:
-        line = f"{self._title} {100 * self._done / self._total:.0f}% {self._text}"
-        print(line.rstrip(), file=sys.stderr, flush=True)
+        line = f"{self._title} {100 * self._done / self._total:.0f}% {self._text}".rstrip()
+        if line != self._said:
+            self._said = line
+            print(line, file=sys.stderr, flush=True)

@@ -248,7 +248,8 @@ class Supervisor:
         if state.was_ready:
             name = state.program.name
             self._complain(
-                f"{name}: 已结束,{delay:.1f}秒后重启 / ended with {status}, starts again in {delay:.1f} s"
+                f"{name}: 已结束,{delay:.1f}秒后重启 / ended with {status}, starts again in {delay:.1f} s: "
+                f"{self.last_words(name)}"
             )
 
     def _spawn(self, state: Incarnation) -> None:

@@ -18,6 +18,8 @@ from cli.stopping import told_to_stop
 from cli.supervise import Supervisor
 from config.settings import Settings
 from evidence.errors import Conflict
+from evidence.listening import Listener
+from messaging.sockets import require_free
 
 READY_TIMEOUT_S = 120.0
 PORTS = ("api", "ingest", "media")
@@ -41,6 +43,9 @@ def run(options: argparse.Namespace) -> int:
     settings = settings_of(options)
     settings.data.dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with only_one(settings.data.dir):
+        # Whoever else listens there would be taken for ours.
+        for name, group in (("ingest", settings.ingest), ("api", settings.api), ("media", settings.media)):
+            require_free(Listener(name, group.host, group.port))
         founded(settings, options).database.dispose()
         supervisor = supervisor_of(settings, environment_of(options))
         with told_to_stop(supervisor.kill) as stop, supervisor:

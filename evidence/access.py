@@ -124,7 +124,7 @@ def require(actor: Actor, act: Act, subject: Subject | None = None) -> None:
     if not may(actor, act, subject):
         held = ", ".join(sorted(actor.roles)) or "none"
         raise NotPermitted(
-            f"{act}: expected a role with this right, found {held}; ask a security officer",
+            f"{act}: expected a role with this right, found {held}; sign in with an account that has it",
             code="not_permitted",
             act=str(act),
         )

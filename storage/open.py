@@ -59,7 +59,8 @@ def open_storage(settings: Settings) -> Storage:
     if not is_founded(settings, database):
         database.dispose()
         raise Unavailable(
-            f"data folder {settings.data.dir}: expected an installation, found none; run `liuhen init`",
+            f"data folder {settings.data.dir.resolve()}: expected an installation, found none; "
+            "name its folder with --data, or make a new one with `liuhen init`",
             code="not_founded",
         )
     found, needed = migrate.current(database), migrate.newest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -112,3 +113,24 @@ def test_demo_takes_own_footage_to_a_redacted_clip(
     assert "[empty]" in done.stdout
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["face-redacted.mp4"]
     assert working_on(data) == []
+
+
+def test_a_port_somebody_else_has_is_one_clear_line_before_anything_is_made(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        command = [
+            sys.executable,
+            "-m",
+            "cli.main",
+            "up",
+            "--data",
+            str(tmp_path / "data"),
+            "--api-port",
+            str(port),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
+    assert done.returncode == 6
+    assert f"127.0.0.1:{port}" in done.stderr
+    assert not (tmp_path / "data" / "liuhen.db").exists()
