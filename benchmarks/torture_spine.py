@@ -210,7 +210,7 @@ def run(folder: Path, seed: int, kills: int, freeze_s: float, database_url: str 
         cluster.start(*EVERYTHING, timeout_s=180)
         _say("everything runs; the shift begins")
         kills = max(kills, least_each(kills) * len(TARGETS))
-        per_file = 0.6 * kills * GAP_S * DOCKS / len(files)
+        per_file = 0.95 * kills * GAP_S * DOCKS / len(files)
         docks = [Dock(cluster, files[number::DOCKS], spread_s=per_file, streams=number % 2 == 0)
                  for number in range(DOCKS)]  # fmt: skip
         tormentor = Tormentor(cluster, docks, seed, kills, freeze_s)

@@ -156,6 +156,26 @@ def test_file_that_kills_its_workers_runs_alone_and_is_then_quarantined(
     assert rows[healthy].media == Media.RENDERED
 
 
+def test_new_footage_is_playable_while_no_media_worker_takes_anything(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    stopped = [pid for name in (MEDIA, MEDIA2) for pid in cluster.freeze(name)]
+    try:
+        item_id = upload_clip(cluster, tmp_path / "urgent.mp4", 5)
+        wait_for(
+            lambda: (job := job_of(cluster, item_id, "rendition")) is not None and job.state == "done",
+            30,
+            "it can be played",
+            cluster.describe,
+        )
+        waiting = job_of(cluster, item_id, "redact")
+        assert waiting is not None
+        assert waiting.state == "ready"
+    finally:
+        cluster.thaw(stopped)
+    cluster.wait_settled(90)
+
+
 def test_flushed_broker_delays_jobs_and_loses_none(cluster: Cluster, tmp_path: Path) -> None:
     broker = Redis(unix_socket_path=str(cluster.data / "run" / "valkey.sock"))
     uploaded = []
