@@ -74,8 +74,11 @@ async function look(kind, address, fps) {
   const pictures = []
   for (let at = start + 0.5 / fps; at < video.duration; at += 1 / fps) {
     const arrived = new Promise((resolve) => { video.onseeked = resolve })
+    // A busy machine has "seeked" before the new picture is there; where the last one stays, none comes.
+    const drawn = new Promise((resolve) => { video.requestVideoFrameCallback(resolve) })
     video.currentTime = at
     await arrived
+    await Promise.race([drawn, new Promise((resolve) => { setTimeout(resolve, 1000) })])
     pictures.push(picture())
   }
   return { duration_s: video.duration, pictures }
