@@ -13,6 +13,7 @@ import unicodedata
 from evidence.errors import InvalidInput
 
 MAX_CASE_NO_CHARS = 120
+FOLDS = 4
 DEFAULT_CASE_NO_PATTERN = r"^\S(?:.{0,118}\S)?$"
 
 _OPENING = str.maketrans({"〔": "(", "【": "(", "[": "(", "「": "(", "〈": "(", "{": "(", "﹝": "("})
@@ -29,8 +30,10 @@ def normalise_case_no(written: str) -> str:
     Raises:
         InvalidInput: Nothing is left, it is too long, or it holds control characters.
     """
-    folded = unicodedata.normalize("NFKC", written.translate(_OPENING).translate(_CLOSING))
-    folded = folded.translate(_OPENING).translate(_CLOSING).translate(_DASHES)
+    folded = written
+    # Taking a space out may bring a letter and its accent together: fold again, as often as it can matter.
+    for _ in range(FOLDS):
+        folded = _folded(folded)
     for char in folded:
         # Bidirectional marks and other format characters can make one number look like another.
         if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Co", "Cn"} and char not in "\t":
@@ -38,7 +41,7 @@ def normalise_case_no(written: str) -> str:
                 f"case number: expected printable characters, found U+{ord(char):04X}; type it again",
                 code="case_no_invalid",
             )
-    key = re.sub(r"\s+", "", folded).upper()
+    key = folded
     if not key:
         raise InvalidInput("case number: expected at least one character, found none", code="case_no_invalid")
     if len(key) > MAX_CASE_NO_CHARS:
@@ -47,6 +50,12 @@ def normalise_case_no(written: str) -> str:
             code="case_no_invalid",
         )
     return key
+
+
+def _folded(text: str) -> str:
+    plain = unicodedata.normalize("NFKC", text.translate(_OPENING).translate(_CLOSING))
+    plain = plain.translate(_OPENING).translate(_CLOSING).translate(_DASHES)
+    return re.sub(r"[^\S\x00-\x1f\x7f-\x9f]+|\t", "", plain).upper()
 
 
 def check_case_no(written: str, pattern: str) -> str:

@@ -42,6 +42,10 @@ def test_a_number_that_could_deceive_is_refused(written: str) -> None:
         normalise_case_no(written)
 
 
+def test_an_accent_apart_from_its_letter_is_the_same_number() -> None:
+    assert normalise_case_no("A \u03011") == normalise_case_no("\u00c11")
+
+
 @given(st.text(max_size=200))
 def test_normalising_is_stable_or_refused(written: str) -> None:
     try:
