@@ -1,8 +1,9 @@
 """`make bench-review`: from a recording's last byte to the first segment somebody can play.
 
 A dock uploads half an hour of 1080p H.264 over tus; the clock starts when the last chunk is sent. A holder of
-the right to the original asks for a playlist until it names a segment, and fetches its bytes. The peer is
-FFmpeg alone, copying the same file to HLS: how soon its first segment is whole. Redaction looks at every
+the right to the original asks for a playlist until it names a segment, and fetches its bytes; at last also
+while every media worker is deep in a redaction. The peer is FFmpeg alone, copying the same file to HLS: how
+soon its first segment is whole. Redaction looks at every
 frame, so its figure is measured on a short recording and stated beside it with its length.
 
 Options: SECONDS= (1800) length of the long recording, REDACTED_SECONDS= (20), RUNS= (3).
@@ -24,10 +25,11 @@ from sqlalchemy import func, select
 from benchmarks.support import Figure, print_figures, whole, write_results
 from media.run import packaged_ffmpeg
 from storage.db.tables import Job
-from tests.support.cluster import DEVICE_NO, EVERYTHING, PASSWORD, Cluster, running
+from tests.support.cluster import DEVICE_NO, EVERYTHING, PASSWORD, Cluster, running, wait_for
 
 CHUNK_BYTES = 8 << 20
 LAST_BYTES = 1 << 20
+BUSY_SECONDS = 600
 FPS = 25
 
 
@@ -168,6 +170,20 @@ def leave_out_redaction(cluster: Cluster) -> None:
         time.sleep(0.5)
 
 
+def keep_media_workers_busy(cluster: Cluster, folder: Path) -> None:
+    """Give every media worker a redaction that outlasts the measurement."""
+    workers = cluster.settings.worker.processes
+    for seed in range(workers):
+        upload(cluster, make_recording(folder, BUSY_SECONDS, 100 + seed))
+
+    def are_busy() -> bool:
+        with cluster.storage.database.read() as session:
+            leased = select(func.count()).where(Job.kind == "redact", Job.state == "leased")
+            return session.scalar(leased) == workers
+
+    wait_for(are_busy, 120, "every media worker redacts", cluster.describe)
+
+
 def main() -> None:
     """Measure and print."""
     seconds, redacted_s, runs = whole("SECONDS", 1800), whole("REDACTED_SECONDS", 20), whole("RUNS", 3)
@@ -192,9 +208,16 @@ def main() -> None:
                       flush=True)  # fmt: skip
                 recording.unlink()
                 leave_out_redaction(cluster)
+            keep_media_workers_busy(cluster, folder)
+            item_id, began = upload(cluster, make_recording(folder, seconds, runs + 1))
+            busy = holder.first_segment(item_id, "original", began, 300)
+            print(f"while every media worker redacts: {busy:.2f} s", flush=True)
     figures = {
         f"last byte to first segment, {seconds} s of 1080p": Figure(
             statistics.median(ours), "s", peer=statistics.median(peers), limit=1.0, samples=ours
+        ),
+        f"the same while {cluster.settings.worker.processes} media workers redact": Figure(
+            busy, "s", limit=1.0
         ),
         f"last byte to first redacted segment, {redacted_s} s of 1080p": Figure(redacted, "s"),
         "redaction, seconds of work a second of 1080p": Figure(redacted / redacted_s, "s/s"),
