@@ -92,16 +92,16 @@ class Viewer:
             TimeoutError: Nothing could be played in time.
         """
         wanted = {"variant": variant, "purpose": "legal_review", "reason": "measurement"}
+        asked = self._api.post(f"/api/v1/items/{item_id}/grants", json=wanted).raise_for_status().json()
         while time.monotonic() - started < patience_s:
-            grant = self._api.post(f"/api/v1/items/{item_id}/grants", json=wanted)
-            if grant.status_code == httpx.codes.CREATED and grant.json()["playlist_url"]:
-                ranges = self._ranges(grant.json()["playlist_url"])
-                if len(ranges) > 1:
-                    for url, first, size in ranges[:2]:
-                        got = httpx.get(url, headers={"Range": f"bytes={first}-{first + size - 1}"})
-                        if got.status_code != httpx.codes.PARTIAL_CONTENT or len(got.content) != size:
-                            raise RuntimeError(f"segment: expected 206 and {size} bytes, found {got}")
-                    return time.monotonic() - started
+            grant = self._api.get(f"/api/v1/grants/{asked['grant_id']}").raise_for_status().json()
+            ranges = self._ranges(grant["playlist_url"]) if grant["playlist_url"] else []
+            if len(ranges) > 1:
+                for url, first, size in ranges[:2]:
+                    got = httpx.get(url, headers={"Range": f"bytes={first}-{first + size - 1}"})
+                    if got.status_code != httpx.codes.PARTIAL_CONTENT or len(got.content) != size:
+                        raise RuntimeError(f"segment: expected 206 and {size} bytes, found {got}")
+                return time.monotonic() - started
             time.sleep(0.02)
         raise TimeoutError(f"item {item_id}: expected something to play within {patience_s} s")
 
