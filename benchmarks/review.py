@@ -92,9 +92,16 @@ class Viewer:
             TimeoutError: Nothing could be played in time.
         """
         wanted = {"variant": variant, "purpose": "legal_review", "reason": "measurement"}
-        asked = self._api.post(f"/api/v1/items/{item_id}/grants", json=wanted).raise_for_status().json()
+        where, grant_id = f"/api/v1/items/{item_id}/grants", ""
         while time.monotonic() - started < patience_s:
-            grant = self._api.get(f"/api/v1/grants/{asked['grant_id']}").raise_for_status().json()
+            if not grant_id:
+                asked = self._api.post(where, json=wanted)
+                if asked.status_code == httpx.codes.CONFLICT:
+                    # Not read back yet.
+                    time.sleep(0.05)
+                    continue
+                grant_id = asked.raise_for_status().json()["grant_id"]
+            grant = self._api.get(f"/api/v1/grants/{grant_id}").raise_for_status().json()
             ranges = self._ranges(grant["playlist_url"]) if grant["playlist_url"] else []
             if len(ranges) > 1:
                 for url, first, size in ranges[:2]:
