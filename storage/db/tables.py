@@ -130,8 +130,12 @@ class Device(Base):
     device_no: Mapped[str]
     kind: Mapped[str] = mapped_column(comment="SourceKind")
     state: Mapped[str] = mapped_column(comment="registered, or unknown until adopted (6.2)")
+    maker: Mapped[str | None] = mapped_column(comment="null: not told")
     model: Mapped[str | None] = mapped_column(comment="null: not told")
+    firmware: Mapped[str | None] = mapped_column(comment="as last read; null: never told")
+    capacity_bytes: Mapped[int | None] = mapped_column(comment="as last read; null: never told")
     created_at: Mapped[datetime]
+    retired_at: Mapped[datetime | None] = mapped_column(comment="out of use since; null: in use")
 
 
 class DeviceIssue(Base):

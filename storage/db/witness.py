@@ -28,7 +28,7 @@ from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction, sessionmake
 
 from evidence.clock import SystemClock, to_micros
 from evidence.custody import Action
-from storage.db import custody, tables
+from storage.db import custody, ledger_tables, tables
 from storage.db.custody import Happening
 
 WITNESSED: tuple[type[tables.Base], ...] = (
@@ -50,6 +50,13 @@ WITNESSED: tuple[type[tables.Base], ...] = (
     tables.Grant,
     tables.Clip,
     tables.SigningKey,
+    ledger_tables.Dock,
+    ledger_tables.DeviceReading,
+    ledger_tables.DeviceFault,
+    ledger_tables.DutyPeriod,
+    ledger_tables.PolicyRow,
+    ledger_tables.Lateness,
+    ledger_tables.Alarm,
 )
 # Counted up and down by sign-ins; nothing is decided in court by them.
 VOLATILE = {"account": frozenset({"failed_logins", "failed_at"})}

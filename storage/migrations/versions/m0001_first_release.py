@@ -486,7 +486,7 @@ def upgrade() -> None:
             "withdrawn_at",
             storage.db.types.Instant(),
             nullable=True,
-            comment="null: served; else its address is gone",
+            comment="null: served; else its address is gone, or not open yet (info.awaits_approval)",
         ),
         sa.ForeignKeyConstraint(["agency_id"], ["agency.id"], name=op.f("fk_derivative_agency_id")),
         sa.ForeignKeyConstraint(["item_id"], ["item.id"], name=op.f("fk_derivative_item_id")),

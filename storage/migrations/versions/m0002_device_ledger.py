@@ -1,0 +1,238 @@
+"""The tables of the device ledger: docks, readings, faults, duty, policies, lateness, alarms
+
+Revision: 0002, after: 0001
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+import storage.db.types
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+APPEND_ONLY = ("device_reading",)
+
+
+def upgrade() -> None:
+    op.create_table(
+        "alarm",
+        sa.Column("id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("agency_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("code", sa.Text(), nullable=False, comment="stable word for its kind"),
+        sa.Column("subject", sa.Text(), nullable=False, comment="kind of the thing: item, device, dock"),
+        sa.Column("subject_id", sa.Text(), nullable=False),
+        sa.Column("message", sa.Text(), nullable=False, comment="one line: what is wrong and what to do"),
+        sa.Column(
+            "facts", storage.db.types.Json(), nullable=False, comment="names and numbers; no personal details"
+        ),
+        sa.Column("raised_at", storage.db.types.Instant(), nullable=False),
+        sa.Column("cleared_at", storage.db.types.Instant(), nullable=True, comment="null: stands"),
+        sa.Column("cleared_by", sa.Text(), nullable=True, comment="actor label; null: stands"),
+        sa.Column("cleared_reason", sa.Text(), nullable=True, comment="null: stands"),
+        sa.ForeignKeyConstraint(["agency_id"], ["agency.id"], name=op.f("fk_alarm_agency_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_alarm")),
+    )
+    op.create_index(
+        op.f("ix_alarm_agency_id_cleared_at_raised_at"),
+        "alarm",
+        ["agency_id", "cleared_at", "raised_at"],
+        unique=False,
+    )
+    op.create_index(op.f("ix_alarm_agency_id_subject_id"), "alarm", ["agency_id", "subject_id"], unique=False)
+    op.create_table(
+        "dock",
+        sa.Column("id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("agency_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("dock_no", sa.Text(), nullable=False),
+        sa.Column("place", sa.Text(), nullable=True, comment="where it stands; null: not told"),
+        sa.Column("created_at", storage.db.types.Instant(), nullable=False),
+        sa.Column(
+            "retired_at", storage.db.types.Instant(), nullable=True, comment="out of use since; null: in use"
+        ),
+        sa.ForeignKeyConstraint(["agency_id"], ["agency.id"], name=op.f("fk_dock_agency_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_dock")),
+        sa.UniqueConstraint("agency_id", "dock_no", name=op.f("uq_dock_agency_id_dock_no")),
+    )
+    op.create_table(
+        "policy",
+        sa.Column("id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("agency_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False, comment="what it rules, such as upload_deadline"),
+        sa.Column("version", sa.Integer(), nullable=False, comment="counts up from 1 for each name"),
+        sa.Column(
+            "applies_from",
+            storage.db.types.Instant(),
+            nullable=False,
+            comment="events from this instant on are judged by it",
+        ),
+        sa.Column("source", sa.Text(), nullable=False, comment="name and article of the text it follows"),
+        sa.Column(
+            "body", storage.db.types.Json(), nullable=False, comment="its values; shape depends on the name"
+        ),
+        sa.Column("author", sa.Text(), nullable=False, comment="actor label"),
+        sa.Column("made_at", storage.db.types.Instant(), nullable=False),
+        sa.ForeignKeyConstraint(["agency_id"], ["agency.id"], name=op.f("fk_policy_agency_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_policy")),
+        sa.UniqueConstraint("agency_id", "name", "version", name=op.f("uq_policy_agency_id_name_version")),
+    )
+    op.create_table(
+        "device_fault",
+        sa.Column("id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("agency_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("device_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("what", sa.Text(), nullable=False, comment="what is wrong, in words"),
+        sa.Column("reported_by", sa.Text(), nullable=False, comment="actor label"),
+        sa.Column("reported_at", storage.db.types.Instant(), nullable=False),
+        sa.Column("resolved_at", storage.db.types.Instant(), nullable=True, comment="null: open"),
+        sa.Column("resolved_by", sa.Text(), nullable=True, comment="actor label; null: open"),
+        sa.Column("resolution", sa.Text(), nullable=True, comment="what was done; null: open"),
+        sa.ForeignKeyConstraint(["agency_id"], ["agency.id"], name=op.f("fk_device_fault_agency_id")),
+        sa.ForeignKeyConstraint(["device_id"], ["device.id"], name=op.f("fk_device_fault_device_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_device_fault")),
+    )
+    op.create_index(
+        op.f("ix_device_fault_agency_id_device_id_reported_at"),
+        "device_fault",
+        ["agency_id", "device_id", "reported_at"],
+        unique=False,
+    )
+    op.create_table(
+        "device_reading",
+        sa.Column("id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("agency_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("device_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("dock_no", sa.Text(), nullable=True, comment="null: read without a dock"),
+        sa.Column(
+            "read_at",
+            storage.db.types.Instant(),
+            nullable=False,
+            comment="server clock, when the reading arrived",
+        ),
+        sa.Column(
+            "device_clock", storage.db.types.Instant(), nullable=True, comment="device clock; null: not read"
+        ),
+        sa.Column(
+            "reference_clock",
+            storage.db.types.Instant(),
+            nullable=True,
+            comment="clock of the dock at the same instant; null: not read",
+        ),
+        sa.Column(
+            "offset_us",
+            sa.BigInteger(),
+            nullable=True,
+            comment="reference minus device clock, before any setting of it; null: one of the two not read",
+        ),
+        sa.Column("battery_percent", sa.Integer(), nullable=True, comment="null: not read"),
+        sa.Column("free_bytes", sa.BigInteger(), nullable=True, comment="null: not read"),
+        sa.Column("capacity_bytes", sa.BigInteger(), nullable=True, comment="null: not read"),
+        sa.Column("firmware", sa.Text(), nullable=True, comment="null: not read"),
+        sa.Column(
+            "officer_no",
+            sa.Text(),
+            nullable=True,
+            comment="officer number held in the device; null: not read",
+        ),
+        sa.ForeignKeyConstraint(["agency_id"], ["agency.id"], name=op.f("fk_device_reading_agency_id")),
+        sa.ForeignKeyConstraint(["device_id"], ["device.id"], name=op.f("fk_device_reading_device_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_device_reading")),
+    )
+    op.create_index(
+        op.f("ix_device_reading_agency_id_device_id_read_at"),
+        "device_reading",
+        ["agency_id", "device_id", "read_at"],
+        unique=False,
+    )
+    op.create_table(
+        "duty_period",
+        sa.Column("id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("agency_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("officer_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("duty_from", storage.db.types.Instant(), nullable=False),
+        sa.Column("duty_to", storage.db.types.Instant(), nullable=False),
+        sa.Column("author", sa.Text(), nullable=False, comment="actor label of who entered it"),
+        sa.Column("made_at", storage.db.types.Instant(), nullable=False),
+        sa.Column(
+            "withdrawn_at",
+            storage.db.types.Instant(),
+            nullable=True,
+            comment="entered in error; null: stands",
+        ),
+        sa.CheckConstraint("duty_to > duty_from", name=op.f("ck_duty_period_forward")),
+        sa.ForeignKeyConstraint(["agency_id"], ["agency.id"], name=op.f("fk_duty_period_agency_id")),
+        sa.ForeignKeyConstraint(["officer_id"], ["officer.id"], name=op.f("fk_duty_period_officer_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_duty_period")),
+        sa.UniqueConstraint(
+            "agency_id", "officer_id", "duty_from", name=op.f("uq_duty_period_agency_id_officer_id_duty_from")
+        ),
+    )
+    op.create_index(
+        op.f("ix_duty_period_agency_id_duty_from"), "duty_period", ["agency_id", "duty_from"], unique=False
+    )
+    op.create_table(
+        "lateness",
+        sa.Column("id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("agency_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("item_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column(
+            "policy_id",
+            storage.db.types.Id(length=16),
+            nullable=True,
+            comment="version it was judged by; null: the preset",
+        ),
+        sa.Column("due_at", storage.db.types.Instant(), nullable=False),
+        sa.Column("late_by_us", sa.BigInteger(), nullable=False),
+        sa.Column("noted_at", storage.db.types.Instant(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True, comment="null: still asked for"),
+        sa.Column("reason_by", sa.Text(), nullable=True, comment="actor label; null: still asked for"),
+        sa.Column("reason_at", storage.db.types.Instant(), nullable=True, comment="null: still asked for"),
+        sa.ForeignKeyConstraint(["agency_id"], ["agency.id"], name=op.f("fk_lateness_agency_id")),
+        sa.ForeignKeyConstraint(["item_id"], ["item.id"], name=op.f("fk_lateness_item_id")),
+        sa.ForeignKeyConstraint(["policy_id"], ["policy.id"], name=op.f("fk_lateness_policy_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_lateness")),
+        sa.UniqueConstraint("agency_id", "item_id", name=op.f("uq_lateness_agency_id_item_id")),
+    )
+    op.create_index(
+        op.f("ix_lateness_agency_id_noted_at"), "lateness", ["agency_id", "noted_at"], unique=False
+    )
+    op.add_column("device", sa.Column("maker", sa.Text(), nullable=True, comment="null: not told"))
+    op.add_column(
+        "device", sa.Column("firmware", sa.Text(), nullable=True, comment="as last read; null: never told")
+    )
+    op.add_column(
+        "device",
+        sa.Column("capacity_bytes", sa.BigInteger(), nullable=True, comment="as last read; null: never told"),
+    )
+    op.add_column(
+        "device",
+        sa.Column(
+            "retired_at", storage.db.types.Instant(), nullable=True, comment="out of use since; null: in use"
+        ),
+    )
+    _refuse_changes()
+
+
+def _refuse_changes() -> None:
+    """Append-only tables: the database itself refuses UPDATE and DELETE (invariant 6)."""
+    for table in APPEND_ONLY:
+        if op.get_bind().dialect.name == "postgresql":
+            op.execute(
+                f"CREATE TRIGGER {table}_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
+                "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
+            )
+            continue
+        for verb in ("UPDATE", "DELETE"):
+            op.execute(
+                f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
+                f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+            )
+
+
+def downgrade() -> None:
+    """Evidence is not dropped."""
+    raise RuntimeError("migrations: the device ledger cannot be taken back; restore a backup instead")
