@@ -124,7 +124,7 @@ def main() -> int:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="liuhen-real-") as name:
         folder = Path(name)
-        files = [*real_footage(full=full), *generated(folder / "cases", 4 if full else 2)]
+        files = [*real_footage(full=full), *generated(folder / "cases", 4 if full else 1)]
         with running(folder / "installation", settings={"WORKER__PROCESSES": "2"}) as cluster:
             ids = upload_all(cluster, files)
             cluster.wait_settled(5400 if full else 2700)
