@@ -123,6 +123,7 @@ class WorkerSettings(Group):
     announce_again_s: float = Field(15.0, gt=0, description="A job nobody took is announced again")
     relay_every_s: float = Field(0.5, gt=0, description="Pause between two rounds of the relay")
     checkpoint_every_s: float = Field(5.0, gt=0, description="Longest time between two custody checkpoints")
+    reread_days: float = Field(90.0, gt=0, description="Every original is read back again within this")
 
 
 class RedactionSettings(Group):

@@ -32,6 +32,7 @@ class Act(StrEnum):
     MANAGE_DEVICES = "manage_devices"
     MANAGE_ACCOUNTS = "manage_accounts"
     MANAGE_JOBS = "manage_jobs"
+    MANAGE_ALARMS = "manage_alarms"
     WATCH_EVENTS = "watch_events"
 
 
@@ -82,6 +83,7 @@ _ROLE_RIGHTS: dict[Act, frozenset[Role]] = {
     Act.MANAGE_DEVICES: frozenset({Role.SYSTEM_ADMIN}),
     Act.MANAGE_ACCOUNTS: frozenset({Role.SECURITY_OFFICER}),
     Act.MANAGE_JOBS: frozenset({Role.SYSTEM_ADMIN}),
+    Act.MANAGE_ALARMS: frozenset({Role.SYSTEM_ADMIN, Role.ARCHIVIST}),
     Act.WATCH_EVENTS: _FOOTAGE_ROLES | {Role.SYSTEM_ADMIN},
 }
 

@@ -103,6 +103,8 @@ class Action(StrEnum):
     """Everything the log can say happened, as ``subject:action``. Add a line to add an event."""
 
     AGENCY_CREATED = "agency:created"
+    ALARM_CLEARED = "alarm:cleared"
+    ALARM_RAISED = "alarm:raised"
     ACCOUNT_CREATED = "account:created"
     ACCOUNT_CHANGED = "account:changed"
     BACKUP_MADE = "backup:made"
@@ -140,6 +142,7 @@ class Action(StrEnum):
     JOB_REQUEUED = "job:requeued"
     KEY_CREATED = "key:created"
     KEY_ROTATED = "key:rotated"
+    OBJECT_REREAD = "object:reread"
     OFFICER_REGISTERED = "officer:registered"
     ORIGINAL_ISSUED = "original:issued"
     PLAYLIST_ISSUED = "playlist:issued"

@@ -18,6 +18,7 @@ class Topic(StrEnum):
     ITEM = "item"
     JOB = "job"
     CLIP = "clip"
+    ALARM = "alarm"
 
 
 @dataclass(frozen=True)

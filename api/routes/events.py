@@ -23,7 +23,7 @@ from storage.db import credentials
 gate = Gate("动态 Events")
 HEARTBEAT_S = 15.0
 # Those who see no footage watch the machine, not the cases.
-MACHINE_TOPICS = frozenset({Topic.JOB})
+MACHINE_TOPICS = frozenset({Topic.JOB, Topic.ALARM})
 
 
 @gate.get(

@@ -172,7 +172,7 @@ class StoredObject(Base):
     """Bytes in the object store. Equal bytes of one agency share a row."""
 
     __tablename__ = "object"
-    __table_args__ = (UniqueConstraint("agency_id", "sha256"),)
+    __table_args__ = (UniqueConstraint("agency_id", "sha256"), Index(None, "agency_id", "verified_at"))
     id: Mapped[UUID] = _id()
     agency_id: Mapped[UUID] = _agency()
     sha256: Mapped[bytes] = mapped_column(Digest, comment="made while the bytes arrived")

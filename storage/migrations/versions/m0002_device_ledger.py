@@ -200,6 +200,9 @@ def upgrade() -> None:
     op.create_index(
         op.f("ix_lateness_agency_id_noted_at"), "lateness", ["agency_id", "noted_at"], unique=False
     )
+    op.create_index(
+        op.f("ix_object_agency_id_verified_at"), "object", ["agency_id", "verified_at"], unique=False
+    )
     op.add_column("device", sa.Column("maker", sa.Text(), nullable=True, comment="null: not told"))
     op.add_column(
         "device", sa.Column("firmware", sa.Text(), nullable=True, comment="as last read; null: never told")
