@@ -79,8 +79,9 @@ def main(queues: tuple[str, ...]) -> None:
                     cleared_at = time.monotonic()
                     clear_abandoned(storage)
                 with storage.database.read() as session:
-                    old = storage.clock.now() - timedelta(seconds=DEAF_AFTER_S)
-                    waits = jobs.has_waited(session, queues, old)
+                    waits = jobs.has_waited(
+                        session, queues, storage.clock.now(), timedelta(seconds=DEAF_AFTER_S)
+                    )
             except Unavailable:
                 continue
             if busy.is_set() or not waits:

@@ -3,6 +3,9 @@
 A message on the broker only says "look at job N". Whoever looks must win the lease here; each lease
 raises the fence, and only the newest fence may commit. A failure counts as an attempt; a dead worker
 counts as a death. Past the caps a job is quarantined with its reason and waits for a person.
+
+``now`` is the caller's own time everywhere. What is stored and compared is `shared_now`: on PostgreSQL the
+database's clock, so that hosts whose clocks differ agree on when a lease ends.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from sqlalchemy.orm import Session
 from evidence.canonical import canonical_json
 from evidence.errors import Conflict, NotFound
 from evidence.ids import new_id
+from storage.db.shared_clock import shared_now
 from storage.db.tables import Job
 
 NO_INPUT = bytes(32)
@@ -66,6 +70,7 @@ def want(session: Session, agency_id: UUID, wanted: Wanted, now: datetime) -> No
     """Put a job on the queue in the caller's transaction; wanting it twice makes it once."""
     params = dict(wanted.params or {})
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    at = shared_now(session, now)
     session.execute(
         insert(Job)
         .values(
@@ -79,8 +84,8 @@ def want(session: Session, agency_id: UUID, wanted: Wanted, now: datetime) -> No
             params=params,
             state="ready",
             priority=wanted.priority,
-            run_after=now,
-            created_at=now,
+            run_after=at,
+            created_at=at,
             attempt=0,
             deaths=0,
             fence=0,
@@ -96,7 +101,7 @@ def take_next_lease(
     """Win the lease of the most urgent ready job of these queues, or None when there is none."""
     ready = (
         select(Job.id)
-        .where(Job.state == "ready", Job.run_after <= now, Job.queue.in_(queues))
+        .where(Job.state == "ready", Job.run_after <= shared_now(session, now), Job.queue.in_(queues))
         .order_by(Job.priority, Job.created_at)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -111,8 +116,8 @@ def take_next_lease(
             state="leased",
             fence=Job.fence + 1,
             lease_owner=owner,
-            lease_until=now + lease,
-            started_at=now,
+            lease_until=shared_now(session, now, lease),
+            started_at=shared_now(session, now),
             progress_permille=0,
         )
         .returning(Job)
@@ -147,7 +152,7 @@ def extend_lease(
     result = session.execute(
         update(Job)
         .where(_held(lease))
-        .values(lease_until=now + by, progress_permille=progress_permille)
+        .values(lease_until=shared_now(session, now, by), progress_permille=progress_permille)
         .returning(Job.id)
     )
     return result.scalar_one_or_none() is not None
@@ -172,7 +177,13 @@ def finish(session: Session, lease: Lease, now: datetime) -> None:
     session.execute(
         update(Job)
         .where(_held(lease))
-        .values(state="done", finished_at=now, progress_permille=1000, lease_owner=None, lease_until=None)
+        .values(
+            state="done",
+            finished_at=shared_now(session, now),
+            progress_permille=1000,
+            lease_owner=None,
+            lease_until=None,
+        )
     )
 
 
@@ -205,11 +216,11 @@ def put_back(
             state=state,
             attempt=attempt,
             last_error=reason[:1000],
-            run_after=now + delay,
+            run_after=shared_now(session, now, delay),
             lease_owner=None,
             lease_until=None,
             announced_at=None,
-            finished_at=now if state == "quarantined" else None,
+            finished_at=shared_now(session, now) if state == "quarantined" else None,
         )
         .returning(Job.id)
     ).scalar_one_or_none()
@@ -218,24 +229,27 @@ def put_back(
 
 def sweep_leases(session: Session, now: datetime, *, max_deaths: int, isolate_after_deaths: int) -> list[Job]:
     """Take back jobs whose workers fell silent. Returns the rows as they are now."""
-    rows = session.scalars(
-        select(Job)
-        .where(Job.state == "leased", Job.lease_until < now)
+    at = shared_now(session, now)
+    found = session.execute(
+        select(Job, at)
+        .where(Job.state == "leased", Job.lease_until < at)
         .order_by(Job.lease_until)
         .limit(200)
-        .with_for_update(skip_locked=True)
+        .with_for_update(skip_locked=True, of=Job)
     ).all()
-    for job in rows:
+    rows: list[Job] = []
+    for job, swept_at in found:
+        rows.append(job)
         job.deaths += 1
         job.last_error = f"worker {job.lease_owner} fell silent ({job.deaths})"
         job.lease_owner, job.lease_until, job.announced_at = None, None, None
         if job.deaths >= max_deaths:
-            job.state, job.finished_at = "quarantined", now
+            job.state, job.finished_at = "quarantined", swept_at
         else:
-            job.state, job.run_after = "ready", now
+            job.state, job.run_after = "ready", swept_at
             if job.deaths >= isolate_after_deaths:
                 job.queue = "isolated"
-    return list(rows)
+    return rows
 
 
 def leases_in_force(session: Session, job_ids: Sequence[UUID]) -> set[tuple[UUID, int]]:
@@ -254,8 +268,9 @@ def to_announce(
     A message makes a worker look until nothing is left, so a few under way are enough for any backlog:
     never more than ``limit`` are told within ``again_after``.
     """
+    at, long_ago = shared_now(session, now), shared_now(session, now, -again_after)
     under_way = select(func.count()).where(
-        Job.state == "ready", Job.queue == queue, Job.announced_at >= now - again_after
+        Job.state == "ready", Job.queue == queue, Job.announced_at >= long_ago
     )
     room = limit - (session.scalar(under_way) or 0)
     if room <= 0:
@@ -265,8 +280,8 @@ def to_announce(
         .where(
             Job.state == "ready",
             Job.queue == queue,
-            Job.run_after <= now,
-            or_(Job.announced_at.is_(None), Job.announced_at < now - again_after),
+            Job.run_after <= at,
+            or_(Job.announced_at.is_(None), Job.announced_at < long_ago),
         )
         .order_by(Job.priority, Job.created_at)
         .limit(room)
@@ -274,34 +289,35 @@ def to_announce(
     ids = list(session.scalars(due))
     if not ids:
         return []
-    told = update(Job).where(Job.id.in_(ids), Job.state == "ready").values(announced_at=now)
+    told = update(Job).where(Job.id.in_(ids), Job.state == "ready").values(announced_at=at)
     return [(job_id, queue) for job_id in session.scalars(told.returning(Job.id))]
 
 
 def to_announce_of(session: Session, subject_id: UUID, now: datetime) -> list[tuple[UUID, str]]:
     """Jobs about one subject nobody has been told of, as (id, queue), marked as announced."""
+    at = shared_now(session, now)
     rows = session.execute(
         update(Job)
         .where(
             Job.subject_id == subject_id,
             Job.state == "ready",
-            Job.run_after <= now,
+            Job.run_after <= at,
             Job.announced_at.is_(None),
         )
-        .values(announced_at=now)
+        .values(announced_at=at)
         .returning(Job.id, Job.queue)
     ).all()
     return [(row[0], row[1]) for row in rows]
 
 
-def has_waited(session: Session, queues: Sequence[str], since: datetime) -> bool:
-    """Whether a job of these queues has been ready and announced since before that instant."""
+def has_waited(session: Session, queues: Sequence[str], now: datetime, longer_than: timedelta) -> bool:
+    """Whether a job of these queues has been ready and announced for longer than that."""
     found = session.scalar(
         select(Job.id)
         .where(
             Job.state == "ready",
             Job.queue.in_(queues),
-            Job.run_after < since,
+            Job.run_after < shared_now(session, now, -longer_than),
             Job.announced_at.is_not(None),
         )
         .limit(1)
@@ -316,14 +332,14 @@ def requeue(session: Session, agency_id: UUID, job_id: UUID, now: datetime) -> J
         NotFound: The agency has no such job.
         Conflict: It is not quarantined.
     """
-    job = session.scalars(
-        select(Job).where(Job.agency_id == agency_id, Job.id == job_id).with_for_update()
-    ).one_or_none()
-    if job is None:
+    query = select(Job, shared_now(session, now)).where(Job.agency_id == agency_id, Job.id == job_id)
+    found = session.execute(query.with_for_update(of=Job)).one_or_none()
+    if found is None:
         raise NotFound(f"job {job_id}: expected a job of this agency, found none", code="job_not_found")
+    job, at = found[0], found[1]
     if job.state != "quarantined":
         raise Conflict(f"job {job_id}: expected quarantined, found {job.state}", code="job_not_quarantined")
-    job.state, job.attempt, job.deaths, job.run_after = "ready", 0, 0, now
+    job.state, job.attempt, job.deaths, job.run_after = "ready", 0, 0, at
     job.announced_at, job.finished_at = None, None
     return job
 
@@ -350,14 +366,15 @@ def is_open(
 
 def stuck(session: Session, agency_id: UUID, now: datetime, older_than: timedelta) -> Sequence[Job]:
     """Jobs a person should look at: quarantined, or waiting or running for too long."""
+    long_ago = shared_now(session, now, -older_than)
     return session.scalars(
         select(Job)
         .where(
             Job.agency_id == agency_id,
             or_(
                 Job.state == "quarantined",
-                and_(Job.state == "ready", Job.created_at < now - older_than),
-                and_(Job.state == "leased", Job.started_at < now - older_than),
+                and_(Job.state == "ready", Job.created_at < long_ago),
+                and_(Job.state == "leased", Job.started_at < long_ago),
             ),
         )
         .order_by(Job.created_at)

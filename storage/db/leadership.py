@@ -8,18 +8,20 @@ from sqlalchemy import delete, or_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from storage.db.shared_clock import shared_now
 from storage.db.tables import Leadership
 
 
 def lead(session: Session, name: str, owner: str, now: datetime, by: timedelta) -> bool:
     """Take or keep the lead; False while somebody else has it."""
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    statement = insert(Leadership).values(name=name, owner=owner, fence=1, until=now + by)
+    until = shared_now(session, now, by)
+    statement = insert(Leadership).values(name=name, owner=owner, fence=1, until=until)
     taken = session.execute(
         statement.on_conflict_do_update(
             index_elements=["name"],
-            set_={"owner": owner, "until": now + by, "fence": Leadership.fence + 1},
-            where=or_(Leadership.owner == owner, Leadership.until < now),
+            set_={"owner": owner, "until": until, "fence": Leadership.fence + 1},
+            where=or_(Leadership.owner == owner, Leadership.until < shared_now(session, now)),
         ).returning(Leadership.owner)
     ).scalar_one_or_none()
     return taken == owner

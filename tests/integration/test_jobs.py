@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import threading
-from datetime import timedelta
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -11,11 +15,13 @@ from sqlalchemy import func, select
 
 from evidence.errors import Conflict
 from evidence.ids import new_id
-from storage.db import jobs
+from storage.db import jobs, leadership
 from storage.db.jobs import Lease, Wanted
 from storage.db.tables import Agency, Job
-from storage.open import Storage
-from tests.support.clocks import SettableClock
+from storage.open import Storage, found
+from tests.support.clocks import SettableClock, let_pass
+from tests.support.databases import fresh_postgres_url
+from tests.support.installations import AGENCY, settings_for
 
 LEASE = timedelta(seconds=30)
 DIGEST = bytes(range(32))
@@ -122,7 +128,7 @@ def test_a_worker_that_wakes_up_late_commits_nothing(storage: Storage, clock: Se
     want(storage, subject)
     frozen = lease(storage, "frozen")
     assert frozen is not None
-    clock.advance(60)
+    let_pass(storage, clock, 60)
     assert sweep(storage) == 1
     second = lease(storage, "second")
     assert second is not None
@@ -139,7 +145,7 @@ def test_heartbeat_keeps_a_long_job(storage: Storage, clock: SettableClock) -> N
     held = lease(storage)
     assert held is not None
     for _ in range(5):
-        clock.advance(20)
+        let_pass(storage, clock, 20)
         with storage.database.transaction() as session:
             assert jobs.extend_lease(session, held, clock.now(), LEASE, 100)
         assert sweep(storage) == 0
@@ -151,7 +157,7 @@ def test_deaths_isolate_then_quarantine(storage: Storage, clock: SettableClock) 
     for death in range(1, 6):
         queues = ("io",) if death <= 3 else ("isolated",)
         assert lease(storage, f"victim{death}", queues) is not None
-        clock.advance(60)
+        let_pass(storage, clock, 60)
         assert sweep(storage) == 1
         job = state_of(storage, subject)
         assert job.deaths == death
@@ -171,7 +177,7 @@ def test_failures_back_off_and_end_in_quarantine(storage: Storage, clock: Settab
             state = jobs.put_back(session, held, clock.now(), reason="broken", counts=True, max_attempts=3)
         assert state == ("quarantined" if attempt == 3 else "ready")
         assert lease(storage) is None
-        clock.advance(600)
+        let_pass(storage, clock, 600)
     assert state_of(storage, subject).last_error == "broken"
 
 
@@ -183,7 +189,7 @@ def test_the_surroundings_fault_is_no_attempt(storage: Storage, clock: SettableC
         assert held is not None
         with storage.database.transaction() as session:
             jobs.put_back(session, held, clock.now(), reason="disk full", counts=False, max_attempts=3)
-        clock.advance(10)
+        let_pass(storage, clock, 10)
     assert state_of(storage, subject).attempt == 0
 
 
@@ -218,7 +224,7 @@ def test_lost_messages_are_sent_again(storage: Storage, clock: SettableClock) ->
 
     assert due() == 1
     assert due() == 0
-    clock.advance(20)
+    let_pass(storage, clock, 20)
     assert due() == 1
 
 
@@ -240,3 +246,54 @@ def test_a_clock_stepped_back_loses_no_job(storage: Storage, clock: SettableCloc
     clock.advance(-3600)
     commit(storage, held)
     assert state_of(storage, subject).state == "done"
+
+
+@pytest.fixture
+def ahead_and_behind(tmp_path: Path) -> Iterator[tuple[Storage, Storage]]:
+    """Two hosts of one PostgreSQL, whose clocks are ten minutes ahead of and behind the database's."""
+    settings = settings_for(tmp_path, fresh_postgres_url())
+    now = datetime.now(UTC)
+    ahead = SettableClock(now + timedelta(minutes=10))
+    storage = replace(found(settings, AGENCY, ahead), clock=ahead)
+    yield storage, replace(storage, clock=SettableClock(now - timedelta(minutes=10)))
+    storage.database.dispose()
+
+
+def test_a_host_whose_clock_is_behind_keeps_its_lease(ahead_and_behind: tuple[Storage, Storage]) -> None:
+    ahead, behind = ahead_and_behind
+    want(ahead, new_id())
+    held = lease(behind)
+    assert held is not None, "a job wanted by a host that is ahead is ready at once"
+    assert sweep(ahead) == 0
+    with behind.database.transaction() as session:
+        assert jobs.extend_lease(session, held, behind.clock.now(), LEASE, 1)
+    assert sweep(ahead) == 0
+    commit(behind, held)
+
+
+def test_a_host_whose_clock_is_ahead_holds_its_lease_no_longer(
+    ahead_and_behind: tuple[Storage, Storage],
+) -> None:
+    ahead, behind = ahead_and_behind
+    subject = new_id()
+    want(behind, subject)
+    with ahead.database.transaction() as session:
+        held = jobs.take_next_lease(session, ("io",), "w1", ahead.clock.now(), timedelta(seconds=0.2))
+    assert held is not None
+    assert sweep(behind) == 0
+    time.sleep(0.3)
+    assert sweep(behind) == 1
+    job = state_of(behind, subject)
+    assert abs(job.run_after - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+def test_a_relay_whose_clock_is_ahead_takes_no_lead(ahead_and_behind: tuple[Storage, Storage]) -> None:
+    ahead, behind = ahead_and_behind
+
+    def leads(storage: Storage, owner: str) -> bool:
+        with storage.database.transaction() as session:
+            return leadership.lead(session, "relay", owner, storage.clock.now(), timedelta(seconds=6))
+
+    assert leads(behind, "first")
+    assert not leads(ahead, "second")
+    assert leads(behind, "first")
