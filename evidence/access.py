@@ -33,6 +33,12 @@ class Act(StrEnum):
     MANAGE_ACCOUNTS = "manage_accounts"
     MANAGE_JOBS = "manage_jobs"
     MANAGE_ALARMS = "manage_alarms"
+    MANAGE_DUTY = "manage_duty"
+    READ_POLICY = "read_policy"
+    SET_POLICY = "set_policy"
+    GIVE_REASON = "give_reason"
+    REPORT_ON_EQUIPMENT = "report_on_equipment"
+    REPORT_ON_CONDUCT = "report_on_conduct"
     WATCH_EVENTS = "watch_events"
 
 
@@ -84,6 +90,16 @@ _ROLE_RIGHTS: dict[Act, frozenset[Role]] = {
     Act.MANAGE_ACCOUNTS: frozenset({Role.SECURITY_OFFICER}),
     Act.MANAGE_JOBS: frozenset({Role.SYSTEM_ADMIN}),
     Act.MANAGE_ALARMS: frozenset({Role.SYSTEM_ADMIN, Role.ARCHIVIST}),
+    Act.MANAGE_DUTY: frozenset({Role.SYSTEM_ADMIN, Role.ARCHIVIST}),
+    Act.READ_POLICY: frozenset(Role),
+    # By what people are judged is not for whoever runs the machine to say.
+    Act.SET_POLICY: frozenset({Role.LEGAL_REVIEWER}),
+    Act.GIVE_REASON: frozenset({Role.OFFICER, Role.HANDLER, Role.ARCHIVIST}),
+    Act.REPORT_ON_EQUIPMENT: frozenset(
+        {Role.SYSTEM_ADMIN, Role.ARCHIVIST, Role.LEGAL_REVIEWER, Role.AUDITOR}
+    ),
+    # Names officers and what they recorded when: supervision's, not the machine room's (R14, A7).
+    Act.REPORT_ON_CONDUCT: frozenset({Role.ARCHIVIST, Role.LEGAL_REVIEWER, Role.AUDITOR}),
     Act.WATCH_EVENTS: _FOOTAGE_ROLES | {Role.SYSTEM_ADMIN},
 }
 

@@ -19,6 +19,7 @@ class Topic(StrEnum):
     JOB = "job"
     CLIP = "clip"
     ALARM = "alarm"
+    REPORT = "report"
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,9 @@ class DeviceReading(Base):
     offset_us: Mapped[int | None] = mapped_column(
         comment="reference minus device clock, before any setting of it; null: one of the two not read"
     )
+    clock_set: Mapped[bool | None] = mapped_column(
+        comment="whether the dock set the device clock after this reading; null: not told"
+    )
     battery_percent: Mapped[int | None] = mapped_column(Integer, comment="null: not read")
     free_bytes: Mapped[int | None] = mapped_column(comment="null: not read")
     capacity_bytes: Mapped[int | None] = mapped_column(comment="null: not read")

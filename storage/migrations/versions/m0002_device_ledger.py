@@ -128,6 +128,12 @@ def upgrade() -> None:
             nullable=True,
             comment="reference minus device clock, before any setting of it; null: one of the two not read",
         ),
+        sa.Column(
+            "clock_set",
+            sa.Boolean(),
+            nullable=True,
+            comment="whether the dock set the device clock after this reading; null: not told",
+        ),
         sa.Column("battery_percent", sa.Integer(), nullable=True, comment="null: not read"),
         sa.Column("free_bytes", sa.BigInteger(), nullable=True, comment="null: not read"),
         sa.Column("capacity_bytes", sa.BigInteger(), nullable=True, comment="null: not read"),
