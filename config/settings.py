@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+Origin = Annotated[str, Field(pattern=r"^https?://[^/\s*]+$")]
+"""Scheme, host and port as a browser sends them: no path, and no wildcard."""
 MIB = 1 << 20
 GIB = 1 << 30
 
@@ -63,10 +65,29 @@ class IngestSettings(Group):
     tls_cert: Path | None = Field(None, description="Certificate chain (PEM)")
     tls_key: Path | None = Field(None, description="Private key (PEM)")
     max_upload_bytes: int = Field(64 * GIB, gt=0, description="Largest single file")
-    max_open_uploads: int = Field(64, gt=0, description="Open uploads a token may hold")
+    max_open_uploads: int = Field(64, gt=0, description="Open uploads one token or one device may hold")
+    max_open_bytes: int = Field(256 * GIB, gt=0, description="Bytes that these may come to in all")
     expiry_s: int = Field(7 * 86400, gt=0, description="An open upload nobody touches is dropped after this")
     read_deadline_s: float = Field(30.0, gt=0, description="A connection that brings no byte is closed")
+    min_rate_bytes_s: int = Field(
+        1024, ge=0, description="A connection slower than this over a minute is closed; 0 lets any be"
+    )
+    cors_origins: list[Origin] = Field(
+        default_factory=list, description="Origins whose pages may upload (`https://host`); empty means none"
+    )
     folders: list[FolderSettings] = Field(default_factory=list, description="Watched folders")
+    name_profiles: Path | None = Field(
+        None, description="TOML with the agency's own file-name profiles, tried before the shipped ones"
+    )
+    sidecar_fields: Path | None = Field(
+        None, description="TOML with the names the agency's sidecars use, tried before the shipped ones"
+    )
+    recording_gap_s: float = Field(
+        2.0,
+        ge=0,
+        le=60,
+        description="Files of one device at most this far apart are of one press of the button (D4: 0.04 s)",
+    )
 
 
 class FolderSettings(Group):
