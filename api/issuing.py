@@ -22,7 +22,7 @@ from evidence.clock import rfc3339
 from evidence.custody import Action
 from evidence.errors import InvalidInput
 from evidence.kinds import RetrievalPurpose
-from storage.db import custody, grants
+from storage.db import cases, custody, grants
 from storage.db.custody import Happening
 from storage.db.tables import Agency, Case, Grant, Item
 
@@ -84,12 +84,14 @@ def issue_grant(
     case: Case | None,
     asked: Span | None,
 ) -> Grant:
-    """A grant for the actor, with its custody leaf.
+    """A grant for the actor, with its custody leaf; the caller holds the item's lock.
 
     Raises:
         NotPermitted, InvalidInput, NotFound: As `permitted_span` and `require_reason`.
     """
     require_reason(variant, reason)
+    # Before the right is looked at: no grant may outlive what it hangs on (`revoke_after_handover`).
+    cases.hold_cases_of_item(work.session, work.agency_id, item.id)
     span = permitted_span(work, item, variant, case, asked)
     life = timedelta(seconds=work.settings.media.grant_s)
     grant = grants.add_grant(
@@ -126,7 +128,10 @@ def revoke_grant(work: Work, grant: Grant, why: str) -> None:
 
 
 def revoke_after_handover(work: Work, case_id: UUID, handler_id: UUID) -> None:
-    """End what the handler of a case sees of its originals when the case goes to another."""
+    """End what the handler of a case sees of its originals when the case goes to another.
+
+    The caller holds the case, so that nothing is issued because of its handler meanwhile.
+    """
     for grant in grants.grants_of_handler(work.session, work.agency_id, case_id, handler_id, work.now):
         revoke_grant(work, grant, "handed_over")
 

@@ -41,6 +41,20 @@ def case_by_id(session: Session, agency_id: UUID, case_id: UUID, *, lock: bool =
     return case
 
 
+def hold_cases_of_item(session: Session, agency_id: UUID, item_id: UUID) -> None:
+    """Keep the cases an item is tied to as they are until the transaction ends, and read them as they are.
+
+    Whoever is given something because of who handles a case calls this first: a handover waits until the
+    gift is there to be taken back, or is done and seen. The caller holds the item, so that its bindings stay.
+    """
+    tied = select(CaseBinding.case_id).where(
+        CaseBinding.agency_id == agency_id, CaseBinding.item_id == item_id, CaseBinding.ended_at.is_(None)
+    )
+    query = select(Case).where(Case.agency_id == agency_id, Case.id.in_(tied)).order_by(Case.id)
+    # Shared among those who are given something; only a change of the case waits.
+    session.scalars(query.with_for_update(read=True).execution_options(populate_existing=True)).all()
+
+
 def keys_taken(session: Session, agency_id: UUID, keys: Sequence[str]) -> set[str]:
     """Which of these normalised numbers are taken."""
     found: set[str] = set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
 from typing import Any
 
@@ -10,13 +11,19 @@ import httpx
 import pytest
 from sqlalchemy import select
 
+from api.desk import Desk, Installation, Work
+from api.issuing import Variant, issue_grant
+from api.routes.cases import change_case
+from api.schemas.cases import CaseChange
+from evidence.access import Actor
 from evidence.custody import Action
+from evidence.errors import NotPermitted
 from evidence.ids import new_id
-from evidence.kinds import ClaimSource
-from ingest import binding
-from storage.db import custody
+from evidence.kinds import ClaimSource, RetrievalPurpose, Role
+from ingest import binding, register
+from storage.db import cases, custody, grants, items
 from storage.db.custody import Happening
-from storage.db.tables import Case, Claim, Clip, Derivative, Item
+from storage.db.tables import Case, Claim, Clip, Derivative, Grant, Item
 from tests.support.scene import CAPTURED, CASE_A, Live, Recording, live_scene
 
 Original = dict[str, Any]
@@ -282,3 +289,61 @@ def test_where_and_with_what_it_was_recorded_is_for_holders_of_the_right(live: L
         assert shown["stage"]["value"] == "investigation"
         assert shown["location"]["hidden"] is not is_holder
         assert shown["location"]["source"] == "container"
+
+
+# A case changes hands at the very moment something is asked for because of its handler.
+
+
+def desk_of(live: Live, name: str) -> Desk:
+    scene = live.scene
+    agency = scene.agency
+    actor = Actor(scene.accounts[name], agency.id, agency.code, name, frozenset({Role(name)}))
+    return Desk(Installation(scene.storage, scene.settings), actor)
+
+
+def ask_through(work: Work, target: Recording) -> Grant:
+    item = items.item_by_id(work.session, work.agency_id, target.item_id, lock=True)
+    return issue_grant(
+        work, item, Variant.ORIGINAL,
+        purpose=RetrievalPurpose.CASE_HANDLING, reason="核对", case=None, asked=None,
+    )  # fmt: skip
+
+
+def test_a_handover_beside_a_grant_being_issued_ends_it(live: Live) -> None:
+    scene = live.scene
+    case = scene.open_case(number(), "handler")
+    target = scene.record(case=case)
+    with ThreadPoolExecutor(1) as beside:
+        with desk_of(live, "handler").writing() as work:
+            grant = ask_through(work, target)
+            handover = beside.submit(
+                change_case, case.id, CaseChange(handler="handler2"), desk_of(live, "archivist")
+            )
+            # Long enough for a handover that does not wait to be over before the grant is committed.
+            wait([handover], timeout=1.0)
+            assert not handover.done()
+        assert handover.result(timeout=20).handler_id == scene.accounts["handler2"]
+    with scene.storage.database.read() as session:
+        assert grants.grant_by_id(session, scene.agency.id, grant.id).revoked_at is not None
+
+
+def test_a_grant_asked_for_beside_a_handover_is_not_issued(live: Live) -> None:
+    scene = live.scene
+    case = scene.open_case(number(), "handler")
+    target = scene.record(case=case)
+
+    def ask() -> Grant:
+        with desk_of(live, "handler").writing() as work:
+            return ask_through(work, target)
+
+    with ThreadPoolExecutor(1) as beside:
+        with desk_of(live, "archivist").writing() as work:
+            held = cases.case_by_id(work.session, work.agency_id, case.id, lock=True)
+            changes = {"handler_id": scene.accounts["handler2"]}
+            register.change_case(work.session, work.agency, held, changes, actor="test", now=work.now)
+            work.session.flush()
+            asked = beside.submit(ask)
+            wait([asked], timeout=1.0)
+            assert not asked.done()
+        with pytest.raises(NotPermitted):
+            asked.result(timeout=20)
