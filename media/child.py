@@ -36,7 +36,6 @@ from typing import Any
 
 PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS = 38
-NICENESS = 10
 OPEN_FILES = 256
 # RLIMIT_DATA counts what is really allocated; RLIMIT_AS also counts address space that thread stacks,
 # allocator arenas and mapped model files only reserve, so it is a second and much wider fence.
@@ -52,14 +51,14 @@ def apply_limits(parent_pid: int, limits: dict[str, int]) -> None:
 
     Args:
         parent_pid: Who must still be the parent afterwards.
-        limits: ``cpu_s``, ``memory_bytes``, ``file_size_bytes``.
+        limits: ``cpu_s``, ``memory_bytes``, ``file_size_bytes``, ``niceness``.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent_pid:
         os._exit(ORPHANED)
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    os.nice(NICENESS)
+    os.nice(limits["niceness"])
     memory = limits["memory_bytes"]
     wanted = [
         (resource.RLIMIT_CORE, 0, 0),

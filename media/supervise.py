@@ -55,6 +55,8 @@ class Limits:
     """How long it may go without a progress line."""
     file_size_bytes: int = 64 * GIB
     """The longest file it may write."""
+    niceness: int = 10
+    """How far it steps back behind listeners and the database; 0 where a person waits for it."""
 
     def for_child(self) -> str:
         """The part that the child applies to itself, as JSON."""
@@ -63,6 +65,7 @@ class Limits:
                 "cpu_s": self.cpu_s,
                 "memory_bytes": self.memory_bytes,
                 "file_size_bytes": self.file_size_bytes,
+                "niceness": self.niceness,
             }
         )
 

@@ -32,6 +32,8 @@ from workers.tasks import TASKS
 PR_SET_PDEATHSIG = 1
 PARENT = "LIUHEN_PARENT_PID"
 DEAF_AFTER_S = 20.0
+IO_NICENESS = 5
+"""Reading back is bulk work; what makes footage playable at the same time goes first."""
 WATCH_EVERY_S = 2.0
 log = structlog.get_logger()
 
@@ -49,6 +51,8 @@ def main(queues: tuple[str, ...]) -> None:
     die_with_parent()
     settings = load_settings()
     set_up_logging("worker")
+    if queues == ("io",):
+        os.nice(IO_NICENESS)
     storage = open_storage(settings)
     publisher = EventPublisher(settings.events_publish_url)
     runner = Runner(storage, settings, TASKS, queues, publisher, Announcer(settings.broker_url))

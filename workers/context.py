@@ -23,6 +23,9 @@ from storage.objects.base import Namespace
 from storage.open import Storage
 
 WORKER = "worker"
+QUICK = "quick"
+"""The queue of what makes new footage playable; it never waits behind an encoding or a redaction."""
+BACKGROUND_NICENESS = 10
 
 
 @dataclass
@@ -75,6 +78,7 @@ class JobContext:
             wall_s=media.child_wall_s,
             stall_s=media.child_stall_s,
             file_size_bytes=media.child_file_bytes,
+            niceness=0 if self.lease.queue == QUICK else BACKGROUND_NICENESS,
         )
 
     def local_path(self, store_key: str) -> Path:

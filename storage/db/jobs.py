@@ -57,6 +57,7 @@ class Lease:
     job_id: UUID
     agency_id: UUID
     kind: str
+    queue: str
     subject_id: UUID
     input_digest: bytes
     params: dict[str, Any]
@@ -126,6 +127,7 @@ def take_next_lease(
         job_id=row.id,
         agency_id=row.agency_id,
         kind=row.kind,
+        queue=row.queue,
         subject_id=row.subject_id,
         input_digest=row.input_digest,
         params=row.params,

@@ -32,12 +32,10 @@ from storage.db.tables import Agency, Claim, Item
 from transcode.ladder import Rung
 from transcode.plan import RenditionPlan, plan_renditions
 from transcode.segment import TRIED_AGAIN, RenditionResult, RunOptions, make_rendition
-from workers.context import WORKER, JobContext, Made, Outcome
+from workers.context import QUICK, WORKER, JobContext, Made, Outcome
 from workers.derivatives import put_derivative
 from workers.quarantine import mark_unplayable, want_after_rendition
 
-QUICK = "quick"
-"""The queue of what makes new footage playable; it never waits behind an encoding or a redaction."""
 QUICK_RUNGS = frozenset({"copy", "audio"})
 GROWING = "growing.json"
 RENDITION = "rendition.mp4"

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,10 @@ def test_result_and_progress_come_back(tmp_path: Path) -> None:
     assert result["got"] == {"name": "执法.mp4"}
     assert heard == [0.5]
     assert result["nice"] == min(19, os.nice(0) + 10)
+
+
+def test_work_somebody_waits_for_does_not_step_back(tmp_path: Path) -> None:
+    assert call("echo", tmp_path, replace(QUICK, niceness=0))["nice"] == os.nice(0)
 
 
 def test_secrets_of_the_parent_are_not_in_the_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
