@@ -102,8 +102,9 @@ def accept(
         )
     # A receipt needs a re-read of its own, so each reception wants one; probing is of the bytes, once.
     params: dict[str, object] = {"reception": str(reception.id)}
-    if mismatch:
-        # Sound bytes that are not those this sender declared: kept, but its card is not wiped for them.
+    if mismatch or not staged.earns_receipt:
+        # Sound bytes that are not those this sender declared, or of a sender who may no longer send: kept,
+        # but its card is not wiped for them.
         params["receipt"] = False
     jobs.want(
         session, agency.id, jobs.Wanted("verify", "io", item.id, staged.sha256, params, priority=10), now

@@ -25,9 +25,10 @@ from evidence.errors import (
 from ingest.tus import protocol
 from ingest.tus.protocol import Checksum, Reply
 from ingest.tus.sealing import Sealer
-from ingest.tus.state import Phase, Uploader, UploadRecord
+from ingest.tus.state import Phase, UploadRecord
 from ingest.tus.uploads import Upload, UploadStore
 from ingest.tus.writer import writing
+from storage.db.credentials import Uploader
 
 log = structlog.get_logger(__name__)
 

@@ -28,7 +28,7 @@ class StagedFile:
     original_name_raw: bytes
     """The name as the sender's file system or client wrote it; hostile, for claims and display only."""
     source: str
-    """``tus``, ``folder`` or ``take``."""
+    """The way it came, such as ``tus``, ``put``, ``folder`` or ``sftp``."""
     reception_key: str
     """The same for each try to hand in this arrival, and for no other arrival."""
     actor: str
@@ -42,6 +42,8 @@ class StagedFile:
     dock_no: str | None = None
     declared_sha256: bytes | None = None
     """What the sender says the whole file comes to."""
+    earns_receipt: bool = True
+    """False: it is kept like any other, but nobody may wipe a card for it."""
 
 
 class Source(Protocol):

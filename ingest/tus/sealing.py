@@ -34,8 +34,9 @@ from evidence.kinds import ClaimSource
 from ingest.facts import statements_from
 from ingest.sources.base import StagedFile
 from ingest.tus.protocol import parse_metadata
-from ingest.tus.state import Phase, SealedUpload, Uploader
+from ingest.tus.state import Phase, SealedUpload
 from ingest.tus.uploads import Upload, UploadStore
+from storage.db.credentials import Uploader
 from storage.objects.durable import translated
 
 log = structlog.get_logger(__name__)

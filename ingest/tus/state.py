@@ -24,19 +24,8 @@ from uuid import UUID
 
 from evidence.clock import from_micros, to_micros
 from evidence.errors import FixityError
+from storage.db.credentials import Uploader
 from storage.objects.durable import write_durably
-
-
-@dataclass(frozen=True)
-class Uploader:
-    """Who sends: what a device token stands for."""
-
-    token_id: UUID
-    agency_id: UUID
-    agency_code: str
-    dock_no: str | None = None
-    device_no: str | None = None
-    """The device the token is bound to; None for a dock that serves many."""
 
 
 class Phase(StrEnum):

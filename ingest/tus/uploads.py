@@ -35,7 +35,6 @@ from evidence.errors import Conflict, FixityError, InvalidInput, NotFound, Unava
 from evidence.fixity import StreamingDigest
 from ingest.tus.state import (
     Phase,
-    Uploader,
     UploadRecord,
     Watermark,
     boot_id,
@@ -43,6 +42,7 @@ from ingest.tus.state import (
     read_watermark,
     write_watermark,
 )
+from storage.db.credentials import Uploader
 from storage.objects.durable import fsync_directory, require_space, translated
 
 log = structlog.get_logger(__name__)

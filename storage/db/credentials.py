@@ -27,13 +27,14 @@ UPLOAD_PREFIX = "lhu_"
 
 @dataclass(frozen=True)
 class Uploader:
-    """A machine that has proved its token."""
+    """A machine that has proved its upload token."""
 
     token_id: UUID
     agency_id: UUID
     agency_code: str
     dock_no: str
-    device_no: str | None
+    device_no: str | None = None
+    """The device the token is bound to; None for a dock that serves many."""
 
 
 def token_digest(token: str) -> bytes:
@@ -209,6 +210,12 @@ def uploader_of(session: Session, token: str, now: datetime) -> Uploader:
     if held.revoked_at is not None or (held.expires_at is not None and now >= held.expires_at):
         raise NotAuthenticated("upload token: expected one in force, found an ended one; issue a new one")
     return Uploader(held.id, agency.id, agency.code, held.dock_no, device_no)
+
+
+def is_upload_token_in_force(session: Session, token_id: UUID, now: datetime) -> bool:
+    """Whether a token that was proved some time ago still holds."""
+    row = session.get(UploadToken, token_id)
+    return row is not None and row.revoked_at is None and (row.expires_at is None or now < row.expires_at)
 
 
 def revoke_upload_token(session: Session, agency_id: UUID, token_id: UUID, now: datetime) -> UploadToken:

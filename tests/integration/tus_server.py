@@ -29,8 +29,9 @@ from evidence.listening import Listener
 from ingest.daemon.http import UploadApp
 from ingest.daemon.server import serve
 from ingest.tus.sealing import FinishedUpload, Sealer
-from ingest.tus.state import SealedUpload, Uploader
+from ingest.tus.state import SealedUpload
 from ingest.tus.uploads import UploadLimits, UploadStore
+from storage.db.credentials import Uploader
 from storage.objects.durable import write_durably
 from storage.objects.local import LocalObjectStore, read_identity
 
@@ -38,7 +39,7 @@ AGENCY = UUID("0190a000-0000-7000-8000-0000000000aa")
 TOKENS = {
     "dock-1-secret": Uploader(UUID(int=1), AGENCY, "CG01", dock_no="D1"),
     "dock-2-secret": Uploader(UUID(int=2), AGENCY, "CG01", dock_no="D2"),
-    "camera-secret": Uploader(UUID(int=3), AGENCY, "CG01", device_no="0000007"),
+    "camera-secret": Uploader(UUID(int=3), AGENCY, "CG01", "D3", device_no="0000007"),
 }
 AUTH = {"Authorization": "Bearer dock-1-secret", "Tus-Resumable": "1.0.0"}
 OTHER_AUTH = {"Authorization": "Bearer dock-2-secret", "Tus-Resumable": "1.0.0"}

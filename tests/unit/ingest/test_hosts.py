@@ -12,8 +12,8 @@ from config.load import SettingsError
 from config.settings import Settings
 from evidence.clock import SystemClock
 from evidence.errors import Unavailable
-from ingest.daemon.main import upload_store
-from ingest.tus.state import Uploader
+from ingest.daemon.listening import upload_store
+from storage.db.credentials import Uploader
 from tests.support.installations import settings_for
 
 DOCK = Uploader(UUID(int=1), UUID(int=2), "CG01", dock_no="D1", device_no=None)

@@ -22,7 +22,6 @@ from ingest.tus.sealing import FinishedUpload, Sealer
 from ingest.tus.state import (
     Phase,
     SealedUpload,
-    Uploader,
     UploadRecord,
     Watermark,
     encode_watermark,
@@ -30,6 +29,7 @@ from ingest.tus.state import (
 )
 from ingest.tus.uploads import Upload, UploadLimits, UploadStore
 from ingest.tus.writer import writing
+from storage.db.credentials import Uploader
 
 AGENCY = UUID("0190a000-0000-7000-8000-0000000000aa")
 DOCK = Uploader(UUID(int=1), AGENCY, "CG01", dock_no="D1")
@@ -459,7 +459,7 @@ def test_declared_digest_that_is_none_is_a_finding_not_a_refusal() -> None:
 
 
 def test_token_of_one_device_speaks_for_no_other() -> None:
-    camera = Uploader(UUID(int=3), AGENCY, "CG01", device_no="0000007")
+    camera = Uploader(UUID(int=3), AGENCY, "CG01", "D1", device_no="0000007")
     staged = finished("device_no " + _b64("0000009"), camera).staged()
     assert [(said.field, said.value) for said in staged.claims] == [("device_no", "0000007")]
     assert [code for code, _ in staged.findings] == ["device_contradicts_token"]
