@@ -5,8 +5,8 @@ and telling the database are the worker's part. It plays while it grows: `make_r
 fragment as soon as its clock is settled.
 
 A rendition has the frames and the duration of its source. Where it does not, and the source is known
-to be sound, it is an error (``rendition_differs``) and a copy is tried again as an encoding; where the
-source is damaged, the difference is said in the result.
+to be sound, it is an error (``rendition_differs``), upon which the worker has a copy made again as an
+encoding; where the source is damaged, the difference is said in the result.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evidence.errors import MediaError
 from media.errors import media_error
 from media.fmp4 import FragmentIndex
 from media.growing import GrowingRendition
@@ -25,12 +24,13 @@ from media.report import ProbeReport
 from media.run import run_ffmpeg
 from media.sandbox import Limits
 from transcode.ladder import Rung
-from transcode.plan import RenditionPlan, plan_renditions
+from transcode.plan import RenditionPlan
 
 DAMAGE_FLAGS = ("truncated", "corrupt", "timestamps_jump")
 # What FFmpeg says about a source that it could not read or decode in full.
 DAMAGE_WORDS = ("error while decoding", "Error submitting packet to decoder", "Invalid data found", "corrupt",
                 "Invalid NAL", "concealing", "Packet mismatch", "partial file")  # fmt: skip
+# Failures of a copy that an encoding may not have.
 TRIED_AGAIN = {"rendition_differs", "ffmpeg_failed", "fragments_unreadable"}
 
 
@@ -130,62 +130,6 @@ def make_rendition(
     if on_growth is not None:
         on_growth(index)
     return RenditionResult(plan.rung, destination, index, destination.stat().st_size, findings)
-
-
-def make_ladder(
-    source: Path,
-    report: ProbeReport,
-    destination_for: Callable[[Rung], Path],
-    *,
-    run: RunOptions,
-    on_rendition: Callable[[RenditionResult], None] = lambda _: None,
-    on_progress: Callable[[float], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
-) -> list[RenditionResult]:
-    """Make every rendition of a recording; a copy that fails is made again as an encoding.
-
-    Args:
-        destination_for: Gives each rung its temporary file.
-        on_rendition: Hears each rendition as soon as it is finished, the quickest first.
-
-    Raises:
-        MediaError: The last word on a recording that cannot be rendered.
-    """
-    plans = plan_renditions(report)
-    try:
-        return _make_all(source, report, plans, destination_for, run, on_rendition, on_progress, cancelled)
-    except MediaError as error:
-        copied = any(plan.rung.copies_video or plan.rung.copies_audio for plan in plans)
-        if error.code not in TRIED_AGAIN or not copied:
-            raise
-    plans = plan_renditions(report, may_copy=False)
-    return _make_all(source, report, plans, destination_for, run, on_rendition, on_progress, cancelled)
-
-
-def _make_all(
-    source: Path,
-    report: ProbeReport,
-    plans: tuple[RenditionPlan, ...],
-    destination_for: Callable[[Rung], Path],
-    run: RunOptions,
-    on_rendition: Callable[[RenditionResult], None],
-    on_progress: Callable[[float], None] | None,
-    cancelled: Callable[[], bool] | None,
-) -> list[RenditionResult]:
-    results: list[RenditionResult] = []
-    for number, plan in enumerate(plans):
-
-        def tell(fraction: float, done: int = number) -> None:
-            if on_progress is not None:
-                on_progress((done + fraction) / len(plans))
-
-        destination = destination_for(plan.rung)
-        result = make_rendition(
-            source, report, plan, destination, run=run, on_progress=tell, cancelled=cancelled
-        )
-        results.append(result)
-        on_rendition(result)
-    return results
 
 
 def differences(plan: RenditionPlan, index: FragmentIndex) -> list[str]:

@@ -13,7 +13,7 @@ from evidence.errors import InvalidInput, MediaError
 from tests.support import media as footage
 from transcode.clip import ClipResult, cut_clip
 from transcode.mark import MarkLine, draw_mark, find_font
-from transcode.segment import RenditionResult, RunOptions, make_ladder
+from transcode.segment import RenditionResult, RunOptions
 from transcode.stills import make_photo_derivative, make_poster
 
 MARK = (
@@ -28,8 +28,7 @@ def rendition(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     source = folder / "source.mp4"
     footage.make_plain(source, seconds=8, b_frames=request.param)
     report = footage.probe(source, folder)
-    run = RunOptions(scratch=folder, limits=footage.LIMITS)
-    (result,) = make_ladder(source, report, lambda rung: folder / f"{rung.name}.mp4", run=run)
+    (result,) = footage.render(source, report, folder)
     return result
 
 
@@ -149,8 +148,7 @@ def test_a_poster_passes_over_black(tmp_path: Path) -> None:
     picture = "color=black:s=320x180:r=5:d=8[a];testsrc=s=320x180:r=5:d=8[b];[a][b]concat"
     footage.ffmpeg("-f", "lavfi", "-i", picture, "-c:v", "libx264", "-g", "10", "-pix_fmt", "yuv420p", source)
     report = footage.probe(source, tmp_path)
-    run = RunOptions(scratch=tmp_path, limits=footage.LIMITS)
-    (result,) = make_ladder(source, report, lambda rung: tmp_path / f"{rung.name}.mp4", run=run)
+    (result,) = footage.render(source, report, tmp_path)
     still = make_poster(
         result.path, result.index, tmp_path / "poster.jpg", scratch=tmp_path, limits=footage.LIMITS
     )

@@ -20,13 +20,12 @@ from tests.support import media as footage
 from transcode.excerpt import write_excerpt
 from transcode.plan import plan_renditions
 from transcode.playlist import media_playlist
-from transcode.segment import RenditionResult, RunOptions, make_ladder, make_rendition
+from transcode.segment import RenditionResult, RunOptions, make_rendition
 
 
 def render(source: Path, folder: Path) -> list[RenditionResult]:
     report = footage.probe(source, folder)
-    run = RunOptions(scratch=folder, limits=footage.LIMITS)
-    return make_ladder(source, report, lambda rung: folder / f"{rung.name}.mp4", run=run)
+    return footage.render(source, report, folder)
 
 
 def shown_at(path: Path) -> list[Fraction]:
@@ -125,8 +124,7 @@ def test_what_an_edit_list_hides_stays_hidden(tmp_path: Path, depth: str) -> Non
     shown = footage.frame_numbers(source)
     assert shown[0] != 0
     report = footage.probe(source, tmp_path, depth=depth)
-    run = RunOptions(scratch=tmp_path, limits=footage.LIMITS)
-    (result,) = make_ladder(source, report, lambda rung: tmp_path / f"{rung.name}.mp4", run=run)
+    (result,) = footage.render(source, report, tmp_path)
     assert footage.frame_numbers(result.path) == shown
     starts = footage.first_times(result.path)
     assert abs(starts["video"] - starts["audio"]) < 0.1
@@ -226,18 +224,17 @@ def test_a_cancelled_rendition_leaves_no_file(tmp_path: Path) -> None:
     assert not (tmp_path / "out.mp4").exists()
 
 
-def test_a_copy_that_differs_is_made_again_as_an_encoding(tmp_path: Path) -> None:
+def test_a_copy_that_differs_leaves_no_file(tmp_path: Path) -> None:
     """A report that promises other frames than the copy holds: nobody may see that copy."""
     source = tmp_path / "source.mp4"
     footage.make_plain(source)
     other = tmp_path / "other.mp4"
     footage.make_plain(other, seconds=1)
     report = footage.probe(source, tmp_path)
-    run = RunOptions(scratch=tmp_path, limits=footage.LIMITS)
     with pytest.raises(MediaError) as caught:
-        make_ladder(other, report, lambda rung: tmp_path / f"{rung.name}.mp4", run=run)
+        footage.render(other, report, tmp_path)
     assert caught.value.code == "rendition_differs"
-    assert caught.value.rung == "360p"
+    assert caught.value.rung == "copy"
     assert not (tmp_path / "copy.mp4").exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from sqlalchemy import select
 from evidence.errors import MediaError
 from messaging.jobs import QUEUES
 from storage.db import jobs
-from storage.db.tables import CustodyLeaf, Derivative, Job
+from storage.db.tables import CustodyLeaf, Derivative, Item, Job
 from storage.open import Storage
 from tests.support import media
 from tests.support.clocks import SettableClock
@@ -111,6 +112,38 @@ def test_a_largest_rung_that_fails_leaves_the_small_one_reviewable(
     with pipeline.storage.database.read() as session:
         assert "job:quarantined" in set(session.scalars(select(CustodyLeaf.action)))
         assert len(session.scalars(select(Derivative).where(Derivative.kind == "redacted")).all()) == 1
+
+
+def test_a_copy_that_differs_is_made_again_as_an_encoding(
+    pipeline: Pipeline, tmp_path: Path, clock: SettableClock
+) -> None:
+    """While the copy is made, the report promises frames that the file has not."""
+    clip = tmp_path / "clip.mp4"
+    media.make_plain(clip, seconds=1)
+    accepted = pipeline.take(clip)
+
+    def promise(context: JobContext, frames: int) -> None:
+        with context.storage.database.transaction() as session:
+            item = session.scalars(select(Item).where(Item.id == accepted.item_id)).one()
+            probe = deepcopy(item.probe) or {}
+            (video,) = [stream for stream in probe["streams"] if stream["kind"] == "video"]
+            video["packet_count"] += frames
+            item.probe = probe
+
+    def deceived(context: JobContext) -> Outcome:
+        if not context.lease.params["may_copy"]:
+            return TASKS["rendition"](context)
+        promise(context, 25)
+        try:
+            return TASKS["rendition"](context)
+        finally:
+            promise(context, -25)
+
+    run_dry(with_task(pipeline, "rendition", deceived), clock)
+    with pipeline.storage.database.read() as session:
+        rows = session.scalars(select(Derivative).where(Derivative.kind == "rendition")).all()
+    assert [row.params["rung"] for row in rows] == ["360p"]
+    assert pipeline.item(accepted.item_id).media == "rendered"
 
 
 def test_a_requeued_rendition_makes_an_unplayable_item_playable(

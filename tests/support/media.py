@@ -18,6 +18,8 @@ from media import sandbox
 from media.footage import ClipTruth, make_clip, read_frame_number
 from media.report import ProbeReport
 from media.run import packaged_ffmpeg
+from transcode.plan import plan_renditions
+from transcode.segment import RenditionResult, RunOptions, make_rendition
 
 STARTED_AT = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
 LIMITS = sandbox.Limits(cpu_s=60, wall_s=60, stall_s=30, file_size_bytes=1 << 30)
@@ -139,3 +141,12 @@ def write_photo(path: Path, *, width_px: int = 640, height_px: int = 400) -> Non
 def write_wav(path: Path, seconds: float = 3) -> None:
     """A recorder pen's file: 8 kHz A-law."""
     ffmpeg("-f", "lavfi", "-i", f"sine=440:r=8000:d={seconds}", "-c:a", "pcm_alaw", path)
+
+
+def render(source: Path, report: ProbeReport, folder: Path) -> list[RenditionResult]:
+    """Every rendition the ladder asks for, in the folder under the names of their rungs."""
+    run = RunOptions(scratch=folder, limits=LIMITS)
+    return [
+        make_rendition(source, report, plan, folder / f"{plan.rung.name}.mp4", run=run)
+        for plan in plan_renditions(report)
+    ]

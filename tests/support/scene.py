@@ -55,7 +55,6 @@ from tests.support import media as footage
 from tests.support.clocks import SettableClock
 from tests.support.databases import fresh_postgres_url
 from tests.support.installations import AGENCY, settings_for
-from transcode.segment import RunOptions, make_ladder
 
 PASSWORD = "correct horse battery"
 ACTOR = "system"
@@ -90,8 +89,7 @@ def reel(seed: int, seconds: int = 6) -> Reel:
     source = folder / "source.mp4"
     footage.make_plain(source, seconds=seconds, keyframe_every=25, seed=seed, first_frame=seed * 1000)
     report = footage.probe(source, folder)
-    run = RunOptions(scratch=folder, limits=footage.LIMITS)
-    (made,) = make_ladder(source, report, lambda rung: folder / f"{rung.name}.mp4", run=run)
+    (made,) = footage.render(source, report, folder)
     info = {**made.info, "index": made.index.to_json()}
     return Reel(source.read_bytes(), made.path.read_bytes(), made.index, info)
 
