@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Origin = Annotated[str, Field(pattern=r"^https?://[^/\s*]+$")]
@@ -50,6 +50,58 @@ class BrokerSettings(Group):
     )
 
 
+class DockKey(Group):
+    """A public key that may push for a dock, instead of an upload token."""
+
+    dock_no: str = Field(description="Number of the dock: the user name")
+    file: Path = Field(description="Public keys, one a line, as OpenSSH writes them")
+    agency: str | None = Field(None, description="Code of the agency; empty means the first one")
+    device_no: str | None = Field(None, description="Device the files are from, when names do not say")
+
+
+class PushSettings(Group):
+    """What the listeners for pushing docks have in common."""
+
+    enabled: bool = Field(False, description="Whether to listen")
+    host: str = Field("127.0.0.1", description="Address to listen on")
+    max_connections: int = Field(128, gt=0, description="Connections at once")
+    max_connections_per_dock: int = Field(16, gt=0, description="Connections of one dock at once")
+    max_open_files: int = Field(64, gt=0, description="Files a connection may have open")
+    idle_s: float = Field(120.0, gt=0, description="A connection that is silent this long is closed")
+    failed_logins: int = Field(10, gt=0, description="Wrong passwords an address may give in 15 minutes")
+    unproven_after_s: float | None = Field(
+        None,
+        gt=0,
+        description="Also take, with a flag, files closed in order that no rename, size or digest proves "
+        "whole, after this rest; empty means never",
+    )
+
+
+class SftpSettings(PushSettings):
+    """SFTP for docks that can only push; off unless enabled."""
+
+    port: Port = Field(8622, description="Port of the SFTP listener")
+    host_key: Path | None = Field(
+        None, description="Private host key (OpenSSH); empty: made in the data folder, on loopback alone"
+    )
+    keys: list[DockKey] = Field(default_factory=list, description="Public keys of docks")
+
+
+class FtpSettings(PushSettings):
+    """FTP over TLS for docks that can only push; off unless enabled."""
+
+    port: Port = Field(8621, description="Port of the FTP listener")
+    tls: Literal["explicit", "implicit"] = Field("explicit", description="How TLS begins")
+    tls_cert: Path | None = Field(None, description="Certificate chain (PEM)")
+    tls_key: Path | None = Field(None, description="Private key (PEM)")
+    allow_plain: bool = Field(
+        False, description="Also let docks in that cannot speak TLS; seen by all on the line"
+    )
+    passive_from: Port = Field(0, description="First port of data connections; 0: any")
+    passive_to: Port = Field(0, description="Last port of data connections; 0: any")
+    public_ip: str | None = Field(None, description="IPv4 address told to docks for data, behind NAT")
+
+
 class IngestSettings(Group):
     """The upload listener and watched folders."""
 
@@ -76,6 +128,11 @@ class IngestSettings(Group):
         default_factory=list, description="Origins whose pages may upload (`https://host`); empty means none"
     )
     folders: list[FolderSettings] = Field(default_factory=list, description="Watched folders")
+    sources: list[SourceSettings] = Field(
+        default_factory=list, description="Docks and servers that files are fetched from (SFTP, FTP, HTTP)"
+    )
+    sftp: SftpSettings = Field(default_factory=SftpSettings, description="SFTP for docks that can only push")
+    ftp: FtpSettings = Field(default_factory=FtpSettings, description="FTP(S) for docks that can only push")
     name_profiles: Path | None = Field(
         None, description="TOML with the agency's own file-name profiles, tried before the shipped ones"
     )
@@ -101,6 +158,53 @@ class FolderSettings(Group):
     scan_every_s: float = Field(5.0, gt=0, description="Pause between two scans")
     marker_suffix: str | None = Field(None, description="Only take files that have a marker beside them")
     after_take: Literal["leave", "move"] = Field("leave", description="`move` renames into `done/`")
+
+
+class SourceSettings(Group):
+    """One dock or server that files are fetched from. Secrets stand in files or the environment."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$", description="Short name, its own on this host")
+    kind: Literal["sftp", "ftp", "ftps", "http"] = Field(description="How it is spoken to")
+    host: str | None = Field(None, description="Address of the dock (not for http)")
+    port: Port | None = Field(None, description="Port; empty means that of the kind (22, 21, 990)")
+    url: str | None = Field(None, description="Address of the manifest (http alone)")
+    folder: str = Field("/", description="Folder on the dock")
+    username: str | None = Field(None, description="Account on the dock")
+    password_file: Path | None = Field(None, description="File with the password or bearer token")
+    password_env: str | None = Field(None, description="Variable with the password or bearer token")
+    key_file: Path | None = Field(None, description="Private key without passphrase (sftp)")
+    host_key_sha256: list[str] = Field(default_factory=list, description="Host keys, as SHA256:… (sftp)")
+    known_hosts: Path | None = Field(None, description="OpenSSH file of host keys (sftp)")
+    tls: Literal["explicit", "implicit"] = Field("explicit", description="How TLS begins (ftps)")
+    tls_ca: Path | None = Field(None, description="Certificates to trust (PEM); empty means the system's")
+    allow_plain: bool = Field(False, description="Let password and footage pass in the clear (ftp, http)")
+    agency: str | None = Field(None, description="Code of the agency; empty means the first one")
+    device_no: str | None = Field(None, description="Device the files are from, when names do not say")
+    dock_no: str | None = Field(None, description="Dock they come from")
+    settle_s: float = Field(30.0, ge=0, description="Size and time must rest this long over two listings")
+    scan_every_s: float = Field(15.0, gt=0, description="Pause between two listings")
+    marker_suffix: str | None = Field(None, description="Only take files that have a marker beside them")
+    after_take: Literal["leave", "delete"] = Field(
+        "leave", description="`delete` removes a file from the dock once we have signed its receipt"
+    )
+    max_file_bytes: int = Field(64 * GIB, gt=0, description="Larger files are reported, not fetched")
+    io_timeout_s: float = Field(30.0, gt=0, description="A dock that is silent this long is left")
+
+    @model_validator(mode="after")
+    def _require_what_the_kind_needs(self) -> SourceSettings:
+        if self.kind == "http" and not self.url:
+            raise ValueError("expected url for an http source, found none")
+        if self.kind != "http" and not (self.host and self.username):
+            raise ValueError("expected host and username, found none")
+        if self.kind == "sftp" and not (self.host_key_sha256 or self.known_hosts):
+            raise ValueError("expected host_key_sha256 or known_hosts for an sftp source, found neither")
+        if self.kind == "ftp" and not self.allow_plain:
+            raise ValueError("expected allow_plain for plain ftp, found none; use ftps where the dock can")
+        if self.kind == "http" and self.url and not self.url.startswith("https://") and not self.allow_plain:
+            raise ValueError("expected https, or allow_plain for a manifest in the clear")
+        if self.kind == "http" and self.after_take == "delete":
+            raise ValueError("expected after_take leave for http, found delete: a manifest cannot be deleted")
+        return self
 
 
 class ApiSettings(Group):

@@ -15,9 +15,15 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from cli.main import COMMANDS, EXITS, command_parser
-from config.settings import FolderSettings, Settings
+from config.settings import DockKey, FolderSettings, Group, Settings, SourceSettings
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "ref"
+
+LISTS: dict[str, type[Group]] = {
+    "ingest.folders": FolderSettings,
+    "ingest.sources": SourceSettings,
+    "ingest.sftp.keys": DockKey,
+}
 
 COMMANDS_HEAD = """# 命令 · Commands
 
@@ -85,8 +91,9 @@ def settings_page() -> str:
     lines = [SETTINGS_HEAD]
     for group, info in Settings.model_fields.items():
         lines += _group_lines(group, info.annotation)
-    lines += ["A watched folder, one entry of `ingest.folders` (`[[ingest.folders]]` in TOML):", ""]
-    lines += _group_lines("ingest.folders[]", FolderSettings)
+    for name, entry in LISTS.items():
+        lines += [f"One entry of `{name}` (`[[{name}]]` in TOML):", ""]
+        lines += _group_lines(f"{name}[]", entry)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -95,9 +102,13 @@ def _group_lines(name: str, model: Any) -> list[str]:
     assert issubclass(model, BaseModel)
     lines = [f"## {name}", "", (model.__doc__ or "").strip().splitlines()[0], ""]
     lines += ["| setting | type | default | |", "|---|---|---|---|"]
+    inner: list[str] = []
     for field, info in model.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            inner += _group_lines(f"{name}.{field}", info.annotation)
+            continue
         lines.append(f"| `{name}.{field}` | {_type(info)} | {_default(info)} | {info.description} |")
-    return [*lines, ""]
+    return [*lines, "", *inner]
 
 
 def _type(info: FieldInfo) -> str:
