@@ -7,7 +7,7 @@ played is an outcome: it is kept, listed and bound (invariant 2, L15).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from evidence.errors import MediaError
 from evidence.events import Topic
 from evidence.item import Media, move
 from evidence.kinds import ClaimSource, MediaKind
+from ingest import lateness
 from ingest.binding import bind_by_claims
 from ingest.facts import Statement, weigh
 from ingest.wording import fit_statement
@@ -46,11 +47,17 @@ def probe(context: JobContext) -> Outcome:
     report = _probed(context, "header")
     plans = plan_renditions(report)
     copies = [plan for plan in plans if plan.rung.copies_video or plan.rung.copies_audio]
+    facts: dict[str, Any] = {"media_kind": str(report.media_kind), "decodable": report.decodable}
+    news: list[tuple[Topic, str, str, Mapping[str, Any]]] = [
+        (Topic.ITEM, str(context.lease.subject_id), "probed", facts)
+    ]
 
     def commit(session: Session, agency: Agency) -> None:
         now = context.storage.clock.now()
         item = items.item_by_id(session, agency.id, context.lease.subject_id, lock=True)
         _write_report(session, agency, item, report, context)
+        if lateness.judge(session, agency, item, now) is not None:
+            news.append((Topic.ITEM, str(item.id), "late", {}))
         if not report.decodable:
             code = report.reason["code"] if report.reason else "media_unreadable"
             mark_unplayable(session, agency, item, code, now)
@@ -64,8 +71,7 @@ def probe(context: JobContext) -> Outcome:
         if len(copies) == len(plans):
             want_renditions(session, context, plans, may_copy=True)
 
-    facts = {"media_kind": str(report.media_kind), "decodable": report.decodable}
-    return Outcome(commit, [(Topic.ITEM, str(context.lease.subject_id), "probed", facts)])
+    return Outcome(commit, news)
 
 
 def examine(context: JobContext) -> Outcome:
@@ -76,6 +82,7 @@ def examine(context: JobContext) -> Outcome:
         now = context.storage.clock.now()
         item = items.item_by_id(session, agency.id, context.lease.subject_id, lock=True)
         _write_report(session, agency, item, report, context)
+        lateness.judge(session, agency, item, now)
         if not report.decodable:
             if item.media == Media.PROBED:
                 code = report.reason["code"] if report.reason else "media_unreadable"
