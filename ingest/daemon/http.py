@@ -22,6 +22,7 @@ from evidence.errors import (
     NotFound,
     Unavailable,
 )
+from ingest.daemon import receipts as by_digest
 from ingest.tus import protocol
 from ingest.tus.protocol import Checksum, Reply
 from ingest.tus.sealing import Sealer
@@ -102,6 +103,7 @@ class UploadApp:
         sealer: Makes items of whole ones.
         authenticate: Who a bearer token stands for; raises NotAuthenticated or NotPermitted.
         receipts: The signed receipt of an upload as JSON text, None until there is one.
+        receipts_of: Receptions of some bytes that a token may know of.
         problems: What keeps this host from taking uploads now, one line each.
         read_deadline_s: A connection that brings no byte this long is closed.
         public_url: Base URL senders reach this host under; None makes ``Location`` relative.
@@ -115,6 +117,7 @@ class UploadApp:
         *,
         authenticate: Callable[[str], Uploader],
         receipts: Callable[[UploadRecord], str | None],
+        receipts_of: by_digest.ReceiptsOf = by_digest.nothing,
         problems: Callable[[], list[str]] = list,
         read_deadline_s: float = 30.0,
         public_url: str | None = None,
@@ -124,6 +127,7 @@ class UploadApp:
         self._sealer = sealer
         self._authenticate = authenticate
         self._receipts = receipts
+        self._receipts_of = receipts_of
         self._problems = problems
         self._read_deadline_s = read_deadline_s
         self._public_url = (public_url or "").rstrip("/")
@@ -157,6 +161,8 @@ class UploadApp:
             method = headers["x-http-method-override"].upper()
         if path in {"/healthz", "/readyz"}:
             return await self._health(path)
+        if path.startswith(f"{by_digest.PATH}/") and method == "GET":
+            return await by_digest.answer(self._receipts_of, await self._who(headers), path)
         if path != BASE and not path.startswith(f"{BASE}/"):
             raise NotFound(f"path: expected {BASE}, found something else")
         if method == "OPTIONS":

@@ -11,12 +11,14 @@ from evidence.errors import EvidenceError, Unavailable
 from evidence.listening import Listener
 from ingest.daemon.holding import Holder
 from ingest.daemon.http import UploadApp
+from ingest.daemon.receipts import receipts_of
 from ingest.sources.base import StagedFile
 from ingest.tus.sealing import FinishedUpload, Sealer
 from ingest.tus.state import SealedUpload, UploadRecord
 from ingest.tus.uploads import UploadLimits, UploadStore
 from storage.db import agencies, credentials, items
 from storage.db.credentials import Uploader
+from storage.db.receipts import receipt_in_force
 from storage.open import Storage
 
 
@@ -36,7 +38,8 @@ def receipt_finder(storage: Storage) -> Callable[[UploadRecord], str | None]:
     def receipt_of(record: UploadRecord) -> str | None:
         with storage.database.read() as session:
             reception = items.reception_by_key(session, record.uploader.agency_id, f"tus:{record.upload_id}")
-        return None if reception is None else reception.receipt
+            # What was found damaged since is no ground for wiping a card any more.
+            return None if reception is None else receipt_in_force(session, reception)
 
     return receipt_of
 
@@ -110,6 +113,7 @@ def upload_app(settings: Settings, storage: Storage, store: UploadStore, sealer:
         sealer,
         authenticate=authenticator(storage),
         receipts=receipt_finder(storage),
+        receipts_of=receipts_of(storage),
         problems=lambda: problems_of(storage),
         read_deadline_s=ingest.read_deadline_s,
         public_url=ingest.public_url,
