@@ -25,6 +25,7 @@ from evidence.kinds import ClaimSource
 from ingest.daemon.holding import hold
 from ingest.facts import statements_from
 from ingest.intake import Accepted
+from ingest.naming import Vocabulary
 from ingest.sources.base import StagedFile
 from ingest.sources.copying import copy_whole
 
@@ -170,4 +171,4 @@ def take_file(desk: Desk, source: Path, staged: Path, said: dict[str, str]) -> A
         metadata=said,
         claims=tuple(statements_from(said, ClaimSource.PERSON)),
     )
-    return hold(storage, desk.agency.id, arrived)
+    return hold(storage, desk.agency.id, arrived, Vocabulary.of(desk.settings.ingest))

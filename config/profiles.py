@@ -97,7 +97,7 @@ class NameProfileData(Group):
 def _zone(name: str) -> None:
     try:
         ZoneInfo(name)
-    except (OSError, ValueError) as error:
+    except (KeyError, OSError, ValueError) as error:
         raise ValueError(f"timezone: expected an IANA zone, found {name!r}") from error
 
 

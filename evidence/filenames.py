@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 MAX_DISPLAY_CHARS = 255
+MAX_NAME_CHARS = 1024
+"""Of a name that profiles are tried on; file systems end at 255 bytes."""
 
 
 @dataclass(frozen=True)
@@ -30,35 +33,23 @@ class NameClaim:
 
 @dataclass(frozen=True)
 class NameProfile:
-    """One vendor's way of naming files, as data.
+    """One way of naming files, as data (`config/presets/name_profiles.toml`).
 
-    Named groups of ``pattern`` become claims of the same name, except ``date`` with ``time``,
-    which become ``device_started_at`` in ``timezone``, and those in ``flags``, which become
-    the claim named there with the value ``true`` when they are present.
+    Named groups of ``pattern`` become claims of the same name, except ``date`` with ``time``
+    (and ``fraction``), which become ``device_started_at`` in ``timezone``, or ``device_local_time``
+    where that is None, and those in ``flags``, which become the claim named there with the value
+    ``true`` when they are present.
     """
 
     name: str
     pattern: str
-    timezone: str
+    timezone: str | None = None
     flags: dict[str, str] = field(default_factory=dict)
     clock: str = "device"
+    ignore_case: bool = False
 
 
-UNDERSCORE_V1 = NameProfile(
-    name="underscore_v1",
-    pattern=(
-        r"^(?P<prefix>[A-Za-z0-9]+)_(?P<device_no>[A-Za-z0-9]+)_(?P<officer_no>[A-Za-z0-9]{6})"
-        r"_(?P<date>[0-9]{8})_(?P<time>[0-9]{6})(?P<key>_IMP)?(?P<enc>_enc)?\.(?P<ext>mp4|jpg|aac|m4a)$"
-    ),
-    timezone="Asia/Shanghai",
-    flags={"key": "key_file", "enc": "encrypted"},
-)
-"""Seen in current body-camera firmware: ``DSJ_0000001_123456_20240304_091530_IMP.mp4``."""
-
-PROFILES: tuple[NameProfile, ...] = (UNDERSCORE_V1,)
-
-
-def parse(name: bytes | str, profiles: tuple[NameProfile, ...] = PROFILES) -> list[NameClaim]:
+def parse(name: bytes | str, profiles: Iterable[NameProfile]) -> list[NameClaim]:
     """What the first profile that knows this name reads from it.
 
     Args:
@@ -66,36 +57,48 @@ def parse(name: bytes | str, profiles: tuple[NameProfile, ...] = PROFILES) -> li
         profiles: The profiles to try, in order.
 
     Returns:
-        The claims, ``name_profile`` first; empty when no profile knows the name. A date that
-        is on no calendar is claimed as ``device_started_text``, as written.
+        The claims, ``name_profile`` first; empty when no profile knows the name, or when it is longer
+        than a name can be. A date that is on no calendar is claimed as ``device_started_text``.
     """
     text = decode_name(name)
+    if len(text) > MAX_NAME_CHARS:
+        return []
     for profile in profiles:
-        match = _compiled(profile.pattern).match(text)
+        match = _compiled(profile.pattern, profile.ignore_case).fullmatch(text)
         if match is not None:
             return _claims(profile, {k: v for k, v in match.groupdict().items() if v})
     return []
 
 
-@lru_cache(maxsize=64)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    # \Z and not $: "$" would let one trailing newline through.
-    return re.compile(pattern.removesuffix("$") + r"\Z" if pattern.endswith("$") else pattern)
+@lru_cache(maxsize=256)
+def _compiled(pattern: str, ignore_case: bool) -> re.Pattern[str]:
+    # `fullmatch` and no "$": that would let one trailing newline through.
+    bare = pattern.removeprefix("^").removesuffix("$")
+    return re.compile(bare, re.ASCII | (re.IGNORECASE if ignore_case else re.RegexFlag(0)))
 
 
 def _claims(profile: NameProfile, groups: dict[str, str]) -> list[NameClaim]:
     claims = [NameClaim("name_profile", profile.name)]
-    date, time = groups.pop("date", None), groups.pop("time", None)
+    date, time, fraction = groups.pop("date", None), groups.pop("time", None), groups.pop("fraction", "")
     for group, value in groups.items():
         flag = profile.flags.get(group)
         claims.append(NameClaim(flag, "true") if flag else NameClaim(group, value))
     if date and time:
-        try:
-            local = datetime.strptime(date + time, "%Y%m%d%H%M%S").replace(tzinfo=ZoneInfo(profile.timezone))
-            claims.append(NameClaim("device_started_at", local.isoformat(), profile.clock))
-        except ValueError:
-            claims.append(NameClaim("device_started_text", f"{date}_{time}", profile.clock))
+        claims.append(_moment(profile, date, time, fraction))
     return claims
+
+
+def _moment(profile: NameProfile, date: str, time: str, fraction: str) -> NameClaim:
+    digits = re.sub("[^0-9]", "", date + time)
+    try:
+        local = datetime.strptime(digits, "%Y%m%d%H%M%S")  # noqa: DTZ007 - the zone is the profile's to say
+    except ValueError:
+        return NameClaim("device_started_text", f"{date}_{time}{fraction}", profile.clock)
+    written = local.isoformat() + (f".{fraction}" if fraction else "")
+    if profile.timezone is None:
+        return NameClaim("device_local_time", written, profile.clock)
+    zone = local.replace(tzinfo=ZoneInfo(profile.timezone)).isoformat()[len(local.isoformat()) :]
+    return NameClaim("device_started_at", written + zone, profile.clock)
 
 
 def decode_name(name: bytes | str) -> str:

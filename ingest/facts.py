@@ -14,6 +14,8 @@ from evidence.errors import InvalidInput
 from evidence.kinds import ClaimSource, SourceKind
 
 MAX_VALUE_CHARS = 2000
+DEVICE_CLOCK = "device"
+"""The clock that readings at docks correct; a person, a dock and a satellite answer for their own."""
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 AHEAD = timedelta(days=1)
 
@@ -52,11 +54,24 @@ FIELDS = frozenset(
         "device_make",
         "device_local_time",
         "timecode",
+        "officer_name",
+        "unit_no",
+        "unit_name",
     }
 )
 
 IDENTITIES = frozenset(
-    {"device_no", "officer_no", "case_no", "recording", "sequence_no", "source_kind", "name_profile", "stage"}
+    {
+        "device_no",
+        "officer_no",
+        "case_no",
+        "recording",
+        "recording_no",
+        "sequence_no",
+        "source_kind",
+        "name_profile",
+        "stage",
+    }
 )
 """Fields that name something: short, because they are compared and stand in indexes."""
 
@@ -73,11 +88,14 @@ class Statement:
 
 def statements_from(metadata: Mapping[str, str], source: ClaimSource) -> list[Statement]:
     """Claims in what a sender wrote; unknown fields are kept in the reception, not as claims."""
+    capture = "person" if source is ClaimSource.PERSON else DEVICE_CLOCK
     clock = {
         "dock_clock": "dock",
-        "device_clock": "device",
-        "captured_from": "device",
-        "captured_to": "device",
+        "device_clock": DEVICE_CLOCK,
+        "device_started_at": DEVICE_CLOCK,
+        "device_local_time": DEVICE_CLOCK,
+        "captured_from": capture,
+        "captured_to": capture,
     }
     return [
         Statement(field, value.strip()[:MAX_VALUE_CHARS], source, clock.get(field))
@@ -119,7 +137,10 @@ class Facts:
     place: str | None = None
     object_of_proof: str | None = None
     captured_from: datetime | None = None
+    """As said; `captured_clock` tells whose clock it was, and an offset is the reader's to add."""
     captured_to: datetime | None = None
+    captured_clock: str | None = None
+    captured_to_clock: str | None = None
     key_file: bool = False
     encrypted: bool = False
     source_kind: SourceKind = SourceKind.BODY_CAM
@@ -137,6 +158,8 @@ def weigh(statements: Iterable[Statement], now: datetime) -> Facts:
     values = {field: said.value for field, said in best.items()}
     doubts: list[tuple[str, str]] = []
 
+    clocks: dict[str, str | None] = {}
+
     def instant(*names: str) -> datetime | None:
         for name in names:
             if name not in values:
@@ -147,6 +170,7 @@ def weigh(statements: Iterable[Statement], now: datetime) -> Facts:
                 doubts.append(("time_unreadable", error.message))
                 continue
             if is_plausible(found, now):
+                clocks[names[0]] = best[name].clock
                 return found
             doubts.append(
                 (
@@ -158,7 +182,7 @@ def weigh(statements: Iterable[Statement], now: datetime) -> Facts:
 
     dock_clock, device_clock = instant("dock_clock"), instant("device_clock")
     offset = dock_clock - device_clock if dock_clock and device_clock else None
-    started = instant("captured_from", "device_started_at")
+    started = instant("captured_from", "device_started_at", "gps_started_at")
     ended = instant("captured_to")
     if started and ended and ended < started:
         doubts.append(("times_reversed", "captured_to: expected after captured_from, found before it"))
@@ -177,6 +201,8 @@ def weigh(statements: Iterable[Statement], now: datetime) -> Facts:
         object_of_proof=values.get("object_of_proof"),
         captured_from=started,
         captured_to=ended,
+        captured_clock=clocks.get("captured_from"),
+        captured_to_clock=clocks.get("captured_to"),
         key_file=values.get("key_file", "").lower() in {"1", "true", "yes"},
         encrypted=values.get("encrypted", "").lower() == "true",
         source_kind=kind,

@@ -16,11 +16,14 @@ from sqlalchemy.orm import Session
 
 from evidence.custody import Action
 from evidence.errors import InvalidInput, Unavailable
-from evidence.filenames import decode_name, display_name, parse
+from evidence.filenames import decode_name, display_name
 from evidence.ids import new_id
 from evidence.item import Binding, Custody, Media, Redaction
 from evidence.kinds import ClaimSource, MediaKind
+from evidence.zfy import parse_zfy_base64
+from ingest.correction import corrected_times
 from ingest.facts import Facts, Statement, weigh
+from ingest.naming import Vocabulary, shipped
 from ingest.sources.base import StagedFile
 from ingest.wording import escaped, fit, fit_statement
 from storage.db import agencies, custody, items, jobs
@@ -63,12 +66,14 @@ def accept(
     staged: StagedFile,
     stored: StoredObject,
     now: datetime,
+    vocabulary: Vocabulary | None = None,
 ) -> Accepted:
     """Record a file whose bytes are durable.
 
     Args:
         staged: What arrived, with its digest and the sender's words; claims of its name are added here.
         stored: Where the object store holds it.
+        vocabulary: What names are read with; what is shipped when omitted.
 
     Raises:
         Unavailable: The database cannot be written now.
@@ -78,10 +83,13 @@ def accept(
     if known is not None:
         item = items.item_by_id(session, agency.id, known.item_id)
         return Accepted(item.id, known.id, staged.sha256, staged.size_bytes, item.custody, is_new=False)
-    said = [*staged.claims, *_said_by_name(staged)]
+    by_device, unread = _said_by_device(staged)
+    said = [*staged.claims, *by_device, *(vocabulary or shipped()).said_by_name(staged.original_name_raw)]
+    named = {statement.field for statement in said}
+    said += [statement for statement in staged.assumed if statement.field not in named]
     facts = weigh(said, now)
     device, doubts = _device(session, agency, facts, now)
-    doubts = [*doubts, *staged.findings]
+    doubts = [*doubts, *staged.findings, *unread]
     row = _object_row(session, agency, staged, stored, now)
     item, is_new = _item(session, agency, staged, row, device, facts, doubts, now)
     mismatch = staged.declared_sha256 is not None and staged.declared_sha256 != staged.sha256
@@ -129,11 +137,18 @@ def _known(session: Session, agency: Agency, staged: StagedFile) -> tuple[Staged
     return staged, known
 
 
-def _said_by_name(staged: StagedFile) -> list[Statement]:
+def _said_by_device(staged: StagedFile) -> tuple[list[Statement], list[tuple[str, str]]]:
+    """Claims in the record a driver read off the device (D9), where the sender passed it on."""
+    text = staged.metadata.get("zfy_info", "").strip()
+    if not text:
+        return [], []
+    try:
+        found = parse_zfy_base64(text)
+    except InvalidInput as error:
+        return [], [(error.code, error.message)]
     return [
-        fit_statement(Statement(claim.field, claim.value, ClaimSource.FILENAME, claim.clock))
-        for claim in parse(staged.original_name_raw)
-    ]
+        fit_statement(Statement(field, value, ClaimSource.DEVICE)) for field, value in found.claims().items()
+    ], []
 
 
 def _device(
@@ -202,7 +217,7 @@ def _item(
         return found, False
     if facts.encrypted:
         doubts = [*doubts, ("encrypted", "file: expected plain footage, found one the device encrypted")]
-    offset = facts.clock_offset
+    times = corrected_times(session, agency.id, device.id if device else None, facts)
     item = Item(
         id=item_id,
         agency_id=agency.id,
@@ -219,8 +234,8 @@ def _item(
         held=False,
         key_file=facts.key_file,
         flags=[{"code": code, "message": message} for code, message in [*doubts, *facts.doubts]],
-        captured_from=facts.captured_from + offset if facts.captured_from and offset else facts.captured_from,
-        captured_to=facts.captured_to + offset if facts.captured_to and offset else facts.captured_to,
+        captured_from=times.captured_from,
+        captured_to=times.captured_to,
         captured_place=facts.place,
         collector=facts.officer_no,
         object_of_proof=facts.object_of_proof,

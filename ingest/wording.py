@@ -37,6 +37,7 @@ def fit(staged: StagedFile) -> StagedFile:
     """The same arrival in words that can be kept, with a finding for each kind of change."""
     metadata = {escaped(key): escaped(value) for key, value in staged.metadata.items()}
     claims = [fit_statement(said) for said in staged.claims]
+    assumed = tuple(map(fit_statement, staged.assumed))
     findings = [(code, escaped(message)) for code, message in staged.findings]
     if metadata != dict(staged.metadata) or any(_UNFIT.search(said.value) for said in staged.claims):
         findings.append(WORDS_ESCAPED)
@@ -49,7 +50,7 @@ def fit(staged: StagedFile) -> StagedFile:
         for said in staged.claims
         if said.field in IDENTITIES and len(escaped(said.value)) > MAX_IDENTITY_CHARS
     ]
-    return replace(staged, metadata=metadata, claims=tuple(claims), findings=tuple(findings))
+    return replace(staged, metadata=metadata, claims=tuple(claims), assumed=assumed, findings=tuple(findings))
 
 
 def fit_statement(said: Statement) -> Statement:
@@ -66,4 +67,4 @@ def fit_statement(said: Statement) -> Statement:
 
 def without_words(staged: StagedFile) -> StagedFile:
     """The same bytes and name, with nothing else that the sender said."""
-    return replace(staged, metadata={}, claims=(), findings=(WORDS_REFUSED,))
+    return replace(staged, metadata={}, claims=(), assumed=(), findings=(WORDS_REFUSED,))

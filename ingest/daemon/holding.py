@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from evidence.events import Event, Topic
 from ingest.intake import Accepted, accept, is_of_words
+from ingest.naming import Vocabulary
 from ingest.sources.base import StagedFile
 from ingest.wording import without_words
 from messaging.events import EventPublisher
@@ -26,7 +27,9 @@ CLOSE_WAIT_S = 3.0
 log = structlog.get_logger()
 
 
-def hold(storage: Storage, agency_id: UUID, staged: StagedFile) -> Accepted:
+def hold(
+    storage: Storage, agency_id: UUID, staged: StagedFile, vocabulary: Vocabulary | None = None
+) -> Accepted:
     """Adopt the bytes, then commit object, item, reception, leaf and jobs.
 
     Words of the sender that the database refuses are left out, and the item says so: trying the
@@ -39,7 +42,7 @@ def hold(storage: Storage, agency_id: UUID, staged: StagedFile) -> Accepted:
     stored = storage.objects.adopt(staged.path, staged.sha256, staged.size_bytes, agency_id.hex)
     for race in range(RACES):
         try:
-            return _entered(storage, agency_id, staged, stored)
+            return _entered(storage, agency_id, staged, stored, vocabulary)
         except IntegrityError:
             # Equal bytes came in twice at the same instant; the second look finds the first's rows.
             if race == RACES - 1:
@@ -47,20 +50,32 @@ def hold(storage: Storage, agency_id: UUID, staged: StagedFile) -> Accepted:
     raise AssertionError("the last race returns or raises")
 
 
-def _entered(storage: Storage, agency_id: UUID, staged: StagedFile, stored: StoredObject) -> Accepted:
+def _entered(
+    storage: Storage,
+    agency_id: UUID,
+    staged: StagedFile,
+    stored: StoredObject,
+    vocabulary: Vocabulary | None,
+) -> Accepted:
     try:
-        return _committed(storage, agency_id, staged, stored)
+        return _committed(storage, agency_id, staged, stored, vocabulary)
     except Exception as error:
         if not is_of_words(error):
             raise
         log.warning("ingest:words_refused", sha256=staged.sha256.hex(), error=type(error).__name__)
-    return _committed(storage, agency_id, without_words(staged), stored)
+    return _committed(storage, agency_id, without_words(staged), stored, vocabulary)
 
 
-def _committed(storage: Storage, agency_id: UUID, staged: StagedFile, stored: StoredObject) -> Accepted:
+def _committed(
+    storage: Storage,
+    agency_id: UUID,
+    staged: StagedFile,
+    stored: StoredObject,
+    vocabulary: Vocabulary | None,
+) -> Accepted:
     with storage.database.transaction() as session:
         agency = agencies.agency_by_id(session, agency_id)
-        return accept(session, agency, staged, stored, storage.clock.now())
+        return accept(session, agency, staged, stored, storage.clock.now(), vocabulary)
 
 
 class Holder:
@@ -69,10 +84,18 @@ class Holder:
     Args:
         publisher: Told after the commit.
         announcer: Told of the jobs, so that nobody waits for the relay's next round.
+        vocabulary: What file names are read with; what is shipped when omitted.
     """
 
-    def __init__(self, storage: Storage, publisher: EventPublisher, announcer: Announcer) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        publisher: EventPublisher,
+        announcer: Announcer,
+        vocabulary: Vocabulary | None = None,
+    ) -> None:
         self._storage = storage
+        self._vocabulary = vocabulary
         self._publisher = publisher
         self._announcer = announcer
         self._untold: queue.Queue[tuple[UUID, Accepted] | None] = queue.Queue(MAX_UNTOLD)
@@ -85,7 +108,7 @@ class Holder:
         Raises:
             Unavailable, FixityError: As `hold`.
         """
-        accepted = hold(self._storage, agency_id, staged)
+        accepted = hold(self._storage, agency_id, staged, self._vocabulary)
         try:
             self._untold.put_nowait((agency_id, accepted))
         except queue.Full:

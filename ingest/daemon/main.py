@@ -17,6 +17,7 @@ from ingest.daemon.folders import start_folders
 from ingest.daemon.holding import Holder
 from ingest.daemon.listening import seal_with, upload_app, upload_listener, upload_store
 from ingest.daemon.server import serve
+from ingest.naming import Vocabulary
 from ingest.tus.sealing import Sealer
 from messaging.events import EventPublisher
 from messaging.jobs import Announcer
@@ -53,7 +54,8 @@ def main() -> None:
     try:
         storage = open_storage(settings)
         publisher = EventPublisher(settings.events_publish_url)
-        holder = Holder(storage, publisher, Announcer(settings.broker_url))
+        vocabulary = Vocabulary.of(settings.ingest)
+        holder = Holder(storage, publisher, Announcer(settings.broker_url), vocabulary)
         try:
             asyncio.run(run(settings, storage, holder))
         finally:

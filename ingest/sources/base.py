@@ -37,6 +37,9 @@ class StagedFile:
     """The sender's own words, kept as received."""
     claims: tuple[Statement, ...] = ()
     """What dock, sidecar or person said; claims of the file name are intake's to add."""
+    assumed: tuple[Statement, ...] = ()
+    """What is taken for granted where nobody says otherwise, such as the device a folder belongs to: each
+    becomes a claim only if neither the sender nor the file's name speaks of that field."""
     findings: tuple[tuple[str, str], ...] = ()
     """What was wrong on the way in: stable code and one line each; flags, never refusals."""
     dock_no: str | None = None
@@ -46,9 +49,30 @@ class StagedFile:
     """False: it is kept like any other, but nobody may wipe a card for it."""
 
 
+@dataclass
+class ScanResult:
+    """What one look at a source came to; names as they may be shown."""
+
+    is_gone: bool = False
+    taken: list[str] = field(default_factory=list)
+    settling: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    """Links, specials and names of unfinished files."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Name to stable code."""
+    freed: list[str] = field(default_factory=list)
+    """Removed at the source, on our receipt."""
+    stopped: str | None = None
+    """Code of what would have held up every file."""
+
+
 class Source(Protocol):
     """Something files come from."""
 
     def run(self, stop: threading.Event) -> None:
         """Take files in until ``stop`` is set; a source that is gone is waited for."""
+        ...
+
+    def scan_once(self, stop: threading.Event | None = None) -> ScanResult:
+        """Look once at every file and take those that are whole; never raises for what is out there."""
         ...

@@ -22,18 +22,18 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
 from config.settings import FolderSettings
 from evidence.errors import EvidenceError, Unavailable
-from evidence.filenames import display_name, parse
+from evidence.filenames import display_name
 from evidence.ids import new_id
 from evidence.kinds import ClaimSource
 from ingest.facts import Statement
-from ingest.sources.base import StagedFile
+from ingest.sources.base import ScanResult, StagedFile
 from ingest.sources.copying import CopiedFile, FileState, copy_whole
 from ingest.sources.journal import Seen
 from ingest.sources.sidecar import (
@@ -53,21 +53,6 @@ MAX_DEPTH = 16
 RETRY_MOST_SCANS = 64
 MAX_TOLD = 10_000
 _OF_ONE_FILE = {"source_gone", "source_unreadable"}
-
-
-@dataclass
-class ScanResult:
-    """What one look at the folder came to; names as they may be shown."""
-
-    is_gone: bool = False
-    taken: list[str] = field(default_factory=list)
-    settling: list[str] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-    """Links, specials and names of unfinished files."""
-    failed: dict[str, str] = field(default_factory=dict)
-    """Name to stable code."""
-    stopped: str | None = None
-    """Code of what would have held up every file."""
 
 
 @dataclass
@@ -312,10 +297,8 @@ class FolderSource:
     def _describe(self, path: Path, copied: CopiedFile, key: str) -> StagedFile:
         sidecar = read_sidecar(sidecar_of(path))
         raw_name = os.fsencode(path.name)
-        claims = sidecar.claims
-        named = {claim.field for claim in claims} | {claim.field for claim in parse(raw_name)}
-        if self._settings.device_no is not None and "device_no" not in named:
-            claims = (*claims, Statement("device_no", self._settings.device_no, ClaimSource.DOCK))
+        device_no = self._settings.device_no
+        assumed = (Statement("device_no", device_no, ClaimSource.DOCK),) if device_no is not None else ()
         return StagedFile(
             path=copied.path,
             size_bytes=copied.size_bytes,
@@ -325,7 +308,8 @@ class FolderSource:
             reception_key=key,
             actor="folder",
             metadata=sidecar.metadata,
-            claims=claims,
+            claims=sidecar.claims,
+            assumed=assumed,
             findings=sidecar.findings,
             dock_no=self._settings.dock_no,
             declared_sha256=sidecar.declared_sha256,

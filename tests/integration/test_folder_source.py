@@ -367,7 +367,7 @@ def test_device_of_the_folder_counts_only_where_nothing_better_said_it(desk: Des
     desk.settle()
     by_name = {staged.original_name_raw: staged for staged in desk.accepted}
     assert by_name[NAME.encode()].claims == ()
-    assert [claim.value for claim in by_name[b"other.mp4"].claims] == ["0000042"]
+    assert [claim.value for claim in by_name[b"other.mp4"].assumed] == ["0000042"]
     assert by_name[b"other.mp4"].dock_no == "D7"
 
 

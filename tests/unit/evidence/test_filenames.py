@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evidence.filenames import MAX_DISPLAY_CHARS, NameClaim, NameProfile, display_name, parse
+from evidence.filenames import MAX_DISPLAY_CHARS, NameClaim, NameProfile, display_name
+from evidence.filenames import parse as parse_with
+from ingest.naming import shipped
+
+
+def parse(name: bytes | str) -> list[NameClaim]:
+    return parse_with(name, shipped().profiles)
 
 
 def claims(name: bytes | str) -> dict[str, str]:
@@ -61,7 +67,7 @@ def test_name_no_profile_knows_makes_no_claim(name: bytes | str) -> None:
 
 def test_profile_is_data() -> None:
     profile = NameProfile("room_v1", r"^room(?P<room_no>\d+)-(?P<date>\d{8})(?P<time>\d{6})\.ts$", "UTC")
-    found = {claim.field: claim.value for claim in parse("room12-20240304091530.ts", (profile,))}
+    found = {claim.field: claim.value for claim in parse_with("room12-20240304091530.ts", (profile,))}
     assert found == {
         "name_profile": "room_v1",
         "room_no": "12",
