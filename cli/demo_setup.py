@@ -15,7 +15,7 @@ from cli.init import new_password
 from config.settings import Settings
 from evidence.errors import Unavailable
 from evidence.kinds import EnforcementKind, Role, SourceKind
-from ingest import roster
+from ingest import docks, roster
 from ingest.register import NewCase, open_case
 from storage.db import agencies
 from storage.open import NewAgency, found
@@ -114,7 +114,7 @@ def prepare(settings: Settings) -> Cast:
             NewCase(CASE_2, EnforcementKind.INSPECTION, "日常检查", opened_at=yesterday),
         ):
             open_case(session, agency, new, actor=ACTOR, now=now)
-        token, _ = roster.issue_token(
+        token, _ = docks.issue_token(
             session, agency, dock_no="DOCK-1", device_no=None, life=timedelta(days=1), actor=ACTOR, now=now
         )
     storage.database.dispose()

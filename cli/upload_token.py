@@ -1,4 +1,4 @@
-"""`liuhen token issue|list|revoke`: upload tokens, shown once."""
+"""`liuhen token issue|list|rotate|revoke`: upload tokens, shown once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from cli.options import Branch, read_id
 from cli.shell import Parser, add_json, at_desk, operator, print_json, print_table
-from ingest.roster import issue_token, revoke_token
+from ingest.docks import issue_token, revoke_token, rotate_token
 from storage.db import accounts
 
 
@@ -20,6 +20,16 @@ def arguments(parser: Parser, _name: str) -> None:
         "--days", type=int, metavar="N", help="有效天数,默认到吊销 / life; default until revoked"
     )
     add_json(branch.add("list", "令牌列表 / list tokens", _list))
+    rotating = branch.add("rotate", "轮换令牌 / a new token for the same dock and device", _rotate)
+    rotating.add_argument("token_id", metavar="ID", help="旧令牌编号 / id of the old one")
+    rotating.add_argument(
+        "--overlap-hours",
+        type=int,
+        default=24,
+        metavar="N",
+        help="旧令牌再用几小时,默认24 / the old one goes on for N hours; 24",
+    )
+    rotating.add_argument("--days", type=int, metavar="N", help="新令牌有效天数 / life of the new one")
     revoking = branch.add("revoke", "吊销令牌 / revoke a token", _revoke)
     revoking.add_argument("token_id", metavar="ID", help="令牌编号 / id, as the list prints it")
 
@@ -57,6 +67,21 @@ def _list(options: argparse.Namespace) -> int:
     else:
         heads = ("编号 id", "采集站 dock", "设备 device", "签发 issued", "到期 expires", "吊销 revoked")
         print_table(heads, [tuple(row.values()) for row in rows])
+    return 0
+
+
+def _rotate(options: argparse.Namespace) -> int:
+    with at_desk(options) as desk, desk.write() as (session, agency):
+        token, row = rotate_token(
+            session,
+            agency,
+            read_id(options.token_id, "token"),
+            overlap=timedelta(hours=options.overlap_hours),
+            life=timedelta(days=options.days) if options.days else None,
+            actor=operator(),
+            now=desk.now(),
+        )
+    print(f"{token}\n编号 / id: {row.id}  (令牌只显示这一次 / the token is shown once)")
     return 0
 
 

@@ -21,6 +21,7 @@ from evidence.ids import new_id
 from evidence.item import Binding, Custody, Media, Redaction
 from evidence.kinds import ClaimSource, MediaKind
 from evidence.zfy import parse_zfy_base64
+from ingest import ledger
 from ingest.correction import corrected_times
 from ingest.facts import Facts, Statement, weigh
 from ingest.naming import Vocabulary, shipped
@@ -89,6 +90,7 @@ def accept(
     said += [statement for statement in staged.assumed if statement.field not in named]
     facts = weigh(said, now)
     device, doubts = _device(session, agency, facts, now)
+    ledger.note_reading(session, agency, device, staged.metadata, now, dock_no=staged.dock_no)
     doubts = [*doubts, *staged.findings, *unread]
     row = _object_row(session, agency, staged, stored, now)
     item, is_new = _item(session, agency, staged, row, device, facts, doubts, now)

@@ -1,22 +1,25 @@
-"""The roster: officers, devices, accounts and upload tokens, each entry with its custody leaf.
+"""The roster: officers, devices, who holds them, and accounts, each entry with its custody leaf.
 
 What a command or a route does to the roster is done here, so that both leave the same trace. Callers
-hold the transaction. Cases have a register of their own (`ingest.register`).
+hold the transaction. Cases have a register of their own (`ingest.register`), docks and tokens are
+`ingest.docks`', readings and faults `ingest.ledger`'s.
 """
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from evidence.clock import rfc3339
 from evidence.custody import Action
 from evidence.errors import Conflict, InvalidInput, NotFound
 from evidence.kinds import Role, SourceKind
-from storage.db import accounts, agencies, credentials, custody
+from storage.db import accounts, agencies, credentials, custody, ledger
 from storage.db.custody import Happening
-from storage.db.tables import Account, Agency, Device, DeviceIssue, Officer, UploadToken
+from storage.db.tables import Account, Agency, Device, DeviceIssue, Officer
+
+CLOCKS_DIFFER = timedelta(minutes=5)
 
 
 def register_officer(
@@ -101,21 +104,39 @@ def register_device(
     return row
 
 
-def adopt_device(session: Session, agency: Agency, device_no: str, *, actor: str, now: datetime) -> Device:
-    """Make a device that showed up unregistered one of the agency's (6.2).
+def adopt_device(
+    session: Session,
+    agency: Agency,
+    device_no: str,
+    *,
+    kind: SourceKind | None = None,
+    model: str | None = None,
+    officer_no: str | None = None,
+    issued_at: datetime | None = None,
+    actor: str,
+    now: datetime,
+) -> Device:
+    """Make a device that showed up unregistered one of the agency's (6.2), and issue it in the same step.
 
     Raises:
-        NotFound: It never showed up.
+        NotFound: It never showed up, or there is no such officer.
         Conflict: It is registered already.
     """
     row = device(session, agency, device_no)
+    ledger.lock_device(session, row)
     if row.state != agencies.UNKNOWN:
         raise Conflict(f"device {device_no}: expected unknown, found {row.state}", code="device_adopted")
     row.state = agencies.REGISTERED
+    row.kind = str(kind) if kind is not None else row.kind
+    row.model = model or row.model
     facts = {"device_no": row.device_no}
     custody.record(
         session, agency, Happening(Action.DEVICE_ADOPTED, "device", str(row.id), actor, facts), now
     )
+    if officer_no is not None:
+        issue_device(
+            session, agency, row.device_no, officer_no, issued_at=issued_at or now, actor=actor, now=now
+        )
     return row
 
 
@@ -133,17 +154,87 @@ def issue_device(
 
     Raises:
         NotFound: No such device or officer.
-        Conflict: The device is not adopted yet.
+        Conflict: The device is not adopted yet or is retired, or the instant is before the end of another
+            issue of it.
+        InvalidInput: The instant is still to come.
     """
     row, holder = device(session, agency, device_no), officer(session, agency, officer_no)
+    ledger.lock_device(session, row)
     if row.state == agencies.UNKNOWN:
         raise Conflict(
             f"device {device_no}: expected registered, found unknown; adopt it", code="device_unknown"
         )
+    if row.retired_at is not None:
+        raise Conflict(f"device {device_no}: expected one in use, found it retired", code="device_retired")
+    _happened("issued_at", issued_at, now)
+    if ledger.issue_after(session, agency.id, row.id, issued_at) is not None:
+        raise Conflict(
+            f"device {device_no}: expected nobody's hands from {rfc3339(issued_at)} on, found a later issue; "
+            "look at its history",
+            code="issue_overlaps",
+        )
+    for held in ledger.open_issues(session, agency.id, row.id):
+        end_issue(session, agency, row, held, issued_at, actor=actor, now=now)
     issue = agencies.issue_device(session, row, holder, issued_at)
-    facts = {"issue": str(issue.id), "officer": str(holder.id)}
+    facts = {"issue": str(issue.id), "officer": str(holder.id), "issued_at": rfc3339(issued_at)}
     custody.record(session, agency, Happening(Action.DEVICE_ISSUED, "device", str(row.id), actor, facts), now)
     return issue
+
+
+def return_device(
+    session: Session, agency: Agency, device_no: str, *, returned_at: datetime, actor: str, now: datetime
+) -> DeviceIssue:
+    """Take a device back from whoever holds it (R12).
+
+    Raises:
+        NotFound: No such device.
+        Conflict: Nobody holds it.
+        InvalidInput: The instant is still to come, or before it was issued.
+    """
+    row = device(session, agency, device_no)
+    ledger.lock_device(session, row)
+    held = ledger.open_issues(session, agency.id, row.id)
+    if not held:
+        raise Conflict(
+            f"device {device_no}: expected it in somebody's hands, found nobody's", code="device_not_issued"
+        )
+    _happened("returned_at", returned_at, now)
+    if returned_at < held[0].issued_at:
+        raise InvalidInput(
+            f"returned_at: expected after {rfc3339(held[0].issued_at)}, found before", code="issue_times"
+        )
+    for issue in held:
+        end_issue(session, agency, row, issue, returned_at, actor=actor, now=now)
+    return held[0]
+
+
+def end_issue(
+    session: Session,
+    agency: Agency,
+    row: Device,
+    issue: DeviceIssue,
+    returned_at: datetime,
+    *,
+    actor: str,
+    now: datetime,
+) -> None:
+    """End one issue, with its leaf; never before it began."""
+    issue.returned_at = max(returned_at, issue.issued_at)
+    facts = {
+        "issue": str(issue.id),
+        "officer": str(issue.officer_id),
+        "returned_at": rfc3339(issue.returned_at),
+    }
+    happening = Happening(Action.DEVICE_RETURNED, "device", str(row.id), actor, facts)
+    custody.record(session, agency, happening, now)
+
+
+def _happened(what: str, instant: datetime, now: datetime) -> None:
+    """Raise for an instant that is still to come; clocks of two machines may differ by minutes."""
+    if instant > now + CLOCKS_DIFFER:
+        raise InvalidInput(
+            f"{what}: expected a time gone by, found {rfc3339(instant)}", code="time_in_future"
+        )
 
 
 def add_account(
@@ -223,43 +314,4 @@ def disable_account(session: Session, agency: Agency, username: str, *, actor: s
     custody.record(
         session, agency, Happening(Action.ACCOUNT_CHANGED, "account", str(row.id), actor, facts), now
     )
-    return row
-
-
-def issue_token(
-    session: Session,
-    agency: Agency,
-    *,
-    dock_no: str,
-    device_no: str | None,
-    life: timedelta | None,
-    actor: str,
-    now: datetime,
-) -> tuple[str, UploadToken]:
-    """A new upload token, to be shown once, and its row.
-
-    Raises:
-        NotFound: No such device.
-    """
-    bound = device(session, agency, device_no) if device_no else None
-    agencies.check_number("dock", dock_no)
-    token, row = credentials.issue_upload_token(
-        session, agency, dock_no=dock_no, device_id=bound.id if bound else None, now=now, life=life
-    )
-    facts = {"dock_no": row.dock_no, "device": str(bound.id) if bound else None}
-    custody.record(session, agency, Happening(Action.TOKEN_ISSUED, "token", str(row.id), actor, facts), now)
-    return token, row
-
-
-def revoke_token(
-    session: Session, agency: Agency, token_id: UUID, *, actor: str, now: datetime
-) -> UploadToken:
-    """End an upload token at once.
-
-    Raises:
-        NotFound: There is none.
-    """
-    row = credentials.revoke_upload_token(session, agency.id, token_id, now)
-    facts = {"dock_no": row.dock_no}
-    custody.record(session, agency, Happening(Action.TOKEN_REVOKED, "token", str(row.id), actor, facts), now)
     return row

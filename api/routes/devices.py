@@ -21,7 +21,7 @@ from api.schemas.administration import (
     TokenShown,
 )
 from evidence.access import Act
-from ingest import roster
+from ingest import docks, roster
 from storage.db import accounts, agencies
 from storage.db.tables import Device, Officer, UploadToken
 
@@ -46,8 +46,15 @@ def register_device(body: DeviceRegistration, desk: DeskOf) -> DeviceShown:
         session, agency = work.session, work.agency
         known = agencies.device_by_no(session, agency.id, body.device_no)
         if known is not None and known.state == agencies.UNKNOWN:
-            row = roster.adopt_device(session, agency, body.device_no, actor=work.actor.label, now=work.now)
-            row.kind, row.model = str(body.kind), body.model
+            row = roster.adopt_device(
+                session,
+                agency,
+                body.device_no,
+                kind=body.kind,
+                model=body.model,
+                actor=work.actor.label,
+                now=work.now,
+            )
         else:
             row = roster.register_device(
                 session,
@@ -122,7 +129,7 @@ def list_tokens(desk: DeskOf) -> list[TokenShown]:
 def issue_token(body: TokenRequest, desk: DeskOf) -> TokenIssued:
     """令牌仅显示一次。The token is shown once."""
     with desk.writing() as work:
-        token, row = roster.issue_token(
+        token, row = docks.issue_token(
             work.session,
             work.agency,
             dock_no=body.dock_no,
@@ -144,7 +151,7 @@ def issue_token(body: TokenRequest, desk: DeskOf) -> TokenIssued:
 def revoke_token(token_id: UUID, desk: DeskOf) -> Response:
     """立即生效。At once."""
     with desk.writing() as work:
-        roster.revoke_token(work.session, work.agency, token_id, actor=work.actor.label, now=work.now)
+        docks.revoke_token(work.session, work.agency, token_id, actor=work.actor.label, now=work.now)
     return Response(status_code=204)
 
 

@@ -30,7 +30,7 @@ from cli.supervise import Supervisor
 from config.load import load_settings
 from config.settings import Settings
 from evidence.kinds import Role, SourceKind
-from ingest import register, roster
+from ingest import docks, register, roster
 from storage.db import agencies
 from storage.db.tables import Agency, CustodyPending, Job
 from storage.open import NewAgency, Storage, found
@@ -300,7 +300,7 @@ class Cluster:
                     session, agency, username=str(role), display_name=str(role), password=PASSWORD,
                     roles=frozenset({role}), must_change=False, actor="test", now=now,
                 )  # fmt: skip
-            self.token, _ = roster.issue_token(
+            self.token, _ = docks.issue_token(
                 session, agency, dock_no=DOCK_NO, device_no=None, life=None, actor="test", now=now
             )
         return self.token

@@ -14,7 +14,7 @@ from cli.take import take_file
 from config.settings import Settings
 from evidence.ids import new_id
 from evidence.kinds import RetrievalPurpose, Role, SourceKind
-from ingest import roster
+from ingest import docks, roster
 from ingest.binding import bind
 from ingest.register import NewCase, open_case
 from storage.db import agencies, cases, clips, grants, items, jobs
@@ -50,7 +50,7 @@ def play_shift(settings: Settings, storage: Storage, folder: Path, count: int = 
                 session, agency, number, kind=SourceKind.BODY_CAM, model="DSJ", actor=ACTOR, now=now
             )
             roster.issue_device(session, agency, number, "P1", issued_at=opened, actor=ACTOR, now=now)
-            roster.issue_token(
+            docks.issue_token(
                 session, agency, dock_no=f"K{number}", device_no=number, life=None, actor=ACTOR, now=now
             )
         first = roster.add_account(
