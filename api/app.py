@@ -19,6 +19,7 @@ from api.hardening import Hardening, Metrics
 from api.news import NewsRoom
 from api.routes import (
     accounts,
+    alarms,
     bindings,
     cases,
     clips,
@@ -29,6 +30,7 @@ from api.routes import (
     items,
     jobs,
     playlists,
+    receipts,
     redaction,
     sessions,
     system,
@@ -52,6 +54,8 @@ GATES: tuple[Gate, ...] = (
     devices.gate,
     accounts.gate,
     jobs.gate,
+    receipts.gate,
+    alarms.gate,
     events.gate,
     system.gate,
 )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from datetime import timedelta
 
 from cli.options import Branch, read_id
 from cli.shell import Parser, add_json, at_desk, operator, print_json, print_table
 from evidence.custody import Action
-from storage.db import custody, jobs
+from storage.db import alarms, custody, jobs
 from storage.db.custody import Happening
 
 
@@ -76,8 +77,11 @@ def _requeue(options: argparse.Namespace) -> int:
 def _counts(options: argparse.Namespace) -> int:
     with at_desk(options) as desk, desk.read() as session:
         found = jobs.counts(session, desk.agency.id)
+        standing = alarms.count_standing(session, desk.agency.id)
     if options.json:
         print_json(found)
     else:
         print_table(("状态 state", "数量 count"), sorted(found.items()))
+    if standing:
+        print(f"未解除的告警{standing}条 / {standing} alarms stand: liuhen alarm list", file=sys.stderr)
     return 0

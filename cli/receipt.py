@@ -1,4 +1,4 @@
-"""`liuhen receipt verify`: a receipt against the agency's public key, without any installation."""
+"""`liuhen receipt verify|get`: a receipt against the agency's public key, offline; receipts by digest."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from cli.options import Branch
-from cli.shell import Parser
+from cli.shell import Parser, add_json, at_desk, print_json
 from cli.verifier import PublicKey, UnusableInput
 from evidence.canonical import canonical_json
 from evidence.errors import InvalidInput
-from evidence.fixity import hash_file
+from evidence.fixity import hash_file, parse_sha256
+from storage.db.receipts import by_digest
 from storage.keys import verify_signature
 
 MAX_BYTES = 64 * 1024
@@ -29,6 +30,30 @@ def arguments(parser: Parser, _name: str) -> None:
     verifying.add_argument(
         "--footage", type=Path, metavar="FILE", help="同时核对影像文件 / also the file itself"
     )
+    getting = branch.add("get", "按摘要索取回执 / receipts of some bytes, by digest", _get)
+    getting.add_argument(
+        "--sha256", required=True, metavar="DIGEST", help="64 位十六进制摘要 / 64 hexadecimal digits"
+    )
+    add_json(getting)
+
+
+def _get(options: argparse.Namespace) -> int:
+    sha256 = parse_sha256(options.sha256)
+    with at_desk(options) as desk, desk.read() as session:
+        found = [one.as_json() for one in by_digest(session, desk.agency.id, sha256)]
+    if options.json:
+        print_json(found)
+        return 0 if any(one["may_erase"] for one in found) else 1
+    for one in found:
+        state = "可清除 / may be erased" if one["may_erase"] else "不可清除 / may not be erased"
+        why = " (受损 / damaged)" if one["damaged"] else ""
+        if one["receipt"] is None:
+            why += " (无回执 / no receipt yet)"
+        print(f"{one['reception']}  {one['received_at']}  {state}{why}")
+        if one["receipt"] is not None:
+            print(json.dumps(one["receipt"], ensure_ascii=False))
+    print(f"接收{len(found)}次 / {len(found)} receptions")
+    return 0 if any(one["may_erase"] for one in found) else 1
 
 
 def _verify(options: argparse.Namespace) -> int:

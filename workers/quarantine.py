@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from evidence.custody import Action
 from evidence.item import Media
 from ingest.binding import bind_by_claims
+from ingest.damage import Damage, note_damage
 from storage.db import agencies, custody, items, jobs
 from storage.db.custody import Happening
 from storage.db.jobs import Wanted
@@ -18,6 +19,7 @@ from storage.db.tables import Agency, Derivative, Item, Job
 from workers.context import WORKER
 
 PLAYABLE_BY = frozenset({"rendition", "photo"})
+UNREADABLE = "object_unreadable"
 MEDIA_JOBS = frozenset({"probe", "examine"}) | PLAYABLE_BY
 
 
@@ -35,6 +37,8 @@ def settle_quarantined(session: Session, job_id: UUID, code: str, now: datetime)
         Happening(Action.JOB_QUARANTINED, "item" if item else "job", str(job.subject_id), WORKER, facts),
         now,
     )
+    if code == UNREADABLE:
+        _alarm(session, agency, job, item, now)
     if item is None:
         return
     items.flag(
@@ -49,6 +53,15 @@ def settle_quarantined(session: Session, job_id: UUID, code: str, now: datetime)
         if made:
             largest = max(made, key=lambda row: row.info["width_px"] * row.info["height_px"])
             want_after_rendition(session, agency.id, largest, now)
+
+
+def _alarm(session: Session, agency: Agency, job: Job, item: Item | None, now: datetime) -> None:
+    """The medium gave nothing back at any attempt: that is damage, and is told by name."""
+    stored = (
+        items.object_of(session, item) if item else items.object_by_id(session, agency.id, job.subject_id)
+    )
+    damage = Damage("unreadable", "the medium gives an error")
+    note_damage(session, agency, stored, damage, actor=WORKER, now=now)
 
 
 def want_after_rendition(session: Session, agency_id: UUID, row: Derivative, now: datetime) -> None:

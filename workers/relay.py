@@ -1,4 +1,4 @@
-"""The relay: announces jobs, takes back dead leases, sequences and signs custody.
+"""The relay: announces jobs, takes back dead leases, sequences and signs custody, wants what is due.
 
 One at a time by a lease in the table `leadership`; a second relay waits. Even two at once do no
 harm: announcing twice is noise, sweeping locks rows, and the primary key of `custody_sequence` lets
@@ -29,9 +29,11 @@ from storage.sequencer import sequence_agency
 from workers.context import worker_label
 from workers.quarantine import settle_quarantined
 from workers.runner import announce_due
+from workers.schedule import want_rereads
 
 LEADERSHIP = "relay"
 LEAD_S = 6.0
+SCHEDULE_EVERY_S = 60.0
 log = structlog.get_logger()
 
 
@@ -48,6 +50,7 @@ class Relay:
         self._owner = worker_label()
         self._renew_at = 0.0
         self._signed_at = time.monotonic() - settings.worker.checkpoint_every_s
+        self._scheduled_at = time.monotonic() - SCHEDULE_EVERY_S
 
     def wait_for_lead(self, stop: threading.Event) -> bool:
         """Wait until this relay leads; False when told to stop before."""
@@ -88,7 +91,16 @@ class Relay:
         if time.monotonic() - self._signed_at >= self._settings.worker.checkpoint_every_s:
             self.sequence()
             self._signed_at = time.monotonic()
+        if time.monotonic() - self._scheduled_at >= SCHEDULE_EVERY_S:
+            self.schedule()
+            self._scheduled_at = time.monotonic()
         return True
+
+    def schedule(self) -> None:
+        """Want what is due by the clock."""
+        wanted = want_rereads(self._storage, timedelta(days=self._settings.worker.reread_days))
+        if wanted:
+            log.info("rereads_wanted", count=wanted)
 
     def _leads(self) -> bool:
         """Hold the lead; the row is written only when a third of it has run out."""

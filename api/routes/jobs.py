@@ -13,7 +13,7 @@ from api.auth.seat import DeskOf
 from api.schemas.administration import JobCounts, JobShown
 from evidence.access import Act
 from evidence.custody import Action
-from storage.db import jobs
+from storage.db import alarms, jobs
 from storage.db.tables import Job
 
 gate = Gate("作业 Jobs")
@@ -23,7 +23,10 @@ gate = Gate("作业 Jobs")
 def counts(desk: DeskOf) -> JobCounts:
     """按状态。By state."""
     with desk.reading() as work:
-        return JobCounts(counts=jobs.counts(work.session, work.agency_id))
+        return JobCounts(
+            counts=jobs.counts(work.session, work.agency_id),
+            alarms=alarms.count_standing(work.session, work.agency_id),
+        )
 
 
 @gate.get("/jobs/stuck", Act.MANAGE_JOBS, summary="需关注的作业 Stuck jobs")

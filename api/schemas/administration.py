@@ -123,3 +123,4 @@ class JobCounts(Output):
     """Jobs by state."""
 
     counts: dict[str, int]
+    alarms: int = Field(description="未解除的告警 / Alarms that stand")

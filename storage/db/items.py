@@ -51,6 +51,22 @@ def object_by_digest(session: Session, agency_id: UUID, sha256: bytes) -> Stored
     ).one_or_none()
 
 
+def object_by_id(session: Session, agency_id: UUID, object_id: UUID) -> StoredObject:
+    """The agency's object of that id.
+
+    Raises:
+        NotFound: The agency has none (``object_not_found``).
+    """
+    row = session.scalars(
+        select(StoredObject).where(StoredObject.agency_id == agency_id, StoredObject.id == object_id)
+    ).one_or_none()
+    if row is None:
+        raise NotFound(
+            f"object {object_id}: expected one of this agency, found none", code="object_not_found"
+        )
+    return row
+
+
 def object_of(session: Session, item: Item) -> StoredObject:
     """The object that holds the item's bytes."""
     return session.scalars(
@@ -206,6 +222,11 @@ def flag(item: Item, code: str, message: str) -> None:
     """Add one line to what is wrong or odd with an item; a code stands once."""
     if code not in {entry["code"] for entry in item.flags}:
         item.flags = [*item.flags, {"code": code, "message": message}]
+
+
+def unflag(item: Item, code: str) -> None:
+    """Take back the line of a code, once what it said holds no longer."""
+    item.flags = [entry for entry in item.flags if entry["code"] != code]
 
 
 def claimed(session: Session, agency_id: UUID, item_id: UUID, field: str) -> list[Claim]:

@@ -7,6 +7,7 @@ returned, survives a power cut, and that an original is never written twice. See
 
 from __future__ import annotations
 
+import builtins
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -62,7 +63,8 @@ class ObjectStore(Protocol):
         """Take over a finished file, unless equal bytes are there already.
 
         After a return the object is durable and ``staged`` is gone. After an exception
-        ``staged`` is untouched. When ``staged`` is missing but the object is there, an
+        ``staged`` is untouched. Damaged bytes under the key are kept aside, never dropped,
+        and the sound ones take their place. When ``staged`` is missing but the object is there, an
         earlier call was cut off after its last step, and this one succeeds.
 
         Args:
@@ -73,7 +75,7 @@ class ObjectStore(Protocol):
             namespace: Original or derivative.
 
         Raises:
-            FixityError: ``staged`` has another size, or what lies under the key is not these bytes.
+            FixityError: ``staged`` has another size, or is itself not these bytes.
             NotFound: Neither ``staged`` nor the object is there.
             Unavailable: No space (``disk_full``), or the store itself is gone.
         """
@@ -112,6 +114,10 @@ class ObjectStore(Protocol):
 
         Each view is good until the next one is asked for. NotFound if absent.
         """
+        ...
+
+    def kept_aside(self, key: str) -> builtins.list[str]:
+        """Names of damaged files that lay under the key before sound bytes came again."""
         ...
 
     def reserve(self, size: int) -> None:

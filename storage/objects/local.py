@@ -8,6 +8,7 @@ made durable by an fsync of the directory that holds it.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import errno
 import json
@@ -20,10 +21,13 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import UUID
 
+import structlog
+
 from evidence.clock import Clock, SystemClock, rfc3339
 from evidence.errors import Conflict, FixityError, NotFound, Unavailable
 from evidence.fixity import compare, compare_size, hash_file
 from evidence.ids import new_id
+from storage.objects import aside
 from storage.objects.base import (
     DisposalOrder,
     Namespace,
@@ -37,6 +41,7 @@ from storage.objects.durable import fsync_directory, require_space, translated, 
 IDENTITY_FILE = "store.json"
 STAGING = "staging"
 _ALIGN_BYTES = 1 << 16
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -143,13 +148,34 @@ class LocalObjectStore:
             _make_durable(staged, size, key)
             self._make_directories(target.parent)
             reused = not self._publish(staged, target)
-            if reused:
-                # The staged copy may be the only good one: it goes only after the other was read.
-                compare_size(size, target.stat().st_size, f"object {key}")
-                compare(sha256, hash_file(target).sha256, f"object {key}")
+            # The staged copy may be the only good one: it goes only after the other was read.
+            if reused and not aside.is_sound(target, sha256, size):
+                self._heal(staged, key, sha256, size)
+                reused = False
             fsync_directory(target.parent)
             staged.unlink()
         return StoredObject(key, size, reused)
+
+    def _heal(self, staged: Path, key: str, sha256: bytes, size: int) -> None:
+        """Put the sound bytes of ``staged`` in the place of damaged ones, which are kept aside.
+
+        The name of the object is there at every instant; a process that dies on the way does it again.
+        """
+        compare(sha256, hash_file(staged).sha256, f"staged file of object {key}")
+        target = self._root / key
+        with aside.alone(self._root) as folder:
+            if aside.is_sound(target, sha256, size):
+                return  # Somebody else brought the bytes while we waited.
+            kept = aside.keep(folder, key, target)
+            sound = self.staging_dir / f"{sha256.hex()}.sound"
+            sound.unlink(missing_ok=True)
+            self._publish(staged, sound)
+            sound.replace(target)
+            fsync_directory(target.parent)
+        log.error("store:damaged_bytes_replaced", key=key, kept=kept.name)
+
+    def kept_aside(self, key: str) -> builtins.list[str]:
+        return aside.kept_of(self._root, key)
 
     def _adopted_before(self, key: str, target: Path, size: int) -> StoredObject:
         if not target.exists():
@@ -333,7 +359,7 @@ def _walk(directory: Path, done: str, prefix: str) -> Iterator[tuple[str, int]]:
     entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
     for entry in entries:
         key = f"{done}{entry.name}"
-        if not done and entry.name in {IDENTITY_FILE, STAGING, "lost+found"}:
+        if not done and entry.name in {IDENTITY_FILE, STAGING, aside.ASIDE, "lost+found"}:
             continue
         if entry.is_dir(follow_symlinks=False):
             if f"{key}/".startswith(prefix) or prefix.startswith(f"{key}/"):

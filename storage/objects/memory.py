@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import io
 import stat
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ class MemoryObjectStore:
         self._capacity_bytes = capacity_bytes
         self._floor_bytes = floor_bytes
         self._objects: dict[str, bytes] = {}
+        self._aside: dict[str, builtins.list[bytes]] = {}
 
     @property
     def staging_dir(self) -> Path:
@@ -57,14 +59,16 @@ class MemoryObjectStore:
         if not stat.S_ISREG(staged.lstat().st_mode):
             raise FixityError(f"object {key}: expected a regular staged file, found another kind", key=key)
         compare_size(size, staged.stat().st_size, f"staged file of object {key}")
-        if held is not None:
-            compare_size(size, len(held), f"object {key}")
-            compare(sha256, hash_stream([held]).sha256, f"object {key}")
-        else:
+        reused = held is not None and hash_stream([held]).sha256 == sha256
+        if not reused:
             require_space(self.free_bytes(), 0, size, "memory store")
-            self._objects[key] = staged.read_bytes()
+            content = staged.read_bytes()
+            if held is not None:
+                compare(sha256, hash_stream([content]).sha256, f"staged file of object {key}")
+                self._aside.setdefault(key, []).append(held)
+            self._objects[key] = content
         staged.unlink()
-        return StoredObject(key, size, reused=held is not None)
+        return StoredObject(key, size, reused)
 
     def open(self, key: str) -> BinaryIO:
         return io.BytesIO(self._held(key))
@@ -93,6 +97,9 @@ class MemoryObjectStore:
         held = memoryview(self._held(key))
         for start in range(0, len(held), chunk_bytes):
             yield held[start : start + chunk_bytes]
+
+    def kept_aside(self, key: str) -> builtins.list[str]:
+        return [f"{key.rsplit('/', 1)[-1]}.{number}" for number in range(len(self._aside.get(key, [])))]
 
     def reserve(self, size: int) -> None:
         require_space(self.free_bytes(), self._floor_bytes, size, "memory store")

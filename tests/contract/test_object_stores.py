@@ -118,16 +118,29 @@ def test_symlink_is_never_adopted(store: ObjectStore, tmp_path: Path) -> None:
     assert outside.read_bytes() == FOOTAGE
 
 
-def test_good_copy_survives_when_the_object_under_its_key_is_damaged(store: ObjectStore) -> None:
+def test_sound_bytes_take_the_place_of_damaged_ones_which_are_kept_aside(store: ObjectStore) -> None:
     stored = store.adopt(*stage(store, FOOTAGE), AGENCY)
-    for damaged in (FOOTAGE[:-1] + b"\x00", FOOTAGE[:-1]):
+    assert store.kept_aside(stored.key) == []
+    for count, damaged in enumerate((FOOTAGE[:-1] + b"\x00", FOOTAGE[:-1]), start=1):
         _damage(store, stored.key, damaged)
         again, digest, size = stage(store, FOOTAGE, "again")
-        with pytest.raises(FixityError):
-            store.adopt(again, digest, size, AGENCY)
-        assert again.read_bytes() == FOOTAGE
-        with store.open(stored.key) as reader:
-            assert reader.read() == damaged
+        healed = store.adopt(again, digest, size, AGENCY)
+        assert (healed.key, healed.reused, again.exists()) == (stored.key, False, False)
+        assert hash_stream(store.read_back(stored.key)).sha256 == digest
+        assert len(store.kept_aside(stored.key)) == count
+    assert list(store.list()) == [(stored.key, len(FOOTAGE))]
+
+
+def test_bytes_that_are_not_those_of_the_digest_never_replace_damaged_ones(store: ObjectStore) -> None:
+    stored = store.adopt(*stage(store, FOOTAGE), AGENCY)
+    damaged, lying = FOOTAGE[:-1] + b"\x00", FOOTAGE[:-1] + b"\x01"
+    _damage(store, stored.key, damaged)
+    again, _, size = stage(store, lying, "again")
+    with pytest.raises(FixityError):
+        store.adopt(again, hashlib.sha256(FOOTAGE).digest(), size, AGENCY)
+    assert again.read_bytes() == lying
+    with store.open(stored.key) as reader:
+        assert reader.read() == damaged
 
 
 def test_flipped_bit_is_found_on_read_back(store: ObjectStore) -> None:

@@ -9,6 +9,7 @@ from workers.tasks import clips, fixity, media, redaction, stills
 
 TASKS: Mapping[str, Task] = {
     "verify": fixity.verify,
+    "reread": fixity.reread,
     "probe": media.probe,
     "examine": media.examine,
     "rendition": media.rendition,

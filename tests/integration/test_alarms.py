@@ -1,0 +1,292 @@
+"""Damage found after a receipt: an alarm by name, no erasure on it, healing by the same bytes again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from cli.check import note_damaged
+from cli.shell import Desk
+from config.settings import Settings
+from evidence.custody import Action
+from evidence.errors import Conflict, Unavailable
+from ingest.daemon.receipts import receipts_of
+from storage.check import Depth, check
+from storage.db import alarms, items
+from storage.db.credentials import Uploader
+from storage.db.ledger_tables import Alarm
+from storage.db.receipts import by_digest
+from storage.db.tables import CustodyLeaf, Item, Job, Reception, StoredObject
+from storage.objects.local import LocalObjectStore
+from storage.open import Storage
+from tests.support.clocks import SettableClock
+from tests.support.installations import settings_for
+from tests.support.pipeline import Pipeline
+from workers.schedule import want_rereads
+
+FOOTAGE = b"what a camera wrote\n" * 4096
+YEAR_S = 365 * 86400.0
+
+
+@pytest.fixture
+def pipeline(sqlite_storage: Storage, tmp_path: Path) -> Pipeline:
+    return Pipeline(sqlite_storage, settings_for(tmp_path, f"sqlite:///{tmp_path / 'test.db'}"))
+
+
+@pytest.fixture
+def either(storage: Storage, settings: Settings) -> Pipeline:
+    """Over each database in turn."""
+    return Pipeline(storage, settings)
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> Path:
+    path = tmp_path / "00012.mp4"
+    path.write_bytes(FOOTAGE)
+    return path
+
+
+def received(pipeline: Pipeline, card: Path, **said: str) -> Item:
+    """An item with its receipt."""
+    accepted = pipeline.take(card, **{"device_no": "CAM1", **said})
+    pipeline.work(only={"verify"})
+    return pipeline.item(accepted.item_id)
+
+
+def stored_path(pipeline: Pipeline) -> Path:
+    with pipeline.storage.database.read() as session:
+        key = session.scalars(select(StoredObject.store_key)).one()
+    path = pipeline.storage.objects.path(key)
+    assert path is not None
+    return path
+
+
+def flip_a_bit(pipeline: Pipeline) -> Path:
+    path = stored_path(pipeline)
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(content)
+    return path
+
+
+def standing(pipeline: Pipeline) -> list[Alarm]:
+    with pipeline.storage.database.read() as session:
+        return alarms.alarms(session, pipeline.agency.id)
+
+
+def leaves(pipeline: Pipeline, action: Action) -> int:
+    with pipeline.storage.database.read() as session:
+        return len(session.scalars(select(CustodyLeaf.id).where(CustodyLeaf.action == str(action))).all())
+
+
+def come_round(pipeline: Pipeline, clock: SettableClock) -> int:
+    """A year passes and the relay looks at its schedule."""
+    clock.advance(YEAR_S)
+    wanted = want_rereads(pipeline.storage, timedelta(days=90))
+    pipeline.work(only={"reread"})
+    return wanted
+
+
+def test_every_original_comes_round_to_be_read_again(
+    pipeline: Pipeline, card: Path, clock: SettableClock
+) -> None:
+    received(pipeline, card)
+    assert want_rereads(pipeline.storage, timedelta(days=90)) == 0
+    assert come_round(pipeline, clock) == 1
+    with pipeline.storage.database.read() as session:
+        assert session.scalars(select(StoredObject.verified_at)).one() == clock.now()
+    assert leaves(pipeline, Action.OBJECT_REREAD) == 1
+    assert want_rereads(pipeline.storage, timedelta(days=90)) == 0
+    assert come_round(pipeline, clock) == 1
+
+
+def test_an_object_nobody_verified_or_whose_reread_waits_is_not_wanted_again(
+    pipeline: Pipeline, card: Path, clock: SettableClock
+) -> None:
+    pipeline.take(card, device_no="CAM1")
+    clock.advance(YEAR_S)
+    assert want_rereads(pipeline.storage, timedelta(days=90)) == 0
+    pipeline.work(only={"verify"})
+    clock.advance(YEAR_S)
+    assert want_rereads(pipeline.storage, timedelta(days=90)) == 1
+    assert want_rereads(pipeline.storage, timedelta(days=90)) == 0
+
+
+def test_damage_found_later_is_told_by_name_and_takes_the_leave_to_erase_back(
+    either: Pipeline, card: Path, clock: SettableClock
+) -> None:
+    item = received(either, card)
+    other = received(either, card, device_no="CAM2")
+    flip_a_bit(either)
+    come_round(either, clock)
+    raised = standing(either)
+    assert {alarm.subject_id for alarm in raised} == {str(item.id), str(other.id)}
+    with either.storage.database.read() as session:
+        arrivals = {row.item_id: str(row.id) for row in session.scalars(select(Reception))}
+        found = by_digest(session, either.agency.id, items.object_of(session, item).sha256)
+    for alarm in raised:
+        assert alarm.code == "object_damaged"
+        assert "upload the file again" in alarm.message
+        assert arrivals[item.id if alarm.subject_id == str(item.id) else other.id] in alarm.facts["receipted"]
+    assert {alarm.facts["device"] for alarm in raised} == {"CAM1", "CAM2"}
+    assert either.item(item.id).custody == "quarantined"
+    assert [(one.may_erase, one.is_damaged, one.reception.receipt is not None) for one in found] == [
+        (False, True, True)
+    ] * 2
+    assert leaves(either, Action.ALARM_RAISED) == 2
+    # The round comes again, and nobody is told twice.
+    come_round(either, clock)
+    assert len(standing(either)) == 2
+
+
+@pytest.mark.parametrize("loss", ["flipped", "missing", "short"])
+def test_the_same_bytes_again_heal_the_object_and_end_the_alarm(
+    pipeline: Pipeline, card: Path, clock: SettableClock, loss: str
+) -> None:
+    item = received(pipeline, card)
+    path = stored_path(pipeline)
+    if loss == "missing":
+        path.unlink()
+    else:
+        flip_a_bit(pipeline)
+        if loss == "short":
+            os.truncate(path, 99)
+    come_round(pipeline, clock)
+    assert len(standing(pipeline)) == 1
+    again = received(pipeline, card)
+    assert (again.id, again.custody) == (item.id, "verified")
+    assert standing(pipeline) == []
+    assert "fixity_mismatch" not in pipeline.flags(item.id)
+    assert stored_path(pipeline).read_bytes() == FOOTAGE
+    with pipeline.storage.database.read() as session:
+        arrivals = session.scalars(select(Reception)).all()
+        cleared = session.scalars(select(Alarm)).one()
+    assert len(arrivals) == 2
+    receipts = [json.loads(row.receipt or "null") for row in arrivals]
+    assert len({receipt["reception"] for receipt in receipts}) == 2
+    assert cleared.cleared_by == "worker"
+    kept = pipeline.storage.objects.kept_aside(
+        f"{path.relative_to(pipeline.storage.objects.staging_dir.parent)}"
+    )
+    assert len(kept) == (0 if loss == "missing" else 1)
+
+
+def test_unreadable_sectors_raise_the_alarm_after_the_last_attempt(
+    pipeline: Pipeline, card: Path, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received(pipeline, card)
+
+    def broken(*_: object) -> object:
+        raise Unavailable("object: the medium gives an error", code="store_io")
+
+    monkeypatch.setattr(LocalObjectStore, "read_back", broken)
+    clock.advance(YEAR_S)
+    want_rereads(pipeline.storage, timedelta(days=90))
+    for _ in range(pipeline.settings.worker.max_attempts):
+        assert standing(pipeline) == []
+        pipeline.work(only={"reread"})
+        clock.advance(3600)
+    assert [alarm.facts["found"] for alarm in standing(pipeline)] == ["unreadable"]
+    with pipeline.storage.database.read() as session:
+        assert session.scalars(select(Job.state).where(Job.kind == "reread")).one() == "quarantined"
+
+
+def test_check_raises_alarms_for_what_it_finds_damaged(pipeline: Pipeline, card: Path) -> None:
+    item = received(pipeline, card)
+    flip_a_bit(pipeline)
+    desk = Desk(pipeline.settings, pipeline.storage, pipeline.agency)
+    findings = list(check(pipeline.storage, Depth.DIGESTS))
+    with desk.write() as (session, agency):
+        note_damaged(session, agency, findings, desk.now())
+    assert [alarm.subject_id for alarm in standing(pipeline)] == [str(item.id)]
+
+
+def test_an_alarm_is_cleared_once_and_with_a_reason_in_the_log(
+    pipeline: Pipeline, card: Path, clock: SettableClock
+) -> None:
+    received(pipeline, card)
+    flip_a_bit(pipeline)
+    come_round(pipeline, clock)
+    with pipeline.storage.database.transaction() as session:
+        agency = pipeline.agency
+        row = alarms.alarm_by_id(session, agency.id, standing(pipeline)[0].id)
+        alarms.clear(session, agency, row, actor="operator:0", reason="从备份恢复", now=clock.now())
+        with pytest.raises(Conflict):
+            alarms.clear(session, agency, row, actor="operator:0", reason="again", now=clock.now())
+    assert standing(pipeline) == []
+    assert leaves(pipeline, Action.ALARM_CLEARED) == 1
+
+
+def test_a_token_is_told_of_receptions_of_its_own_dock_or_device_alone(
+    pipeline: Pipeline, card: Path
+) -> None:
+    item = received(pipeline, card)
+    find = receipts_of(pipeline.storage)
+    with pipeline.storage.database.read() as session:
+        digest = items.object_of(session, item).sha256
+
+    def told(dock_no: str, device_no: str | None = None) -> int:
+        agency = pipeline.agency
+        return len(find(Uploader(item.id, agency.id, agency.code, dock_no, device_no), digest))
+
+    assert (told("D1"), told("D2")) == (1, 0)
+    assert (told("D1", "CAM1"), told("D2", "CAM1"), told("D1", "CAM2")) == (1, 1, 0)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from storage.objects.local import LocalObjectStore, read_identity
+
+root, staged, digest = Path(sys.argv[1]), Path(sys.argv[2]), bytes.fromhex(sys.argv[3])
+size, step = int(sys.argv[4]), int(sys.argv[5])
+seen = 0
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def counted(event, arguments):
+    global seen
+    if event in {"os.link", "os.rename", "os.remove", "os.mkdir"}:
+        seen += 1
+        if seen == step:
+            die()
+
+store = LocalObjectStore.attach(root, read_identity(root).store_id)
+sys.addaudithook(counted)
+store.adopt(staged, digest, size, sys.argv[6])
+"""
+
+
+@pytest.mark.parametrize("step", range(1, 7))
+def test_a_kill_before_any_step_of_healing_loses_neither_the_sound_nor_the_damaged_bytes(
+    pipeline: Pipeline, card: Path, step: int
+) -> None:
+    item = received(pipeline, card)
+    damaged = flip_a_bit(pipeline).read_bytes()
+    objects = pipeline.storage.objects
+    staged = objects.staging_dir / "again"
+    staged.write_bytes(FOOTAGE)
+    with pipeline.storage.database.read() as session:
+        row = items.object_of(session, item)
+    words = [str(objects.staging_dir.parent), str(staged), row.sha256.hex(), str(row.size_bytes), str(step)]
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED, *words, pipeline.agency.id.hex], check=False, capture_output=True
+    )
+    assert ended.returncode in {0, -signal.SIGKILL}, ended.stderr.decode()
+    assert objects.exists(row.store_key)
+    assert staged.exists() or stored_path(pipeline).read_bytes() == FOOTAGE
+    objects.adopt(staged, row.sha256, row.size_bytes, pipeline.agency.id.hex)
+    assert stored_path(pipeline).read_bytes() == FOOTAGE
+    assert not staged.exists()
+    kept = objects.kept_aside(row.store_key)
+    assert [(objects.staging_dir.parent / "damaged" / name).read_bytes() for name in kept] == [damaged]
