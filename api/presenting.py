@@ -177,7 +177,7 @@ def binding_shown(row: CaseBinding, case: Case) -> BindingShown:
 
 def derivative_shown(row: Derivative) -> DerivativeShown:
     """A derivative that the asker may know of."""
-    rung = row.params.get("rung")
+    rung = row.info.get("rung") if row.kind == "rendition" else None
     return DerivativeShown(
         id=row.id,
         kind=row.kind,

@@ -84,6 +84,11 @@ def masked_name(row: Derivative) -> str:
     return f"{row.kind}-{row.sha256.hex()[:DIGEST_CHARS]}.{_SUFFIX[row.kind]}"
 
 
+def rung_name(row: Derivative) -> str:
+    """The rung a finished rendition is of, as addresses and the jobs of renditions name it."""
+    return str(row.info["rung"])
+
+
 def newest(session: Session, agency_id: UUID, item_id: UUID, kind: str) -> Derivative | None:
     """The derivative of that kind that is served now."""
     made = items.derivatives_of(session, agency_id, item_id, kind=kind)
@@ -118,7 +123,7 @@ def ladder_of(session: Session, storage: Storage, grant: Grant) -> Ladder:
         return Ladder((Rung("redacted", masked_name(row), index_of(row), row.sha256),), 1)
     rungs = {}
     for row in items.derivatives_of(session, grant.agency_id, grant.item_id, kind="rendition"):
-        name = str(row.params["rung"])
+        name = rung_name(row)
         rungs[name] = Rung(name, f"rendition-{name}.mp4", index_of(row), row.sha256)
     wanted = grants.rendition_jobs(session, grant.agency_id, grant.item_id)
     for job in wanted:
@@ -269,7 +274,7 @@ def _original(session: Session, storage: Storage, grant: Grant) -> Servable:
 
 def _rendition(session: Session, storage: Storage, grant: Grant, name: str) -> Servable:
     for row in reversed(items.derivatives_of(session, grant.agency_id, grant.item_id, kind="rendition")):
-        if row.params["rung"] == name:
+        if rung_name(row) == name:
             return _of_derivative(storage, row, grant)
     for job in grants.rendition_jobs(session, grant.agency_id, grant.item_id):
         if str(job.params["rung"]) != name or job.state != "leased":

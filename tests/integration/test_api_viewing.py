@@ -345,7 +345,7 @@ def _finish(live: Live, recording: Recording) -> None:
     scene, film = live.scene, reel(1)
     with scene.storage.database.transaction() as session:
         item = session.scalars(select(Item).where(Item.id == recording.item_id)).one()
-        scene.derive(session, item, "rendition", film.rendition, film.info, params={"rung": "copy"})
+        scene.derive(session, item, "rendition", film.rendition, film.info)
         job = session.scalars(select(Job).where(Job.subject_id == item.id, Job.kind == "rendition")).one()
         job.state = "done"
         item.media = "rendered"
@@ -356,7 +356,7 @@ def test_more_than_one_rung_makes_a_multivariant_playlist(live: Live, tmp_path: 
     recording = scene.record(case=scene.case_a)
     with scene.storage.database.transaction() as session:
         item = session.scalars(select(Item).where(Item.id == recording.item_id)).one()
-        scene.derive(session, item, "rendition", film.rendition, film.info, params={"rung": "360p"})
+        scene.derive(session, item, "rendition", film.rendition, {**film.info, "rung": "360p"})
     grant = live.grant("legal_reviewer", recording.item_id, variant="original", reason="核对")
     text = live.anyone.get(grant["playlist_url"]).text
     assert text.count("#EXT-X-STREAM-INF") == 2

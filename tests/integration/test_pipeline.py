@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, text
 
+from api.resolving import ladder_of, resolve_grant
 from evidence.canonical import canonical_json
 from evidence.case import normalise_case_no
 from evidence.errors import CustodyError
 from evidence.kinds import EnforcementKind
 from media.fmp4 import FragmentIndex
 from storage.db import agencies, cases, items
-from storage.db.tables import CustodyLeaf, Derivative, Job, Reception, SigningKey
+from storage.db.tables import CustodyLeaf, Derivative, Grant, Job, Reception, SigningKey
 from storage.keys import verify_signature
 from storage.open import Storage
 from storage.sequencer import sequence_once
@@ -132,6 +133,20 @@ def test_foreign_coding_gets_a_quick_small_rung_and_a_full_one(pipeline: Pipelin
     for row in rows:
         assert row.info["frame_count"] == truth.frame_count
         assert FragmentIndex.from_json(row.info["index"]).frame_count == truth.frame_count
+
+
+def test_a_finished_rendition_is_served_by_the_name_of_its_rung(pipeline: Pipeline, tmp_path: Path) -> None:
+    clip = tmp_path / "clip.avi"
+    media.make_plain(clip, seconds=1, codec="mpeg4", width_px=1280, height_px=720)
+    accepted = pipeline.take(clip)
+    pipeline.work()
+    storage = pipeline.storage
+    grant = Grant(agency_id=pipeline.agency.id, item_id=accepted.item_id, variant="original")
+    with storage.database.read() as session:
+        ladder = ladder_of(session, storage, grant)
+        assert [rung.file_name for rung in ladder.rungs] == ["rendition-360p.mp4", "rendition-full.mp4"]
+        for rung in ladder.rungs:
+            assert resolve_grant(session, storage, grant, rung.file_name).sha256 == rung.sha256
 
 
 def test_sound_alone_is_an_item_that_plays(pipeline: Pipeline, tmp_path: Path) -> None:

@@ -127,7 +127,8 @@ def test_a_copy_that_differs_is_made_again_as_an_encoding(
             item = session.scalars(select(Item).where(Item.id == accepted.item_id)).one()
             probe = deepcopy(item.probe) or {}
             (video,) = [stream for stream in probe["streams"] if stream["kind"] == "video"]
-            video["packet_count"] += frames
+            for name in ("packet_count", "declared_frame_count"):
+                video[name] = video[name] + frames if video[name] is not None else None
             item.probe = probe
 
     def deceived(context: JobContext) -> Outcome:
@@ -142,7 +143,7 @@ def test_a_copy_that_differs_is_made_again_as_an_encoding(
     run_dry(with_task(pipeline, "rendition", deceived), clock)
     with pipeline.storage.database.read() as session:
         rows = session.scalars(select(Derivative).where(Derivative.kind == "rendition")).all()
-    assert [row.params["rung"] for row in rows] == ["360p"]
+    assert [row.info["rung"] for row in rows] == ["360p"]
     assert pipeline.item(accepted.item_id).media == "rendered"
 
 

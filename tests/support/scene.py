@@ -200,7 +200,7 @@ class Scene:
             made = Recording(item.id)
             if rendered:
                 made.derivatives["rendition"] = self.derive(
-                    session, item, "rendition", film.rendition, film.info, params={"rung": "copy"}
+                    session, item, "rendition", film.rendition, film.info, params={"rung": {"name": "copy"}}
                 )
                 made.derivatives["poster"] = self.derive(session, item, "poster", JPEG + new_id().bytes, {})
             if redacted:
