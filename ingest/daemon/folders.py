@@ -6,6 +6,7 @@ import hashlib
 import os
 import threading
 
+from config.profiles import load_sidecar_fields
 from config.settings import FolderSettings, Settings
 from ingest.daemon.holding import Holder
 from ingest.sources.folder import FolderSource
@@ -50,4 +51,5 @@ def _source(folder: FolderSettings, settings: Settings, storage: Storage, holder
         accept=lambda staged: holder.hold(agency_id, staged),
         reserve=storage.objects.reserve,
         host=host_id or "",
+        sidecar_fields=load_sidecar_fields(settings.ingest.sidecar_fields),
     )

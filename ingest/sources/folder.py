@@ -27,6 +27,7 @@ from pathlib import Path
 
 import structlog
 
+from config.profiles import SidecarFields
 from config.settings import FolderSettings
 from evidence.errors import EvidenceError, Unavailable
 from evidence.filenames import display_name
@@ -38,11 +39,12 @@ from ingest.sources.copying import CopiedFile, FileState, copy_whole
 from ingest.sources.journal import Seen
 from ingest.sources.sidecar import (
     MAX_SIDECAR_BYTES,
-    SUFFIX,
     SUFFIXES,
     is_plain_file,
+    is_table,
     read_sidecar,
     sidecar_of,
+    table_of,
 )
 
 log = structlog.get_logger(__name__)
@@ -83,6 +85,7 @@ class FolderSource:
         accept: Takes a staged file in: adopts it and commits its rows. After it returns the
             file is remembered; if it raises, the file is tried again.
         reserve: Raises Unavailable when there is no room for that many bytes.
+        sidecar_fields: What fields of sidecars may be called; what is shipped when omitted.
         monotonic_s: For tests of settling.
         host: This host's short name, where several share the staging folder.
     """
@@ -97,8 +100,10 @@ class FolderSource:
         reserve: Callable[[int], None] = lambda _: None,
         monotonic_s: Callable[[], float] = time.monotonic,
         host: str = "",
+        sidecar_fields: SidecarFields | None = None,
     ) -> None:
         self._settings = settings
+        self._sidecar_fields = sidecar_fields
         self._root = settings.path
         self._staging_dir = staging_dir
         self._seen = seen
@@ -210,9 +215,11 @@ class FolderSource:
         marker = self._settings.marker_suffix
         if marker and path.name.endswith(marker):
             return True
+        if is_table(path.name):
+            return True
         if path.suffix not in SUFFIXES or state.st_size > MAX_SIDECAR_BYTES:
             return False
-        return path.name[: -len(SUFFIX)] in spoken_of
+        return path.name[: -len(path.suffix)] in spoken_of
 
     def _spoken_of(self, names: set[str]) -> set[str]:
         """What names of sidecars in a folder begin with: `X.mp4` and, without a sidecar `X.mp4.json`, `X`."""
@@ -230,7 +237,7 @@ class FolderSource:
         if self._seen.digest_of(self._key(path, state)) is not None:
             self._watched.pop(path, None)
             return False
-        sidecar = sidecar_of(path)
+        sidecar = sidecar_of(path) or table_of(path)
         try:
             beside = FileState.of(sidecar.lstat()) if sidecar is not None else None
         except OSError:
@@ -295,7 +302,8 @@ class FolderSource:
         watch.resume_at_scan = self._scans + min(2**watch.failures, RETRY_MOST_SCANS) - 1
 
     def _describe(self, path: Path, copied: CopiedFile, key: str) -> StagedFile:
-        sidecar = read_sidecar(sidecar_of(path))
+        beside = sidecar_of(path) or table_of(path)
+        sidecar = read_sidecar(beside, path.name, self._sidecar_fields)
         raw_name = os.fsencode(path.name)
         device_no = self._settings.device_no
         assumed = (Statement("device_no", device_no, ClaimSource.DOCK),) if device_no is not None else ()

@@ -1,25 +1,37 @@
-"""What a JSON file beside a recording says about it: claims, never more.
+"""What a file beside a recording says about it: claims, never more.
 
-``X.mp4.json`` or ``X.json`` beside ``X.mp4``. A sidecar that cannot be used is a finding on the
-recording, which is taken all the same.
+``X.mp4.json``, ``.xml`` or ``.csv``, or the same with the stem alone, beside ``X.mp4``; or one table for a
+whole folder (`TABLES`) with a column of file names. Fields are found under the names of
+`config.profiles.SidecarFields`. A sidecar that cannot be used is a finding on the recording, which is taken all
+the same; how each form is read is in `ingest.sources.sidecar_forms`.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
+from config.profiles import SidecarFields, load_sidecar_fields
 from evidence.errors import InvalidInput
 from evidence.fixity import parse_sha256
 from evidence.kinds import ClaimSource
 from ingest.facts import Statement, statements_from
+from ingest.sources.sidecar_forms import Row, plain_name, read_csv, read_json, read_xml
 
 MAX_SIDECAR_BYTES = 64 << 10
+MAX_TABLE_BYTES = 4 << 20
 SUFFIX = ".json"
-SUFFIXES = (SUFFIX, SUFFIX.upper())
+SUFFIXES = (".json", ".JSON", ".xml", ".XML", ".csv", ".CSV")
+"""In the order they are looked for."""
+TABLES = ("files.csv", "index.csv", "manifest.csv", "清单.csv")
+"""Names of a table that speaks of every recording of its folder; such a file is never a recording."""
+TIMES = ("captured_from", "captured_to", "device_clock", "dock_clock")
+TIME_FORMS = ("%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M:%S", "%Y%m%d%H%M%S", "%Y-%m-%dT%H:%M:%S")
 
 
 @dataclass(frozen=True)
@@ -27,21 +39,38 @@ class Sidecar:
     """What was read, and what was wrong with it."""
 
     metadata: dict[str, str] = field(default_factory=dict)
+    """Every field under the name it was written with."""
     findings: tuple[tuple[str, str], ...] = ()
     declared_sha256: bytes | None = None
+    known: Mapping[str, str] = field(default_factory=dict)
+    """The fields claims are made of, under our names."""
 
     @property
     def claims(self) -> tuple[Statement, ...]:
         """Its fields as claims."""
-        return tuple(statements_from(self.metadata, ClaimSource.SIDECAR))
+        return tuple(statements_from(self.known, ClaimSource.SIDECAR))
 
 
 def sidecar_of(recording: Path) -> Path | None:
     """The sidecar of a recording: the one with its whole name, else the one with its stem."""
     for suffix in SUFFIXES:
         for candidate in (recording.with_name(recording.name + suffix), recording.with_suffix(suffix)):
-            if candidate != recording and is_plain_file(candidate):
+            if candidate != recording and not is_table(candidate.name) and is_plain_file(candidate):
                 return candidate
+    return None
+
+
+def is_table(name: str) -> bool:
+    """Whether a file of that name speaks of its whole folder."""
+    return name.lower() in TABLES
+
+
+def table_of(recording: Path) -> Path | None:
+    """The table of the recording's folder."""
+    for name in TABLES:
+        candidate = recording.with_name(name)
+        if candidate != recording and is_plain_file(candidate):
+            return candidate
     return None
 
 
@@ -53,56 +82,113 @@ def is_plain_file(path: Path) -> bool:
         return False
 
 
-def read_sidecar(path: Path | None) -> Sidecar:
-    """Read a sidecar; never raises for what is in it."""
+def read_sidecar(path: Path | None, recording: str = "", fields: SidecarFields | None = None) -> Sidecar:
+    """Read a sidecar or a folder's table; never raises for what is in it.
+
+    Args:
+        recording: Name of the file it is read for.
+        fields: What its fields may be called; what is shipped when omitted.
+    """
     if path is None:
         return Sidecar()
+    names = fields or load_sidecar_fields()
     try:
-        raw = json.loads(_read_bounded(path))
-        if not isinstance(raw, dict):
-            raise InvalidInput("sidecar: expected a JSON object, found another value")
+        row = _row(path, recording, names)
     except (OSError, ValueError, RecursionError) as error:
-        return _unusable(f"sidecar: expected a readable JSON object, found {type(error).__name__}")
+        return _unusable(
+            f"sidecar: expected readable {path.suffix[1:].upper()}, found {type(error).__name__}"
+        )
     except InvalidInput as error:
         return _unusable(error.message)
-    metadata = {str(key): text for key, value in raw.items() if (text := _text_of(value)) is not None}
+    if row is None:
+        return Sidecar()
+    known = _known(row.values, names)
     findings = [
-        ("sidecar_field_ignored", f"sidecar: expected text, number or true/false for {str(key)[:40]!a}")
-        for key in raw
-        if str(key) not in metadata
+        ("sidecar_field_ignored", f"sidecar: expected text, number or true/false for {name[:40]!a}")
+        for name in row.ignored
     ]
     declared = None
-    if metadata.get("sha256", "").strip():
+    if known.get("sha256", "").strip():
         try:
-            declared = parse_sha256(metadata["sha256"])
+            declared = parse_sha256(known["sha256"])
         except InvalidInput as error:
             findings.append(("declared_digest_unreadable", error.message))
-    return Sidecar(metadata, tuple(findings), declared)
+    metadata = dict(row.values)
+    if "zfy_info" in known:
+        metadata["zfy_info"] = known["zfy_info"]
+    return Sidecar(metadata, tuple(findings), declared, known)
+
+
+def _row(path: Path, recording: str, names: SidecarFields) -> Row | None:
+    """The fields that speak of the recording; None where a folder's table has no line for it."""
+    form = path.suffix.lower()
+    table = is_table(path.name)
+    text = _read_bounded(path, MAX_TABLE_BYTES if table else MAX_SIDECAR_BYTES)
+    if form == ".xml":
+        return read_xml(text)
+    if form != ".csv":
+        return read_json(text)
+    rows = read_csv(text)
+    columns = {plain_name(name) for name in names.file_column}
+    stem = recording.rsplit(".", 1)[0]
+    named = [
+        row
+        for row in rows
+        if any(plain_name(key) in columns and value in {recording, stem} for key, value in row.values.items())
+    ]
+    if len(named) > 1:
+        raise InvalidInput(f"sidecar: expected one line for {recording[:60]!a}, found {len(named)}")
+    if named:
+        return named[0]
+    if table:
+        return None
+    if len(rows) != 1:
+        raise InvalidInput(f"sidecar: expected one line below the heads, found {len(rows)}")
+    return rows[0]
+
+
+def _known(values: Mapping[str, str], names: SidecarFields) -> dict[str, str]:
+    by_plain: dict[str, str] = {}
+    for key, value in values.items():
+        by_plain.setdefault(plain_name(key), value)
+    known = {}
+    for name, spellings in names.fields.items():
+        for spelling in spellings:
+            value = by_plain.get(plain_name(spelling), "").strip()
+            if value:
+                known[name] = _zoned(value, names.timezone) if name in TIMES else value
+                break
+    return known
+
+
+def _zoned(value: str, timezone: str | None) -> str:
+    """A time in ISO 8601, with the zone its writers use where one is set; else as it was written."""
+    if timezone is None:
+        return value
+    for form in TIME_FORMS:
+        try:
+            local = datetime.strptime(value, form)  # noqa: DTZ007 - the zone is added here
+        except ValueError:
+            continue
+        return local.replace(tzinfo=ZoneInfo(timezone)).isoformat()
+    return value
 
 
 def _unusable(line: str) -> Sidecar:
     return Sidecar(findings=(("sidecar_unreadable", f"{line}; the recording is taken without it"),))
 
 
-def _read_bounded(path: Path) -> str:
+def _read_bounded(path: Path, most_bytes: int) -> str:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise InvalidInput("sidecar: expected a regular file, found another kind")
-        raw = file.read(MAX_SIDECAR_BYTES + 1)
-    if len(raw) > MAX_SIDECAR_BYTES:
-        raise InvalidInput(f"sidecar: expected at most {MAX_SIDECAR_BYTES} bytes, found more")
+        raw = file.read(most_bytes + 1)
+    if len(raw) > most_bytes:
+        raise InvalidInput(f"sidecar: expected at most {most_bytes} bytes, found more")
     for encoding in ("utf-8-sig", "gb18030"):
         try:
             return raw.decode(encoding)
         except UnicodeDecodeError:
             continue
     raise InvalidInput("sidecar: expected UTF-8 or GB 18030, found other bytes")
-
-
-def _text_of(value: object) -> str | None:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str | int | float):
-        return str(value)
-    return None
