@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import sys
-import time
 from base64 import b64encode
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,8 @@ from evidence.errors import Conflict, InvalidInput, NotFound
 from storage.db import custody
 from storage.db.custody import Happening
 from storage.db.tables import CustodyCheckpoint, CustodyLeaf, CustodySequence
-from storage.sequencer import sequence_agency
+from storage.sequencer import place_waiting
 from storage.snapshot import snapshot
-
-TRIES = 10
 
 
 def arguments(parser: Parser, _name: str) -> None:
@@ -53,7 +50,7 @@ def arguments(parser: Parser, _name: str) -> None:
 
 def _export(options: argparse.Namespace) -> int:
     with at_desk(options) as desk:
-        place_waiting(desk)
+        place_waiting(desk.storage, desk.agency.id)
         with snapshot(desk.storage.database) as session:
             size = custody.tree_size(session, desk.agency.id)
             lines = live_lines(session, desk.agency, with_payloads=options.payloads)
@@ -73,22 +70,9 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
-def place_waiting(desk: Desk) -> None:
-    """Give waiting leaves their places now; a relay that is faster has done it for us."""
-    for attempt in range(TRIES):
-        try:
-            sequence_agency(desk.storage, desk.agency.id)
-        except Conflict:
-            if attempt == TRIES - 1:
-                raise
-            time.sleep(0.2)
-        else:
-            return
-
-
 def _checkpoint(options: argparse.Namespace) -> int:
     with at_desk(options) as desk:
-        place_waiting(desk)
+        place_waiting(desk.storage, desk.agency.id)
         with desk.read() as session:
             _put(_newest(session, desk).note, options.out)
     return 0
@@ -107,7 +91,7 @@ def _prove(options: argparse.Namespace) -> int:
             "prove: expected either a leaf or --since, found both or none", code="option_invalid"
         )
     with at_desk(options) as desk:
-        place_waiting(desk)
+        place_waiting(desk.storage, desk.agency.id)
         with snapshot(desk.storage.database) as session:
             proof = (
                 _consistency(session, desk, options.since)

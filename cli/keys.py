@@ -1,4 +1,4 @@
-"""`liuhen keys list|export`: public halves, to be kept where receipts and exports are verified."""
+"""`liuhen keys list|export|rotate`: public halves, to be kept where receipts and exports are verified."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cli.options import Branch
-from cli.shell import Parser, add_json, at_desk, print_json, print_table
-from evidence.errors import NotFound
+from cli.shell import Parser, add_json, at_desk, operator, print_json, print_table
+from evidence.errors import InvalidInput, NotFound
 from storage.db import custody_reading
 from storage.keys import Purpose
+from storage.rotation import rotate_key
 
+UNFINISHED = "上次更换被中断,现已完成 / an earlier rotation had been cut off and is finished now"
+KEEP = (
+    "请另处保存新公钥,旧公钥也须保留 / keep the new public key elsewhere, beside the old: "
+    "liuhen keys export {purpose} --out FILE"
+)
 SIGNING = (str(Purpose.CHECKPOINT), str(Purpose.RECEIPT))
 
 
@@ -26,6 +32,15 @@ def arguments(parser: Parser, _name: str) -> None:
     exporting.add_argument("purpose", choices=SIGNING, help="用途 / what it signs")
     exporting.add_argument("--id", metavar="KEY", help="密钥编号,默认最新 / default the newest")
     exporting.add_argument("--out", type=Path, metavar="FILE", help="写入文件 / write to a file")
+    rotating = branch.add("rotate", "启用新密钥,旧公钥仍可验证 / sign with a new key from now on", _rotate)
+    rotating.add_argument(
+        "--purpose", required=True, choices=[str(purpose) for purpose in Purpose], help="用途 / what it signs"
+    )
+    rotating.add_argument(
+        "--end-grants",
+        action="store_true",
+        help="仅用于 grant:旧密钥签发的调阅地址立即失效 / for grant: addresses of older keys end at once",
+    )
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -64,4 +79,23 @@ def _export(options: argparse.Namespace) -> int:
         sys.stdout.write(pem.decode())
     else:
         options.out.write_bytes(pem)
+    return 0
+
+
+def _rotate(options: argparse.Namespace) -> int:
+    purpose = Purpose(options.purpose)
+    if options.end_grants and purpose is not Purpose.GRANT:
+        raise InvalidInput(
+            f"--end-grants: expected --purpose grant, found {purpose}; what other keys signed stays signed",
+            code="option_invalid",
+        )
+    with at_desk(options) as desk:
+        done = rotate_key(
+            desk.storage, desk.agency.id, purpose, actor=operator(), end_grants=options.end_grants
+        )
+    if done.was_unfinished:
+        print(UNFINISHED, file=sys.stderr)
+    print(f"{done.old_id} → {done.new_id}")
+    if purpose is not Purpose.GRANT:
+        print(KEEP.format(purpose=purpose), file=sys.stderr)
     return 0

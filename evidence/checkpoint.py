@@ -95,7 +95,7 @@ def checkpoint_body(
 
 
 def sign_checkpoint(body: str, signers: Sequence[NoteSigner]) -> str:
-    """The whole note: body, blank line, one line for each signer (two while a key is rotated)."""
+    """The whole note: body, blank line, one line for each signer."""
     lines = []
     for signer in signers:
         signature = note_key_id(signer.name, signer.public_key) + signer.sign(body.encode())

@@ -55,7 +55,7 @@ def total_bytes(storage: Storage) -> int:
 def _check_keys(storage: Storage) -> Iterator[Finding]:
     """The keys in use are those of the register."""
     with storage.database.read() as session:
-        registered = {row.id: row.public_key for row in session.scalars(select(tables.SigningKey))}
+        rows = {row.id: row for row in session.scalars(select(tables.SigningKey))}
     for purpose in Purpose:
         try:
             current = storage.keys.current(purpose)
@@ -63,8 +63,11 @@ def _check_keys(storage: Storage) -> Iterator[Finding]:
         except Unavailable:
             yield finding("key_missing", "key", purpose)
             continue
-        if registered.get(current) != raw:
+        row = rows.get(current)
+        if row is None or row.public_key != raw:
             yield finding("key_differs", "key", current)
+        elif row.retired_at is not None:
+            yield finding("key_retired", "key", current)
 
 
 def _raw(key: Ed25519PublicKey) -> bytes:

@@ -50,6 +50,8 @@ TEXTS = {
     "stray_file": "文件 {id}: 不是对象存储的文件 / file {id}: not a file of the object store",
     "key_missing": "密钥 {id}: 私钥文件缺失 / key {id}: its private key file is missing",
     "key_differs": "密钥 {id}: 公钥与私钥不符 / key {id}: the registered public half is not that of the file",
+    "key_retired": "密钥 {id}: 登记为已停用而仍在签署,请再次更换以完成 / key {id}: retired on record and "
+    "still signing; a rotation was cut off: run `liuhen keys rotate` again",
 }
 
 

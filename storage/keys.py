@@ -37,6 +37,21 @@ class PublicKey:
     raw: bytes
 
 
+@dataclass(frozen=True)
+class Signer:
+    """One Ed25519 key at the moment of signing."""
+
+    key_id: str
+    _private: Ed25519PrivateKey
+
+    @property
+    def public(self) -> bytes:
+        return self._private.public_key().public_bytes_raw()
+
+    def sign(self, message: bytes) -> bytes:
+        return self._private.sign(message)
+
+
 class KeyRing:
     """The key folder of an installation.
 
@@ -49,6 +64,12 @@ class KeyRing:
 
     def create(self, purpose: Purpose) -> PublicKey:
         """Make and use a new key; the one before stays for verifying."""
+        made = self.make(purpose)
+        self.use(purpose, made.id)
+        return made
+
+    def make(self, purpose: Purpose) -> PublicKey:
+        """Make a key that nobody uses yet; it is on disk when this returns."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if purpose is Purpose.GRANT:
             secret, raw = secrets.token_bytes(32), b""
@@ -59,8 +80,23 @@ class KeyRing:
             raw = private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
             key_id = f"{purpose}-{hashlib.sha256(raw).hexdigest()[:12]}"
         self._write_new(f"{key_id}.key", secret)
-        self._point(purpose, key_id)
         return PublicKey(key_id, purpose, raw)
+
+    def holds(self, key_id: str) -> bool:
+        """Whether the private half is here."""
+        return (self.folder / f"{key_id}.key").exists()
+
+    def forget(self, key_id: str) -> None:
+        """Remove a secret that signed nothing."""
+        (self.folder / f"{key_id}.key").unlink(missing_ok=True)
+        self._sync_folder()
+
+    def forget_others(self, purpose: Purpose, key_id: str) -> None:
+        """Remove the secrets of a purpose but one; what they made is not believed any more."""
+        for path in self.folder.glob(f"{purpose}-*.key"):
+            if path.stem != key_id:
+                path.unlink()
+        self._sync_folder()
 
     def current(self, purpose: Purpose) -> str:
         """Id of the key in use.
@@ -78,8 +114,13 @@ class KeyRing:
 
     def sign(self, purpose: Purpose, message: bytes) -> tuple[str, bytes]:
         """Key id and Ed25519 signature."""
+        signer = self.signer(purpose)
+        return signer.key_id, signer.sign(message)
+
+    def signer(self, purpose: Purpose) -> Signer:
+        """The key in use, read once: its public half and its signatures belong together."""
         key_id = self.current(purpose)
-        return key_id, Ed25519PrivateKey.from_private_bytes(self._secret(key_id)).sign(message)
+        return Signer(key_id, Ed25519PrivateKey.from_private_bytes(self._secret(key_id)))
 
     def mac(self, message: bytes) -> tuple[str, bytes]:
         """Key id and HMAC-SHA-256, for grants."""
@@ -117,7 +158,8 @@ class KeyRing:
             os.fsync(file.fileno())
         self._sync_folder()
 
-    def _point(self, purpose: Purpose, key_id: str) -> None:
+    def use(self, purpose: Purpose, key_id: str) -> None:
+        """Let this key sign from now on, in every process: each reads the pointer at each signature."""
         temporary = self.folder / f".{purpose}.current.{os.getpid()}"
         with temporary.open("w", encoding="ascii") as file:
             file.write(key_id + "\n")

@@ -6,6 +6,7 @@ batch in, and what the other had prepared is rolled back whole.
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 from uuid import UUID
 
@@ -28,6 +29,7 @@ from storage.keys import Purpose
 from storage.open import Storage
 
 BATCH = 2000
+TRIES = 10
 
 
 def sequence_agency(storage: Storage, agency_id: UUID) -> int:
@@ -50,6 +52,23 @@ def sequence_agency(storage: Storage, agency_id: UUID) -> int:
         placed += count
         if count < BATCH:
             return placed
+
+
+def place_waiting(storage: Storage, agency_id: UUID) -> None:
+    """Place every waiting leaf now; a relay that is faster has done it for us.
+
+    Raises:
+        Conflict: It was faster again and again.
+    """
+    for attempt in range(TRIES):
+        try:
+            sequence_agency(storage, agency_id)
+        except Conflict:
+            if attempt == TRIES - 1:
+                raise
+            time.sleep(0.2)
+        else:
+            return
 
 
 def sequence_once(session: Session, storage: Storage, agency: Agency, now: datetime) -> int:
@@ -80,15 +99,14 @@ def sequence_once(session: Session, storage: Storage, agency: Agency, now: datet
     custody.place(session, agency.id, grown.indices.start, leaves)
     origin = origin_of(agency.code)
     body = checkpoint_body(origin, grown.frontier.size, grown.frontier.root(), made_at=now, sequence=number)
-    public = storage.keys.public(Purpose.CHECKPOINT).public_bytes_raw()
-    signer = NoteSigner(origin, public, lambda text: storage.keys.sign(Purpose.CHECKPOINT, text)[1])
+    key = storage.keys.signer(Purpose.CHECKPOINT)
     session.add(
         CustodyCheckpoint(
             agency_id=agency.id,
             tree_size=grown.frontier.size,
             root=grown.frontier.root(),
             frontier=b"".join(grown.frontier.nodes()),
-            note=sign_checkpoint(body, [signer]),
+            note=sign_checkpoint(body, [NoteSigner(origin, key.public, key.sign)]),
             made_at=now,
         )
     )
