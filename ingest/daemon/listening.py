@@ -9,6 +9,7 @@ from config.settings import Settings
 from evidence.clock import Clock
 from evidence.errors import EvidenceError, Unavailable
 from evidence.listening import Listener
+from ingest.daemon.body import Patience
 from ingest.daemon.holding import Holder
 from ingest.daemon.http import UploadApp
 from ingest.daemon.receipts import receipts_of
@@ -64,9 +65,7 @@ def seal_with(storage: Storage, holder: Holder) -> Callable[[FinishedUpload], Se
 
     def seal(finished: FinishedUpload) -> SealedUpload:
         with storage.database.read() as session:
-            in_force = credentials.is_upload_token_in_force(
-                session, finished.uploader.token_id, storage.clock.now()
-            )
+            in_force = credentials.is_upload_token_in_force(session, finished.uploader, storage.clock.now())
         staged = finished.staged() if in_force else without_authority(finished.staged())
         accepted = holder.hold(finished.uploader.agency_id, staged)
         return SealedUpload(accepted.item_id, accepted.reception_id, accepted.sha256, accepted.custody)
@@ -92,6 +91,7 @@ def upload_store(settings: Settings, clock: Clock) -> UploadStore:
         max_open_uploads=ingest.max_open_uploads,
         expiry_s=ingest.expiry_s,
         floor_bytes=settings.data.free_floor_bytes,
+        max_open_bytes=ingest.max_open_bytes,
     )
     folder = settings.data.dir / "uploads"
     if ingest.host_id is None:
@@ -115,7 +115,8 @@ def upload_app(settings: Settings, storage: Storage, store: UploadStore, sealer:
         receipts=receipt_finder(storage),
         receipts_of=receipts_of(storage),
         problems=lambda: problems_of(storage),
-        read_deadline_s=ingest.read_deadline_s,
+        patience=Patience(ingest.read_deadline_s, ingest.min_rate_bytes_s),
         public_url=ingest.public_url,
         behind_proxy=ingest.behind_proxy,
+        cors_origins=ingest.cors_origins,
     )

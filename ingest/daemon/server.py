@@ -64,6 +64,7 @@ async def serve(
         for task in late:
             task.cancel()
         ended = await asyncio.gather(serving, sweeping, return_exceptions=True)
+        await sealer.stopped()
         sealer.close()
     for outcome in ended:
         if isinstance(outcome, Exception):

@@ -1,11 +1,13 @@
 """The rules of tus 1.0.0, as far as we keep them: headers in, decisions out, no I/O.
 
-Core, creation, creation-with-upload, checksum, expiration and termination. What differs from
-other servers, on purpose:
+Core, creation with its extensions, checksum, concatenation, expiration and termination. What
+differs from other servers, on purpose:
 
 1. Metadata is bounded as a whole, and a header that comes twice is refused, never guessed at.
 2. A PATCH with a checksum counts as a whole or not at all, also when it is cut off.
-3. Each refusal is a problem detail (RFC 9457) with one line that says what to do.
+3. Parts are joined once all of them are whole (no concatenation-unfinished), each into one final
+   upload only, and its bytes are compared with what arrived.
+4. Each refusal is a problem detail (RFC 9457) with one line that says what to do.
 
 Source: https://tus.io/protocols/resumable-upload, version 1.0.0.
 """
@@ -13,8 +15,6 @@ Source: https://tus.io/protocols/resumable-upload, version 1.0.0.
 from __future__ import annotations
 
 import base64
-import hashlib
-import hmac
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -25,34 +25,48 @@ from email.utils import format_datetime
 from evidence.errors import (
     Conflict,
     EvidenceError,
-    FixityError,
     InvalidInput,
     NotAuthenticated,
     NotFound,
     NotPermitted,
     Unavailable,
 )
+from ingest.tus.checksums import CHECKSUM_ALGORITHMS
 
 VERSION = "1.0.0"
-EXTENSIONS = ("creation", "creation-with-upload", "checksum", "expiration", "termination")
-CHECKSUM_ALGORITHMS = ("sha256", "sha1", "md5")
+EXTENSIONS = (
+    "creation",
+    "creation-with-upload",
+    "creation-defer-length",
+    "checksum",
+    "concatenation",
+    "expiration",
+    "termination",
+)
 OFFSET_OCTETS = "application/offset+octet-stream"
 MAX_METADATA_BYTES = 8192
 """Of the whole ``Upload-Metadata`` header, still in base64."""
 MAX_METADATA_KEYS = 64
+MAX_PARTS = 1000
+"""Of one final upload."""
 RETRY_AFTER_S = 5
 
 _DIGITS = re.compile(r"[0-9]{1,18}")
 _METADATA_KEY = re.compile(r"[\x21-\x2b\x2d-\x7e]+")
+_PART = re.compile(r"(?:https?://[^/\s]+)?/(?:[^\s?#]*/)?uploads/([^/\s?#]+)")
 _SINGLE = frozenset(
     {
         "authorization",
+        "content-digest",
         "content-length",
         "content-type",
+        "repr-digest",
         "tus-resumable",
         "upload-checksum",
+        "upload-complete",
         "upload-concat",
         "upload-defer-length",
+        "upload-draft-interop-version",
         "upload-length",
         "upload-metadata",
         "upload-offset",
@@ -103,31 +117,80 @@ def require_version(headers: Mapping[str, str]) -> None:
         raise InvalidInput(f"Tus-Resumable: expected {VERSION}, found {_shown(found)}", code="tus_version")
 
 
-def upload_length(headers: Mapping[str, str], max_bytes: int) -> int:
-    """The size of the file to come.
+def upload_length(headers: Mapping[str, str], max_bytes: int) -> int | None:
+    """The size of the file to come; None when it is told later.
 
     Raises:
-        InvalidInput: Missing, no number, deferred, or larger than is taken (``upload_too_large``).
+        InvalidInput: Missing, no number, said and deferred at once, or larger than is
+            taken (``upload_too_large``).
     """
-    if "upload-defer-length" in headers or "upload-concat" in headers:
-        raise InvalidInput(
-            "upload: expected Upload-Length, found a deferred length or concatenation; send the size",
-            code="tus_extension_not_offered",
-        )
-    length = _number(headers, "upload-length")
-    if length > max_bytes:
-        raise InvalidInput(
-            f"Upload-Length: expected at most {max_bytes} bytes, found {length}", code="upload_too_large"
-        )
-    return length
+    if "upload-defer-length" in headers:
+        if headers["upload-defer-length"] != "1" or "upload-length" in headers:
+            raise InvalidInput(
+                "Upload-Defer-Length: expected 1 and no Upload-Length beside it, found something else",
+                code="bad_header",
+            )
+        return None
+    return require_size(_number(headers, "upload-length"), max_bytes)
 
 
-def upload_offset(headers: Mapping[str, str], expected: int, length: int) -> None:
-    """Check where a PATCH wants to write, and that it does not reach past the end.
+def later_length(headers: Mapping[str, str]) -> int | None:
+    """The size a PATCH tells, None when it tells none.
+
+    Raises:
+        InvalidInput: No number.
+    """
+    return _number(headers, "upload-length") if "upload-length" in headers else None
+
+
+def require_size(length_bytes: int, max_bytes: int) -> int:
+    """The size, if it is one we take.
+
+    Raises:
+        InvalidInput: Code ``upload_too_large``, answered with 413.
+    """
+    if length_bytes > max_bytes:
+        raise InvalidInput(
+            f"Upload-Length: expected at most {max_bytes} bytes, found {length_bytes}",
+            code="upload_too_large",
+        )
+    return length_bytes
+
+
+def concat(headers: Mapping[str, str]) -> tuple[bool, tuple[str, ...]]:
+    """What ``Upload-Concat`` asks for: whether the upload is a part, and the parts of a final one.
+
+    Raises:
+        InvalidInput: Neither ``partial`` nor ``final;`` with the addresses of 1 to 1000 uploads.
+    """
+    header = headers.get("upload-concat")
+    if header is None:
+        return False, ()
+    if header == "partial":
+        return True, ()
+    kind, _, listed = header.partition(";")
+    matches = [_PART.fullmatch(address) for address in listed.split()]
+    parts = tuple(match[1] for match in matches if match)
+    if kind != "final" or not 0 < len(matches) <= MAX_PARTS or len(parts) < len(matches):
+        raise InvalidInput(
+            f"Upload-Concat: expected partial, or final; and the addresses of 1 to {MAX_PARTS} uploads, "
+            f"found {_shown(header)}",
+            code="bad_concat",
+        )
+    if "upload-length" in headers or "upload-defer-length" in headers:
+        raise InvalidInput(
+            "Upload-Length: expected none for a final upload, found one; it is the sum of its parts",
+            code="bad_concat",
+        )
+    return False, parts
+
+
+def upload_offset(headers: Mapping[str, str], expected: int) -> None:
+    """Check where a PATCH wants to write.
 
     Raises:
         Conflict: It does not begin where the file ends (``offset_mismatch``).
-        InvalidInput: No number, or more bytes announced than the upload has left.
+        InvalidInput: No number.
     """
     offset = _number(headers, "upload-offset")
     if offset != expected:
@@ -135,7 +198,6 @@ def upload_offset(headers: Mapping[str, str], expected: int, length: int) -> Non
             f"Upload-Offset: expected {expected}, found {offset}; ask with HEAD and send from there",
             code="offset_mismatch",
         )
-    require_within(headers, length - offset)
 
 
 def require_within(headers: Mapping[str, str], left_bytes: int) -> None:
@@ -200,56 +262,6 @@ def parse_metadata(header: str) -> dict[str, bytes]:
     return pairs
 
 
-class Checksum:
-    """What the sender says a body comes to, and what it comes to."""
-
-    def __init__(self, algorithm: str, expected: bytes) -> None:
-        self.algorithm = algorithm
-        self._expected = expected
-        self._found = hashlib.new(algorithm, usedforsecurity=False)
-
-    @classmethod
-    def read(cls, headers: Mapping[str, str]) -> Checksum | None:
-        """The checksum a request announces, None when it announces none.
-
-        Raises:
-            InvalidInput: An algorithm we do not offer, or no base64.
-        """
-        header = headers.get("upload-checksum")
-        if header is None:
-            return None
-        algorithm, _, encoded = header.partition(" ")
-        if algorithm not in CHECKSUM_ALGORITHMS:
-            raise InvalidInput(
-                f"Upload-Checksum: expected one of {', '.join(CHECKSUM_ALGORITHMS)}, "
-                f"found {_shown(algorithm)}",
-                code="bad_checksum_algorithm",
-            )
-        try:
-            return cls(algorithm, base64.b64decode(encoded.strip(), validate=True))
-        except ValueError as error:
-            raise InvalidInput(
-                "Upload-Checksum: expected base64, found something else", code="bad_checksum"
-            ) from error
-
-    def update(self, data: bytes | memoryview) -> None:
-        """Take the next bytes of the body."""
-        self._found.update(data)
-
-    def require_match(self) -> None:
-        """Require the body to be what was announced.
-
-        Raises:
-            FixityError: Code ``checksum_mismatch``, answered with 460.
-        """
-        if not hmac.compare_digest(self._found.digest(), self._expected):
-            raise FixityError(
-                f"body: expected {self.algorithm} {self._expected.hex()}, found {self._found.hexdigest()}; "
-                "none of it was kept, send it again",
-                code="checksum_mismatch",
-            )
-
-
 def options(max_bytes: int) -> Reply:
     """What this server can do."""
     return Reply(
@@ -280,6 +292,7 @@ _STATUS_BY_CODE = {
     "upload_interrupted": 423,
     "upload_busy": 423,
     "too_many_uploads": 429,
+    "too_many_open_bytes": 429,
     "checksum_mismatch": 460,
     "disk_full": 507,
 }

@@ -12,6 +12,9 @@ The order, which makes every crash repeatable:
 5. The watermark goes.
 
 A failure before step 4 is tried again: on each request for the upload, and by the sweeper.
+
+Of a part only steps 1 and 2 are done. A final upload is joined of its parts before step 2, and lets
+them go before step 3 (`ingest.tus.joining`).
 """
 
 from __future__ import annotations
@@ -33,9 +36,11 @@ from evidence.fixity import StreamingDigest, parse_sha256
 from evidence.kinds import ClaimSource
 from ingest.facts import statements_from
 from ingest.sources.base import StagedFile
+from ingest.tus.joining import join, let_parts_go
 from ingest.tus.protocol import parse_metadata
-from ingest.tus.state import Phase, SealedUpload
-from ingest.tus.uploads import Upload, UploadStore
+from ingest.tus.state import Phase, SealedUpload, UploadRecord
+from ingest.tus.upload import Upload
+from ingest.tus.uploads import UploadStore
 from storage.db.credentials import Uploader
 from storage.objects.durable import translated
 
@@ -61,6 +66,7 @@ class FinishedUpload:
     created_at: datetime
     finished_at: datetime
     remote: str
+    source: str = "tus"
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -97,7 +103,8 @@ class FinishedUpload:
             size_bytes=self.size_bytes,
             sha256=self.sha256,
             original_name_raw=next((pairs[key] for key in NAME_KEYS if pairs.get(key)), b""),
-            source="tus",
+            source=self.source,
+            # One word for all that comes over the listener: the id is what tells arrivals apart.
             reception_key=f"tus:{self.upload_id}",
             actor=f"token:{self.uploader.token_id}",
             metadata=metadata,
@@ -123,15 +130,16 @@ class Sealer:
         self._store = store
         self._seal = seal
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="upload-seal")
+        self._started: set[asyncio.Task[None]] = set()
 
-    async def settle(self, upload: Upload) -> SealedUpload:
-        """Make the item of a whole upload, or find it made.
+    async def settle(self, upload: Upload) -> SealedUpload | None:
+        """Make the item of a whole upload, or find it made; of a part only its digest.
 
         Raises:
             Unavailable: Not now; the bytes are safe and it will be tried again.
         """
         async with upload.settling:
-            if upload.record.sealed is not None:
+            if upload.record.sealed is not None or not upload.is_to_settle:
                 return upload.record.sealed
             try:
                 return await self._to_the_end(upload)
@@ -141,7 +149,7 @@ class Sealer:
                 upload.retry_seal_at = time.monotonic() + delay_s
                 raise
 
-    async def _to_the_end(self, upload: Upload) -> SealedUpload:
+    async def _to_the_end(self, upload: Upload) -> SealedUpload | None:
         """Settle even if the caller is cancelled: a second attempt must not start beside it."""
         task = asyncio.create_task(self._settle(upload))
         try:
@@ -150,34 +158,44 @@ class Sealer:
             await asyncio.wait([task])
             raise
 
-    async def _settle(self, upload: Upload) -> SealedUpload:
+    async def _settle(self, upload: Upload) -> SealedUpload | None:
+        if upload.record.phase is Phase.OPEN:
+            if not upload.is_whole:
+                await join(self._store, upload)
+            upload.record = await self._completed(upload)
         record = upload.record
-        if record.phase is Phase.OPEN:
-            if upload.digest is None:
-                upload.digest = await self._store.in_thread(_digest_of, upload.part_path)
-            completed = record.completed(upload.digest.digests().sha256, self._store.clock.now())
-            await self._store.in_thread(completed.write, upload.record_path)
-            record = upload.record = completed
+        if record.is_partial:
+            return None
+        await let_parts_go(self._store, upload)
         if record.sha256 is None or record.finished_at is None:
             raise AssertionError("a complete upload has its digest and time in the record")
         finished = FinishedUpload(
             upload_id=record.upload_id,
             path=upload.part_path,
-            size_bytes=record.length_bytes,
+            size_bytes=upload.offset_bytes,
             sha256=record.sha256,
             metadata_raw=record.metadata_raw,
             uploader=record.uploader,
             created_at=record.created_at,
             finished_at=record.finished_at,
             remote=record.remote,
+            source=record.source,
         )
         sealed = await asyncio.get_running_loop().run_in_executor(self._threads, self._seal, finished)
         became = record.became(sealed)
         await self._store.in_thread(became.write, upload.record_path)
         upload.record = became
         upload.touched_at = self._store.clock.now()
+        upload.digest = None
         upload.mark_path.unlink(missing_ok=True)
         return sealed
+
+    async def _completed(self, upload: Upload) -> UploadRecord:
+        if upload.digest is None:
+            upload.digest = await self._store.in_thread(_digest_of, upload.part_path)
+        completed = upload.record.completed(upload.digest.digests().sha256, self._store.clock.now())
+        await self._store.in_thread(completed.write, upload.record_path)
+        return completed
 
     async def sweep(self) -> int:
         """Seal what is whole and not yet an item; how many of them could not be.
@@ -186,19 +204,44 @@ class Sealer:
         """
         failed = 0
         for upload in self._store:
-            if not upload.is_whole or upload.record.phase is Phase.SEALED:
+            if not upload.is_to_settle:
                 continue
             if upload.settling.locked() or time.monotonic() < upload.retry_seal_at:
                 continue
-            try:
-                await self.settle(upload)
-            except EvidenceError as error:
+            if upload.is_final and not upload.is_whole:
+                self.start(upload)
+            elif not await self._settled(upload):
                 failed += 1
-                log.warning("upload:not_sealed", upload_id=upload.record.upload_id[:8], detail=error.message)
-            except Exception:
-                failed += 1
-                log.exception("upload:seal_crashed", upload_id=upload.record.upload_id[:8])
         return failed
+
+    def start(self, upload: Upload) -> asyncio.Task[None]:
+        """Settle a final upload beside everything else, since joining may take minutes.
+
+        Returns:
+            The task; it raises nothing. What fails is logged and tried again by the sweeper.
+        """
+        task = asyncio.create_task(self._settle_aside(upload))
+        self._started.add(task)
+        task.add_done_callback(self._started.discard)
+        return task
+
+    async def _settle_aside(self, upload: Upload) -> None:
+        await self._settled(upload)
+
+    async def _settled(self, upload: Upload) -> bool:
+        try:
+            await self.settle(upload)
+        except EvidenceError as error:
+            log.warning("upload:not_sealed", upload_id=upload.record.upload_id[:8], detail=error.message)
+            return False
+        except Exception:
+            log.exception("upload:seal_crashed", upload_id=upload.record.upload_id[:8])
+            return False
+        return True
+
+    async def stopped(self) -> None:
+        """Wait for what was started; the store has interrupted it."""
+        await asyncio.gather(*self._started)
 
     def close(self) -> None:
         """Wait for what is under way."""

@@ -25,7 +25,7 @@ from uuid import UUID
 from evidence.clock import from_micros, to_micros
 from evidence.errors import FixityError
 from storage.db.credentials import Uploader
-from storage.objects.durable import write_durably
+from storage.objects.durable import translated, write_durably
 
 
 class Phase(StrEnum):
@@ -36,6 +36,8 @@ class Phase(StrEnum):
     """All bytes are durable and their digest is recorded; the item is not yet there."""
     SEALED = "sealed"
     """The item is there; the record stays as a tombstone for a sender that missed the answer."""
+    JOINED = "joined"
+    """A part whose bytes are in its final upload; a tombstone like the above."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class UploadRecord:
 
     upload_id: str
     uploader: Uploader
-    length_bytes: int
+    length_bytes: int | None
+    """None as long as the sender has not said (creation-defer-length)."""
     metadata_raw: str
     """The ``Upload-Metadata`` header as it came; it was valid when the upload was created."""
     remote: str
@@ -64,6 +67,12 @@ class UploadRecord:
     sha256: bytes | None = None
     finished_at: datetime | None = None
     sealed: SealedUpload | None = None
+    source: str = "tus"
+    """The protocol it came by: ``tus``, ``draft`` or ``put``."""
+    is_partial: bool = False
+    """A part for a final upload: no item of its own comes of it."""
+    parts: tuple[str, ...] = ()
+    """Of a final upload: the ids of what it is joined of, in order."""
 
     def completed(self, sha256: bytes, finished_at: datetime) -> UploadRecord:
         """The record once the last byte is durable."""
@@ -74,8 +83,13 @@ class UploadRecord:
         return replace(self, phase=Phase.SEALED, sealed=sealed)
 
     def write(self, path: Path) -> None:
-        """Replace the record on disk, durably."""
-        write_durably(path, json.dumps(asdict(self), default=_to_json, ensure_ascii=False).encode())
+        """Replace the record on disk, durably.
+
+        Raises:
+            Unavailable: The disk is full or failing; the old record or the new one is there.
+        """
+        with translated("upload"):
+            write_durably(path, json.dumps(asdict(self), default=_to_json, ensure_ascii=False).encode())
 
     @classmethod
     def read(cls, path: Path) -> UploadRecord:
@@ -96,7 +110,7 @@ class UploadRecord:
                     uploader["dock_no"],
                     uploader["device_no"],
                 ),
-                length_bytes=int(raw["length_bytes"]),
+                length_bytes=None if raw["length_bytes"] is None else int(raw["length_bytes"]),
                 metadata_raw=raw["metadata_raw"],
                 remote=raw["remote"],
                 created_at=from_micros(raw["created_at"]),
@@ -111,6 +125,9 @@ class UploadRecord:
                     bytes.fromhex(sealed["sha256"]),
                     sealed["state"],
                 ),
+                source=raw.get("source", "tus"),
+                is_partial=raw.get("is_partial", False),
+                parts=tuple(raw.get("parts", ())),
             )
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise FixityError(

@@ -6,6 +6,9 @@ What holds (docs/design/storage.md, invariants 1 and 5):
 2. An upload belongs to the token that made it; for every other token it is not there.
 3. At most one `Writer` exists per upload; a new claimant interrupts the old one at once.
 4. Only bytes whose upload is open can be dropped. Once all are there, they become an item.
+5. A part is in one final upload at most. From the record of that upload on it is not dropped, until
+   its bytes are durable there.
+6. What one sender can make us remember is bounded: open uploads, their bytes, and tombstones.
 
 One process owns the folder, by a lock that its death releases. Everything here is called
 from one event loop; disk work goes to threads.
@@ -22,35 +25,29 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 from uuid import UUID
 
-import structlog
-
 from evidence.clock import Clock
-from evidence.errors import Conflict, FixityError, InvalidInput, NotFound, Unavailable
-from evidence.fixity import StreamingDigest
-from ingest.tus.state import (
-    Phase,
-    UploadRecord,
-    Watermark,
-    boot_id,
-    encode_watermark,
-    read_watermark,
-    write_watermark,
-)
+from evidence.errors import Conflict, InvalidInput, NotFound, Unavailable
+from ingest.tus.protocol import require_size
+from ingest.tus.recovery import left_uploads
+from ingest.tus.state import Phase, UploadRecord, Watermark, boot_id, encode_watermark
+from ingest.tus.upload import TOMBSTONES, Upload
 from storage.db.credentials import Uploader
 from storage.objects.durable import fsync_directory, require_space, translated
 
-log = structlog.get_logger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
 CLAIM_WAIT_S = 3.0
 """How long a new writer waits for the interrupted one to sync and let go."""
+
+MAX_TOMBSTONES = 4096
+"""Finished uploads remembered for one sender; the oldest beyond are forgotten before they expire."""
 
 _ID = re.compile(r"([a-z0-9]{1,16})\.[A-Za-z0-9_-]{32}")
 
@@ -61,73 +58,13 @@ class UploadLimits:
 
     max_upload_bytes: int
     max_open_uploads: int
-    """Of one token."""
+    """Of one token; of one device where tokens are bound to it."""
     expiry_s: int
     """An open upload nobody touches is dropped after this."""
     floor_bytes: int
     """Free space that uploads never use up."""
-
-
-class Upload:
-    """One upload in this process."""
-
-    def __init__(self, record: UploadRecord, folder: Path, offset_bytes: int, touched_at: datetime) -> None:
-        self.record = record
-        self.offset_bytes = offset_bytes
-        self.touched_at = touched_at
-        self.digest: StreamingDigest | None = StreamingDigest() if offset_bytes == 0 else None
-        """Of exactly the acknowledged bytes; None when it must be made from the file."""
-        self.part_path = folder / f"{record.upload_id}.part"
-        self.mark_path = folder / f"{record.upload_id}.mark"
-        self.record_path = folder / f"{record.upload_id}.json"
-        self.lock = asyncio.Lock()
-        self.settling = asyncio.Lock()
-        self.failed_seals = 0
-        self.retry_seal_at = 0.0
-        self._claims = 0
-        self._timer: asyncio.Timeout | None = None
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether every byte is there and acknowledged."""
-        return self.offset_bytes == self.record.length_bytes
-
-    def claim(self) -> int:
-        """Take the upload over: whoever writes now stops waiting for bytes at once."""
-        self._claims += 1
-        if self._timer is not None and not self._timer.expired():
-            self._timer.reschedule(asyncio.get_running_loop().time())
-        return self._claims
-
-    def require_claim(self, claim: int) -> None:
-        """Raises Conflict (``upload_interrupted``) when someone claimed the upload later."""
-        if self._claims != claim:
-            raise Conflict(
-                "upload: expected to be its only sender, found a newer request for it; ask with HEAD "
-                "and send from there",
-                code="upload_interrupted",
-            )
-
-    @contextlib.asynccontextmanager
-    async def waiting(self, claim: int, deadline_s: float) -> AsyncIterator[None]:
-        """Wait for the sender inside this: not longer than the deadline, nor past the claim.
-
-        Raises:
-            Conflict: A newer request took the upload over.
-            Unavailable: Nothing came for ``deadline_s``; code ``read_deadline``.
-        """
-        self.require_claim(claim)
-        try:
-            async with asyncio.timeout(deadline_s) as self._timer:
-                yield
-        except TimeoutError as error:
-            self.require_claim(claim)
-            raise Unavailable(
-                f"body: expected more bytes within {deadline_s:g} s, found none; ask with HEAD and go on",
-                code="read_deadline",
-            ) from error
-        finally:
-            self._timer = None
+    max_open_bytes: int = 1 << 62
+    """What the open uploads of one token, or of one device, may come to in all."""
 
 
 class UploadStore:
@@ -163,6 +100,12 @@ class UploadStore:
         self._lock_wait_s = lock_wait_s
         self._lock_descriptor = -1
         self._uploads: dict[str, Upload] = {}
+        self._held: dict[object, set[Upload]] = {}
+        """By who is bounded: the open uploads, and some that were open when last looked at."""
+        self._final_of: dict[str, Upload] = {}
+        """By id of a part: the upload it is, or was, joined into."""
+        self.joining = asyncio.Lock()
+        """Held while a final upload is made, so that two requests never both take a part."""
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="upload-bytes")
 
     def __enter__(self) -> UploadStore:
@@ -196,40 +139,33 @@ class UploadStore:
                 time.sleep(0.05)
 
     def _load(self) -> None:
-        """Find the uploads a predecessor left, and how far each really is."""
-        for path in sorted(self.folder.glob("*.json")):
-            try:
-                record = UploadRecord.read(path)
-            except FixityError as error:
-                log.exception("upload:record_damaged", file=path.name, detail=error.message)
-                continue
-            self._uploads[record.upload_id] = self._recovered(record)
-        known = {path.stem for path in self.folder.glob("*.json")}
-        for path in [*self.folder.glob("*.part"), *self.folder.glob("*.mark")]:
-            # Made, but nobody was told of it before its record was durable.
-            if path.stem not in known:
-                path.unlink()
+        """Find the uploads a predecessor left."""
+        for upload in left_uploads(self.folder, self.boot):
+            self._remember(upload)
+        for upload in self:
+            if upload.record.source == "put" and not upload.is_to_settle and upload.is_open:
+                # Its sender was never told where to go on: it sends the whole again.
+                self._forget(upload)
+                self._remove(upload)
 
-    def _recovered(self, record: UploadRecord) -> Upload:
-        upload = Upload(record, self.folder, record.length_bytes, record.finished_at or record.created_at)
-        if record.phase is not Phase.OPEN:
-            return upload
-        try:
-            mark = read_watermark(upload.mark_path)
-        except FixityError as error:
-            log.exception("upload:watermark_damaged", upload_id=record.upload_id[:8], detail=error.message)
-            mark = Watermark(0, UUID(int=0), record.created_at)
-        with upload.part_path.open("r+b" if upload.part_path.exists() else "w+b") as part:
-            size = part.seek(0, os.SEEK_END)
-            trusted = size if mark.boot_id == self.boot and not mark.provisional else mark.offset_bytes
-            offset = min(trusted, size, record.length_bytes)
-            if offset < mark.offset_bytes:
-                log.error("upload:acknowledged_bytes_lost", upload_id=record.upload_id[:8], found_bytes=size)
-            part.truncate(offset)
-            os.fsync(part.fileno())
-        with upload.mark_path.open("r+b" if upload.mark_path.exists() else "w+b") as file:
-            write_watermark(file.fileno(), Watermark(offset, self.boot, mark.touched_at))
-        return Upload(record, self.folder, offset, mark.touched_at)
+    def _remember(self, upload: Upload) -> None:
+        self._uploads[upload.record.upload_id] = upload
+        if upload.is_open:
+            self._held.setdefault(_holder(upload.record.uploader), set()).add(upload)
+        for part_id in upload.record.parts:
+            self._final_of[part_id] = upload
+
+    def _forget(self, upload: Upload) -> None:
+        """Before the first await of who drops it: nobody finds it any more, nor joins it."""
+        self._uploads.pop(upload.record.upload_id, None)
+        holder = _holder(upload.record.uploader)
+        if holder in self._held:
+            self._held[holder].discard(upload)
+            if not self._held[holder]:
+                del self._held[holder]
+        for part_id in upload.record.parts:
+            if self._final_of.get(part_id) is upload:
+                del self._final_of[part_id]
 
     async def in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run disk work in a thread and never leave it running behind a caller that was cancelled."""
@@ -240,36 +176,122 @@ class UploadStore:
             await asyncio.wait([future])
             raise
 
-    async def create(self, uploader: Uploader, length_bytes: int, metadata_raw: str, remote: str) -> Upload:
+    async def create(
+        self,
+        uploader: Uploader,
+        length_bytes: int | None,
+        metadata_raw: str,
+        remote: str,
+        *,
+        source: str = "tus",
+        is_partial: bool = False,
+        parts: tuple[str, ...] = (),
+    ) -> Upload:
         """Make room for a new upload, durably, before anyone is told of it.
 
+        Args:
+            uploader: Who sends.
+            length_bytes: Size of the file; None when the sender does not know it yet.
+            metadata_raw: The ``Upload-Metadata`` header.
+            remote: Address of the sender.
+            source: The protocol: ``tus``, ``draft`` or ``put``.
+            is_partial: A part for a final upload.
+            parts: Of a final upload: what it is joined of.
+
         Raises:
-            InvalidInput: The token has too many open uploads (``too_many_uploads``).
+            InvalidInput: The sender has too many open uploads (``too_many_uploads``) or too many
+                bytes in them (``too_many_open_bytes``).
             Unavailable: The file would not fit above the floor (``disk_full``).
         """
-        held = sum(
-            upload.record.phase is Phase.OPEN and upload.record.uploader.token_id == uploader.token_id
-            for upload in self._uploads.values()
+        if not parts:
+            self._require_place(uploader)
+            self._require_allowance(uploader, length_bytes or 0)
+        self.require_space(length_bytes or 0)
+        now = self.clock.now()
+        upload_id = f"{self._host}.{secrets.token_urlsafe(24)}"
+        record = UploadRecord(
+            upload_id,
+            uploader,
+            length_bytes,
+            metadata_raw,
+            remote,
+            now,
+            source=source,
+            is_partial=is_partial,
+            parts=parts,
         )
+        upload = Upload(record, self.folder, 0, now)
+        # Counted before the first await, so that two requests cannot share the last place.
+        self._remember(upload)
+        try:
+            await self.in_thread(self._write_new, upload)
+        except BaseException:
+            self._forget(upload)
+            raise
+        return upload
+
+    def _open_of(self, uploader: Uploader) -> set[Upload]:
+        held = self._held.get(_holder(uploader), set())
+        held -= {upload for upload in held if not upload.is_open}
+        return held
+
+    def _require_place(self, uploader: Uploader) -> None:
+        held = len(self._open_of(uploader))
         if held >= self.limits.max_open_uploads:
             raise InvalidInput(
                 f"upload: expected fewer than {self.limits.max_open_uploads} open ones, found {held}; "
                 "finish or terminate one",
                 code="too_many_uploads",
             )
-        self.require_space(length_bytes)
-        now = self.clock.now()
-        upload_id = f"{self._host}.{secrets.token_urlsafe(24)}"
-        record = UploadRecord(upload_id, uploader, length_bytes, metadata_raw, remote, now)
-        upload = Upload(record, self.folder, 0, now)
-        # Counted before the first await, so that two requests cannot share the last place.
-        self._uploads[upload_id] = upload
-        try:
-            await self.in_thread(self._write_new, upload)
-        except BaseException:
-            del self._uploads[upload_id]
-            raise
-        return upload
+
+    def _require_allowance(self, uploader: Uploader, more_bytes: int) -> None:
+        held = sum(upload.held_bytes for upload in self._open_of(uploader))
+        if held + more_bytes > self.limits.max_open_bytes:
+            raise InvalidInput(
+                f"upload: expected at most {self.limits.max_open_bytes} bytes in open ones, "
+                f"found {held + more_bytes}; finish or terminate one",
+                code="too_many_open_bytes",
+            )
+
+    def require_room(self, upload: Upload, wanted_bytes: int, written_bytes: int = 0) -> None:
+        """Require room for more bytes of an upload: on the disk, and in what its sender may hold.
+
+        Args:
+            upload: Whose bytes.
+            wanted_bytes: What is still to come.
+            written_bytes: What is on disk already and not yet acknowledged.
+
+        Raises:
+            Unavailable: Not above the floor (``disk_full``).
+            InvalidInput: Its length is not known, and its sender holds enough (``too_many_open_bytes``).
+        """
+        self.require_space(wanted_bytes)
+        if upload.record.length_bytes is None:
+            self._require_allowance(upload.record.uploader, written_bytes + wanted_bytes)
+
+    async def set_length(self, upload: Upload, length_bytes: int) -> None:
+        """Fix the size of an upload that was made without one; the caller holds its claim.
+
+        Raises:
+            InvalidInput: It is fixed already and differs (``upload_length_changed``), is below what
+                was received, or too large.
+            Unavailable: It would not fit.
+        """
+        record = upload.record
+        if record.length_bytes == length_bytes:
+            return
+        if record.length_bytes is not None or length_bytes < upload.offset_bytes:
+            found = "another" if record.length_bytes is not None else f"{upload.offset_bytes} received"
+            raise InvalidInput(
+                f"Upload-Length: expected {length_bytes} bytes to be the size, found {found}; "
+                "a size is set once, and not below what was sent",
+                code="upload_length_changed",
+            )
+        require_size(length_bytes, self.limits.max_upload_bytes)
+        self.require_room(upload, length_bytes - upload.offset_bytes)
+        known = replace(record, length_bytes=length_bytes)
+        await self.in_thread(known.write, upload.record_path)
+        upload.record = known
 
     def _write_new(self, upload: Upload) -> None:
         with translated("upload"):
@@ -319,16 +341,19 @@ class UploadStore:
             raise NotFound("upload: expected one of this host, found none")
         return upload
 
+    def final_of(self, part: Upload) -> Upload | None:
+        """The final upload a part is promised to or joined into, as long as that is remembered."""
+        return self._final_of.get(part.record.upload_id)
+
     def expires_at(self, upload: Upload) -> datetime:
         """When the upload, or the tombstone of a sealed one, is dropped if nobody touches it."""
         return upload.touched_at + timedelta(seconds=self.limits.expiry_s)
 
     def _is_expired(self, upload: Upload) -> bool:
-        if upload.lock.locked() or upload.settling.locked():
-            return False
-        if upload.record.phase is not Phase.SEALED and upload.is_whole:
-            return False
-        return self.clock.now() >= self.expires_at(upload)
+        return not (upload.lock.locked() or upload.settling.locked()) and self._is_old(upload)
+
+    def _is_promised(self, upload: Upload) -> bool:
+        return upload.record.phase is not Phase.JOINED and upload.record.upload_id in self._final_of
 
     @contextlib.asynccontextmanager
     async def claimed(self, upload: Upload) -> AsyncIterator[int]:
@@ -361,32 +386,64 @@ class UploadStore:
         """Drop an open upload at its sender's wish.
 
         Raises:
-            Conflict: All its bytes came: it is, or becomes, an item (``upload_whole``).
+            Conflict: All its bytes came: it is, or becomes, an item (``upload_whole``), or is a part
+                of one (``part_taken``).
         """
         async with self.claimed(upload):
-            if upload.is_whole:
+            if upload.record.is_partial and (
+                self._is_promised(upload) or upload.record.phase is Phase.JOINED
+            ):
+                raise Conflict(
+                    "upload: expected an open one, found it joined into another; that one is kept",
+                    code="part_taken",
+                )
+            if upload.owes_item or upload.record.phase is Phase.SEALED:
                 raise Conflict(
                     "upload: expected an open one, found all its bytes received; it is kept as an item",
                     code="upload_whole",
                 )
-            await self.in_thread(self._drop, upload)
+            await self._drop(upload)
+
+    async def abandon(self, upload: Upload) -> None:
+        """Drop an upload that came to nothing, where its sender will not go on with it; spare a whole one."""
+        async with upload.lock:
+            if not upload.is_whole:
+                await self._drop(upload)
 
     async def drop_expired(self) -> int:
-        """Drop what nobody touched for too long; how many that were."""
+        """Drop what nobody touched for too long, and tombstones beyond the bound; how many that were."""
+        due = [upload for upload in self if self._is_expired(upload)]
         dropped = 0
-        for upload in self:
-            if self._is_expired(upload):
-                async with upload.lock:
-                    if self._uploads.get(upload.record.upload_id) is upload and self._is_old(upload):
-                        await self.in_thread(self._drop, upload)
-                        dropped += 1
+        for upload in [*due, *self._spare_tombstones()]:
+            async with upload.lock:
+                is_there = self._uploads.get(upload.record.upload_id) is upload
+                if is_there and (self._is_old(upload) or upload.record.phase in TOMBSTONES):
+                    await self._drop(upload)
+                    dropped += 1
         return dropped
 
     def _is_old(self, upload: Upload) -> bool:
-        return self.clock.now() >= self.expires_at(upload)
+        kept = upload.owes_item or self._is_promised(upload)
+        return not kept and self.clock.now() >= self.expires_at(upload)
 
-    def _drop(self, upload: Upload) -> None:
-        self._uploads.pop(upload.record.upload_id, None)
+    def _spare_tombstones(self) -> list[Upload]:
+        """The oldest tombstones of a sender that has more than we remember for it."""
+        by_holder: dict[object, list[Upload]] = {}
+        for upload in self:
+            if upload.record.phase in TOMBSTONES:
+                by_holder.setdefault(_holder(upload.record.uploader), []).append(upload)
+        spare: list[Upload] = []
+        for tombstones in by_holder.values():
+            if len(tombstones) > MAX_TOMBSTONES:
+                tombstones.sort(key=lambda upload: upload.touched_at)
+                spare += tombstones[: len(tombstones) - MAX_TOMBSTONES]
+        return spare
+
+    async def _drop(self, upload: Upload) -> None:
+        self._forget(upload)
+        await self.in_thread(self._remove, upload)
+
+    def _remove(self, upload: Upload) -> None:
         with translated("upload"):
             upload.record_path.unlink(missing_ok=True)
             fsync_directory(self.folder)
@@ -397,3 +454,8 @@ class UploadStore:
         """Stop every writer, as before a shutdown; each syncs what it has."""
         for upload in self._uploads.values():
             upload.claim()
+
+
+def _holder(uploader: Uploader) -> object:
+    """Whose open uploads are counted together: a device keeps its bound when its token is replaced."""
+    return (uploader.agency_id, uploader.device_no) if uploader.device_no else uploader.token_id

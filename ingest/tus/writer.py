@@ -22,9 +22,10 @@ import structlog
 
 from evidence.errors import EvidenceError, InvalidInput
 from evidence.fixity import StreamingDigest
-from ingest.tus.protocol import Checksum
+from ingest.tus.checksums import Checksum
 from ingest.tus.state import Watermark, write_watermark
-from ingest.tus.uploads import Upload, UploadStore
+from ingest.tus.upload import Upload
+from ingest.tus.uploads import UploadStore
 from storage.objects.durable import translated
 
 log = structlog.get_logger(__name__)
@@ -75,7 +76,9 @@ class Writer:
         self._digest = StreamingDigest()
         self._batch: list[bytes] = []
         self._batch_bytes = 0
-        self._left_bytes = upload.record.length_bytes - upload.offset_bytes
+        length = upload.record.length_bytes
+        self._end_bytes = store.limits.max_upload_bytes if length is None else length
+        self._left_bytes = self._end_bytes - upload.offset_bytes
         self._written_bytes = upload.offset_bytes
         self._in_flight: asyncio.Task[None] | None = None
         self._synced_at = time.monotonic()
@@ -86,7 +89,7 @@ class Writer:
 
     async def open(self, wanted_bytes: int) -> None:
         """See that there is room, open the files, make the running digest where it is missing."""
-        self._store.require_space(wanted_bytes)
+        self._store.require_room(self._upload, wanted_bytes)
         await self._store.in_thread(self._open)
 
     def _open(self) -> None:
@@ -120,7 +123,7 @@ class Writer:
             await self._send_batch()
         if len(fits) < len(data):
             raise InvalidInput(
-                f"body: expected {self._upload.record.length_bytes} bytes in all, found more",
+                f"body: expected {self._end_bytes} bytes in all, found more",
                 code="body_too_long",
             )
 
@@ -144,9 +147,10 @@ class Writer:
             self._written_bytes - self._upload.offset_bytes >= SYNC_BYTES
             or time.monotonic() - self._synced_at >= SYNC_S
         )
-        if is_due and self._checksum is None:
-            await self._acknowledge()
-            self._store.require_space(0)
+        if is_due:
+            if self._checksum is None:
+                await self._acknowledge()
+            self._store.require_room(self._upload, 0, self._written_bytes - self._upload.offset_bytes)
 
     def _write(self, batch: list[bytes]) -> None:
         views = [memoryview(data) for data in batch if data]

@@ -212,9 +212,13 @@ def uploader_of(session: Session, token: str, now: datetime) -> Uploader:
     return Uploader(held.id, agency.id, agency.code, held.dock_no, device_no)
 
 
-def is_upload_token_in_force(session: Session, token_id: UUID, now: datetime) -> bool:
+def is_upload_token_in_force(session: Session, uploader: Uploader, now: datetime) -> bool:
     """Whether a token that was proved some time ago still holds."""
-    row = session.get(UploadToken, token_id)
+    row = session.scalars(
+        select(UploadToken).where(
+            UploadToken.agency_id == uploader.agency_id, UploadToken.id == uploader.token_id
+        )
+    ).one_or_none()
     return row is not None and row.revoked_at is None and (row.expires_at is None or now < row.expires_at)
 
 

@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from evidence.clock import SystemClock
+from ingest.daemon.body import Patience
 from ingest.tus.uploads import UploadLimits
 from tests.integration.tus_server import AUTH, LIMITS, OCTETS, Running, free_port, running, wait_for_port
 
@@ -195,7 +196,7 @@ def test_many_senders_at_once_never_mix_their_bytes(tmp_path: Path) -> None:
 
 
 def test_silent_sender_is_let_go_and_its_bytes_are_kept(tmp_path: Path) -> None:
-    with running(tmp_path, read_deadline_s=0.5) as server:
+    with running(tmp_path, patience=Patience(read_deadline_s=0.5)) as server:
         location = server.create(100)
         with begin_patch(server.port, location, 0, 100, b"0123") as client:
             for piece in (b"4", b"5", b"6"):

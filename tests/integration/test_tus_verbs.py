@@ -15,6 +15,7 @@ import pytest
 
 from evidence.errors import InvalidInput, Unavailable
 from evidence.listening import Listener
+from ingest.tus.checksums import CHECKSUM_ALGORITHMS
 from messaging.sockets import require_free
 from tests.integration.tus_server import AUTH, LIMITS, OCTETS, OTHER_AUTH, Running, running
 
@@ -67,7 +68,8 @@ def test_post_without_a_slash_is_the_same(server: Running) -> None:
         ({"Upload-Length": "x"}, (400, "bad_header")),
         ({}, (400, "bad_header")),
         ({"Upload-Length": str(1 << 50)}, (413, "upload_too_large")),
-        ({"Upload-Defer-Length": "1"}, (400, "tus_extension_not_offered")),
+        ({"Upload-Defer-Length": "2"}, (400, "bad_header")),
+        ({"Upload-Concat": "both"}, (400, "bad_concat")),
         ({"Upload-Length": "1", "Upload-Metadata": "filename ###"}, (400, "bad_metadata")),
         ({"Upload-Length": "1", "Tus-Resumable": "0.9"}, (412, "tus_version")),
         ({"Upload-Length": "1", "Authorization": "Bearer stolen"}, (401, "not_authenticated")),
@@ -172,14 +174,16 @@ def test_patch_of_another_type_is_refused(server: Running) -> None:
 
 def test_checksums_of_all_kinds_are_checked(server: Running) -> None:
     location = server.create(1000)
-    for offset, algorithm in enumerate(("sha256", "sha1", "md5")):
+    for offset, algorithm in enumerate(CHECKSUM_ALGORITHMS):
         digest = b64(hashlib.new(algorithm, b"x").digest())
         wrong = server.patch(location, offset, b"y", Upload_Checksum=f"{algorithm} {digest}")
         assert problem(wrong) == (460, "checksum_mismatch")
         assert wrong.headers["upload-offset"] == str(offset)
         right = server.patch(location, offset, b"x", Upload_Checksum=f"{algorithm} {digest}")
         assert right.status_code == 204
-    assert problem(server.patch(location, 3, b"x", Upload_Checksum="crc32 AAAA"))[0] == 400
+    for unknown in ("crc32 AAAA", "sha-256 AAAA", "sha3-256 AAAA", "none", ""):
+        refused = server.patch(location, 4, b"x", Upload_Checksum=unknown)
+        assert problem(refused) == (400, "bad_checksum_algorithm")
 
 
 def test_delete_ends_an_open_upload_and_spares_an_item(server: Running) -> None:

@@ -15,7 +15,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
@@ -26,6 +26,7 @@ from evidence.clock import SystemClock
 from evidence.errors import NotAuthenticated
 from evidence.ids import new_id
 from evidence.listening import Listener
+from ingest.daemon.body import Patience
 from ingest.daemon.http import UploadApp
 from ingest.daemon.server import serve
 from ingest.tus.sealing import FinishedUpload, Sealer
@@ -96,6 +97,7 @@ def free_port() -> int:
         return port
 
 
+PATIENCE = Patience(read_deadline_s=20)
 LIMITS = UploadLimits(max_upload_bytes=1 << 40, max_open_uploads=8, expiry_s=3600, floor_bytes=0)
 
 
@@ -145,7 +147,8 @@ def running(
     data: Path,
     *,
     limits: UploadLimits = LIMITS,
-    read_deadline_s: float = 20.0,
+    patience: Patience = PATIENCE,
+    cors_origins: Sequence[str] = (),
     sweep_every_s: float = 0.2,
     clock: object = None,
     boot: UUID | None = None,
@@ -172,7 +175,8 @@ def running(
                 authenticate=authenticate,
                 receipts=lambda record: register.receipts.get(record.upload_id),
                 problems=lambda: run.problems,
-                read_deadline_s=read_deadline_s,
+                patience=patience,
+                cors_origins=cors_origins,
             )
             started.append(run)
             listener = Listener("ingest", "127.0.0.1", port, *(tls or (None, None)))
@@ -227,7 +231,8 @@ def main() -> None:
                 sealer,
                 authenticate=authenticate,
                 receipts=lambda record: register.receipts.get(record.upload_id),
-                read_deadline_s=20,
+                patience=PATIENCE,
+                cors_origins=sys.argv[3:],
             )
             await serve(app, store, sealer, Listener("ingest", "127.0.0.1", port), stop, sweep_every_s=0.2)
 

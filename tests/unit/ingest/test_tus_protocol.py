@@ -20,7 +20,7 @@ from evidence.errors import (
     Unavailable,
 )
 from ingest.tus import protocol
-from ingest.tus.protocol import Checksum
+from ingest.tus.checksums import CHECKSUM_ALGORITHMS, Checksum
 
 
 def b64(value: bytes) -> str:
@@ -68,25 +68,60 @@ def test_length_above_the_limit_is_413() -> None:
     assert protocol.refusal(caught.value).status == 413
 
 
-@pytest.mark.parametrize("header", ["upload-defer-length", "upload-concat"])
-def test_extension_we_do_not_offer_is_refused_by_name(header: str) -> None:
+def test_length_may_be_told_later_but_not_twice() -> None:
+    assert protocol.upload_length({"upload-defer-length": "1"}, 100) is None
+    for headers in ({"upload-defer-length": "0"}, {"upload-defer-length": "1", "upload-length": "5"}):
+        with pytest.raises(InvalidInput):
+            protocol.upload_length(headers, 100)
+    assert protocol.later_length({}) is None
+    assert protocol.later_length({"upload-length": "7"}) == 7
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (None, (False, ())),
+        ("partial", (True, ())),
+        ("final;/uploads/h0.a /uploads/h0.b", (False, ("h0.a", "h0.b"))),
+        ("final; https://dock.example/in/uploads/h0.a", (False, ("h0.a",))),
+        ("final;http://[::1]:8601/uploads/h0.b  /uploads/h0.a", (False, ("h0.b", "h0.a"))),
+    ],
+)
+def test_concatenation_names_its_parts_in_order(
+    header: str | None, expected: tuple[bool, tuple[str, ...]]
+) -> None:
+    assert protocol.concat({} if header is None else {"upload-concat": header}) == expected
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["", "1", "final", "final;", "final; ", "partial;/uploads/a", "final;/other/a", "final;/uploads/a/b",
+     "final;ftp://x/uploads/a", "final;" + " ".join(["/uploads/a"] * 1001)],
+)  # fmt: skip
+def test_concatenation_of_another_form_is_refused(header: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        protocol.upload_length({header: "1", "upload-length": "5"}, 100)
-    assert caught.value.code == "tus_extension_not_offered"
+        protocol.concat({"upload-concat": header})
+    assert caught.value.code == "bad_concat"
+
+
+def test_final_upload_has_no_length_of_its_own() -> None:
+    for name in ("upload-length", "upload-defer-length"):
+        with pytest.raises(InvalidInput):
+            protocol.concat({"upload-concat": "final;/uploads/a", name: "1"})
 
 
 def test_offset_elsewhere_is_a_conflict() -> None:
-    protocol.upload_offset({"upload-offset": "5"}, 5, 10)
+    protocol.upload_offset({"upload-offset": "5"}, 5)
     for offset in ("4", "6"):
         with pytest.raises(Conflict) as caught:
-            protocol.upload_offset({"upload-offset": offset}, 5, 10)
+            protocol.upload_offset({"upload-offset": offset}, 5)
         assert protocol.refusal(caught.value).status == 409
 
 
 def test_body_past_the_end_is_refused_before_it_is_read() -> None:
-    protocol.upload_offset({"upload-offset": "5", "content-length": "5"}, 5, 10)
+    protocol.require_within({"content-length": "5"}, 5)
     with pytest.raises(InvalidInput) as caught:
-        protocol.upload_offset({"upload-offset": "5", "content-length": "6"}, 5, 10)
+        protocol.require_within({"content-length": "6"}, 5)
     assert protocol.refusal(caught.value).status == 413
 
 
@@ -130,7 +165,7 @@ def test_too_many_metadata_keys_are_refused() -> None:
         protocol.parse_metadata(",".join(f"k{i}" for i in range(65)))
 
 
-@pytest.mark.parametrize("algorithm", protocol.CHECKSUM_ALGORITHMS)
+@pytest.mark.parametrize("algorithm", CHECKSUM_ALGORITHMS)
 def test_checksum_of_the_body_is_compared(algorithm: str) -> None:
     expected = hashlib.new(algorithm, b"footage", usedforsecurity=False).digest()
     headers = {"upload-checksum": f"{algorithm} {b64(expected)}"}
@@ -155,12 +190,46 @@ def test_checksum_we_cannot_check_is_refused(header: str) -> None:
         Checksum.read({"upload-checksum": header})
 
 
+def test_digest_fields_of_http_are_compared_all_of_them() -> None:
+    body = b"footage"
+    right = {name: b64(hashlib.new(name.replace("-", ""), body).digest()) for name in ("sha-256", "sha-512")}
+    headers = {
+        "repr-digest": f"sha-256=:{right['sha-256']}:, unixsum=:AA==:",
+        "content-digest": f"sha-512=:{right['sha-512']}:",
+    }
+    for sent, is_right in ((body, True), (b"other", False)):
+        checksum = Checksum.read_fields(headers)
+        assert checksum is not None
+        checksum.update(sent)
+        if is_right:
+            checksum.require_match()
+            continue
+        with pytest.raises(FixityError):
+            checksum.require_match()
+    lying = Checksum.read_fields({**headers, "repr-digest": f"sha-256=:{b64(bytes(32))}:"})
+    assert lying is not None
+    lying.update(body)
+    with pytest.raises(FixityError):
+        lying.require_match()
+    assert Checksum.read_fields({}) is None
+
+
+@pytest.mark.parametrize(
+    "header", ["", "sha-256", "sha-256=AA==", "sha-256=:AA==", "sha-256=:###:", "sha-256=:A:", "md5=:AA==:"]
+)
+def test_digest_field_we_cannot_check_is_refused(header: str) -> None:
+    with pytest.raises(InvalidInput):
+        Checksum.read_fields({"repr-digest": header})
+
+
 def test_options_says_what_is_offered() -> None:
     reply = protocol.options(77)
     assert reply.status == 204
     assert reply.headers["Tus-Max-Size"] == "77"
-    assert reply.headers["Tus-Extension"] == "creation,creation-with-upload,checksum,expiration,termination"
-    assert reply.headers["Tus-Checksum-Algorithm"] == "sha256,sha1,md5"
+    assert reply.headers["Tus-Extension"] == (
+        "creation,creation-with-upload,creation-defer-length,checksum,concatenation,expiration,termination"
+    )
+    assert reply.headers["Tus-Checksum-Algorithm"] == "sha256,sha512,sha1,md5"
 
 
 @pytest.mark.parametrize(

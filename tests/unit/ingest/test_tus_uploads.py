@@ -17,7 +17,7 @@ import pytest
 
 from evidence.errors import Conflict, FixityError, InvalidInput, NotFound, Unavailable
 from ingest.tus import writer as writer_module
-from ingest.tus.protocol import Checksum
+from ingest.tus.checksums import Checksum
 from ingest.tus.sealing import FinishedUpload, Sealer
 from ingest.tus.state import (
     Phase,
@@ -27,7 +27,8 @@ from ingest.tus.state import (
     encode_watermark,
     read_watermark,
 )
-from ingest.tus.uploads import Upload, UploadLimits, UploadStore
+from ingest.tus.upload import Upload
+from ingest.tus.uploads import UploadLimits, UploadStore
 from ingest.tus.writer import writing
 from storage.db.credentials import Uploader
 

@@ -1,0 +1,128 @@
+"""What every upload protocol of the listener does alike: receive a body, settle, tell how far it is.
+
+The protocols differ in words only: `ingest.daemon.tus`, `ingest.daemon.draft`, `ingest.daemon.put`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from evidence.errors import EvidenceError
+from ingest.daemon.body import Body, Patience
+from ingest.tus import protocol
+from ingest.tus.checksums import Checksum
+from ingest.tus.sealing import Sealer
+from ingest.tus.upload import Upload
+from ingest.tus.uploads import UploadStore
+from ingest.tus.writer import writing
+from storage.db.credentials import Uploader
+
+log = structlog.get_logger(__name__)
+
+BASE = "/uploads"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request of a sender that has proved its token."""
+
+    method: str
+    path: str
+    """Below `BASE`, without slashes around; percent-encoding still in it."""
+    headers: Mapping[str, str]
+    body: Body
+    uploader: Uploader
+    remote: str
+
+    @property
+    def has_body(self) -> bool:
+        """Whether bytes are to come, as far as the headers tell."""
+        return "transfer-encoding" in self.headers or bool(protocol.content_length(self.headers))
+
+
+class Receiver:
+    """What the protocols share.
+
+    Args:
+        store: Open uploads.
+        sealer: Makes items of whole ones.
+        patience: How long a sender is waited for.
+        public_url: Base URL senders reach this host under; empty makes ``Location`` relative.
+    """
+
+    def __init__(self, store: UploadStore, sealer: Sealer, patience: Patience, public_url: str) -> None:
+        self.store = store
+        self.sealer = sealer
+        self._patience = patience
+        self._public_url = public_url
+
+    def location(self, upload_id: str) -> str:
+        """Where an upload is."""
+        return f"{self._public_url}{BASE}/{upload_id}"
+
+    async def receive(
+        self, upload: Upload, claim: int, request: Request, checksum: Checksum | None = None
+    ) -> None:
+        """Write the body of a request where the upload ends; the caller holds the claim.
+
+        Raises:
+            ClientGone: It was cut off; what came counts, unless under a checksum.
+            EvidenceError: As `writing` and `Body.chunks`.
+        """
+        announced = protocol.content_length(request.headers)
+        length = upload.record.length_bytes
+        left = (self.store.limits.max_upload_bytes if length is None else length) - upload.offset_bytes
+        protocol.require_within(request.headers, left)
+        # Of a body that names no size, and an upload that has none, nothing is known beforehand: the
+        # writer looks at disk and bounds as it goes.
+        wanted = announced if announced is not None else 0 if length is None else left
+        async with writing(self.store, upload, wanted_bytes=wanted, checksum=checksum) as writer:
+            async for piece in request.body.chunks(upload, claim, self._patience):
+                await writer.append(piece)
+
+    async def settle_if_whole(self, upload: Upload) -> None:
+        """Make the item of an upload that has all its bytes.
+
+        Raises:
+            EvidenceError: Not now; it will be tried again.
+        """
+        if upload.is_whole:
+            await self.sealer.settle(upload)
+
+    async def settle_for_now(self, upload: Upload, wait_s: float | None = None) -> bool:
+        """Make the item if it can be made now; whether that went well.
+
+        Args:
+            upload: Has all its bytes on our disk, in parts or whole.
+            wait_s: Of a final upload: how long to wait for it; it goes on by itself.
+        """
+        if wait_s is not None:
+            await asyncio.wait({self.sealer.start(upload)}, timeout=wait_s)
+            return upload.record.sealed is not None
+        try:
+            await self.settle_if_whole(upload)
+        except EvidenceError as error:
+            log.warning("upload:not_sealed", upload_id=upload.record.upload_id[:8], detail=error.message)
+            return False
+        return True
+
+    def kept(self, upload: Upload) -> dict[str, str]:
+        """Headers that tell what became of an upload that is an item."""
+        sealed = upload.record.sealed
+        if sealed is None:
+            return {}
+        return {
+            "Liuhen-Item": str(sealed.item_id),
+            "Liuhen-Digest": f"sha-256={sealed.sha256.hex()}",
+            "Liuhen-May-Erase": "false",
+        }
+
+    def expires(self, upload: Upload) -> dict[str, str]:
+        """``Upload-Expires``, where an upload may be dropped."""
+        if upload.owes_item or upload.record.sealed is not None:
+            return {}
+        return {"Upload-Expires": protocol.http_date(self.store.expires_at(upload))}
