@@ -1,0 +1,331 @@
+"""One camera from plugging in to done: identify, upload, wait for receipts, free."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from threading import Event, Semaphore
+
+from liuhen_dock import card
+from liuhen_dock.board import Board
+from liuhen_dock.card import Camera, Footage
+from liuhen_dock.clock import Clock
+from liuhen_dock.config import Config, read_token
+from liuhen_dock.driver import CameraDriver, driver_for
+from liuhen_dock.errors import (
+    CardGone,
+    ConfigError,
+    DockError,
+    FileChanged,
+    NotAllowed,
+    NotOffered,
+)
+from liuhen_dock.freeing import free, may_be_freed
+from liuhen_dock.journal import Entry, FileKey, Journal, Phase
+from liuhen_dock.mounts import Volume, is_there
+from liuhen_dock.names import shown
+from liuhen_dock.profiles import Profile
+from liuhen_dock.receipts import ReceiptFolder
+from liuhen_dock.transfer import Progress, Stopped, Transfer
+from liuhen_dock.tus import TusClient
+from liuhen_dock.wording import State
+
+log = logging.getLogger(__name__)
+
+TOKEN_LOOK_S = 30.0
+WAKE_LOOK_S = 0.2
+RETRY_FAULTS_S = 300.0
+"""A file the card could not give is tried again after this long, or when the card is put in anew."""
+
+UPLOADED = frozenset({Phase.SENT, Phase.RECEIPTED, Phase.FREED})
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all workers share."""
+
+    config: Config
+    journal: Journal
+    receipts: ReceiptFolder
+    transfer: Transfer
+    board: Board
+    clock: Clock
+    stop: Event
+    places: Semaphore
+    tls: ssl.SSLContext | None
+    drivers: Callable[[Volume, Profile], CameraDriver] = driver_for
+
+
+class _Shown(Progress):
+    """Puts a transfer on the board."""
+
+    def __init__(self, board: Board, name: str) -> None:
+        self._board = board
+        self._name = name
+        self._last: int | None = None
+
+    def moved(self, offset_bytes: int) -> None:
+        if self._last is not None and offset_bytes > self._last:
+            self._board.acknowledged(offset_bytes - self._last)
+            self._board.server(None)
+        self._last = offset_bytes
+        self._board.update(self._name, state=State.UPLOADING, current_sent_bytes=offset_bytes)
+
+    def held_up(self, trouble: DockError, delay_s: float) -> None:
+        log.warning("%s; again in %.1f s", trouble.message, delay_s)
+        self._board.server(trouble)
+        self._board.update(self._name, state=State.HELD_UP)
+
+    def paused(self) -> None:
+        self._board.update(self._name, state=State.PAUSED)
+
+
+@dataclass
+class Worker:
+    """Serves one camera until it is pulled or the agent ends."""
+
+    bench: Bench
+    volume: Volume
+    profile: Profile
+    wake: Event = field(default_factory=Event)
+    """Set when a receipt came."""
+    device: str = ""
+    """What the journal calls the camera, once it is known."""
+    is_settled: bool = False
+    """Nothing is left to do for this camera but wait: for receipts, a person, or the next file."""
+    _read_now: set[FileKey] = field(default_factory=set)
+    _faulty: dict[FileKey, float] = field(default_factory=dict)
+    _kept: dict[FileKey, float] = field(default_factory=dict)
+    """Files that could not be freed, and when it is tried again."""
+
+    @property
+    def name(self) -> str:
+        """What the board calls it."""
+        return shown(str(self.volume.root))
+
+    def run(self) -> None:
+        """The thread."""
+        bench = self.bench
+        bench.board.panel(self.name, shown(self.volume.label))
+        bench.board.update(self.name, profile=self.profile.name, state=State.QUEUED)
+        try:
+            while not bench.places.acquire(timeout=0.5):
+                if bench.stop.is_set() or not is_there(self.volume.root):
+                    return
+            try:
+                self._serve()
+            finally:
+                bench.places.release()
+        except CardGone as error:
+            log.warning("%s", error.message)
+            unfinished = bench.board.states()[self.name] in {State.UPLOADING, State.HELD_UP, State.FREEING}
+            if unfinished:
+                bench.board.problem(self.name, error)
+            bench.board.update(self.name, state=State.GONE)
+        except Stopped:
+            pass
+        except DockError as error:
+            log.error("%s: %s", self.name, error.message)  # noqa: TRY400 - one clear line
+            bench.board.problem(self.name, error)
+            bench.board.update(self.name, state=State.ATTENTION)
+            self.is_settled = True
+        except Exception as error:
+            log.exception("%s: the agent failed inside", self.name)
+            bench.board.problem(self.name, DockError(f"{type(error).__name__}: {error}"))
+            bench.board.update(self.name, state=State.ATTENTION)
+            self.is_settled = True
+
+    def _serve(self) -> None:
+        camera = self.meet()
+        while True:
+            try:
+                # Read each time: a token that was refused may have been replaced meanwhile.
+                token = read_token(self.bench.config)
+                with TusClient(self.bench.config, token, self.bench.tls) as client:
+                    self._serve_with(camera, client)
+            except (NotAllowed, ConfigError) as error:
+                log.error("%s", error.message)  # noqa: TRY400 - one clear line
+                self.bench.board.server(error)
+                self.bench.board.update(self.name, state=State.ATTENTION, current_file=None)
+                self.is_settled = True
+                self._pause(camera, TOKEN_LOOK_S)
+
+    def _serve_with(self, camera: Camera, client: TusClient) -> None:
+        while True:
+            self.wake.clear()
+            self._pass_over(camera, client)
+            self._pause(camera, self.bench.config.poll_s)
+
+    def _pause(self, camera: Camera, seconds: float) -> None:
+        until = self.bench.clock.monotonic() + seconds
+        while not self.wake.is_set() and (left := until - self.bench.clock.monotonic()) > 0:
+            if self.bench.clock.wait(min(left, WAKE_LOOK_S), self.bench.stop):
+                break
+        if self.bench.stop.is_set():
+            raise Stopped
+        if not is_there(camera.root):
+            raise CardGone(f"{self.name}: expected the card, found it gone")
+
+    def meet(self) -> Camera:
+        """Make contact, read what the camera tells, compare and set its clock."""
+        bench = self.bench
+        bench.board.update(self.name, state=State.IDENTIFYING)
+        driver = bench.drivers(self.volume, self.profile)
+        camera = Camera(self.volume, self.profile, driver, self.volume.root)
+        try:
+            driver.init_device()
+            camera.root = driver.become_mass_storage()
+            self._read_clock(camera)
+            card.identify(camera, card.scan(camera))
+            code = driver.id_code()
+            camera.firmware = driver.firmware() or code
+            camera.battery_percent = driver.battery_percent()
+        except OSError as error:
+            if not is_there(self.volume.root):
+                raise CardGone(f"{self.name}: expected the card, found it gone") from error
+            raise DockError(f"driver: {error}", code="driver_failed") from error
+        self.device = camera.device
+        bench.board.update(
+            self.name,
+            device_no=camera.device_no,
+            officer_no=camera.officer_no,
+            clock_offset_s=camera.clock_offset_s,
+            battery_percent=camera.battery_percent,
+            firmware=camera.firmware,
+        )
+        for note in camera.notes:
+            log.info("%s: %s", self.name, note.message)
+            bench.board.problem(self.name, note)
+        return camera
+
+    def _read_clock(self, camera: Camera) -> None:
+        """The offset first, then the setting (6.2, rule 2): a clock that was set tells no offset."""
+        camera.device_clock = camera.driver.read_clock()
+        if camera.device_clock is None:
+            camera.notes.append(
+                DockError(
+                    "clock: expected the device's time, found no way to read it", code="clock_unreadable"
+                )
+            )
+        else:
+            camera.dock_clock = self.bench.clock.now()
+        if not self.bench.config.set_clock:
+            return
+        try:
+            camera.driver.sync_time(self.bench.clock.now())
+        except NotOffered as error:
+            camera.notes.append(DockError(error.message, code="clock_not_set"))
+
+    def _pass_over(self, camera: Camera, client: TusClient) -> None:
+        """Upload what is new, free what may go, and say how it stands."""
+        self._show(camera, footage := card.scan(camera))
+        for each in card.newest_key_files_first(self._to_send(footage)):
+            self.is_settled = False
+            self._send(camera, each, client)
+            self._show(camera, footage)
+        self.bench.board.update(self.name, current_file=None)
+        if self.bench.config.free_after_receipt:
+            footage = self._free(camera, footage)
+        self._conclude(camera, footage)
+
+    def _to_send(self, footage: Iterable[Footage]) -> list[Footage]:
+        now = self.bench.clock.monotonic()
+        return [
+            each for each in footage if not self._is_uploaded(each) and self._faulty.get(each.key, 0) <= now
+        ]
+
+    def _is_uploaded(self, footage: Footage) -> bool:
+        entry = self.bench.journal.get(footage.key)
+        return entry is not None and entry.phase in UPLOADED
+
+    def _send(self, camera: Camera, footage: Footage, client: TusClient) -> None:
+        board, name = self.bench.board, shown(footage.key.path)
+        board.update(
+            self.name, state=State.UPLOADING, current_file=name,
+            current_size_bytes=footage.size_bytes, current_sent_bytes=0,
+        )  # fmt: skip
+        try:
+            self.bench.transfer.send(camera, footage, client, _Shown(board, self.name))
+        except (CardGone, NotAllowed):
+            raise
+        except FileChanged as error:
+            # The next look sees it as it is now, and it starts anew.
+            log.warning("%s", error.message)
+            board.problem(self.name, error, name)
+        except DockError as error:
+            log.error("%s: %s", self.name, error.message)  # noqa: TRY400 - one clear line
+            self._faulty[footage.key] = self.bench.clock.monotonic() + RETRY_FAULTS_S
+            board.problem(self.name, error, name)
+        else:
+            self._faulty.pop(footage.key, None)
+            self._read_now.add(footage.key)
+            board.solved(self.name, name)
+            log.info("%s: %s is whole on the server", self.name, name)
+
+    def _free(self, camera: Camera, footage: list[Footage]) -> list[Footage]:
+        bench = self.bench
+        left = []
+        for each in card.key_files_last(footage):
+            entry = bench.journal.get(each.key)
+            waiting = sum(not self._is_receipted(other) for other in footage)
+            is_kept = self._kept.get(each.key, 0) > bench.clock.monotonic()
+            if entry is None or is_kept or not may_be_freed(entry, each, waiting):
+                left.append(each)
+                continue
+            bench.board.update(self.name, state=State.FREEING)
+            name = shown(each.key.path)
+            try:
+                free(
+                    camera, each, entry, journal=bench.journal, receipts=bench.receipts,
+                    keys=bench.config.receipt_keys, was_read_now=each.key in self._read_now,
+                )  # fmt: skip
+            except CardGone:
+                raise
+            except DockError as error:
+                left.append(each)
+                self._kept[each.key] = bench.clock.monotonic() + RETRY_FAULTS_S
+                log.error("%s: not freed: %s", self.name, error.message)  # noqa: TRY400 - one clear line
+                bench.board.problem(self.name, error, name)
+            else:
+                bench.board.solved(self.name, name)
+                log.info("%s: %s freed by its receipt", self.name, name)
+        return left
+
+    def _is_receipted(self, footage: Footage) -> bool:
+        entry = self.bench.journal.get(footage.key)
+        return entry is not None and entry.phase in {Phase.RECEIPTED, Phase.FREED}
+
+    def _conclude(self, camera: Camera, footage: list[Footage]) -> None:
+        self._show(camera, footage)
+        to_send = [each for each in footage if not self._is_uploaded(each)]
+        if self._to_send(to_send):
+            return  # a file changed meanwhile: it is next
+        if to_send:
+            state = State.ATTENTION
+        elif not all(self._is_receipted(each) for each in footage):
+            state = State.AWAITING
+        else:
+            state = State.DONE
+        self.bench.board.update(self.name, state=state)
+        self.is_settled = True
+
+    def _show(self, camera: Camera, footage: list[Footage]) -> None:
+        entries = self.bench.journal.of_device(camera.device)
+        here = {each.key for each in footage}
+        freed = [entry for entry in entries if entry.phase is Phase.FREED and entry.key not in here]
+        sent = [each for each in footage if self._is_uploaded(each)]
+        self.bench.board.update(
+            self.name,
+            files_total=len(footage),
+            files_sent=len(sent),
+            files_receipted=sum(self._is_receipted(each) for each in footage),
+            files_freed=len(freed),
+            bytes_total=sum(each.size_bytes for each in footage),
+            bytes_sent=sum(each.size_bytes for each in sent),
+        )
+
+    def receipt_trouble(self, entry: Entry, error: DockError) -> None:
+        """A receipt for one of this camera's files is no good."""
+        self.bench.board.problem(self.name, error, shown(entry.key.path))
