@@ -1,4 +1,4 @@
-"""Install the JavaScript clients the tests drive (hls.js, tus-js-client) into ``.cache/node``.
+"""Install the JavaScript clients the tests drive (hls.js, tus-js-client, Uppy) into ``.cache/node``.
 
     .venv/bin/python tools/web.py
 
