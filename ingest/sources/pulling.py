@@ -1,0 +1,477 @@
+"""Fetching whole files from a remote place: one engine for SFTP, FTP, HTTP and what docks pushed to us.
+
+The rules, in order:
+
+1. A file is whole as `ingest.sources.settling` says. Only whole files are fetched.
+2. It is fetched into staging with its digest made while it arrives. A cut line or a killed process keeps
+   what came; the next try goes on from there (`ingest.sources.partial`), and compares a few bytes of what it
+   has, so that a file replaced in between is not spliced.
+3. It counts if it has exactly the listed size and a second look shows it unchanged; else it settles anew.
+   A declared digest it does not come to makes it wait too, until rest says that no more will come: then it is
+   taken and intake quarantines it.
+4. Handed in, then journalled. A crash in between hands in again under the same key.
+5. The place's copy is removed only if told to, only when our own signed receipt for that very reception and
+   digest is there, and only if a last look shows it unchanged. What spoke of it goes before it.
+6. One file that cannot be fetched waits twice as long each time and never holds up the others. A full disk or
+   a busy database ends the look. A place that is gone is waited for; its absence means nothing.
+7. No name of a place is part of a path of ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import structlog
+
+from evidence.clock import rfc3339
+from evidence.errors import (
+    Conflict,
+    EvidenceError,
+    FixityError,
+    InvalidInput,
+    NotAuthenticated,
+    NotFound,
+    Unavailable,
+)
+from evidence.filenames import decode_name, display_name
+from evidence.kinds import ClaimSource
+from ingest.facts import Statement
+from ingest.sources.base import ScanResult, StagedFile
+from ingest.sources.journal import Seen
+from ingest.sources.partial import Partial
+from ingest.sources.remote import CUT, GONE, UNREACHABLE, UNREADABLE, Origin, RemoteFile, RemoteFolder, cut
+from ingest.sources.settling import MAX_DIGEST_BYTES, Listing, Watched, parse_digest_file
+from ingest.sources.sidecar import MAX_SIDECAR_BYTES, Sidecar, read_sidecar
+
+log = structlog.get_logger(__name__)
+
+MAX_TOLD = 10_000
+PARTIAL_LIFE_S = 7 * 86400.0
+"""What is left of a file that never came back is kept this long."""
+_OF_THE_PLACE = {CUT, UNREACHABLE}
+_OF_ONE_FILE = {GONE, UNREADABLE}
+UNPROVEN = (
+    "whole_unproven",
+    "file: expected a rename, size or digest that proves it whole, found only that it rested; "
+    "compare with its sender",
+)
+
+
+@dataclass(frozen=True)
+class PullRules:
+    """When files are whole, and what becomes of the place's copy."""
+
+    kind: str
+    """The word for `StagedFile.source`."""
+    place: str
+    """Which place it is, for keys: another place, another reception."""
+    settle_s: float | None = 30.0
+    """None: rest proves nothing."""
+    scan_every_s: float = 15.0
+    marker_suffix: str | None = None
+    frees: bool = False
+    """Whether the place's copy is removed on our receipt."""
+    max_file_bytes: int = 64 << 30
+    rest_is_a_finding: bool = False
+    """Whether a file that is whole by rest alone says so."""
+
+
+class _Stopped(Exception):
+    """Told to stop in the middle of a file."""
+
+
+class PullSource:
+    """A `Source` over a `RemoteFolder`.
+
+    Args:
+        rules: What counts and what happens afterwards.
+        remote: The place.
+        origin: Whose its files are, unless a file says otherwise itself.
+        staging_dir: Where copies are made: on the object store's file system.
+        seen: What was taken before.
+        accept: Takes a staged file in for an agency: adopts it and commits its rows.
+        may_free: Whether our signed receipt is there for a reception key and digest of an agency; asked
+            right before the place's copy is removed, and makes a note of it.
+        reserve: Raises Unavailable when there is no room for that many bytes.
+        monotonic_s: For tests of settling.
+        tell: Told once of what a person must look at: stable code and one line.
+    """
+
+    def __init__(
+        self,
+        rules: PullRules,
+        remote: RemoteFolder,
+        *,
+        origin: Origin | None,
+        staging_dir: Path,
+        seen: Seen,
+        accept: Callable[[UUID, StagedFile], object],
+        may_free: Callable[[UUID, str, bytes], bool] = lambda _agency, _key, _sha256: False,
+        reserve: Callable[[int], None] = lambda _: None,
+        monotonic_s: Callable[[], float] = time.monotonic,
+        tell: Callable[[str, str], None] = lambda _code, _line: None,
+    ) -> None:
+        self._rules = rules
+        self._remote = remote
+        self._origin = origin
+        self._staging_dir = staging_dir
+        self._seen = seen
+        self._accept = accept
+        self._may_free = may_free
+        self._reserve = reserve
+        self._monotonic_s = monotonic_s
+        self._tell = tell
+        self._watched = Watched(rules.settle_s)
+        self._told: set[bytes] = set()
+        self._gone_code: str | None = None
+        self._prefix = f"pull-{hashlib.sha256(rules.place.encode()).hexdigest()[:16]}-"
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the place was not there at the last look."""
+        return self._gone_code is not None
+
+    def run(self, stop: threading.Event) -> None:
+        """Look until told to stop."""
+        try:
+            while not stop.is_set():
+                try:
+                    self.scan_once(stop)
+                except Exception:
+                    log.exception("source:scan_failed", source=self._rules.place)
+                stop.wait(self._rules.scan_every_s)
+        finally:
+            self._disconnect()
+
+    def scan_once(self, stop: threading.Event | None = None) -> ScanResult:
+        """Look once at every file and take those that are whole."""
+        result = ScanResult()
+        try:
+            listing = Listing(self._remote.files(), self._rules.marker_suffix)
+        except EvidenceError as error:
+            self._gone(error, result)
+            return result
+        self._back()
+        now_s = self._monotonic_s()
+        self._watched.begin(listing, now_s)
+        for file in listing.skipped:
+            self._skip(file, result)
+        for file in listing.recordings:
+            if stop is not None and stop.is_set():
+                return result
+            if not self._one(file, listing, now_s, stop, result):
+                return result
+        self._sweep(listing)
+        return result
+
+    # --- one file ---------------------------------------------------------------------------------
+
+    def _one(
+        self,
+        file: RemoteFile,
+        listing: Listing,
+        now_s: float,
+        stop: threading.Event | None,
+        result: ScanResult,
+    ) -> bool:
+        """Free it, take it or leave it; False when the look must end."""
+        shown = display_name(file.name)
+        try:
+            taken = self._seen.digest_of(self._key(file))
+            if self._watched.is_backing_off(file):
+                return True
+            if taken is not None:
+                if self._rules.frees:
+                    self._free(file, listing, taken, shown, result)
+                return True
+            settled = self._watched.has_settled(file, now_s) and not self._rules.marker_suffix
+            if not self._is_whole(file, listing, settled=settled):
+                result.settling.append(shown)
+                return True
+            self._take(file, listing, settled, stop)
+        except _Stopped:
+            return False
+        except EvidenceError as error:
+            return self._failed(file, shown, error, result)
+        except Exception:
+            self._watched.failed(file)
+            result.failed[shown] = "internal"
+            log.exception("source:not_taken", source=self._rules.place, name=shown)
+            return True
+        self._watched.unsettle(file)
+        result.taken.append(shown)
+        return True
+
+    def _is_whole(self, file: RemoteFile, listing: Listing, *, settled: bool) -> bool:
+        return (
+            file.proof is not None
+            or file.declared_sha256 is not None
+            or listing.digest_of(file) is not None
+            or listing.marker_of(file) is not None
+            or settled
+        )
+
+    def _take(self, file: RemoteFile, listing: Listing, settled: bool, stop: threading.Event | None) -> None:
+        if file.size_bytes > self._rules.max_file_bytes:
+            raise InvalidInput(
+                f"file {display_name(file.name)}: expected at most {self._rules.max_file_bytes} bytes, found "
+                f"{file.size_bytes}; raise the limit or fetch it by hand",
+                code="source_too_large",
+            )
+        partial = Partial(self._stem(file), file.identity(self._rules.place))
+        sha256 = self._fetched(file, partial, stop)
+        declared, findings = self._declared(file, listing)
+        if declared is not None and declared != sha256 and not settled and file.proof is None:
+            partial.drop()
+            raise FixityError(
+                f"file {display_name(file.name)}: expected sha256 {declared.hex()[:16]}… as declared, found "
+                f"{sha256.hex()[:16]}…; it will be fetched again",
+                code="declared_digest_missed",
+            )
+        if (
+            self._rules.rest_is_a_finding
+            and file.proof is None
+            and declared is None
+            and not listing.marker_of(file)
+        ):
+            findings.append(UNPROVEN)
+        origin = self._origin_of(file)
+        staged = self._described(file, listing, partial.path, sha256, declared, findings, origin)
+        try:
+            self._accept(origin.agency_id, staged)
+        except NotFound:
+            # Marked whole, but the bytes are neither here nor in the store: fetch them again.
+            partial.drop()
+            raise
+        self._seen.remember(staged.reception_key, sha256)
+        partial.drop()
+
+    def _fetched(self, file: RemoteFile, partial: Partial, stop: threading.Event | None) -> bytes:
+        """The digest of the whole file, which then lies at `partial.path`, unless it was adopted before."""
+        partial.open()
+        if partial.sha256 is not None:
+            return partial.sha256
+        had_bytes = partial.have_bytes
+        try:
+            self._reserve(file.size_bytes - had_bytes)
+            self._stream(file, partial, stop)
+            if self._remote_state(file) != file.state:
+                raise _changed(file)
+            return partial.finish()
+        except Conflict:
+            partial.drop()
+            raise
+        except EvidenceError as error:
+            error.facts["has_moved_on"] = partial.have_bytes > had_bytes
+            raise
+        finally:
+            partial.keep()
+
+    def _stream(self, file: RemoteFile, partial: Partial, stop: threading.Event | None) -> None:
+        if partial.have_bytes > file.size_bytes:
+            raise _changed(file)
+        if partial.have_bytes == file.size_bytes > 0:
+            return
+        overlap = partial.tail()
+        if overlap:
+            log.info(
+                "source:resumed",
+                source=self._rules.place,
+                name=display_name(file.name),
+                at_bytes=partial.have_bytes,
+            )
+        with contextlib.closing(self._remote.read(file, partial.resume_at)) as chunks:
+            for received in chunks:
+                chunk = received
+                if overlap:
+                    common = min(len(overlap), len(chunk))
+                    if chunk[:common] != overlap[:common]:
+                        raise _changed(file)
+                    overlap, chunk = overlap[common:], chunk[common:]
+                if partial.have_bytes + len(chunk) > file.size_bytes:
+                    raise _changed(file)
+                if chunk:
+                    partial.write(chunk)
+                if stop is not None and stop.is_set():
+                    raise _Stopped
+        if partial.have_bytes != file.size_bytes:
+            raise cut(
+                f"file {display_name(file.name)}",
+                f"{partial.have_bytes} of {file.size_bytes} bytes and no more",
+            )
+
+    def _remote_state(self, file: RemoteFile) -> tuple[int, int | None, str] | None:
+        now = self._remote.look(file)
+        return None if now is None else now.state
+
+    def _declared(self, file: RemoteFile, listing: Listing) -> tuple[bytes | None, list[tuple[str, str]]]:
+        beside = listing.digest_of(file)
+        if beside is None:
+            return file.declared_sha256, []
+        try:
+            return parse_digest_file(self._small(beside, MAX_DIGEST_BYTES)), []
+        except InvalidInput as error:
+            return file.declared_sha256, [("declared_digest_unreadable", error.message)]
+
+    def _described(
+        self,
+        file: RemoteFile,
+        listing: Listing,
+        path: Path,
+        sha256: bytes,
+        declared: bytes | None,
+        findings: list[tuple[str, str]],
+        origin: Origin,
+    ) -> StagedFile:
+        said = self._sidecar(listing.sidecar_of(file))
+        device_no = origin.device_no
+        metadata = {"source_path": decode_name(file.path)[:1000], **file.metadata, **said.metadata}
+        if file.mtime_ns is not None:
+            with contextlib.suppress(OverflowError, ValueError, OSError):  # A time on no calendar.
+                metadata["source_modified_at"] = rfc3339(datetime.fromtimestamp(file.mtime_ns / 1e9, UTC))
+        return StagedFile(
+            path=path,
+            size_bytes=file.size_bytes,
+            sha256=sha256,
+            original_name_raw=file.name,
+            source=self._rules.kind,
+            reception_key=self._key(file),
+            actor=origin.actor,
+            metadata=metadata,
+            claims=said.claims,
+            assumed=(Statement("device_no", device_no, ClaimSource.DOCK),) if device_no is not None else (),
+            findings=(*findings, *said.findings),
+            dock_no=origin.dock_no,
+            declared_sha256=declared or said.declared_sha256,
+        )
+
+    def _sidecar(self, beside: RemoteFile | None) -> Sidecar:
+        if beside is None:
+            return Sidecar()
+        # Its ending is one of ours; nothing else of its name comes near a path.
+        copy = self._staging_dir / f"{self._prefix}sidecar{_ending(beside.name)}"
+        try:
+            copy.write_bytes(self._small(beside, MAX_SIDECAR_BYTES))
+            return read_sidecar(copy)
+        finally:
+            copy.unlink(missing_ok=True)
+
+    def _small(self, file: RemoteFile, most_bytes: int) -> bytes:
+        content = b""
+        with contextlib.closing(self._remote.read(file, 0)) as chunks:
+            for chunk in chunks:
+                content += chunk
+                if len(content) > most_bytes:
+                    break
+        return content[: most_bytes + 1]
+
+    # --- freeing ----------------------------------------------------------------------------------
+
+    def _free(
+        self, file: RemoteFile, listing: Listing, sha256: bytes, shown: str, result: ScanResult
+    ) -> None:
+        now = self._remote.look(file)
+        if now is None or now.state != file.state:
+            return
+        if not self._may_free(self._origin_of(file).agency_id, self._key(file), sha256):
+            return
+        # What speaks of it goes first: left alone, it could pass for a recording.
+        for beside in listing.companions_of(file):
+            self._remote.remove(beside)
+        self._remote.remove(file)
+        result.freed.append(shown)
+        log.info("source:freed", source=self._rules.place, name=shown, sha256=sha256.hex())
+
+    # --- what went wrong --------------------------------------------------------------------------
+
+    def _failed(self, file: RemoteFile, shown: str, error: EvidenceError, result: ScanResult) -> bool:
+        result.failed[shown] = error.code
+        log.warning(
+            "source:not_taken", source=self._rules.place, name=shown, code=error.code, detail=error.message
+        )
+        if error.code == "source_changed":
+            self._watched.unsettle(file)
+            return True
+        self._watched.failed(file, has_moved_on=bool(error.facts.get("has_moved_on")))
+        if error.code in _OF_THE_PLACE or isinstance(error, NotAuthenticated):
+            self._disconnect()
+            result.stopped = error.code
+            return False
+        if isinstance(error, Unavailable) and error.code not in _OF_ONE_FILE:
+            result.stopped = error.code
+            return False
+        return True
+
+    def _gone(self, error: EvidenceError, result: ScanResult) -> None:
+        self._disconnect()
+        self._watched.forget_all()
+        result.is_gone = True
+        result.stopped = error.code
+        if self._gone_code != error.code:
+            log.warning("source:gone", source=self._rules.place, code=error.code, detail=error.message)
+            if isinstance(error, NotAuthenticated):
+                self._tell(error.code, error.message)
+        self._gone_code = error.code
+
+    def _back(self) -> None:
+        if self._gone_code is not None:
+            log.info("source:back", source=self._rules.place)
+        self._gone_code = None
+
+    def _disconnect(self) -> None:
+        try:
+            self._remote.disconnect()
+        except Exception:
+            log.exception("source:disconnect_failed", source=self._rules.place)
+
+    def _skip(self, file: RemoteFile, result: ScanResult) -> None:
+        shown = display_name(file.name)
+        result.skipped.append(shown)
+        if file.path not in self._told and len(self._told) < MAX_TOLD:
+            self._told.add(file.path)
+            log.warning("source:not_taken", source=self._rules.place, name=shown, code="skipped")
+
+    def _sweep(self, listing: Listing) -> None:
+        """Drop what is left of files that went away long ago."""
+        wanted = {self._stem(file).name for file in listing.recordings}
+        before_s = time.time() - PARTIAL_LIFE_S
+        for mark in self._staging_dir.glob(f"{self._prefix}*.mark"):
+            if mark.stem not in wanted and mark.stat().st_mtime < before_s:
+                log.warning("source:partial_dropped", source=self._rules.place, partial=mark.stem)
+                mark.with_suffix(".part").unlink(missing_ok=True)
+                mark.unlink(missing_ok=True)
+
+    # --- names of ours ----------------------------------------------------------------------------
+
+    def _key(self, file: RemoteFile) -> str:
+        return f"{self._rules.kind}:{file.identity(self._rules.place)}"
+
+    def _stem(self, file: RemoteFile) -> Path:
+        return self._staging_dir / f"{self._prefix}{file.identity(self._rules.place)[:32]}"
+
+    def _origin_of(self, file: RemoteFile) -> Origin:
+        origin = file.origin or self._origin
+        if origin is None:
+            raise ValueError(f"{self._rules.place}: expected an origin for each file, found none")
+        return origin
+
+
+def _changed(file: RemoteFile) -> Conflict:
+    return Conflict(
+        f"file {display_name(file.name)}: expected it to stay as it was, found it changed while it was "
+        "fetched; it will be tried again",
+        code="source_changed",
+    )
+
+
+def _ending(name: bytes) -> str:
+    """The ending of a sidecar, which is one of a few known ones."""
+    return "." + name.rpartition(b".")[2].decode("ascii", "replace")[:8]

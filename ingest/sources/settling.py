@@ -1,0 +1,175 @@
+"""When a file at a remote place is whole, from its listings alone.
+
+The rules, in order; one is enough:
+
+1. The place proves it: a pushed file that was renamed to its name, or has the size that was declared.
+2. Its marker is there (``X.ok`` or, for ``X.mp4``, ``X.ok`` by its stem), where markers are asked for.
+3. A digest is declared, by a sidecar ``X.sha256`` / ``X.sha256sum`` or by the manifest: it is fetched, and
+   counts if it comes to that digest.
+4. Without markers: size, time and sidecars were the same in two listings at least ``settle_s`` apart, by our
+   own monotonic clock.
+
+Names that programs give to unfinished files never count.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from evidence.errors import InvalidInput
+from evidence.fixity import parse_sha256
+from ingest.sources.remote import RemoteFile
+from ingest.sources.sidecar import MAX_SIDECAR_BYTES, SUFFIXES
+
+UNFINISHED = (".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", ".download", "~")
+DIGEST_SUFFIXES = (b".sha256", b".sha256sum")
+MAX_DIGEST_BYTES = 4096
+_DIGEST_LINE = re.compile(rb"\A(?:\xef\xbb\xbf)?\\?([0-9A-Fa-f]{64})(?:\s|\Z)")
+
+
+def is_unfinished(name: bytes) -> bool:
+    """Whether a program calls unfinished files so, or hides them."""
+    return name.startswith(b".") or name.lower().endswith(tuple(ending.encode() for ending in UNFINISHED))
+
+
+def parse_digest_file(content: bytes) -> bytes:
+    """The digest in a file as ``sha256sum`` writes it, or the 64 digits alone.
+
+    Raises:
+        InvalidInput: It holds none (``bad_digest``).
+    """
+    found = _DIGEST_LINE.match(content.strip())
+    if found is None:
+        raise InvalidInput(
+            "digest file: expected 64 hexadecimal digits first, found others", code="bad_digest"
+        )
+    return parse_sha256(found[1].decode("ascii"))
+
+
+@dataclass
+class Listing:
+    """The files of one look, told apart: recordings, and what speaks of them."""
+
+    files: Iterable[RemoteFile]
+    marker_suffix: str | None = None
+    recordings: list[RemoteFile] = field(init=False)
+    skipped: list[RemoteFile] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._by_path = {file.path: file for file in self.files}
+        self._marker = self.marker_suffix.encode() if self.marker_suffix else None
+        self.recordings, self.skipped = [], []
+        companions = {beside.path for file in self._by_path.values() for beside in self._said_of(file)}
+        for file in sorted(self._by_path.values(), key=lambda file: file.path):
+            if file.path in companions or file.name.lower().endswith(DIGEST_SUFFIXES):
+                continue
+            if self._marker and file.name.endswith(self._marker):
+                continue
+            (self.skipped if is_unfinished(file.name) else self.recordings).append(file)
+
+    def marker_of(self, file: RemoteFile) -> RemoteFile | None:
+        """The marker beside it."""
+        if self._marker is None:
+            return None
+        return self._beside(file, [file.name + self._marker, _stem(file.name) + self._marker])
+
+    def digest_of(self, file: RemoteFile) -> RemoteFile | None:
+        """The digest sidecar beside it."""
+        found = self._beside(file, [file.name + suffix for suffix in _cases(DIGEST_SUFFIXES)])
+        return found if found is not None and found.size_bytes <= MAX_DIGEST_BYTES else None
+
+    def sidecar_of(self, file: RemoteFile) -> RemoteFile | None:
+        """The sidecar with what was said of it: the one with its whole name, else the one with its stem."""
+        for suffix in SUFFIXES:
+            end = suffix.encode()
+            found = self._beside(file, [file.name + end, _stem(file.name) + end])
+            if found is not None and found.size_bytes <= MAX_SIDECAR_BYTES:
+                return found
+        return None
+
+    def companions_of(self, file: RemoteFile) -> list[RemoteFile]:
+        """Everything beside it that speaks of it."""
+        found = (self.digest_of(file), self.sidecar_of(file), self.marker_of(file))
+        return [beside for beside in found if beside is not None]
+
+    def _said_of(self, file: RemoteFile) -> list[RemoteFile]:
+        if file.name.endswith(tuple(suffix.encode() for suffix in SUFFIXES)):
+            return []
+        return self.companions_of(file)
+
+    def _beside(self, file: RemoteFile, names: list[bytes]) -> RemoteFile | None:
+        folder = file.path[: len(file.path) - len(file.name)]
+        for name in names:
+            found = self._by_path.get(folder + name)
+            if name != file.name and found is not None:
+                return found
+        return None
+
+
+def _stem(name: bytes) -> bytes:
+    stem, dot, _ = name.rpartition(b".")
+    return stem if dot and stem else name
+
+
+def _cases(suffixes: tuple[bytes, ...]) -> list[bytes]:
+    return [spelled for suffix in suffixes for spelled in (suffix, suffix.upper())]
+
+
+@dataclass
+class _Watch:
+    observed: tuple[object, ...]
+    since_s: float
+    first_scan: int
+    failures: int = 0
+    resume_at_scan: int = 0
+
+
+class Watched:
+    """What was seen and not yet taken, over listings."""
+
+    def __init__(self, settle_s: float | None, most_scans: int = 64) -> None:
+        self._settle_s = settle_s
+        self._most_scans = most_scans
+        self._watches: dict[bytes, _Watch] = {}
+        self._scans = 0
+
+    def begin(self, listing: Listing, now_s: float) -> None:
+        """Note a new listing; what is no longer in it is forgotten."""
+        self._scans += 1
+        watches: dict[bytes, _Watch] = {}
+        for file in listing.recordings:
+            observed = (file.state, *(beside.state for beside in listing.companions_of(file)))
+            watch = self._watches.get(file.path)
+            watches[file.path] = (
+                watch if watch and watch.observed == observed else _Watch(observed, now_s, self._scans)
+            )
+        self._watches = watches
+
+    def forget_all(self) -> None:
+        """The place is gone: nothing that was seen counts as rest."""
+        self._watches.clear()
+
+    def has_settled(self, file: RemoteFile, now_s: float) -> bool:
+        """Whether rest proves it whole."""
+        watch = self._watches.get(file.path)
+        if self._settle_s is None or watch is None or not file.may_settle:
+            return False
+        return self._scans > watch.first_scan and now_s - watch.since_s >= self._settle_s
+
+    def is_backing_off(self, file: RemoteFile) -> bool:
+        """Whether it failed and waits for a later listing."""
+        watch = self._watches.get(file.path)
+        return watch is not None and self._scans < watch.resume_at_scan
+
+    def failed(self, file: RemoteFile, *, has_moved_on: bool = False) -> None:
+        """Wait twice as long as the last time, unless the failure came with progress."""
+        watch = self._watches.get(file.path)
+        if watch is not None:
+            watch.failures = 0 if has_moved_on else watch.failures + 1
+            watch.resume_at_scan = self._scans + min(2**watch.failures, self._most_scans)
+
+    def unsettle(self, file: RemoteFile) -> None:
+        """It changed: it begins to settle anew."""
+        self._watches.pop(file.path, None)
