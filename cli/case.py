@@ -12,7 +12,8 @@ from cli.shell import Parser, add_json, at_desk, operator, print_json, print_tab
 from evidence.case import normalise_case_no
 from evidence.errors import InvalidInput
 from evidence.kinds import EnforcementKind
-from ingest.register import MAX_CSV_BYTES, LineFinding, NewCase, open_case, read_sheet, take_sheet
+from ingest.register import NewCase, open_case, read_sheet, take_sheet
+from ingest.sheets import MAX_BYTES, LineFinding
 from storage.db import accounts, cases
 
 
@@ -38,8 +39,8 @@ def arguments(parser: Parser, _name: str) -> None:
     listing.add_argument("--open", action="store_true", help="只列未结 / open ones only")
     listing.add_argument("--limit", type=int, default=100, metavar="N", help="最多几条 / at most; 100")
     add_json(listing)
-    importing = branch.add("import", "从 CSV 导入 / import from CSV", _import)
-    importing.add_argument("file", type=Path, metavar="FILE.csv", help="UTF-8 或 / or GB 18030")
+    importing = branch.add("import", "从 CSV、XLSX 导入 / import from CSV or XLSX", _import)
+    importing.add_argument("file", type=Path, metavar="FILE", help="CSV(UTF-8 或 / or GB 18030), XLSX")
     importing.add_argument(
         "--skip-bad", action="store_true", help="跳过有误的行,默认一行有误则全不导入 / skip bad lines"
     )
@@ -104,7 +105,7 @@ def _list(options: argparse.Namespace) -> int:
 
 def _import(options: argparse.Namespace) -> int:
     with options.file.open("rb") as file:
-        body = file.read(MAX_CSV_BYTES + 1)
+        body = file.read(MAX_BYTES + 1)
     with at_desk(options) as desk:
         with desk.read() as session:
             sheet = read_sheet(session, desk.agency, body)

@@ -45,10 +45,14 @@ def register_officer(
             f"officer {officer_no}: expected a free number, found it taken", code="officer_no_taken"
         )
     row = agencies.add_officer(session, agency.id, officer_no, name, now, certificate_no)
-    private = {"officer_no": row.officer_no, "name": row.name, "certificate_no": row.certificate_no}
-    happening = Happening(Action.OFFICER_REGISTERED, "officer", str(row.id), actor, {}, private)
-    custody.record(session, agency, happening, now)
+    custody.record(session, agency, officer_registered(row, actor), now)
     return row
+
+
+def officer_registered(row: Officer, actor: str) -> Happening:
+    """What custody says of a new officer."""
+    private = {"officer_no": row.officer_no, "name": row.name, "certificate_no": row.certificate_no}
+    return Happening(Action.OFFICER_REGISTERED, "officer", str(row.id), actor, {}, private)
 
 
 def officer(session: Session, agency: Agency, officer_no: str) -> Officer:
@@ -82,6 +86,7 @@ def register_device(
     *,
     kind: SourceKind,
     model: str | None,
+    maker: str | None = None,
     actor: str,
     now: datetime,
 ) -> Device:
@@ -96,12 +101,15 @@ def register_device(
         advice = "adopt it" if known.state == agencies.UNKNOWN else "nothing to do"
         raise Conflict(f"device {device_no}: expected a free number, found it {known.state}; {advice}",
                        code="device_no_taken")  # fmt: skip
-    row = agencies.add_device(session, agency.id, device_no, now, kind=kind, model=model)
-    facts = {"device_no": row.device_no, "kind": row.kind, "model": row.model}
-    custody.record(
-        session, agency, Happening(Action.DEVICE_REGISTERED, "device", str(row.id), actor, facts), now
-    )
+    row = agencies.add_device(session, agency.id, device_no, now, kind=kind, model=model, maker=maker)
+    custody.record(session, agency, device_registered(row, actor), now)
     return row
+
+
+def device_registered(row: Device, actor: str) -> Happening:
+    """What custody says of a new device."""
+    facts = {"device_no": row.device_no, "kind": row.kind, "maker": row.maker, "model": row.model}
+    return Happening(Action.DEVICE_REGISTERED, "device", str(row.id), actor, facts)
 
 
 def adopt_device(
@@ -110,6 +118,7 @@ def adopt_device(
     device_no: str,
     *,
     kind: SourceKind | None = None,
+    maker: str | None = None,
     model: str | None = None,
     officer_no: str | None = None,
     issued_at: datetime | None = None,
@@ -128,7 +137,7 @@ def adopt_device(
         raise Conflict(f"device {device_no}: expected unknown, found {row.state}", code="device_adopted")
     row.state = agencies.REGISTERED
     row.kind = str(kind) if kind is not None else row.kind
-    row.model = model or row.model
+    row.maker, row.model = maker or row.maker, model or row.model
     facts = {"device_no": row.device_no}
     custody.record(
         session, agency, Happening(Action.DEVICE_ADOPTED, "device", str(row.id), actor, facts), now
@@ -176,9 +185,18 @@ def issue_device(
     for held in ledger.open_issues(session, agency.id, row.id):
         end_issue(session, agency, row, held, issued_at, actor=actor, now=now)
     issue = agencies.issue_device(session, row, holder, issued_at)
-    facts = {"issue": str(issue.id), "officer": str(holder.id), "issued_at": rfc3339(issued_at)}
-    custody.record(session, agency, Happening(Action.DEVICE_ISSUED, "device", str(row.id), actor, facts), now)
+    custody.record(session, agency, device_issued(issue, actor), now)
     return issue
+
+
+def device_issued(issue: DeviceIssue, actor: str) -> Happening:
+    """What custody says of a device in an officer's hands."""
+    facts = {
+        "issue": str(issue.id),
+        "officer": str(issue.officer_id),
+        "issued_at": rfc3339(issue.issued_at),
+    }
+    return Happening(Action.DEVICE_ISSUED, "device", str(issue.device_id), actor, facts)
 
 
 def return_device(

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, Query, Request
-from sqlalchemy.orm import Session
+from fastapi import Query
 
 from api.auth.gate import Gate
 from api.auth.rights import require_case
@@ -26,13 +23,13 @@ from api.schemas.common import (
     write_cursor,
 )
 from api.schemas.items import ItemInCase
+from api.table_body import TableBody, beginning, table_of
 from evidence.access import Act
 from evidence.case import normalise_case_no
-from evidence.errors import InvalidInput
 from evidence.kinds import Role
 from ingest import register
 from storage.db import accounts, cases
-from storage.db.tables import Agency, Case
+from storage.db.tables import Case
 
 gate = Gate("案件 Cases")
 CaseNo = Annotated[str, Query(max_length=240, description="案件编号,任意写法 / Case number, any spelling")]
@@ -85,13 +82,6 @@ def list_cases(
         )
 
 
-async def _csv_body(request: Request) -> bytes:
-    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if kind not in {"text/csv", "application/csv", "application/vnd.ms-excel"}:
-        raise InvalidInput("CSV: expected Content-Type text/csv, found another", code="csv_invalid")
-    return await request.body()
-
-
 _CSV_EXAMPLE = "案件编号,案由,承办人,立案日期\n示执罚〔2026〕17号,占道经营,zhang.san,2026-03-01\n"
 
 
@@ -99,28 +89,18 @@ _CSV_EXAMPLE = "案件编号,案由,承办人,立案日期\n示执罚〔2026〕1
     "/cases/import",
     Act.OPEN_CASE,
     summary="批量导入 Import cases",
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"text/csv": {"schema": {"type": "string"}, "example": _CSV_EXAMPLE}},
-        }
-    },
+    openapi_extra=table_of(_CSV_EXAMPLE),
 )
-def import_cases(body: Annotated[bytes, Depends(_csv_body)], desk: DeskOf) -> CasesImported:
-    """CSV(UTF-8 或 GB 18030),中英文表头。合格的行全部导入,不合格的逐行说明。
+def import_cases(body: TableBody, desk: DeskOf) -> CasesImported:
+    """CSV(UTF-8 或 GB 18030)或 XLSX,中英文表头。合格的行全部导入,不合格的逐行说明。
 
-    CSV with Chinese or English headings. Every good line is taken; each bad one has one clear finding.
+    CSV or XLSX with Chinese or English headings. Every good line is taken; each bad one is one clear finding.
     Lines are taken 200 to a transaction.
     """
     with desk.reading() as work:
         sheet = register.read_sheet(work.session, work.agency, body)
 
-    @contextmanager
-    def begin() -> Iterator[tuple[Session, Agency]]:
-        with desk.writing() as work:
-            yield work.session, work.agency
-
-    done = register.take_sheet(begin, sheet, actor=work.actor.label, now=work.now)
+    done = register.take_sheet(beginning(desk), sheet, actor=work.actor.label, now=work.now)
     return CasesImported(
         taken=len(done.cases),
         case_ids=[case.id for case in done.cases],

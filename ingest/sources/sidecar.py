@@ -2,8 +2,8 @@
 
 ``X.mp4.json``, ``.xml`` or ``.csv``, or the same with the stem alone, beside ``X.mp4``; or one table for a
 whole folder (`TABLES`) with a column of file names. Fields are found under the names of
-`config.profiles.SidecarFields`. A sidecar that cannot be used is a finding on the recording, which is taken all
-the same; how each form is read is in `ingest.sources.sidecar_forms`.
+`config.profiles.SidecarFields`. A sidecar that cannot be used is a finding on the recording, which is taken
+all the same; how each form is read is in `ingest.sources.sidecar_forms`.
 """
 
 from __future__ import annotations

@@ -79,6 +79,7 @@ def add_device(
     *,
     kind: SourceKind = SourceKind.BODY_CAM,
     state: str = REGISTERED,
+    maker: str | None = None,
     model: str | None = None,
 ) -> Device:
     """A new device row; `state` `unknown` is one that showed up without being registered."""
@@ -87,6 +88,7 @@ def add_device(
         device_no=check_number("device", device_no),
         kind=str(kind),
         state=state,
+        maker=maker,
         model=model,
         created_at=now,
     )

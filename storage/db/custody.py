@@ -6,7 +6,7 @@ Procedures, keys and promises: docs/design/custody.md.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -41,6 +41,22 @@ class Happening:
 
 def record(session: Session, agency: Agency, happening: Happening, now: datetime) -> UUID:
     """Write a leaf in the caller's transaction and return its id."""
+    (leaf_id,) = record_all(session, agency, [happening], now)
+    return leaf_id
+
+
+def record_all(
+    session: Session, agency: Agency, happenings: Sequence[Happening], now: datetime
+) -> list[UUID]:
+    """Write a leaf for each happening, in their order, and return their ids."""
+    rows = [_leaf_row(agency, happening, now) for happening in happenings]
+    session.add_all(rows)
+    session.flush()
+    session.add_all(CustodyPending(agency_id=agency.id, leaf_id=row.id) for row in rows)
+    return [row.id for row in rows]
+
+
+def _leaf_row(agency: Agency, happening: Happening, now: datetime) -> CustodyLeaf:
     payload = seal_payload(happening.private, os.urandom(16)) if happening.private else None
     leaf = Leaf(
         leaf_id=new_id(),
@@ -53,20 +69,15 @@ def record(session: Session, agency: Agency, happening: Happening, now: datetime
         facts=happening.facts,
         payload_digest=payload.digest.hex() if payload else None,
     )
-    session.add(
-        CustodyLeaf(
-            id=leaf.leaf_id,
-            agency_id=agency.id,
-            subject_id=happening.subject_id,
-            action=str(happening.action),
-            body=leaf_bytes(leaf),
-            payload=payload.body if payload else None,
-            made_at=now,
-        )
+    return CustodyLeaf(
+        id=leaf.leaf_id,
+        agency_id=agency.id,
+        subject_id=happening.subject_id,
+        action=str(happening.action),
+        body=leaf_bytes(leaf),
+        payload=payload.body if payload else None,
+        made_at=now,
     )
-    session.flush()
-    session.add(CustodyPending(agency_id=agency.id, leaf_id=leaf.leaf_id))
-    return leaf.leaf_id
 
 
 def unsequenced(session: Session, agency_id: UUID, limit: int) -> list[tuple[UUID, bytes]]:
@@ -167,12 +178,18 @@ class PlacedLeaf:
     payload: bytes | None
 
 
-def placed_leaves(session: Session, agency_id: UUID, batch: int = 2000) -> Iterator[PlacedLeaf]:
-    """All sequenced leaves by index. A place whose leaf is gone comes with body None."""
+def placed_leaves(session: Session, agency_id: UUID, batch: int = 500) -> Iterator[PlacedLeaf]:
+    """All sequenced leaves by index, a batch at a time. A place whose leaf is gone comes with body None."""
     after = -1
     while True:
         rows = session.execute(
-            select(CustodySequence, CustodyLeaf.body, CustodyLeaf.payload)
+            select(
+                CustodySequence.leaf_index,
+                CustodySequence.leaf_id,
+                CustodySequence.leaf_hash,
+                CustodyLeaf.body,
+                CustodyLeaf.payload,
+            )
             .outerjoin(
                 CustodyLeaf,
                 (CustodyLeaf.id == CustodySequence.leaf_id)
@@ -182,18 +199,17 @@ def placed_leaves(session: Session, agency_id: UUID, batch: int = 2000) -> Itera
             .order_by(CustodySequence.leaf_index)
             .limit(batch)
         ).all()
-        if not rows:
-            return
-        for place_row, body, payload in rows:
+        for index, leaf_id, digest, body, payload in rows:
             yield PlacedLeaf(
-                place_row.leaf_index,
-                place_row.leaf_id,
-                place_row.leaf_hash,
+                index,
+                leaf_id,
+                digest,
                 None if body is None else bytes(body),
                 None if payload is None else bytes(payload),
             )
-            after = place_row.leaf_index
-            session.expunge(place_row)
+        if len(rows) < batch:
+            return
+        after = rows[-1][0]
 
 
 def leaves_about(session: Session, agency_id: UUID, subject_id: str) -> list[PlacedLeaf]:

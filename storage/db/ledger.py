@@ -342,3 +342,31 @@ def numbers_known(session: Session, agency_id: UUID) -> tuple[dict[str, Device],
     known_devices = session.scalars(select(Device).where(Device.agency_id == agency_id))
     known_officers = session.scalars(select(Officer).where(Officer.agency_id == agency_id))
     return {row.device_no: row for row in known_devices}, {row.officer_no: row for row in known_officers}
+
+
+def devices_numbered(
+    session: Session, agency_id: UUID, numbers: Sequence[str], *, lock: bool = False
+) -> dict[str, Device]:
+    """Devices of some numbers, by number; locked in one order where that is asked for."""
+    query = select(Device).where(Device.agency_id == agency_id, Device.device_no.in_(numbers))
+    if lock:
+        query = query.order_by(Device.device_no).with_for_update(key_share=True)
+    return {row.device_no: row for row in session.scalars(query)}
+
+
+def officers_numbered(
+    session: Session, agency_id: UUID, numbers: Sequence[str], *, lock: bool = False
+) -> dict[str, Officer]:
+    """Officers of some numbers, by number; locked in one order where that is asked for."""
+    query = select(Officer).where(Officer.agency_id == agency_id, Officer.officer_no.in_(numbers))
+    if lock:
+        query = query.order_by(Officer.officer_no).with_for_update(key_share=True)
+    return {row.officer_no: row for row in session.scalars(query)}
+
+
+def are_issued(session: Session, agency_id: UUID, device_ids: Sequence[UUID]) -> bool:
+    """Whether one of the devices ever was in somebody's hands."""
+    query = select(DeviceIssue.id).where(
+        DeviceIssue.agency_id == agency_id, DeviceIssue.device_id.in_(device_ids)
+    )
+    return session.scalars(query.limit(1)).first() is not None

@@ -58,24 +58,26 @@ def duty_by_id(session: Session, agency_id: UUID, duty_id: UUID) -> DutyPeriod:
 
 
 def duties_of(
-    session: Session, agency_id: UUID, officer_ids: Sequence[UUID], since: datetime, until: datetime
+    session: Session,
+    agency_id: UUID,
+    officer_ids: Sequence[UUID],
+    since: datetime,
+    until: datetime,
+    *,
+    withdrawn: bool = False,
 ) -> list[DutyPeriod]:
-    """Duties of officers that stand and touch ``[since, until]``, earliest first."""
+    """Duties of officers that touch ``[since, until]``, earliest first; those that stand, or all."""
     if not officer_ids:
         return []
-    return list(
-        session.scalars(
-            select(DutyPeriod)
-            .where(
-                DutyPeriod.agency_id == agency_id,
-                DutyPeriod.officer_id.in_(officer_ids),
-                DutyPeriod.withdrawn_at.is_(None),
-                DutyPeriod.duty_from <= until,
-                DutyPeriod.duty_to >= since,
-            )
-            .order_by(DutyPeriod.duty_from, DutyPeriod.id)
-        )
+    query = select(DutyPeriod).where(
+        DutyPeriod.agency_id == agency_id,
+        DutyPeriod.officer_id.in_(officer_ids),
+        DutyPeriod.duty_from <= until,
+        DutyPeriod.duty_to >= since,
     )
+    if not withdrawn:
+        query = query.where(DutyPeriod.withdrawn_at.is_(None))
+    return list(session.scalars(query.order_by(DutyPeriod.duty_from, DutyPeriod.id)))
 
 
 def duties_ending(

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from evidence.errors import Unavailable
 from evidence.ids import new_id
-from ingest import register
+from ingest import register, sheets
 from storage.db.tables import Agency
 from tests.support.scene import CASE_A, Live, live_scene
 
@@ -187,7 +187,7 @@ def test_what_was_committed_of_a_file_stays_when_the_next_batch_fails(live: Live
         register.take_sheet(begin, sheet, actor="test", now=scene.clock.now())
     with scene.storage.database.read() as session:
         again = register.read_sheet(session, scene.agency, body.encode())
-    assert len(again.ready) == 300 - register.BATCH_LINES
+    assert len(again.ready) == 300 - sheets.BATCH_LINES
     assert {found.code for found in again.findings} == {"case_no_taken"}
 
 

@@ -1,0 +1,199 @@
+"""Putting the files of one press of the button together, in whatever order they come in.
+
+Called in the transaction that learns a file's time and length, after `lock_device`: files of one device are
+grouped one after another, so two at once see each other, and a middle file that comes last joins both sides.
+What a recording is stands in `evidence.recording`. Every change is a custody leaf.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Literal
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from evidence.custody import Action
+from evidence.ids import new_id
+from evidence.kinds import ClaimSource, MediaKind
+from evidence.recording import Joint, Part, chains, in_order, joints, missing_numbers, resolution_of
+from ingest.correction import statements_of
+from ingest.facts import RANK
+from media.report import ProbeReport
+from storage.db import custody, items, recordings
+from storage.db.custody import Happening
+from storage.db.tables import Agency, Claim, Item
+
+BY_TIME, BY_NUMBER = "time:", "number:"
+"""How keys begin that no sender gave; those a sender gave begin with a device's id, or a dash."""
+PIPELINE = "system"
+NUMBERS_LAST = timedelta(days=1)
+"""Recording numbers in names start again, so equal ones further apart mean nothing."""
+GROUPED_KINDS = frozenset({MediaKind.VIDEO, MediaKind.AUDIO})
+STARTS = ("captured_from", "device_started_at", "gps_started_at")
+
+
+def lock_device(session: Session, agency_id: UUID, item_id: UUID) -> None:
+    """Wait until nobody else groups files of the item's device; call it before the item is locked.
+
+    The order, device before item, is the same everywhere, so two files that join each other never wait
+    for each other.
+    """
+    recordings.lock_device_of(session, agency_id, item_id)
+
+
+def group(session: Session, agency: Agency, item: Item, limit: timedelta, now: datetime) -> None:
+    """Put the item where it belongs; files that nobody can place stay alone."""
+    if item.device_id is None or item.media_kind not in GROUPED_KINDS or _is_named(item):
+        return
+    number = _recording_no(session, item)
+    if number is not None:
+        members = [item, *_of_number(session, item, number)]
+        _settle(session, agency, item, [members], BY_NUMBER, now)
+        return
+    if item.captured_from is None or item.duration_us is None:
+        return
+    near = recordings.near_in_time(
+        session,
+        agency.id,
+        item.device_id,
+        item.captured_from - limit,
+        item.captured_from + timedelta(microseconds=item.duration_us) + limit,
+    )
+    around = [item, *(row for row in near if _may_chain(row))]
+    keys = {row.recording_key for row in around if row.recording_key}
+    together = {row.id: row for row in [*around, *recordings.members(session, agency.id, keys)]}
+    by_id = {row.id: row for row in together.values() if _may_chain(row)}
+    parts = parts_of(session, agency.id, list(by_id.values()))
+    found = [[by_id[part.id] for part in chain] for chain in chains(parts, limit)]
+    _settle(session, agency, item, found, BY_TIME, now)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The files of one press of the button."""
+
+    by: Literal["sender", "time", "number"] | None
+    """What put them together; None for a file on its own."""
+    members: tuple[Item, ...]
+    """In order."""
+    joints: tuple[Joint[UUID], ...]
+    """Between neighbours of which both have a time and a length."""
+    missing_sequence_nos: list[int]
+
+
+def recording_of(session: Session, item: Item) -> Recording:
+    """The recording an item belongs to, which may be itself alone."""
+    key = item.recording_key
+    rows = recordings.members(session, item.agency_id, [key]) if key else [item]
+    by_id = {row.id: row for row in rows}
+    ordered = in_order(parts_of(session, item.agency_id, rows))
+    timed = {part.id for part in ordered}
+    untimed = [row for row in rows if row.id not in timed]
+    members = [by_id[part.id] for part in ordered] + untimed
+    if any(row.sequence_no is not None for row in rows):
+        members.sort(key=lambda row: row.sequence_no or 0)
+    neighbours = {(one.id, other.id) for one, other in pairwise(members)}
+    between = [joint for joint in joints(ordered) if (joint.before, joint.after) in neighbours]
+    return Recording(
+        _by(key), tuple(members), tuple(between), missing_numbers(row.sequence_no for row in rows)
+    )
+
+
+def _by(key: str | None) -> Literal["sender", "time", "number"] | None:
+    if key is None:
+        return None
+    return "time" if key.startswith(BY_TIME) else "number" if key.startswith(BY_NUMBER) else "sender"
+
+
+def parts_of(session: Session, agency_id: UUID, members: Sequence[Item]) -> list[Part[UUID]]:
+    """Files as parts of a recording; those without time or length are left out."""
+    claims = recordings.claims_about(session, agency_id, [row.id for row in members], (*STARTS, "timecode"))
+    return [_part(row, claims.get(row.id, [])) for row in members if row.captured_from and row.duration_us]
+
+
+def _part(item: Item, claims: Sequence[Claim]) -> Part[UUID]:
+    video = ProbeReport.from_json(item.probe).video if item.probe else None
+    code = next((row.value for row in claims if row.field == "timecode"), None)
+    shape = (video.codec, video.width_px, video.height_px) if video else (item.media_kind,)
+    assert item.captured_from is not None and item.duration_us is not None  # noqa: S101 - see parts_of
+    return Part(
+        item.id,
+        item.captured_from,
+        item.duration_us,
+        shape,
+        _resolution(claims),
+        video.frame_duration if video else None,
+        code,
+        item.sequence_no,
+    )
+
+
+def _resolution(claims: Iterable[Claim]) -> int:
+    """The step of the clock that the start was taken from: that of the best-placed claim about it."""
+    said = [row for row in statements_of(claims) if row.field in STARTS]
+    best = min(said, key=lambda row: (STARTS.index(row.field), RANK[row.source]), default=None)
+    return resolution_of(best.value if best else "")
+
+
+def _is_named(item: Item) -> bool:
+    return item.recording_key is not None and not item.recording_key.startswith((BY_TIME, BY_NUMBER))
+
+
+def _may_chain(item: Item) -> bool:
+    is_free = item.recording_key is None or item.recording_key.startswith(BY_TIME)
+    return is_free and item.media_kind in GROUPED_KINDS and bool(item.captured_from and item.duration_us)
+
+
+def _recording_no(session: Session, item: Item) -> str | None:
+    said = [
+        row
+        for row in items.claimed(session, item.agency_id, item.id, "recording_no")
+        if row.source == ClaimSource.FILENAME
+    ]
+    return said[-1].value if said else None
+
+
+def _of_number(session: Session, item: Item, number: str) -> list[Item]:
+    assert item.device_id is not None  # noqa: S101 - asked before
+    found = recordings.with_claim(session, item.agency_id, item.device_id, "recording_no", number)
+    return [row for row in found if row.id != item.id and not _is_named(row) and _is_same_day(row, item)]
+
+
+def _is_same_day(one: Item, other: Item) -> bool:
+    if one.captured_from is not None and other.captured_from is not None:
+        return abs(one.captured_from - other.captured_from) <= NUMBERS_LAST
+    return abs(one.received_at - other.received_at) <= NUMBERS_LAST
+
+
+def _settle(
+    session: Session, agency: Agency, item: Item, groups: list[list[Item]], prefix: str, now: datetime
+) -> None:
+    """Give each group one key, the one most of it has already, and each lone file none."""
+    taken: set[str] = set()
+    for members in sorted(groups, key=len, reverse=True):
+        key = _key(members, taken, prefix) if len(members) > 1 else None
+        if key is not None:
+            taken.add(key)
+        changed = [row for row in members if row.recording_key != key]
+        for row in changed:
+            row.recording_key = key
+        if changed:
+            facts = {
+                "recording": key,
+                "by": prefix.rstrip(":"),
+                "members": [str(row.id) for row in members],
+                "changed": [str(row.id) for row in changed],
+            }
+            subject = item if item in members else changed[0]
+            happening = Happening(Action.ITEM_GROUPED, "item", str(subject.id), PIPELINE, facts)
+            custody.record(session, agency, happening, now)
+    session.flush()
+
+
+def _key(members: Sequence[Item], taken: set[str], prefix: str) -> str:
+    held = [row.recording_key for row in members if row.recording_key and row.recording_key not in taken]
+    return max(sorted(set(held)), key=held.count) if held else f"{prefix}{new_id()}"

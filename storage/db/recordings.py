@@ -1,0 +1,85 @@
+"""Items of one device and of one recording."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from storage.db.tables import Claim, Device, Item
+
+MOST = 2000
+"""Files of one recording, or around one file, that are looked at."""
+
+
+def lock_device_of(session: Session, agency_id: UUID, item_id: UUID) -> None:
+    """Hold the item's device until the transaction ends; new items of it can still be written meanwhile."""
+    owner = select(Item.device_id).where(Item.agency_id == agency_id, Item.id == item_id).scalar_subquery()
+    session.execute(
+        select(Device.id)
+        .where(Device.agency_id == agency_id, Device.id == owner)
+        .with_for_update(key_share=True)
+    )
+
+
+def near_in_time(
+    session: Session, agency_id: UUID, device_id: UUID, since: datetime, until: datetime
+) -> list[Item]:
+    """Items of a device that touch a stretch of time."""
+    return list(
+        session.scalars(
+            select(Item)
+            .where(
+                Item.agency_id == agency_id,
+                Item.device_id == device_id,
+                Item.captured_from <= until,
+                Item.captured_to >= since,
+            )
+            .order_by(Item.id)
+            .limit(MOST)
+        )
+    )
+
+
+def with_claim(session: Session, agency_id: UUID, device_id: UUID, field: str, value: str) -> list[Item]:
+    """Items of a device of which something was said, newest first."""
+    said = select(Claim.item_id).where(
+        Claim.agency_id == agency_id, Claim.field == field, Claim.value == value, Claim.item_id == Item.id
+    )
+    return list(
+        session.scalars(
+            select(Item)
+            .where(Item.agency_id == agency_id, Item.device_id == device_id, said.exists())
+            .order_by(Item.id.desc())
+            .limit(MOST)
+        )
+    )
+
+
+def members(session: Session, agency_id: UUID, keys: Iterable[str]) -> list[Item]:
+    """Items of those recordings."""
+    return list(
+        session.scalars(
+            select(Item)
+            .where(Item.agency_id == agency_id, Item.recording_key.in_(list(keys)))
+            .order_by(Item.id)
+            .limit(MOST)
+        )
+    )
+
+
+def claims_about(
+    session: Session, agency_id: UUID, item_ids: Sequence[UUID], fields: Sequence[str]
+) -> dict[UUID, list[Claim]]:
+    """What was said about some fields of some items, oldest first."""
+    found: dict[UUID, list[Claim]] = {}
+    for row in session.scalars(
+        select(Claim)
+        .where(Claim.agency_id == agency_id, Claim.item_id.in_(item_ids), Claim.field.in_(fields))
+        .order_by(Claim.id)
+    ):
+        found.setdefault(row.item_id, []).append(row)
+    return found
