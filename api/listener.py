@@ -41,6 +41,7 @@ NOTED = {
     ORIGINAL: Action.ORIGINAL_ISSUED,
     "poster.jpg": Action.STILL_ISSUED,
     "photo.jpg": Action.STILL_ISSUED,
+    "track.geojson": Action.TRACK_ISSUED,
 }
 
 Headers = list[tuple[str, str]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from api.auth.rights import sees_original
 from api.desk import Work
 from api.schemas.items import (
     BindingShown,
+    ConflictShown,
     Coverage,
     DerivativeShown,
     Facets,
@@ -18,11 +20,18 @@ from api.schemas.items import (
     ItemDetail,
     ItemInCase,
     ItemShown,
+    JointShown,
+    MemberShown,
     ObjectShown,
     ReceptionShown,
+    RecordingShown,
+    SaidShown,
 )
+from evidence.conflicts import Conflict
 from evidence.item import Binding, Custody, FiveFacts, Media, Redaction, is_reviewable
 from evidence.kinds import MediaKind
+from ingest.correction import conflicts_of, views_of
+from ingest.grouping import Recording
 from storage.db import accounts, cases, items
 from storage.db.tables import Case, CaseBinding, Derivative, Item
 
@@ -33,7 +42,8 @@ COVERAGE_WORDS: Mapping[str, tuple[str, str]] = {
     "voices": ("语音", "voices"),
 }
 MASKED_KINDS = frozenset({"redacted", "redacted_photo"})
-PRIVATE_CLAIMS = frozenset({"location", "metadata", "comment"})
+PRIVATE_CLAIMS = frozenset({"metadata", "comment", "officer_name"})
+PRIVATE_PREFIXES = ("device_", "location")
 
 
 class Presenter:
@@ -91,8 +101,14 @@ class Presenter:
                 derivative_shown(row) for row in made if row.kind != "clip" and (row.masked or is_holder)
             ],
             coverage=coverage_of(made),
+            conflicts=self._conflicts(item, is_holder=is_holder),
             sees_original=is_holder,
         )
+
+    def _conflicts(self, item: Item, *, is_holder: bool) -> list[ConflictShown]:
+        claims = items.claims_of(self._work.session, self._work.agency_id, item.id)
+        views = views_of(self._work.session, item, claims, self._work.now)
+        return [conflict_shown(conflict, is_holder=is_holder) for conflict in conflicts_of(views)]
 
     def _plain(self, item: Item) -> dict[str, Any]:
         bound = [row for row in self._bindings[item.id] if row.state == Binding.BOUND]
@@ -138,7 +154,60 @@ class Presenter:
 
 def is_private_claim(field: str) -> bool:
     """Whether a claim says where, or with what, somebody recorded: for holders of the original's right."""
-    return field in PRIVATE_CLAIMS or field.startswith("device_")
+    return field in PRIVATE_CLAIMS or field.startswith(PRIVATE_PREFIXES)
+
+
+def conflict_shown(conflict: Conflict, *, is_holder: bool) -> ConflictShown:
+    """What disagrees; values that are not the asker's to know are left out, that they disagree is not."""
+    hides_distance = not is_holder and is_private_claim(conflict.subject)
+    return ConflictShown(
+        subject=conflict.subject,
+        spread_us=None if conflict.spread is None else conflict.spread // timedelta(microseconds=1),
+        apart_m=None if conflict.apart_m is None or hides_distance else round(conflict.apart_m),
+        said=[
+            SaidShown(
+                field=said.field,
+                value=None if (hidden := is_private_claim(said.field) and not is_holder) else said.value,
+                hidden=hidden,
+                source=said.source,
+                clock=said.clock,
+                corrected=None if hidden else said.instant,
+            )
+            for said in conflict.said
+        ],
+    )
+
+
+def recording_shown(found: Recording) -> RecordingShown:
+    """The files of one press of the button."""
+    return RecordingShown(
+        by=found.by,
+        members=[
+            MemberShown(
+                item_id=row.id,
+                original_name=row.original_name,
+                sequence_no=row.sequence_no,
+                captured_from=row.captured_from,
+                captured_to=row.captured_to,
+                duration_us=row.duration_us,
+                frame_count=row.frame_count,
+            )
+            for row in found.members
+        ],
+        joints=[
+            JointShown(
+                before=joint.before,
+                after=joint.after,
+                gap_us=joint.gap_us,
+                gap_frames=joint.gap_frames,
+                resolution_us=joint.resolution_us,
+                clock=joint.clock,
+                is_certain=joint.is_certain,
+            )
+            for joint in found.joints
+        ],
+        missing_sequence_nos=found.missing_sequence_nos,
+    )
 
 
 def poster_url(item_id: UUID) -> str:

@@ -38,7 +38,7 @@ GROWING_FILE = "rendition.mp4"
 
 _MASKED = re.compile(r"(redacted|redacted_photo|redacted_poster)-([0-9a-f]{16})\.(mp4|jpg)")
 _RUNG = re.compile(r"rendition-([A-Za-z0-9_]{1,24})\.mp4")
-_STILL = re.compile(r"(poster|photo)\.jpg")
+_STILL = re.compile(r"(poster|photo)\.jpg|(track)\.geojson")
 _SUFFIX = {"redacted": "mp4", "redacted_photo": "jpg", "redacted_poster": "jpg"}
 
 
@@ -169,7 +169,7 @@ def resolve_grant(session: Session, storage: Storage, grant: Grant, name: str) -
         return _original(session, storage, grant)
     still = _STILL.fullmatch(name)
     if still is not None:
-        found = newest(session, grant.agency_id, grant.item_id, still[1])
+        found = newest(session, grant.agency_id, grant.item_id, still[1] or still[2])
         if found is None:
             raise _nothing()
         return _of_derivative(storage, found, grant)
@@ -247,7 +247,7 @@ def _of_derivative(storage: Storage, row: Derivative, grant: Grant) -> Servable:
     allowed = None
     if grant.span_from_us is not None:
         if "index" not in row.info:
-            # A still may show a moment outside the span.
+            # A still may show a moment outside the span, a route all of them.
             raise NotPermitted(
                 "still: expected a grant of the whole item, found one of a span", code="span_not_permitted"
             )

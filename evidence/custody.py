@@ -138,6 +138,7 @@ class Action(StrEnum):
     ITEM_FACTS_SET = "item:facts_set"
     ITEM_FIXITY_FAILED = "item:fixity_failed"
     ITEM_FLAGGED = "item:flagged"
+    ITEM_GROUPED = "item:grouped"
     ITEM_LATE = "item:late"
     ITEM_LATE_REASON = "item:late_reason"
     ITEM_NUMBER_DRAWN = "item:number_drawn"
@@ -173,6 +174,7 @@ class Action(StrEnum):
     TOKEN_ISSUED = "token:issued"  # noqa: S105 -- an event, not a secret
     TOKEN_REVOKED = "token:revoked"  # noqa: S105 -- an event, not a secret
     TOKEN_ROTATED = "token:rotated"  # noqa: S105 -- an event, not a secret
+    TRACK_ISSUED = "track:issued"
     UPLOAD_EXPIRED = "upload:expired"
     UPLOAD_TERMINATED = "upload:terminated"
 

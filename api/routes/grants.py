@@ -20,7 +20,7 @@ from evidence.errors import NotFound, NotPermitted
 from evidence.item import Custody
 from evidence.kinds import MediaKind
 from storage.db import cases, grants, items
-from storage.db.tables import Grant, Item
+from storage.db.tables import Derivative, Grant, Item
 
 gate = Gate("调阅 Viewing")
 PLACEHOLDER_URL = "/static/placeholder.svg"
@@ -102,10 +102,17 @@ def show(work: Work, item: Item, grant: Grant) -> GrantShown:
         playlist_url=f"/api/v1/playlists/{playlist}/index.m3u8" if plays else None,
         file_url=f"{media}/{file_name}" if whole and file_name else None,
         poster_url=poster,
+        track_url=_track_url(grant, media, made),
         placeholder_url=PLACEHOLDER_URL if state == "pending" else None,
         coverage=coverage_of(made),
         quarantined=item.custody == Custody.QUARANTINED,
     )
+
+
+def _track_url(grant: Grant, media: str, made: list[Derivative]) -> str | None:
+    """Where the route is: under a grant of the whole original alone, for it says where people went."""
+    is_open = grant.variant == Variant.ORIGINAL and grant.span_from_us is None
+    return f"{media}/track.geojson" if is_open and any(row.kind == "track" for row in made) else None
 
 
 def _state(work: Work, item: Item, grant: Grant) -> tuple[State, str | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from api.auth.gate import Gate
 from api.auth.rights import is_showable, redacted_reach, require_may_bind, sees_original
 from api.auth.seat import DeskOf
 from api.desk import Work
-from api.presenting import Presenter, is_private_claim
+from api.presenting import Presenter, is_private_claim, recording_shown
 from api.resolving import newest
 from api.schemas.common import PAGE_DEFAULT, Instant, Limit, Number, Page, read_id_cursor, write_cursor
 from api.schemas.items import (
@@ -22,6 +22,7 @@ from api.schemas.items import (
     ItemDetail,
     ItemShown,
     ReceiptShown,
+    RecordingShown,
 )
 from api.web import PLACEHOLDER
 from evidence.access import Act, require
@@ -31,6 +32,8 @@ from evidence.custody import Action
 from evidence.errors import InvalidInput, NotFound
 from evidence.kinds import ClaimSource
 from ingest import binding
+from ingest.correction import ClaimView, views_of
+from ingest.grouping import recording_of
 from storage.db import agencies, cases, items
 from storage.db.items import ItemFilter
 from storage.db.tables import Claim, Derivative, Item
@@ -113,13 +116,15 @@ def claims(item_id: UUID, desk: DeskOf) -> list[ClaimShown]:
     with desk.reading() as work:
         item = items.item_by_id(work.session, work.agency_id, item_id)
         is_holder = sees_original(work, item)
+        rows = items.claims_of(work.session, work.agency_id, item.id)
         return [
-            _claim_shown(row, hidden=is_private_claim(row.field) and not is_holder)
-            for row in items.claims_of(work.session, work.agency_id, item.id)
+            _claim_shown(view, hidden=is_private_claim(view.claim.field) and not is_holder)
+            for view in views_of(work.session, item, rows, work.now)
         ]
 
 
-def _claim_shown(row: Claim, *, hidden: bool) -> ClaimShown:
+def _claim_shown(view: ClaimView, *, hidden: bool) -> ClaimShown:
+    row, correction = view.claim, view.correction
     return ClaimShown(
         field=row.field,
         value=None if hidden else row.value,
@@ -127,7 +132,21 @@ def _claim_shown(row: Claim, *, hidden: bool) -> ClaimShown:
         source=row.source,
         clock=row.clock,
         made_at=row.made_at,
+        corrected=None if hidden else view.corrected_at,
+        offset_us=None if correction is None else correction.offset // timedelta(microseconds=1),
+        offset_basis=None if correction is None else correction.basis,
     )
+
+
+@gate.get("/items/{item_id}/recording", Act.LIST_ITEMS, problems=(404,), summary="同次录制 Recording")
+def recording(item_id: UUID, desk: DeskOf) -> RecordingShown:
+    """同一次按键的各文件,按先后排列,附间隔、重叠与缺号。
+
+    The files of one press of the button in their order, what lies between them, and numbers that are missing.
+    """
+    with desk.reading() as work:
+        item = items.item_by_id(work.session, work.agency_id, item_id)
+        return recording_shown(recording_of(work.session, item))
 
 
 @gate.get("/items/{item_id}/receipts", Act.LIST_ITEMS, problems=(404,), summary="回执 Receipts")

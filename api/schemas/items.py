@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from api.schemas.common import Input, Instant, Line, Micros, Number, Output
 from evidence.item import Binding, Custody, Media, Redaction
 from evidence.kinds import MediaKind, ProcessStage
+from evidence.offsets import Basis
 
 
 class Facets(Output):
@@ -128,6 +129,28 @@ class Coverage(Output):
     en: str
 
 
+class SaidShown(Output):
+    """One of several claims that disagree."""
+
+    field: str
+    value: str | None = Field(description="无原件权限时不显示 / Null where it is hidden")
+    hidden: bool
+    source: str
+    clock: str | None
+    corrected: datetime | None = Field(
+        description="按时钟偏差校正后的时间 / The time with its clock's offset"
+    )
+
+
+class ConflictShown(Output):
+    """What was said of one thing, where not all of it can be so."""
+
+    subject: str = Field(description="所述事项 / What it is about: a field, `started`, `ended` or `location`")
+    spread_us: int | None = Field(description="最早与最晚相差 / Between the earliest and the latest time")
+    apart_m: int | None = Field(description="相距最远的两处 / Between the two places furthest apart")
+    said: list[SaidShown]
+
+
 class ItemDetail(ItemShown):
     """Everything about one item that the asker may know."""
 
@@ -138,6 +161,7 @@ class ItemDetail(ItemShown):
         description="无原件权限者仅见脱敏件 / Masked ones only without the right to the original"
     )
     coverage: Coverage
+    conflicts: list[ConflictShown] = Field(description="互相矛盾的陈述 / Claims that disagree")
     sees_original: bool
 
 
@@ -150,6 +174,48 @@ class ClaimShown(Output):
     source: str
     clock: str | None
     made_at: datetime
+    corrected: datetime | None = Field(
+        description="校正后的时间;陈述不变 / Its time, corrected; the claim stays"
+    )
+    offset_us: int | None = Field(description="所用时钟偏差 / The offset that was added")
+    offset_basis: Basis | None = Field(
+        description="偏差依据:本次采集、前后读数之间、仅此前、仅此后 / What the offset rests on"
+    )
+
+
+class MemberShown(Output):
+    """One file of a recording."""
+
+    item_id: UUID
+    original_name: str
+    sequence_no: int | None
+    captured_from: datetime | None
+    captured_to: datetime | None
+    duration_us: int | None
+    frame_count: int | None
+
+
+class JointShown(Output):
+    """What lies between two files of a recording."""
+
+    before: UUID
+    after: UUID
+    gap_us: int = Field(description="间隔,负数为重叠 / Negative where they overlap")
+    gap_frames: int | None = Field(description="折合帧数 / The same in frames; null without picture")
+    resolution_us: int = Field(description="所用时钟的最小刻度 / Known to within this, up or down")
+    clock: Literal["timecode", "device"]
+    is_certain: bool = Field(description="超出时钟刻度 / More than the clock's step")
+
+
+class RecordingShown(Output):
+    """The files of one press of the button."""
+
+    by: Literal["sender", "time", "number"] | None = Field(
+        description="归并依据,空为单个文件 / What put them together; null for a file on its own"
+    )
+    members: list[MemberShown] = Field(description="按先后 / In order")
+    joints: list[JointShown] = Field(description="相邻文件之间 / Between neighbours, where both have a time")
+    missing_sequence_nos: list[int] = Field(description="缺失的序号 / Numbers no file has")
 
 
 class ReceiptShown(Output):

@@ -38,6 +38,7 @@ class GrantShown(Output):
     playlist_url: str | None = Field(description="HLS;照片为空 / Null for photos and while pending")
     file_url: str | None = Field(description="整个文件;限定时段时为空 / Null when limited to a span")
     poster_url: str
+    track_url: str | None = Field(description="轨迹,仅整件原件调阅 / Route; of a whole original alone")
     placeholder_url: str | None = Field(description="脱敏完成前的占位图 / Shown until redaction is there")
     coverage: Coverage
     quarantined: bool = Field(description="原件校验不符,内容存疑 / The original is in quarantine: doubt it")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from workers.runner import Task
-from workers.tasks import clips, fixity, media, redaction, stills
+from workers.tasks import clips, fixity, media, redaction, stills, tracks
 
 TASKS: Mapping[str, Task] = {
     "verify": fixity.verify,
@@ -13,6 +13,7 @@ TASKS: Mapping[str, Task] = {
     "probe": media.probe,
     "examine": media.examine,
     "rendition": media.rendition,
+    "track": tracks.track,
     "poster": stills.poster,
     "photo": stills.photo,
     "redact": redaction.redact,

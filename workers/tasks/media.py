@@ -19,23 +19,25 @@ from evidence.errors import MediaError
 from evidence.events import Topic
 from evidence.item import Media, move
 from evidence.kinds import ClaimSource, MediaKind
-from ingest import lateness
+from ingest import grouping, lateness
 from ingest.binding import bind_by_claims
+from ingest.correction import corrected_times, statements_of
 from ingest.facts import Statement, weigh
-from ingest.wording import fit_statement
 from media import sandbox
 from media.fmp4 import FragmentIndex
 from media.report import ProbeReport
 from storage.db import custody, items, jobs
 from storage.db.custody import Happening
 from storage.db.jobs import Wanted
-from storage.db.tables import Agency, Claim, Item
+from storage.db.tables import Agency, Item
 from transcode.ladder import Rung
 from transcode.plan import RenditionPlan, plan_renditions
 from transcode.segment import TRIED_AGAIN, RenditionResult, RunOptions, make_rendition
+from workers.claims import add_claims
 from workers.context import QUICK, WORKER, JobContext, Made, Outcome
 from workers.derivatives import put_derivative
 from workers.quarantine import mark_unplayable, want_after_rendition
+from workers.tasks.tracks import may_hold_track
 
 QUICK_RUNGS = frozenset({"copy", "audio"})
 GROWING = "growing.json"
@@ -54,8 +56,11 @@ def probe(context: JobContext) -> Outcome:
 
     def commit(session: Session, agency: Agency) -> None:
         now = context.storage.clock.now()
+        # The device before the item, and other items before numbers and cases: see ingest.grouping.
+        grouping.lock_device(session, agency.id, context.lease.subject_id)
         item = items.item_by_id(session, agency.id, context.lease.subject_id, lock=True)
         _write_report(session, agency, item, report, context)
+        grouping.group(session, agency, item, _recording_gap(context), now)
         if lateness.judge(session, agency, item, now) is not None:
             news.append((Topic.ITEM, str(item.id), "late", {}))
         if not report.decodable:
@@ -68,6 +73,8 @@ def probe(context: JobContext) -> Outcome:
             jobs.want(session, agency.id, _wanted(context, "photo", 20, queue=QUICK), now)
             return
         jobs.want(session, agency.id, _wanted(context, "examine", 25), now)
+        if may_hold_track(report):
+            jobs.want(session, agency.id, _wanted(context, "track", 45), now)
         if len(copies) == len(plans):
             want_renditions(session, context, plans, may_copy=True)
 
@@ -80,8 +87,11 @@ def examine(context: JobContext) -> Outcome:
 
     def commit(session: Session, agency: Agency) -> None:
         now = context.storage.clock.now()
+        # The device before the item, and other items before numbers and cases: see ingest.grouping.
+        grouping.lock_device(session, agency.id, context.lease.subject_id)
         item = items.item_by_id(session, agency.id, context.lease.subject_id, lock=True)
         _write_report(session, agency, item, report, context)
+        grouping.group(session, agency, item, _recording_gap(context), now)
         lateness.judge(session, agency, item, now)
         if not report.decodable:
             if item.media == Media.PROBED:
@@ -153,21 +163,11 @@ def _write_report(
     for entry in [*report.flags, *([report.reason] if report.reason else [])]:
         items.flag(item, entry["code"], entry["message"])
     if is_first:
-        for claim in report.claims:
-            said = fit_statement(
-                Statement(claim["field"], claim["value"], ClaimSource.CONTAINER, claim.get("clock") or None)
-            )
-            session.add(
-                Claim(
-                    agency_id=agency.id,
-                    item_id=item.id,
-                    field=said.field,
-                    value=said.value,
-                    source=str(said.source),
-                    clock=said.clock,
-                    made_at=now,
-                )
-            )
+        said = [
+            Statement(claim["field"], claim["value"], ClaimSource.CONTAINER, claim.get("clock") or None)
+            for claim in report.claims
+        ]
+        add_claims(session, agency, item, said, now)
     _set_times(session, agency, item, context)
     facts = {
         "depth": report.depth,
@@ -184,13 +184,15 @@ def _write_report(
 def _set_times(session: Session, agency: Agency, item: Item, context: JobContext) -> None:
     """Capture times nobody better has told, from the container; the end from the duration."""
     if item.captured_from is None:
-        said = [
-            Statement(claim.field, claim.value, ClaimSource(claim.source), claim.clock)
-            for claim in items.claims_of(session, agency.id, item.id)
-        ]
-        item.captured_from = weigh(said, context.storage.clock.now()).captured_from
+        said = statements_of(items.claims_of(session, agency.id, item.id))
+        facts = weigh(said, context.storage.clock.now())
+        item.captured_from = corrected_times(session, agency.id, item.device_id, facts).captured_from
     if item.captured_from is not None and item.captured_to is None and item.duration_us is not None:
         item.captured_to = item.captured_from + timedelta(microseconds=item.duration_us)
+
+
+def _recording_gap(context: JobContext) -> timedelta:
+    return timedelta(seconds=context.settings.ingest.recording_gap_s)
 
 
 def _wanted(
