@@ -40,17 +40,13 @@ async def answer(receiver: Receiver, request: Request) -> Reply:
     metadata = _metadata(request)
     _require_whole(headers)
     checksum = Checksum.read_fields(headers)
-    length = protocol.content_length(headers)
-    if length is None and not request.has_body:
-        length = 0
-    if length is not None:
-        protocol.require_size(length, limits.max_upload_bytes)
-    upload = await receiver.store.create(request.uploader, length, metadata, request.remote, source="put")
+    protocol.require_size(protocol.content_length(headers) or 0, limits.max_upload_bytes)
+    # Its size counts once the body has ended as it should: until then nothing can come of it.
+    upload = await receiver.store.create(request.uploader, None, metadata, request.remote, source="put")
     try:
-        if not upload.is_whole or checksum is not None:
-            async with receiver.store.claimed(upload) as claim:
-                await receiver.receive(upload, claim, request, checksum)
-                await receiver.store.set_length(upload, upload.offset_bytes)
+        async with receiver.store.claimed(upload) as claim:
+            await receiver.receive(upload, claim, request, checksum)
+            await receiver.store.set_length(upload, upload.offset_bytes)
     finally:
         await receiver.store.abandon(upload)
     is_item = await receiver.settle_for_now(upload)
