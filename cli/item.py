@@ -1,4 +1,4 @@
-"""`liuhen item list|show`."""
+"""`liuhen item list|show|recording`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from sqlalchemy.orm import Session
 from cli.options import Branch, read_id
 from cli.shell import Desk, Parser, add_json, at_desk, print_json, print_table
 from evidence.case import normalise_case_no
+from evidence.conflicts import Said
 from evidence.errors import NotFound
 from evidence.item import Binding
+from ingest.correction import ClaimView, conflicts_of, views_of
+from ingest.grouping import recording_of
 from storage.db import agencies, cases, items
 from storage.db.items import ItemFilter
 from storage.db.tables import Item
@@ -30,6 +33,11 @@ def arguments(parser: Parser, _name: str) -> None:
     showing = branch.add("show", "一件音像的全部信息 / everything about one item", _show)
     showing.add_argument("item_id", metavar="ID", help="音像编号 / id, as the list prints it")
     add_json(showing)
+    recording = branch.add(
+        "recording", "同一次录制的各文件、间隔、缺号 / the files of one press of the button", _recording
+    )
+    recording.add_argument("item_id", metavar="ID", help="其中一件 / any of its items")
+    add_json(recording)
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -93,6 +101,7 @@ def _show(options: argparse.Namespace) -> int:
     with at_desk(options) as desk, desk.read() as session:
         row = items.item_by_id(session, desk.agency.id, read_id(options.item_id, "item"))
         stored = items.object_of(session, row)
+        views = views_of(session, row, items.claims_of(session, desk.agency.id, row.id), desk.now())
         facts: dict[str, Any] = {
             **_row(row),
             "media_kind": row.media_kind,
@@ -120,9 +129,15 @@ def _show(options: argparse.Namespace) -> int:
                 }
                 for binding in cases.bindings_of(session, desk.agency.id, row.id)
             ],
-            "claims": [
-                {"field": claim.field, "value": claim.value, "source": claim.source, "clock": claim.clock}
-                for claim in items.claims_of(session, desk.agency.id, row.id)
+            "claims": [_claim(desk, view) for view in views],
+            "conflicts": [
+                {
+                    "subject": conflict.subject,
+                    "spread_s": None if conflict.spread is None else conflict.spread.total_seconds(),
+                    "apart_m": None if conflict.apart_m is None else round(conflict.apart_m),
+                    "said": " | ".join(_said(desk, said) for said in conflict.said),
+                }
+                for conflict in conflicts_of(views)
             ],
             "derivatives": [
                 {"kind": made.kind, "sha256": made.sha256.hex(), "size_bytes": made.size_bytes}
@@ -137,4 +152,73 @@ def _show(options: argparse.Namespace) -> int:
         if entries:
             print(f"\n{name}")
             print_table(tuple(entries[0]), [tuple(entry.values()) for entry in entries])
+    return 0
+
+
+def _claim(desk: Desk, view: ClaimView) -> dict[str, Any]:
+    """A claim as it was made, and what its time comes to."""
+    claim, correction = view.claim, view.correction
+    return {
+        "field": claim.field,
+        "value": claim.value,
+        "source": claim.source,
+        "clock": claim.clock,
+        "corrected": desk.local(view.corrected_at),
+        "offset_s": None if correction is None else correction.offset.total_seconds(),
+        "offset_basis": None if correction is None else str(correction.basis),
+    }
+
+
+def _said(desk: Desk, said: Said) -> str:
+    value = desk.local(said.instant) if said.instant else said.value
+    return f"{value} ({said.source}{f', {said.clock}' if said.clock else ''})"
+
+
+def _recording(options: argparse.Namespace) -> int:
+    with at_desk(options) as desk, desk.read() as session:
+        row = items.item_by_id(session, desk.agency.id, read_id(options.item_id, "item"))
+        found = recording_of(session, row)
+        members = [
+            {
+                "id": str(member.id),
+                "name": member.original_name,
+                "sequence_no": member.sequence_no,
+                "from": desk.local(member.captured_from),
+                "duration_s": None if member.duration_us is None else member.duration_us / 1e6,
+                "frames": member.frame_count,
+            }
+            for member in found.members
+        ]
+    joints = [
+        {
+            "before": str(joint.before),
+            "after": str(joint.after),
+            "gap_us": joint.gap_us,
+            "gap_frames": joint.gap_frames,
+            "resolution_us": joint.resolution_us,
+            "clock": joint.clock,
+            "certain": joint.is_certain,
+        }
+        for joint in found.joints
+    ]
+    missing = found.missing_sequence_nos
+    if options.json:
+        print_json({"by": found.by, "members": members, "joints": joints, "missing_sequence_nos": missing})
+        return 0
+    heads = ("编号 id", "名称 name", "序号 no", "采集起 from", "秒 s", "帧 frames")
+    print_table(heads, [tuple(member.values()) for member in members])
+    if joints:
+        print()
+        heads = (
+            "前 before",
+            "后 after",
+            "间隔 gap µs",
+            "帧 frames",
+            "刻度 ± µs",
+            "时钟 clock",
+            "确定 certain",
+        )
+        print_table(heads, [tuple(joint.values()) for joint in joints])
+    if missing:
+        print(f"\n缺号 / missing numbers: {', '.join(map(str, missing))}")
     return 0

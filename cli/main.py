@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "take": ("cli.take", "直接收入文件 / take files in"),
     "case": ("cli.case", "案件登记 / cases"),
     "item": ("cli.item", "音像列表与详情 / items"),
+    "names": ("cli.names", "文件名规则 / file-name profiles"),
     "bind": ("cli.bind", "关联案件 / tie an item to a case"),
     "unbind": ("cli.bind", "解除关联 / end a binding"),
     "split": ("cli.bind", "按时段拆分关联 / split a binding by spans"),

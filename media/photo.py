@@ -9,21 +9,28 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from evidence.clock import rfc3339
 from evidence.errors import MediaError
 from evidence.kinds import MediaKind
 from media import formats
 from media.errors import media_error, reason
 from media.report import ProbeReport
-from media.tags import LOCAL_TIME, STARTED, names_an_instant
+from media.tags import FIRMWARE, LOCAL_TIME, SERIAL, STARTED, names_an_instant
 
 DECODERS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
 MAX_VALUE_CHARACTERS = 300
 TIMES = (ExifTags.Base.DateTimeOriginal, ExifTags.Base.DateTime)
-EXIF_CLAIMS = {ExifTags.Base.Make: "device_make", ExifTags.Base.Model: "device_model"}
+EXIF_CLAIMS = {
+    ExifTags.Base.Make: "device_make",
+    ExifTags.Base.Model: "device_model",
+    ExifTags.Base.BodySerialNumber: SERIAL,
+    ExifTags.Base.Software: FIRMWARE,
+}
 
 
 def probe_photo(path: Path, container: str, size_bytes: int) -> ProbeReport:
@@ -109,23 +116,41 @@ def _is_cut(path: Path) -> bool:
 def _claims(picture: Image.Image) -> Iterator[dict[str, str]]:
     exif = picture.getexif()
     values = {**exif, **exif.get_ifd(ExifTags.IFD.Exif)}
-    said = {tag: _said(values.get(tag)) for tag in (*EXIF_CLAIMS, *TIMES, ExifTags.Base.OffsetTimeOriginal)}
+    asked = (*EXIF_CLAIMS, *TIMES, ExifTags.Base.OffsetTimeOriginal, ExifTags.Base.SubsecTimeOriginal)
+    said = {tag: _said(values.get(tag)) for tag in asked}
     taken = next((said[tag] for tag in TIMES if said[tag]), "")
     if taken:
         # 2026:03:01 16:00:00, and the zone in a tag of its own that few devices write.
-        moment = f"{taken[:10].replace(':', '-')}T{taken[11:19]}{said[ExifTags.Base.OffsetTimeOriginal]}"
+        part = said[ExifTags.Base.SubsecTimeOriginal]
+        clock = f"{taken[11:19]}.{part}" if part.isdecimal() and len(part) <= 6 else taken[11:19]
+        moment = f"{taken[:10].replace(':', '-')}T{clock}{said[ExifTags.Base.OffsetTimeOriginal]}"
         name = STARTED if names_an_instant(moment) else LOCAL_TIME
         yield {"field": name, "value": moment, "clock": "device"}
     for tag, name in EXIF_CLAIMS.items():
         if said[tag]:
             yield {"field": name, "value": said[tag], "clock": ""}
-    position = _position(exif.get_ifd(ExifTags.IFD.GPSInfo))
-    if position:
+    gps = exif.get_ifd(ExifTags.IFD.GPSInfo)
+    if position := _position(gps):
         yield {"field": "location", "value": position, "clock": ""}
+    if by_satellites := _moment(gps):
+        yield {"field": "gps_started_at", "value": by_satellites, "clock": "gps"}
 
 
 def _said(value: object) -> str:
     return str(value or "").replace("\0", " ").strip()[:MAX_VALUE_CHARACTERS]
+
+
+def _moment(gps: dict[int, object]) -> str | None:
+    """The satellites' date and time, which EXIF keeps in UTC; None when they are not whole."""
+    date, clock = gps.get(ExifTags.GPS.GPSDateStamp), gps.get(ExifTags.GPS.GPSTimeStamp)
+    if not isinstance(clock, tuple) or len(clock) != 3:
+        return None
+    try:
+        hours, minutes, seconds = (float(part) for part in clock)
+        day = datetime.strptime(_said(date), "%Y:%m:%d").replace(tzinfo=UTC)
+        return rfc3339(day + timedelta(hours=hours, minutes=minutes, seconds=seconds))
+    except (TypeError, ValueError, OverflowError, ZeroDivisionError):
+        return None
 
 
 def _position(gps: dict[int, object]) -> str | None:

@@ -12,6 +12,7 @@ MAX_TAGS = 64
 MAX_TAG_CHARACTERS = 300
 STARTED, LOCAL_TIME = "device_started_at", "device_local_time"
 """An instant, and a clock's reading that names none because no zone stands with it."""
+FIRMWARE, SERIAL = "device_firmware", "device_serial"
 CLAIM_TAGS = {
     "creation_time": (STARTED, "device"),
     "com.apple.quicktime.creationdate": (STARTED, "device"),
@@ -23,9 +24,15 @@ CLAIM_TAGS = {
     "model": ("device_model", ""),
     "com.apple.quicktime.model": ("device_model", ""),
     "com.android.model": ("device_model", ""),
+    "firmware": (FIRMWARE, ""),
+    "com.apple.quicktime.software": (FIRMWARE, ""),
+    "serial_number": (SERIAL, ""),
     "location": ("location", ""),
     "com.apple.quicktime.location.iso6709": ("location", ""),
 }
+
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_TIME_OF_DAY = re.compile(r"\d{2}:\d{2}:\d{2}")
 
 
 def plain_text(value: str) -> str:
@@ -52,7 +59,7 @@ def tags_of(container: InputContainer) -> dict[str, str]:
 
 def claims_of(tags: dict[str, str]) -> Iterator[dict[str, str]]:
     said = set()
-    for name, value in tags.items():
+    for name, value in _joined(tags).items():
         # Tags can carry a language: location-eng.
         field_name, clock = CLAIM_TAGS.get(name) or CLAIM_TAGS.get(name.split("-")[0], ("", ""))
         if field_name == STARTED and not names_an_instant(value):
@@ -60,6 +67,15 @@ def claims_of(tags: dict[str, str]) -> Iterator[dict[str, str]]:
         if field_name and (field_name, value) not in said:
             said.add((field_name, value))
             yield {"field": field_name, "value": value, "clock": clock}
+
+
+def _joined(tags: dict[str, str]) -> dict[str, str]:
+    """The tags, a date and a time of day that stand apart (Broadcast Wave) as one."""
+    date, clock = tags.get("date", ""), tags.get("creation_time", "")
+    if _DATE.fullmatch(date) and _TIME_OF_DAY.fullmatch(clock):
+        rest = {name: value for name, value in tags.items() if name not in {"date", "creation_time"}}
+        return {**rest, "creation_time": f"{date}T{clock}"}
+    return tags
 
 
 def names_an_instant(text: str) -> bool:
