@@ -209,16 +209,10 @@ def _recording(options: argparse.Namespace) -> int:
     print_table(heads, [tuple(member.values()) for member in members])
     if joints:
         print()
-        heads = (
-            "前 before",
-            "后 after",
-            "间隔 gap µs",
-            "帧 frames",
-            "刻度 ± µs",
-            "时钟 clock",
-            "确定 certain",
+        print_table(
+            ("前 before", "后 after", "间隔 gap µs", "帧 frames", "刻度 ± µs", "时钟 clock", "确定 certain"),
+            [tuple(joint.values()) for joint in joints],
         )
-        print_table(heads, [tuple(joint.values()) for joint in joints])
     if missing:
         print(f"\n缺号 / missing numbers: {', '.join(map(str, missing))}")
     return 0
