@@ -51,10 +51,8 @@ def live_lines(session: Session, agency: Agency, *, with_payloads: bool) -> Iter
         for leaf in custody.placed_leaves(session, agency.id)
     )
     checkpoints = (
-        ExportCheckpoint(
-            row.note, tuple(row.frontier[at : at + 32] for at in range(0, len(row.frontier), 32))
-        )
-        for row in custody.checkpoints(session, agency.id)
+        ExportCheckpoint(note, tuple(frontier[at : at + 32] for at in range(0, len(frontier), 32)))
+        for note, frontier in custody.checkpoints(session, agency.id)
     )
     return export_lines(header, leaves, checkpoints)
 

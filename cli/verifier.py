@@ -20,7 +20,9 @@ is not what it should be, damage is told apart so:
    a leaf of another damaged span (moved); within a fixed budget of work.
 4. Else the span is named, with how many leaves it has too many or too few.
 
-Memory: 56 bytes a leaf. Exit status: 0 clean, 1 findings, 2 input that cannot be used.
+Memory: 56 bytes a leaf. Of checkpoints that follow each other and fit, only the ends of each run
+are kept, so that their number costs nothing; those that do not fit cost a kilobyte each.
+Exit status: 0 clean, 1 findings, 2 input that cannot be used.
 The file is longer than a module should be because it travels alone.
 """
 
@@ -50,6 +52,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 FORMAT, LEAF_VERSION = "liuhen-custody-export/1", "liuhen-leaf/1"
 MAX_LINE_CHARS = 4 * 1024 * 1024
 MAX_INDEX = 2**53 - 1
+CHUNK = 65_536
+"""Leaf hashes taken up at a time."""
 WORK_BUDGET = 1_500_000
 """Hashes spent on explaining damage, in all: a few seconds."""
 
@@ -288,22 +292,29 @@ class Log:
     """The sequencer's hash, where the content has another one."""
     unreadable: list[tuple[int, int, str]] = field(default_factory=list)
     """Line number, the index that line should have had, and why it cannot be read."""
-    notes: list[tuple[int, str, list[bytes] | None]] = field(default_factory=list)
+    is_ordered: bool = True
+    """Each line so far stands at its index."""
 
     @classmethod
-    def read(cls, lines: Iterable[str]) -> Log:
-        """Read a whole export; a line that cannot be read is remembered as such."""
+    def read(
+        cls, lines: Iterable[str], kept: Sequence[Note] = (), keys: Sequence[PublicKey] = ()
+    ) -> tuple[Log, Anchors]:
+        """Read a whole export; a line that cannot be read is remembered as such.
+
+        Checkpoints are held against the leaves above them as they come, and against those kept elsewhere.
+        """
         numbered = enumerate(lines, start=1)
         try:
             header = json.loads(_bounded(next(numbered, (1, ""))[1]))
-            keys = [
+            named = [
                 PublicKey(b64decode(key["public_key_b64"], validate=True), str(key["name"]))
                 for key in header["public_keys"]
                 if key["purpose"] == "checkpoint"
             ]
-            log = cls(str(header["origin"]), _whole(header["tree_size"]), keys)
+            log = cls(str(header["origin"]), _whole(header["tree_size"]), named)
             if header["format"] != FORMAT:
                 raise ValueError("another format")
+            anchors = Anchors(log, kept, keys)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UnusableInput(
                 f"第1行不是保管链导出的文件头 / line 1 is not the header of a {FORMAT}"
@@ -311,19 +322,19 @@ class Log:
         for number, line in numbered:
             try:
                 if line.strip():
-                    log._read_line(number, json.loads(_bounded(line)))
+                    log._read_line(number, json.loads(_bounded(line)), anchors)
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 expected = log.indices[-1] + 1 if log.indices else 0
                 if log.unreadable and log.unreadable[-1][0] == number - 1:
                     expected = log.unreadable[-1][1] + 1
                 log.unreadable.append((number, expected, _clean(error)))
-        return log
+        return log, anchors
 
-    def _read_line(self, number: int, value: Mapping[str, Any]) -> None:
+    def _read_line(self, number: int, value: Mapping[str, Any], anchors: Anchors) -> None:
         if "checkpoint" in value:
             nodes = value.get("frontier")
             frontier = None if nodes is None else [bytes.fromhex(node) for node in nodes]
-            self.notes.append((number, str(value["checkpoint"]), frontier))
+            anchors.take(number, str(value["checkpoint"]), frontier)
             return
         index, body, payload = _whole(value["index"]), _decode(value["leaf"]), _decode(value.get("payload"))
         recorded = None if value.get("leaf_hash") is None else bytes.fromhex(value["leaf_hash"])
@@ -351,12 +362,16 @@ class Log:
                 self.findings.add("altered", "payload_altered", index, leaf_id=name)
             else:
                 self.findings.add("added", "payload_added", index, leaf_id=name)
+        self.is_ordered = self.is_ordered and index == len(self.indices)
         self.indices.append(index)
         self.hashes += digest
         self.ids += leaf_id.bytes if leaf_id else bytes(16)
 
     def hash_at(self, position: int) -> bytes:
         return bytes(self.hashes[32 * position : 32 * position + 32])
+
+    def hashes_between(self, start: int, stop: int) -> list[bytes]:
+        return [self.hash_at(position) for position in range(start, stop)]
 
     def id_at(self, position: int) -> str | None:
         raw = bytes(self.ids[16 * position : 16 * position + 16])
@@ -371,6 +386,89 @@ class Anchor:
     root: bytes
     is_kept: bool
     tree: Tree | None = None
+
+
+class Anchors:
+    """The roots to hold the leaves against, from checkpoints kept elsewhere and those of the export.
+
+    A checkpoint of the export that continues the one before and gives its root takes that one's place: what
+    lies between needs no second look. Those stay that do not fit, that begin or end a run, and that stand
+    next below one kept elsewhere, so that damage is told as narrowly as if all had stayed.
+    """
+
+    def __init__(self, log: Log, kept: Sequence[Note], keys: Sequence[PublicKey]) -> None:
+        self.log, self.findings = log, log.findings
+        self.keys, self.has_outside_key = (keys, True) if keys else (log.keys, False)
+        self.by_size: dict[int, Anchor] = {}
+        self.kept_sizes = sorted(note.size for note in kept)
+        self.before: tuple[int, int | None] | None = None
+        self.grown: tuple[Tree, int] | None = (Tree(), 0)
+        self.last_fitting: Anchor | None = None
+        for number, note in enumerate(kept, start=1):
+            name = f"外存检查点{number} / checkpoint {number} kept elsewhere"
+            is_signed = _check_note(self.findings, note, log.origin, self.keys, name)
+            if note.origin == log.origin and (is_signed or not self.has_outside_key):
+                self._offer(Anchor(note.size, note.root, is_kept=True), name)
+
+    def take(self, line: int, text: str, frontier: list[bytes] | None) -> None:
+        """A checkpoint of the export."""
+        name = f"第{line}行的检查点 / checkpoint on line {line}"
+        try:
+            note = Note.parse(text)
+        except UnusableInput:
+            self.findings.add("malformed", "note_unreadable", note=name)
+            return
+        missing = 0
+        size_before, sequence_before = self.before or (0, None)
+        if sequence_before is not None and note.sequence is not None:
+            missing = note.sequence - sequence_before - 1
+        if note.size < size_before or missing < 0:
+            self.findings.add("moved", "note_order", note=name)
+        elif missing > 0:
+            self.findings.add("removed", "note_missing", count=missing, note=name)
+        self.before = (note.size, note.sequence)
+        is_signed = _check_note(self.findings, note, self.log.origin, self.keys, name)
+        if not is_signed or note.origin != self.log.origin:
+            return
+        anchor = Anchor(note.size, note.root, is_kept=False)
+        if frontier is not None:
+            with contextlib.suppress(ValueError):
+                tree = Tree.from_frontier(note.size, frontier)
+                anchor.tree = tree if tree.root() == note.root else None
+            if anchor.tree is None:
+                self.findings.add("altered", "note_frontier", note=name)
+        self._compact(anchor)
+        self._offer(anchor, name)
+
+    def all(self) -> list[Anchor]:
+        return [self.by_size[size] for size in sorted(self.by_size) if size]
+
+    def _compact(self, anchor: Anchor) -> None:
+        """Let go of the checkpoint before where this one continues it."""
+        log, previous, self.last_fitting = self.log, self.last_fitting, None
+        if self.grown is None or not log.is_ordered or log.unreadable:
+            return
+        tree, size = self.grown
+        if not size <= anchor.size <= len(log.indices):
+            self.grown = None
+            return
+        for start in range(size, anchor.size, CHUNK):
+            tree = tree.grown(log.hashes_between(start, min(start + CHUNK, anchor.size)))
+        if tree.root() != anchor.root:
+            self.grown = (anchor.tree, anchor.size) if anchor.tree else None
+            return
+        anchor.tree, self.grown, self.last_fitting = tree, (tree, anchor.size), anchor
+        if previous is None or self.by_size.get(previous.size) is not previous:
+            return
+        if bisect_left(self.kept_sizes, previous.size) == bisect_left(self.kept_sizes, anchor.size):
+            del self.by_size[previous.size]
+
+    def _offer(self, anchor: Anchor, name: str) -> None:
+        known = self.by_size.setdefault(anchor.size, anchor)
+        if known.root != anchor.root or (not anchor.size and anchor.root != Tree().root()):
+            self.findings.add("inconsistent", "two_histories", note=name)
+        else:
+            known.tree = known.tree or anchor.tree
 
 
 @dataclass
@@ -394,11 +492,10 @@ class Damage:
 class Judge:
     """Holds a log against its anchors and says what is wrong."""
 
-    def __init__(self, log: Log, checkpoints: Sequence[str], keys: Sequence[PublicKey]) -> None:
+    def __init__(self, log: Log, anchors: Anchors) -> None:
         self.log, self.findings, self.budget = log, log.findings, WORK_BUDGET
-        self.keys, self.has_outside_key = (keys, True) if keys else (log.keys, False)
         self.size = max(log.indices) + 1 if log.indices else 0
-        self.is_ordered = all(index == at for at, index in enumerate(log.indices))
+        self.is_ordered = log.is_ordered
         self.order = [] if self.is_ordered else sorted(range(len(log.indices)), key=log.indices.__getitem__)
         self.claimed = [log.indices[position] for position in self.order]
         self.true_contents: set[int] = set()
@@ -407,7 +504,7 @@ class Judge:
         """Indices whose line is there and unreadable."""
         self.plain: Tree | None = Tree()
         self.plain_size = 0
-        self.anchors = self._collect_anchors([Note.parse(text) for text in checkpoints])
+        self.anchors = anchors.all()
         self.end = max([log.declared_size, *(anchor.size for anchor in self.anchors)])
 
     def judge(self) -> list[Finding]:
@@ -423,49 +520,6 @@ class Judge:
             dict.fromkeys(self.findings),
             key=lambda one: (one.span or (last if one.index is None else (one.index, 0)), one.kind),
         )
-
-    def _collect_anchors(self, kept: Sequence[Note]) -> list[Anchor]:
-        anchors: dict[int, Anchor] = {}
-        for number, note in enumerate(kept, start=1):
-            name = f"外存检查点{number} / checkpoint {number} kept elsewhere"
-            is_signed = _check_note(self.findings, note, self.log.origin, self.keys, name)
-            if note.origin == self.log.origin and (is_signed or not self.has_outside_key):
-                self._offer(anchors, Anchor(note.size, note.root, is_kept=True), name)
-        before: Note | None = None
-        for line, text, frontier in self.log.notes:
-            name = f"第{line}行的检查点 / checkpoint on line {line}"
-            try:
-                note = Note.parse(text)
-            except UnusableInput:
-                self.findings.add("malformed", "note_unreadable", note=name)
-                continue
-            missing = 0
-            if before and before.sequence is not None and note.sequence is not None:
-                missing = note.sequence - before.sequence - 1
-            if before and (note.size < before.size or missing < 0):
-                self.findings.add("moved", "note_order", note=name)
-            elif missing > 0:
-                self.findings.add("removed", "note_missing", count=missing, note=name)
-            before = note
-            is_signed = _check_note(self.findings, note, self.log.origin, self.keys, name)
-            if not is_signed or note.origin != self.log.origin:
-                continue
-            anchor = Anchor(note.size, note.root, is_kept=False)
-            if frontier is not None:
-                with contextlib.suppress(ValueError):
-                    tree = Tree.from_frontier(note.size, frontier)
-                    anchor.tree = tree if tree.root() == note.root else None
-                if anchor.tree is None:
-                    self.findings.add("altered", "note_frontier", note=name)
-            self._offer(anchors, anchor, name)
-        return [anchors[size] for size in sorted(anchors) if size]
-
-    def _offer(self, anchors: dict[int, Anchor], anchor: Anchor, name: str) -> None:
-        known = anchors.setdefault(anchor.size, anchor)
-        if known.root != anchor.root or (not anchor.size and anchor.root != Tree().root()):
-            self.findings.add("inconsistent", "two_histories", note=name)
-        else:
-            known.tree = known.tree or anchor.tree
 
     def _check_gaps(self) -> None:
         gaps, expected = [], 0
@@ -519,8 +573,8 @@ class Judge:
         """The hash of each place, and by offset the choice where there is one; None where one is empty."""
         base: list[bytes] = []
         choices: dict[int, list[Choice]] = {}
-        if self.is_ordered and not self.log.recorded and 0 <= start <= stop <= self.size:
-            return [self.log.hash_at(index) for index in range(start, stop)], choices
+        if self._is_plain(start, stop):
+            return self.log.hashes_between(start, stop), choices
         for index in range(start, stop):
             options: list[Choice] = []
             for position in self._positions(index):
@@ -533,6 +587,10 @@ class Judge:
                 choices[len(base)] = options
             base.append(options[0][0])
         return base, choices
+
+    def _is_plain(self, start: int, stop: int) -> bool:
+        """Whether each of these places has one line, and that one hash."""
+        return self.is_ordered and not self.log.recorded and 0 <= start <= stop <= self.size
 
     def _walk(self) -> None:
         """Go from anchor to anchor; what does not fit is damage, weighed once a later anchor fits."""
@@ -608,14 +666,18 @@ class Judge:
 
     def _root_over(self, start: int, stop: int) -> bytes | None:
         tree = Tree()
-        for first in range(start, stop, 65_536):
-            gathered = self._gather(first, min(first + 65_536, stop))
+        for first in range(start, stop, CHUNK):
+            gathered = self._gather(first, min(first + CHUNK, stop))
             if gathered is None:
                 return None
             tree = tree.grown(gathered[0])
         return tree.root()
 
     def _fit(self, tree: Tree, start: int, anchor: Anchor, shift: int) -> tuple[Tree, int] | None:
+        if self._is_plain(start + shift, anchor.size + shift):
+            for begin in range(start + shift, anchor.size + shift, CHUNK):
+                tree = tree.grown(self.log.hashes_between(begin, min(begin + CHUNK, anchor.size + shift)))
+            return (tree, shift) if tree.root() == anchor.root else None
         gathered = self._gather(start + shift, anchor.size + shift)
         if gathered is None:
             return None
@@ -769,7 +831,8 @@ def verify_export(
     Raises:
         UnusableInput: No export, or an unreadable checkpoint.
     """
-    return Judge(Log.read(lines), checkpoints, keys).judge()
+    log, anchors = Log.read(lines, [Note.parse(text) for text in checkpoints], keys)
+    return Judge(log, anchors).judge()
 
 
 def verify_proof(

@@ -247,7 +247,12 @@ class WorkerSettings(Group):
     isolate_after_deaths: int = Field(3, ge=1, description="Dead workers after which a job runs alone")
     announce_again_s: float = Field(15.0, gt=0, description="A job nobody took is announced again")
     relay_every_s: float = Field(0.5, gt=0, description="Pause between two rounds of the relay")
-    checkpoint_every_s: float = Field(5.0, gt=0, description="Longest time between two custody checkpoints")
+    checkpoint_every_s: float = Field(
+        5.0, gt=0, description="New custody leaves are placed and signed this soon, after a quiet time"
+    )
+    checkpoint_busy_every_s: float = Field(
+        60.0, gt=0, description="Pause between two custody checkpoints that a busy log's grows to"
+    )
     reread_days: float = Field(90.0, gt=0, description="Every original is read back again within this")
 
 

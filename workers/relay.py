@@ -26,6 +26,7 @@ from storage.db import agencies, jobs, leadership
 from storage.db.tables import Job
 from storage.open import Storage, open_storage
 from storage.sequencer import sequence_agency
+from workers.cadence import Cadence
 from workers.context import worker_label
 from workers.quarantine import settle_quarantined
 from workers.runner import announce_due
@@ -49,7 +50,10 @@ class Relay:
         self._publisher = publisher
         self._owner = worker_label()
         self._renew_at = 0.0
-        self._signed_at = time.monotonic() - settings.worker.checkpoint_every_s
+        worker = settings.worker
+        self._signing = Cadence(
+            worker.checkpoint_every_s, worker.checkpoint_busy_every_s, now_s=time.monotonic()
+        )
         self._scheduled_at = time.monotonic() - SCHEDULE_EVERY_S
 
     def wait_for_lead(self, stop: threading.Event) -> bool:
@@ -88,9 +92,9 @@ class Relay:
             return False
         self.sweep()
         announce_due(self._storage, self._announcer, self._settings.worker.announce_again_s)
-        if time.monotonic() - self._signed_at >= self._settings.worker.checkpoint_every_s:
-            self.sequence()
-            self._signed_at = time.monotonic()
+        if self._signing.is_due(time.monotonic()):
+            placed = self.sequence()
+            self._signing.took(placed, time.monotonic())
         if time.monotonic() - self._scheduled_at >= SCHEDULE_EVERY_S:
             self.schedule()
             self._scheduled_at = time.monotonic()

@@ -170,17 +170,12 @@ def export(desk: DeskOf) -> StreamingResponse:
                 for key in signing_keys(work.session, work.agency_id)
             ),
         )  # fmt: skip
-        notes = [
-            ExportCheckpoint(row.note, _nodes(row.frontier))
-            for row in custody.checkpoints(work.session, work.agency_id)
-            if row.tree_size <= tree_size
-        ]
         with_payloads = _sees_payloads(work)
         facts = {"tree_size": tree_size, "payloads": with_payloads}
         work.record(Action.CUSTODY_EXPORTED, "agency", work.agency_id, facts)
     leaves = _leaves(desk, tree_size, with_payloads=with_payloads)
     return StreamingResponse(
-        export_lines(header, leaves, notes),
+        export_lines(header, leaves, _notes(desk, tree_size)),
         media_type=NDJSON,
         headers={"Content-Disposition": 'attachment; filename="custody.ndjson"'},
     )
@@ -192,6 +187,19 @@ def _key_name(work: Work, purpose: str, key_id: str) -> str:
 
 def _nodes(frontier: bytes) -> tuple[bytes, ...]:
     return tuple(frontier[at : at + 32] for at in range(0, len(frontier), 32))
+
+
+def _notes(desk: Desk, tree_size: int) -> Iterator[ExportCheckpoint]:
+    """As the leaves: batch by batch."""
+    after = -1
+    while after < tree_size:
+        with desk.reading() as work:
+            batch = custody.checkpoints_after(work.session, work.agency_id, after, BATCH)
+        for after, note, frontier in batch:
+            if after <= tree_size:
+                yield ExportCheckpoint(note, _nodes(frontier))
+        if not batch:
+            return
 
 
 def _leaves(desk: Desk, tree_size: int, *, with_payloads: bool) -> Iterator[ExportLeaf]:

@@ -133,15 +133,25 @@ def newest_checkpoint(session: Session, agency_id: UUID) -> CustodyCheckpoint | 
     ).first()
 
 
-def checkpoints(session: Session, agency_id: UUID) -> list[CustodyCheckpoint]:
-    """All checkpoints, oldest first."""
-    return list(
-        session.scalars(
-            select(CustodyCheckpoint)
-            .where(CustodyCheckpoint.agency_id == agency_id)
-            .order_by(CustodyCheckpoint.tree_size)
-        )
-    )
+def checkpoints(session: Session, agency_id: UUID, batch: int = 500) -> Iterator[tuple[str, bytes]]:
+    """Note and frontier of every checkpoint, oldest first, a batch at a time."""
+    after = -1
+    while rows := checkpoints_after(session, agency_id, after, batch):
+        yield from ((note, frontier) for _, note, frontier in rows)
+        after = rows[-1][0]
+
+
+def checkpoints_after(
+    session: Session, agency_id: UUID, tree_size: int, limit: int
+) -> list[tuple[int, str, bytes]]:
+    """Size, note and frontier of the first checkpoints of larger trees."""
+    rows = session.execute(
+        select(CustodyCheckpoint.tree_size, CustodyCheckpoint.note, CustodyCheckpoint.frontier)
+        .where(CustodyCheckpoint.agency_id == agency_id, CustodyCheckpoint.tree_size > tree_size)
+        .order_by(CustodyCheckpoint.tree_size)
+        .limit(limit)
+    ).all()
+    return [(size, note, bytes(frontier)) for size, note, frontier in rows]
 
 
 def tree_size(session: Session, agency_id: UUID) -> int:

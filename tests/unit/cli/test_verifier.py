@@ -8,6 +8,7 @@ import random
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -447,6 +448,34 @@ TAMPERS = [
     rewrite_with_the_stolen_key,
     junk_line,
 ]
+
+
+def test_checkpoints_that_fit_take_no_memory() -> None:
+    """Four thousand of them; kept as they are, each would take four kilobytes."""
+    sizes = range(1, 4001)
+    text = make_log(3, sizes).text()
+    tracemalloc.start()
+    try:
+        assert verify_export(text) == []
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 3_000_000
+
+
+def test_damage_among_many_checkpoints_is_as_narrow_as_between_two() -> None:
+    log = make_log(5, range(1, 301))
+    edit(log.leaves[150], lambda body: body.replace(b"item", b"itel"), with_record=True)
+    assert [(found.kind, found.index) for found in log.verify()] == [("altered", 150)]
+    kept = log.notes[99]
+    assert [(found.kind, found.index) for found in log.verify([kept])] == [("altered", 150)]
+
+
+def test_a_checkpoint_kept_elsewhere_denies_a_log_made_anew_among_many() -> None:
+    log, other = make_log(6, range(1, 101)), make_log(7, range(1, 101))
+    theirs = build(log.key, [(b64decode(line["leaf"]), None) for line in other.leaves], range(1, 101))
+    found = theirs.verify([log.notes[59]])
+    assert ("inconsistent", "two histories") in [(one.kind, one.message[-13:]) for one in found]
 
 
 @pytest.mark.parametrize("tamper", TAMPERS, ids=lambda tamper: tamper.__name__)
