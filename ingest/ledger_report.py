@@ -1,0 +1,123 @@
+"""A report: figures, and the rows they are counted from, as JSON values, CSV or XLSX.
+
+Every figure can be counted again from the rows that stand beside it, and every row names what is stored.
+Texts that a spreadsheet would run as a formula are written as text.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from openpyxl import Workbook
+from openpyxl.cell import WriteOnlyCell
+
+from evidence.clock import rfc3339
+
+Value = str | int | bool | datetime | None
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its name in code, and its heading."""
+
+    key: str
+    zh: str
+    en: str
+
+    @property
+    def heading(self) -> str:
+        return f"{self.zh} {self.en}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """Figures and rows over ``[since, until)``.
+
+    Attributes:
+        figures: Counts by name; what each counts is its row's `kind`, or is told in docs/design/ledger.md.
+        policies: Name, version and source of the policies it was judged by at its end.
+    """
+
+    name: str
+    title: str
+    since: datetime
+    until: datetime
+    made_at: datetime
+    figures: Mapping[str, int]
+    columns: Sequence[Column]
+    rows: Sequence[Mapping[str, Value]]
+    policies: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+
+
+def json_row(row: Mapping[str, Value]) -> dict[str, str | int | bool | None]:
+    """A row for JSON: instants in RFC 3339."""
+    return {key: rfc3339(value) if isinstance(value, datetime) else value for key, value in row.items()}
+
+
+def as_csv(report: Report, zone_name: str) -> bytes:
+    """The rows as CSV in UTF-8 with a mark, which spreadsheets need to see it; times of the agency's zone."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\r\n")
+    writer.writerow([column.heading for column in report.columns])
+    for row in report.rows:
+        writer.writerow([_plain(_shown(row[column.key], zone_name)) for column in report.columns])
+    return out.getvalue().encode("utf-8-sig")
+
+
+def _plain(value: str | int) -> str | int:
+    """A text no spreadsheet takes for a formula."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
+
+
+def as_xlsx(report: Report, zone_name: str) -> bytes:
+    """Two sheets: the rows, and the figures with the period and the policies."""
+    book = Workbook(write_only=True)
+    sheet = book.create_sheet(report.name)
+    sheet.append([_cell(sheet, column.heading) for column in report.columns])
+    for row in report.rows:
+        sheet.append([_cell(sheet, _shown(row[column.key], zone_name)) for column in report.columns])
+    sums = book.create_sheet("figures")
+    about: list[tuple[str, Value]] = [
+        ("报表 report", report.title),
+        ("起 since", report.since),
+        ("止 until", report.until),
+        ("生成 made", report.made_at),
+        *report.figures.items(),
+        *((f"policy {entry['name']}", _policy_line(entry)) for entry in report.policies),
+    ]
+    for name, value in about:
+        sums.append([_cell(sums, name), _cell(sums, _shown(value, zone_name))])
+    out = io.BytesIO()
+    book.save(out)
+    return out.getvalue()
+
+
+def _policy_line(entry: Mapping[str, Any]) -> str:
+    version = f"v{entry['version']}" if entry["version"] is not None else "preset"
+    return f"{version}: {entry['source']}"
+
+
+def _cell(sheet: Any, value: str | int) -> Any:
+    text = "".join(char for char in value if char.isprintable()) if isinstance(value, str) else value
+    cell = WriteOnlyCell(sheet, value=text)
+    if isinstance(value, str):
+        # Said after the value, which would make a formula of what begins with an equals sign.
+        cell.data_type = "s"
+    return cell
+
+
+def _shown(value: Value, zone_name: str) -> str | int:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, datetime):
+        return value.astimezone(ZoneInfo(zone_name)).strftime("%Y-%m-%d %H:%M:%S")
+    return value
