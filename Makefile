@@ -18,7 +18,7 @@ given = $(if $($(1)),$(1)='$($(1))')
 export WHEELS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo run test check bundle lock clean
+.PHONY: help setup setup-dev demo run test check bundle dock-wheel lock clean
 .SUFFIXES:
 
 help: ## 列出命令 · list the targets
@@ -47,6 +47,8 @@ check: setup-dev ## 格式、静态检查、类型、分层、单元测试 · wh
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	MYPYPATH=tools $(BIN)/mypy --explicit-package-bases tools
+	MYPYPATH=dock $(BIN)/mypy -p liuhen_dock
+	MYPYPATH=dock $(BIN)/mypy -p liuhen_dock --platform win32
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
 
@@ -58,6 +60,9 @@ torture-%: setup-dev ## 破坏性试验,如 torture-spine SEED=1 N=50 · break i
 
 bundle: setup-dev ## 收集离线安装包到 dist/wheels(BUNDLE=,ARCH=aarch64)· everything for a machine without a network
 	@$(BIN)/python tools/bundle.py '$(BUNDLE)' $(if $(ARCH),--arch $(ARCH))
+
+dock-wheel: setup-dev ## 采集站程序 liuhen-dock 的安装包,在 dist/ · the dock agent's wheel
+	@cd dock && ../$(BIN)/python -c 'import hatchling.build, os; os.makedirs("../dist", exist_ok=True); print("dist/" + hatchling.build.build_wheel("../dist"))'
 
 lock: ## 重写锁定文件;UPGRADE=1 升级 · write requirements/*.txt again
 	@$(PYTHON) tools/lock.py $(if $(UPGRADE),--upgrade)

@@ -67,6 +67,8 @@ class Camera:
     device_clock: datetime | None = None
     dock_clock: datetime | None = None
     """When the device's clock was read, by the dock's."""
+    clock_was_set: bool = False
+    """After the offset had been read."""
     battery_percent: int | None = None
     firmware: str | None = None
     notes: list[DockError] = field(default_factory=list)

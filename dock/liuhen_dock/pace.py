@@ -172,5 +172,10 @@ class Governor:
         with self._changed:
             return self._shares.served()
 
+    def waiting(self) -> list[str]:
+        """Cameras that wait for a piece, longest first."""
+        with self._changed:
+            return list(self._waiting)
+
     def _may_go(self, camera: str) -> bool:
         return self._under_way < self._slots and self._shares.next_of(self._waiting) == camera

@@ -48,7 +48,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(HTTPStatus.OK, body, "application/json")
         elif self.path in FILES:
             name, kind = FILES[self.path]
-            body = resources.files("liuhen_dock").joinpath("data").joinpath(name).read_bytes()
+            body = resources.files("liuhen_dock").joinpath("assets").joinpath(name).read_bytes()
             self._answer(HTTPStatus.OK, body, kind)
         else:
             self._answer(HTTPStatus.NOT_FOUND, b"", "text/plain")

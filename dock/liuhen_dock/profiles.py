@@ -33,7 +33,7 @@ class NameFacts:
 
 @dataclass(frozen=True)
 class Profile:
-    """One kind of camera. See ``data/profiles.toml`` for what each field means."""
+    """One kind of camera. See ``assets/profiles.toml`` for what each field means."""
 
     name: str
     title_zh: str
@@ -87,7 +87,7 @@ def load_profiles(folder: Path | None = None) -> dict[str, Profile]:
     Raises:
         ConfigError: Code ``profile_invalid``.
     """
-    texts = [("built-in", resources.files("liuhen_dock").joinpath("data/profiles.toml").read_text("utf-8"))]
+    texts = [("built-in", resources.files("liuhen_dock").joinpath("assets/profiles.toml").read_text("utf-8"))]
     if folder is not None:
         try:
             paths = sorted(folder.glob("*.toml"))

@@ -92,9 +92,7 @@ class Station:
         with self._collecting():
             while not self.stop.is_set():
                 self.look()
-                busy = any(
-                    thread.is_alive() and not worker.is_settled for worker, thread in self._workers.values()
-                )
+                busy = any(thread.is_alive() and worker.is_busy for worker, thread in self._workers.values())
                 waiting = bool(self.journal.in_phase(Phase.SENT))
                 if busy:
                     quiet, awaited_since = 0, None

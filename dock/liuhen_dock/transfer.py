@@ -232,6 +232,7 @@ def metadata_of(camera: Camera, footage: Footage, sha256: str = "") -> list[tupl
         "captured_from": facts.started_at.isoformat() if facts.started_at is not None else None,
         "device_clock": _millis(camera.device_clock),
         "dock_clock": _millis(camera.dock_clock),
+        "clock_set": "true" if camera.clock_was_set else None,
         "battery_percent": camera.battery_percent,
         "capacity_bytes": space[0] if space is not None else None,
         "free_bytes": space[1] if space is not None else None,

@@ -101,6 +101,11 @@ class Worker:
     """Files that could not be freed, and when it is tried again."""
 
     @property
+    def is_busy(self) -> bool:
+        """Whether it has something to do that needs nobody else."""
+        return self.wake.is_set() or not self.is_settled
+
+    @property
     def name(self) -> str:
         """What the board calls it."""
         return shown(str(self.volume.root))
@@ -154,7 +159,10 @@ class Worker:
 
     def _serve_with(self, camera: Camera, client: TusClient) -> None:
         while True:
-            self.wake.clear()
+            if self.wake.is_set():
+                # In this order: between the two, whoever waits for quiet must still see one of them.
+                self.is_settled = False
+                self.wake.clear()
             self._pass_over(camera, client)
             self._pause(camera, self.bench.config.poll_s)
 
@@ -215,6 +223,7 @@ class Worker:
             return
         try:
             camera.driver.sync_time(self.bench.clock.now())
+            camera.clock_was_set = True
         except NotOffered as error:
             camera.notes.append(DockError(error.message, code="clock_not_set"))
 
@@ -260,6 +269,7 @@ class Worker:
             board.problem(self.name, error, name)
         else:
             self._faulty.pop(footage.key, None)
+            self._kept.pop(footage.key, None)
             self._read_now.add(footage.key)
             board.solved(self.name, name)
             log.info("%s: %s is whole on the server", self.name, name)
@@ -301,7 +311,8 @@ class Worker:
         self._show(camera, footage)
         to_send = [each for each in footage if not self._is_uploaded(each)]
         if self._to_send(to_send):
-            return  # a file changed meanwhile: it is next
+            self.is_settled = False  # a file changed meanwhile: it is next
+            return
         if to_send:
             state = State.ATTENTION
         elif not all(self._is_receipted(each) for each in footage):
