@@ -55,7 +55,7 @@ async def answer(receiver: Receiver, request: Request) -> Reply:
     except EvidenceError as error:
         reply = _refusal(error, upload)
         if upload is not None and request.method == "POST":
-            reply = reply.with_headers({"Location": receiver.location(upload.record.upload_id)})
+            reply = reply.with_headers({"Location": request.location(upload.record.upload_id)})
     return reply.with_headers({"Upload-Draft-Interop-Version": version})
 
 
@@ -112,7 +112,7 @@ async def _received(receiver: Receiver, request: Request, upload: Upload) -> Rep
         await receiver.settle_if_whole(upload)
         return Reply(204, _state_of(receiver, upload))
     await receiver.settle_for_now(upload)
-    location = {"Location": receiver.location(upload.record.upload_id)}
+    location = {"Location": request.location(upload.record.upload_id)}
     return Reply(201, {**location, **_state_of(receiver, upload)})
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
@@ -30,6 +31,7 @@ from storage.db.credentials import Uploader
 
 log = structlog.get_logger(__name__)
 
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 Scope = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 
@@ -45,8 +47,9 @@ class UploadApp:
         receipts_of: Receptions of some bytes that a token may know of.
         problems: What keeps this host from taking uploads now, one line each.
         patience: How long a sender is waited for.
-        public_url: Base URL senders reach this host under; None makes ``Location`` relative.
-        behind_proxy: A trusted proxy names the sender in ``X-Forwarded-For``.
+        public_url: Base URL senders reach this host under; None takes it from each request.
+        behind_proxy: A trusted proxy names the sender in ``X-Forwarded-For``, its scheme in
+            ``X-Forwarded-Proto``.
         cors_origins: Origins whose pages may upload.
     """
 
@@ -65,11 +68,12 @@ class UploadApp:
         cors_origins: Iterable[str] = (),
     ) -> None:
         self._store = store
-        self._receiver = Receiver(store, sealer, patience or Patience(), (public_url or "").rstrip("/"))
+        self._receiver = Receiver(store, sealer, patience or Patience())
         self._authenticate = authenticate
         self._receipts = receipts
         self._receipts_of = receipts_of
         self._problems = problems
+        self._public_url = (public_url or "").rstrip("/")
         self._behind_proxy = behind_proxy
         self._origins = Origins(cors_origins)
         self.is_stopping = False
@@ -112,7 +116,15 @@ class UploadApp:
             raise Unavailable("upload: the listener is stopping; try again in a moment", code="stopping")
         uploader = await self._who(headers)
         below = path.removeprefix(BASE).lstrip("/")
-        request = Request(method, below, headers, body, uploader, self._remote(scope, headers))
+        request = Request(
+            method,
+            below,
+            headers,
+            body,
+            uploader,
+            self._remote(scope, headers),
+            self._base_url(scope, headers),
+        )
         if method == "PUT" and below.startswith(put.BY_NAME):
             return await put.answer(self._receiver, request)
         upload_id, _, rest = below.partition("/")
@@ -133,6 +145,14 @@ class UploadApp:
             return headers["x-forwarded-for"].rsplit(",", 1)[-1].strip()[:64]
         client = scope.get("client")
         return f"{client[0]}:{client[1]}" if client else "local"
+
+    def _base_url(self, scope: Scope, headers: Mapping[str, str]) -> str:
+        """What stands before the path for this sender; it is told to nobody else."""
+        if self._public_url:
+            return self._public_url
+        scheme = headers.get("x-forwarded-proto") if self._behind_proxy else scope.get("scheme")
+        host = headers.get("host", "")
+        return f"{scheme}://{host}" if scheme in {"http", "https"} and _HOST.fullmatch(host) else ""
 
     async def _receipt(self, upload: Upload) -> Reply:
         phase = upload.record.phase

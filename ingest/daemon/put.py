@@ -50,7 +50,7 @@ async def answer(receiver: Receiver, request: Request) -> Reply:
     finally:
         await receiver.store.abandon(upload)
     is_item = await receiver.settle_for_now(upload)
-    return _told(receiver, upload, is_item=is_item)
+    return _told(receiver, request, upload, is_item=is_item)
 
 
 def _metadata(request: Request) -> str:
@@ -79,9 +79,9 @@ def _require_whole(headers: Mapping[str, str]) -> None:
                            code="content_type")  # fmt: skip
 
 
-def _told(receiver: Receiver, upload: Upload, *, is_item: bool) -> Reply:
+def _told(receiver: Receiver, request: Request, upload: Upload, *, is_item: bool) -> Reply:
     """201 with the item; 202 where the bytes are safe and the item follows."""
-    location = receiver.location(upload.record.upload_id)
+    location = request.location(upload.record.upload_id)
     body: dict[str, object] = {"may_erase": False, "receipt": f"{location}/receipt"}
     if sealed := upload.record.sealed:
         body |= {"item": str(sealed.item_id), "sha256": sealed.sha256.hex()}

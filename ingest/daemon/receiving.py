@@ -37,6 +37,12 @@ class Request:
     body: Body
     uploader: Uploader
     remote: str
+    base_url: str = ""
+    """How the sender reaches this host; empty when that cannot be known."""
+
+    def location(self, upload_id: str) -> str:
+        """Where an upload is: absolute if it can be, since not every client resolves what is relative."""
+        return f"{self.base_url}{BASE}/{upload_id}"
 
     @property
     def has_body(self) -> bool:
@@ -51,18 +57,12 @@ class Receiver:
         store: Open uploads.
         sealer: Makes items of whole ones.
         patience: How long a sender is waited for.
-        public_url: Base URL senders reach this host under; empty makes ``Location`` relative.
     """
 
-    def __init__(self, store: UploadStore, sealer: Sealer, patience: Patience, public_url: str) -> None:
+    def __init__(self, store: UploadStore, sealer: Sealer, patience: Patience) -> None:
         self.store = store
         self.sealer = sealer
         self._patience = patience
-        self._public_url = public_url
-
-    def location(self, upload_id: str) -> str:
-        """Where an upload is."""
-        return f"{self._public_url}{BASE}/{upload_id}"
 
     async def receive(
         self, upload: Upload, claim: int, request: Request, checksum: Checksum | None = None

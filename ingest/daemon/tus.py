@@ -30,7 +30,7 @@ async def answer(receiver: Receiver, request: Request) -> Reply:
     if request.path and "/" not in request.path and request.method in VERBS:
         upload = receiver.store.find(request.path, request.uploader)
         if request.method == "HEAD":
-            return await _head(receiver, upload)
+            return await _head(receiver, request, upload)
         if request.method == "PATCH":
             return await _patch(receiver, request, upload)
         await receiver.store.terminate(upload)
@@ -50,7 +50,7 @@ async def _create(receiver: Receiver, request: Request, *, is_partial: bool) -> 
         protocol.require_octets(headers)
         protocol.require_within(headers, store.limits.max_upload_bytes if length is None else length)
     upload = await store.create(request.uploader, length, metadata, request.remote, is_partial=is_partial)
-    location = {"Location": receiver.location(upload.record.upload_id)}
+    location = {"Location": request.location(upload.record.upload_id)}
     try:
         if request.has_body and length != 0:
             async with store.claimed(upload) as claim:
@@ -78,11 +78,11 @@ async def _concatenate(receiver: Receiver, request: Request, part_ids: tuple[str
             await receiver.sealer.settle(part)
     final = await make_final(receiver.store, request.uploader, part_ids, metadata, request.remote)
     await receiver.settle_for_now(final, FINAL_WAIT_S)
-    location = {"Location": receiver.location(final.record.upload_id)}
+    location = {"Location": request.location(final.record.upload_id)}
     return Reply(201, {**location, **_state_of(receiver, final)})
 
 
-async def _head(receiver: Receiver, upload: Upload) -> Reply:
+async def _head(receiver: Receiver, request: Request, upload: Upload) -> Reply:
     if upload.is_final:
         if upload.is_whole and not upload.settling.locked():
             await receiver.settle_for_now(upload)
@@ -104,7 +104,7 @@ async def _head(receiver: Receiver, upload: Upload) -> Reply:
     if record.is_partial:
         more["Upload-Concat"] = "partial"
     elif upload.is_final:
-        more["Upload-Concat"] = "final;" + " ".join(map(receiver.location, record.parts))
+        more["Upload-Concat"] = "final;" + " ".join(map(request.location, record.parts))
     return Reply(200, {**_state_of(receiver, upload), **more})
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.journey.chromium import ARGUMENTS, _browser
+from tests.journey.chromium import ARGUMENTS, browser_path
 from tests.support.scene import CASE_A, PASSWORD, Live, live_scene
 
 pytestmark = pytest.mark.browser
@@ -25,7 +25,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 @pytest.fixture
 def page() -> Iterator[Page]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=_browser(), args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=browser_path(), args=ARGUMENTS)
         page = browser.new_page(locale="zh-CN")
         page.set_default_timeout(20_000)
         yield page

@@ -30,7 +30,16 @@ from cryptography.x509.oid import NameOID
 from evidence.clock import SystemClock
 from ingest.daemon.body import Patience
 from ingest.tus.uploads import UploadLimits
-from tests.integration.tus_server import AUTH, LIMITS, OCTETS, Running, free_port, running, wait_for_port
+from tests.integration.tus_server import (
+    AUTH,
+    LIMITS,
+    OCTETS,
+    Running,
+    free_port,
+    path_of,
+    running,
+    wait_for_port,
+)
 
 FOOTAGE = os.urandom(3 << 20)
 DIGEST = hashlib.sha256(FOOTAGE).hexdigest()
@@ -83,7 +92,7 @@ def test_server_killed_in_mid_patch_resumes_with_the_right_digest(tmp_path: Path
     url = f"http://127.0.0.1:{port}"
     with process(tmp_path, port) as server:
         created = httpx.post(f"{url}/uploads/", headers={**AUTH, "Upload-Length": str(len(FOOTAGE))})
-        location = created.headers["location"]
+        location = path_of(created)
         part = tmp_path / "uploads" / f"{location.rsplit('/', 1)[-1]}.part"
         with begin_patch(port, location, 0, len(FOOTAGE), FOOTAGE[: 2 << 20]):
             wait_until(lambda: part.stat().st_size >= 1 << 20)
@@ -105,7 +114,7 @@ def test_sigterm_in_mid_patch_acknowledges_and_ends_cleanly(tmp_path: Path) -> N
         created = httpx.post(
             f"http://127.0.0.1:{port}/uploads/", headers={**AUTH, "Upload-Length": str(len(FOOTAGE))}
         )
-        location = created.headers["location"]
+        location = path_of(created)
         with begin_patch(port, location, 0, len(FOOTAGE), FOOTAGE[: 2 << 20]) as client:
             time.sleep(0.3)
             server.send_signal(signal.SIGTERM)
@@ -166,7 +175,7 @@ def test_second_sender_interrupts_the_first_at_once(tmp_path: Path) -> None:
             started = time.monotonic()
             offset = int(server.head(location).headers["upload-offset"])
             assert time.monotonic() - started < 3
-            assert offset == 2 << 20
+            assert 1 << 20 <= offset <= 2 << 20
             last = server.patch(location, offset, FOOTAGE[offset:])
             assert last.headers["liuhen-digest"] == f"sha-256={DIGEST}"
             assert first.recv(4096).startswith(b"HTTP/1.1 423")

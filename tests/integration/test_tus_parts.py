@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.integration.tus_server import AUTH, LIMITS, OCTETS, OTHER_AUTH, Running, running
+from tests.integration.tus_server import AUTH, LIMITS, OCTETS, OTHER_AUTH, Running, path_of, running
 
 FOOTAGE = os.urandom(300_000)
 CUTS = ((0, 100_000), (100_000, 250_000), (250_000, 300_000))
@@ -56,7 +56,7 @@ def digest(data: bytes) -> str:
 
 
 def test_size_told_with_the_last_bytes_makes_the_item(server: Running) -> None:
-    location = create(server, **DEFER).headers["location"]
+    location = path_of(create(server, **DEFER))
     head = server.head(location)
     assert (head.headers["upload-defer-length"], head.headers["upload-offset"]) == ("1", "0")
     assert "upload-length" not in head.headers
@@ -69,7 +69,7 @@ def test_size_told_with_the_last_bytes_makes_the_item(server: Running) -> None:
 
 
 def test_size_told_after_the_last_byte_makes_the_item(server: Running) -> None:
-    location = create(server, **DEFER).headers["location"]
+    location = path_of(create(server, **DEFER))
     server.patch(location, 0, b"footage")
     assert "liuhen-item" in server.patch(location, 7, b"", Upload_Length="7").headers
 
@@ -84,7 +84,7 @@ def test_size_told_by_post_with_an_override_counts_too(server: Running) -> None:
 
 
 def test_size_is_told_once_and_not_below_what_came(server: Running) -> None:
-    location = create(server, **DEFER).headers["location"]
+    location = path_of(create(server, **DEFER))
     server.patch(location, 0, b"0123456789")
     assert problem(server.patch(location, 10, b"", Upload_Length="9")) == (400, "upload_length_changed")
     too_large = server.patch(location, 10, b"", Upload_Length=str((1 << 30) + 1))
@@ -99,7 +99,7 @@ def test_size_is_told_once_and_not_below_what_came(server: Running) -> None:
 
 def test_size_told_is_known_after_a_restart(tmp_path: Path) -> None:
     with running(tmp_path) as first:
-        told, untold = (create(first, **DEFER).headers["location"] for _ in range(2))
+        told, untold = (path_of(create(first, **DEFER)) for _ in range(2))
         first.patch(told, 0, b"0123", Upload_Length="8")
         first.patch(untold, 0, b"0123")
     with running(tmp_path) as second:
@@ -112,7 +112,7 @@ def test_size_told_is_known_after_a_restart(tmp_path: Path) -> None:
 
 def test_upload_without_a_size_is_bounded_by_the_largest_file(tmp_path: Path) -> None:
     with running(tmp_path, limits=replace(LIMITS, max_upload_bytes=1000)) as server:
-        location = create(server, **DEFER).headers["location"]
+        location = path_of(create(server, **DEFER))
         assert problem(server.patch(location, 0, bytes(1001))) == (413, "body_too_long")
         with server.client() as client:
             headers = {**AUTH, **OCTETS, "Upload-Offset": "0"}
@@ -144,7 +144,7 @@ def test_parts_sent_at_once_become_one_item(server: Running) -> None:
     assert reply.headers["upload-offset"] == str(len(FOOTAGE))
     final = reply.headers["location"]
     head = server.head(final)
-    assert head.headers["upload-concat"] == "final;" + " ".join(locations)
+    assert head.headers["upload-concat"] == "final;" + " ".join(server.url + path for path in locations)
     assert head.headers["upload-length"] == head.headers["upload-offset"] == str(len(FOOTAGE))
     items = server.register.items()
     assert len(items) == before + 1
@@ -246,7 +246,7 @@ def test_empty_parts_are_parts(server: Running) -> None:
 
 
 def test_part_whose_size_is_told_later_can_be_joined(server: Running) -> None:
-    location = create(server, Upload_Concat="partial", **DEFER).headers["location"]
+    location = path_of(create(server, Upload_Concat="partial", **DEFER))
     server.patch(location, 0, b"late", Upload_Length="4")
     assert join(server, [location]).headers["liuhen-digest"] == digest(b"late")
 

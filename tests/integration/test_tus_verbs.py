@@ -51,10 +51,25 @@ def test_post_answers_where_the_upload_is_and_until_when(server: Running) -> Non
     with server.client() as client:
         reply = client.post("/uploads/", headers={**AUTH, "Upload-Length": "10"})
     assert reply.status_code == 201
-    assert reply.headers["location"].startswith("/uploads/h0.")
+    assert reply.headers["location"].startswith(f"{server.url}/uploads/h0.")
     assert reply.headers["upload-offset"] == "0"
     assert reply.headers["upload-expires"].endswith("GMT")
     assert server.part(reply.headers["location"]).exists()
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("dock.example:8601", "http://dock.example:8601/uploads/"),
+        ("[::1]:80", "http://[::1]:80/uploads/"),
+        ("evil.example/x?", "/uploads/"),
+        ("a b", "/uploads/"),
+    ],
+)
+def test_location_names_the_host_as_the_sender_does(server: Running, host: str, expected: str) -> None:
+    with server.client() as client:
+        reply = client.post("/uploads/", headers={**AUTH, "Upload-Length": "1", "Host": host})
+    assert reply.headers["location"].startswith(f"{expected}h0.")
 
 
 def test_post_without_a_slash_is_the_same(server: Running) -> None:

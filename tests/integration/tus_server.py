@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import httpx
@@ -101,6 +102,11 @@ PATIENCE = Patience(read_deadline_s=20)
 LIMITS = UploadLimits(max_upload_bytes=1 << 40, max_open_uploads=8, expiry_s=3600, floor_bytes=0)
 
 
+def path_of(reply: httpx.Response) -> str:
+    """Where an upload is, below the listener it was made at."""
+    return urlsplit(reply.headers["location"]).path
+
+
 @dataclass
 class Running:
     """A listener in a thread of the test process."""
@@ -123,7 +129,7 @@ class Running:
         with self.client() as client:
             reply = client.post("/uploads/", headers={**headers, "Upload-Length": str(length), **named})
         assert reply.status_code == 201, reply.text
-        return reply.headers["location"]
+        return path_of(reply)
 
     def patch(
         self, location: str, offset: int, body: bytes, headers: Mapping[str, str] = AUTH, **more: str

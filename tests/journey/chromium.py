@@ -118,8 +118,8 @@ def watch_file(address: str, fps: int) -> Screening:
 
 def _watch(kind: str, address: str, fps: int, hls_js: bytes) -> Screening:
     files = {"/": ("text/html", PAGE.encode()), "/hls.js": ("text/javascript", hls_js)}
-    with _served(files) as site, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=_browser(), args=ARGUMENTS)
+    with served(files) as site, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path(), args=ARGUMENTS)
         try:
             page = browser.new_page()
             page.goto(site)
@@ -134,16 +134,17 @@ def _watch(kind: str, address: str, fps: int, hls_js: bytes) -> Screening:
     return Screening(float(seen["duration_s"]), pictures)
 
 
-def _browser() -> str:
+def browser_path() -> str:
+    """The Chromium to drive."""
     named = os.environ.get("CHROMIUM") or next((found for found in map(shutil.which, NAMES) if found), None)
     assert named, "expected a Chromium on the path; make test installs one"
     return named
 
 
 @contextmanager
-def _served(files: dict[str, tuple[str, bytes]]) -> Iterator[str]:
+def served(files: dict[str, tuple[str, bytes]], port: int = 0) -> Iterator[str]:
     """A loopback site of these files."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Site, files))
+    server = ThreadingHTTPServer(("127.0.0.1", port), functools.partial(_Site, files))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
