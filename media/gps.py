@@ -22,6 +22,7 @@ from typing import Any
 import av.error
 from av.container import InputContainer
 from av.packet import Packet
+from av.stream import Discard
 
 from evidence.clock import rfc3339
 from evidence.geography import is_on_earth, read_point, write_point
@@ -189,6 +190,10 @@ def _packets(container: InputContainer) -> Iterator[Packet[Any]]:
     wanted = [stream for stream in container.streams if stream.type in {"data", "subtitle"}]
     if not wanted:
         return
+    for stream in container.streams:
+        if stream not in wanted:
+            # Gigabytes of picture are skipped, not read, where the container has tables.
+            stream.discard = Discard.all
     try:
         for number, packet in enumerate(container.demux(wanted)):
             if number == MAX_PACKETS:

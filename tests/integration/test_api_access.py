@@ -157,6 +157,7 @@ BODIES: dict[tuple[str, str], list[dict[str, Any]]] = {
 }
 ADDRESS = re.compile(r'(?:https?://[^"\s]+/m/|/api/v1/playlists/|/api/v1/items/)[^"\s]+')
 LOCATION = "+29.5630+106.5516/"
+ROUTE = b'{"type":"LineString","coordinates":[[106.5516,29.563],[106.5517,29.564]]}'
 WALKERS = ("reviewer", "officer2", "handler2", "system_admin", "security_officer", "auditor")
 
 
@@ -175,14 +176,25 @@ def say(live: Live, recording: Recording, field: str, value: str) -> None:
         )
 
 
+def walked(live: Live, recording: Recording) -> list[bytes]:
+    """Give the item a route; what of it must stay unknown."""
+    body = ROUTE + str(recording.item_id).encode()
+    with live.scene.storage.database.transaction() as session:
+        item = items.item_by_id(session, live.scene.agency.id, recording.item_id)
+        row = live.scene.derive(session, item, "track", body, {"point_count": 2})
+    return [ROUTE, row.sha256.hex().encode(), str(row.id).encode(), row.store_key.encode(), b"track.geojson"]
+
+
 @pytest.mark.parametrize("name", WALKERS)
 def test_no_unmasked_byte_reaches_a_person_without_the_right(live: Live, name: str) -> None:
     """Every route with every body we know, then every address in every answer (invariant 7)."""
     scene = live.scene
     for seed, redacted in ((1, True), (2, False)):
         target = scene.record(seed=seed, case=scene.case_a, redacted=redacted)
-        forbidden = [*secrets_of(target, seed), LOCATION.encode()]
-        say(live, target, "location", LOCATION)
+        forbidden = [*secrets_of(target, seed), LOCATION.encode(), *walked(live, target)]
+        for field in ("location", "location_last", "location_bounds"):
+            say(live, target, field, LOCATION)
+        say(live, target, "location", "+29.6630+106.5516/")
         client = live.as_(name)
         seen: list[tuple[str, httpx.Response]] = []
         for method, path, declared in operations(live):
