@@ -7,7 +7,7 @@ decodes as Latin-1, which loses nothing, and listings are read without stripping
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from dataclasses import dataclass
@@ -88,7 +88,6 @@ class FtpFolder:
                 self._asked(stream.finish(), file)
             else:
                 # What the dock will say to a transfer we left cannot be told from the next reply.
-                stream.close()
                 self.disconnect()
 
     def remove(self, file: RemoteFile) -> None:
@@ -97,8 +96,7 @@ class FtpFolder:
     def disconnect(self) -> None:
         client, self._client = self._client, None
         if client is not None:
-            with contextlib.suppress(RuntimeError):  # Its loop ended with the error that brought us here.
-                client.close()
+            self._loop.run(client.leave())
         self._loop.close()
 
     # --- inside the loop --------------------------------------------------------------------------
@@ -131,7 +129,7 @@ class FtpFolder:
                 await client.command("PBSZ 0", ("2xx", "5xx"))
                 await client.command("PROT P", ("2xx", "5xx"))
         except BaseException:
-            client.close()
+            await client.leave()
             raise
         self._client = client
         return client
@@ -211,6 +209,8 @@ class FtpFolder:
 class _Client(aioftp.Client):
     """aioftp's client with names as they are, and no connection left behind by a refusal."""
 
+    _data: asyncio.StreamWriter | None = None
+
     def parse_mlsx_line(self, b: bytes | str) -> tuple[PurePosixPath, BasicListInfo]:
         line = (b if isinstance(b, str) else b.decode(RAW)).rstrip("\r\n")
         facts, _, name = line.partition(" ")
@@ -224,17 +224,28 @@ class _Client(aioftp.Client):
         *,
         offset: int = 0,
     ) -> DataConnectionThrottleStreamIO:
-        reader, writer = await self.get_passive_connection("I")
-        try:
-            if offset:
-                await self.command(f"REST {offset}", "350")
-            await self.command(command, expected_codes)
-        except BaseException:
-            writer.close()
-            raise
+        self._end_data()
+        reader, self._data = await self.get_passive_connection("I")
+        if offset:
+            await self.command(f"REST {offset}", "350")
+        await self.command(command, expected_codes)
         return DataConnectionThrottleStreamIO(
-            self, reader, writer, throttles={"_": self.throttle}, timeout=self.socket_timeout
+            self, reader, self._data, throttles={"_": self.throttle}, timeout=self.socket_timeout
         )
+
+    async def leave(self) -> None:
+        """Break every connection: nothing more is said on any of them."""
+        self._end_data()
+        if self._stream is not None:
+            self._stream.writer.transport.abort()
+        # The loop is about to end, and closes sockets only while it turns.
+        await asyncio.sleep(0.001)
+
+    def _end_data(self) -> None:
+        """Break the data connection of the command before, which has all been said."""
+        if self._data is not None:
+            self._data.transport.abort()
+            self._data = None
 
 
 async def _entries(

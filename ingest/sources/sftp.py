@@ -92,7 +92,7 @@ class SftpFolder:
     def disconnect(self) -> None:
         connection, self._connection, self._client = self._connection, None, None
         if connection is not None:
-            connection.abort()
+            self._loop.run(_broken(connection))
         self._loop.close()
 
     # --- inside the loop --------------------------------------------------------------------------
@@ -179,6 +179,11 @@ class SftpFolder:
             ) from error
         except (OSError, asyncssh.Error, TimeoutError) as error:
             raise (cut(what, error) if was_connected else unreachable(self._what, error)) from error
+
+
+async def _broken(connection: asyncssh.SSHClientConnection) -> None:
+    connection.abort()
+    await connection.wait_closed()
 
 
 async def _read(opened: asyncssh.SFTPClientFile, position: int) -> bytes:

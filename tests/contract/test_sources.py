@@ -19,7 +19,7 @@ from ingest.sources.folder import FolderSource
 from ingest.sources.journal import TakenJournal
 from ingest.sources.partial import OVERLAP_BYTES
 from ingest.sources.pulling import PullRules, PullSource
-from ingest.sources.remote import Origin
+from ingest.sources.remote import Origin, RemoteFolder
 from storage.objects.local import LocalObjectStore
 from tests.support.places import FtpPlace, FtpsPlace, HttpPlace, Place, SftpPlace
 
@@ -60,6 +60,7 @@ class Desk:
     free_bytes: int | None = None
     now_s: float = 1000.0
     source: Source = field(init=False)
+    remote: RemoteFolder | None = None
 
     def __post_init__(self) -> None:
         self.store = LocalObjectStore.create(self.tmp_path / "objects")
@@ -78,6 +79,8 @@ class Desk:
                 monotonic_s=lambda: self.now_s,
             )
             return
+        if self.remote is not None:
+            self.remote.disconnect()
         self.remote = self.place.remote()
         self.source = PullSource(
             PullRules(self.place.kind, f"{self.place.kind}:place", SETTLE_S, **rules),  # type: ignore[arg-type]
@@ -123,7 +126,7 @@ def desk_at(kind: type[Place], tmp_path: Path) -> Iterator[Desk]:
     place.serve()
     desk = Desk(tmp_path, place)
     yield desk
-    if kind is not FolderPlace:
+    if desk.remote is not None:
         desk.remote.disconnect()
         place.stop()
 
@@ -284,7 +287,6 @@ def test_new_process_goes_on_with_what_the_old_one_fetched(remote_desk: Desk) ->
     desk.place.put("a.mp4", BIG)
     desk.place.cut_after_bytes = 5 << 19
     desk.look()
-    desk.remote.disconnect()
     served = desk.place.served_bytes
     desk.restart()
     desk.look()

@@ -260,7 +260,13 @@ class FtpPlace(Place):
         self.thread.run(start())
 
     def stop(self) -> None:
-        self.thread.run(self.server.close())
+        async def stop() -> None:
+            for stream in self.server.connections:
+                stream.writer.transport.abort()
+            await asyncio.sleep(0.05)
+            await self.server.close()
+
+        self.thread.run(stop())
         self.thread.close()
 
     def remote(self) -> RemoteFolder:
