@@ -91,11 +91,15 @@ def target(cluster: Cluster, path: Path) -> Target:
 
 
 def hand_in(cluster: Cluster, drives: dict[str, Drive]) -> None:
-    for name, drive in drives.items():
-        assert SIZE // 2 - SIZE // 8 <= drive.start() < SIZE, name
-    cluster.wait_running("ingest", since=cluster.kill("ingest"))
-    for drive in drives.values():
-        drive.resume()
+    try:
+        for name, drive in drives.items():
+            assert SIZE // 2 - SIZE // 8 <= drive.start() < SIZE, name
+        cluster.wait_running("ingest", since=cluster.kill("ingest"))
+        for drive in drives.values():
+            drive.resume()
+    finally:
+        for drive in drives.values():
+            drive.close()
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -2,16 +2,16 @@
 //   node upload_client.mjs MODULES FILE OPTIONS_JSON
 // Says "paused BYTES", waits for a line on standard input, then says "done URL".
 import { createRequire } from 'node:module'
-import { createReadStream, statSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { driveTus } from './upload_driver.mjs'
 
 const [modules, path, options] = process.argv.slice(2)
 const tus = createRequire(`${modules}/`)('tus-js-client')
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
-const size = statSync(path).size
+const file = readFileSync(path)
 
-const drive = driveTus(tus, createReadStream(path), size, { ...JSON.parse(options), uploadSize: size })
+const drive = driveTus(tus, file, file.length, JSON.parse(options))
 console.log(`paused ${await drive.paused}`)
 await lines.next()
 console.log(`done ${await drive.resume()}`)

@@ -50,6 +50,10 @@ class Drive(Protocol):
         """Go on to the end."""
         ...
 
+    def close(self) -> None:
+        """Leave nothing running, however it went."""
+        ...
+
 
 class Tuspy:
     """The Python reference client; each chunk with its SHA-1."""
@@ -71,6 +75,9 @@ class Tuspy:
 
     def resume(self) -> None:
         self._client.uploader(file_stream=self._stream, url=self._url, **self._options).upload()
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 class Gate(io.BytesIO):
@@ -128,6 +135,11 @@ class Aiotus:
         self._thread.join(WAIT_S)
         assert self._url is not None
 
+    def close(self) -> None:
+        self._gate.set()
+        if self._thread.is_alive():
+            self._thread.join(WAIT_S)
+
 
 class TusJsInNode:
     """tus-js-client in a process of Node."""
@@ -145,8 +157,14 @@ class TusJsInNode:
         return int(accepted)
 
     def resume(self) -> None:
+        assert self._node is not None
         said, _ = self._node.communicate("go on\n", timeout=WAIT_S)
         assert (said.partition(" ")[0], self._node.returncode) == ("done", 0)
+
+    def close(self) -> None:
+        if self._node is not None and self._node.poll() is None:
+            self._node.kill()
+            self._node.communicate()
 
 
 class InChromium:
@@ -166,6 +184,9 @@ class InChromium:
 
     def resume(self) -> None:
         assert self._page.evaluate("() => drive.resume()")
+
+    def close(self) -> None:
+        self._page.close()
 
 
 PAGE = """<!doctype html><meta charset="utf-8"><title>dock</title>
