@@ -18,7 +18,7 @@ given = $(if $($(1)),$(1)='$($(1))')
 export WHEELS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo run test check bundle dock-wheel lock clean
+.PHONY: help setup setup-dev demo run test lint check bundle dock-wheel lock clean
 .SUFFIXES:
 
 help: ## 列出命令 · list the targets
@@ -42,7 +42,7 @@ test: setup-dev ## 全部测试(SQLite、PostgreSQL、Redis、浏览器)· every
 	@$(BIN)/python tools/web.py
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-check: setup-dev ## 格式、静态检查、类型、分层、单元测试 · what review sees
+lint: setup-dev ## 格式、静态检查、类型、分层 · what review sees, without running anything
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -50,6 +50,8 @@ check: setup-dev ## 格式、静态检查、类型、分层、单元测试 · wh
 	MYPYPATH=dock $(BIN)/mypy -p liuhen_dock
 	MYPYPATH=dock $(BIN)/mypy -p liuhen_dock --platform win32
 	$(BIN)/lint-imports
+
+check: lint ## 以上,并跑单元测试 · the same, and the unit tests
 	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
 
 bench-%: setup-dev ## 性能测量,如 bench-review · measure one thing beside its peer
