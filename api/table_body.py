@@ -10,8 +10,10 @@ from fastapi import Depends, Request
 from sqlalchemy.orm import Session
 
 from api.desk import Desk
+from api.schemas.ledger import LineRefused, TableTaken
 from evidence.errors import InvalidInput
-from ingest import sheets
+from ingest import ledger_sheets, sheets
+from ingest.ledger_sheets import Kind
 from storage.db.tables import Agency
 
 
@@ -49,3 +51,16 @@ def beginning(desk: Desk) -> sheets.Transactions:
             yield work.session, work.agency
 
     return begin
+
+
+def take_table(desk: Desk, kind: Kind, body: bytes) -> TableTaken:
+    """Read a table and take its good lines."""
+    with desk.reading() as work:
+        table = ledger_sheets.read(work.session, work.agency, kind, body)
+    done = ledger_sheets.take(beginning(desk), table, actor=work.actor.label, now=work.now)
+    return TableTaken(
+        taken=len(done.made),
+        not_taken=[
+            LineRefused(line=found.line, code=found.code, message=found.message) for found in done.findings
+        ],
+    )

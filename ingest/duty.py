@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -11,21 +11,23 @@ from evidence.clock import rfc3339
 from evidence.custody import Action
 from evidence.errors import Conflict, InvalidInput
 from ingest import roster
+from ingest.facts import EARLIEST
 from storage.db import custody, ledger_duty
 from storage.db.custody import Happening
 from storage.db.ledger_tables import DutyPeriod
 from storage.db.tables import Agency
 
 LONGEST = timedelta(days=31)
+LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
 
 def check_times(duty_from: datetime, duty_to: datetime) -> None:
     """Raise unless a duty can be from one instant to the other.
 
     Raises:
-        InvalidInput: It ends before it begins, or lasts more than 31 days.
+        InvalidInput: It ends before it begins, lasts more than 31 days, or is of another age.
     """
-    if not timedelta(0) < duty_to - duty_from <= LONGEST:
+    if not (timedelta(0) < duty_to - duty_from <= LONGEST and EARLIEST <= duty_from <= LATEST):
         raise InvalidInput(
             f"duty: expected an end after its beginning, within {LONGEST.days} days, found "
             f"{duty_to - duty_from} between them",

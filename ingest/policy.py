@@ -37,6 +37,7 @@ RECORDING_GAP = "recording_gap"
 SHORT_RECORDING = "short_recording"
 DEVICE_HEALTH = "device_health"
 MAX_SOURCE_CHARS = 500
+EARLIEST, LATEST = datetime(1980, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 Field = range | tuple[str, ...]
 """Whole numbers from start to stop, or one of some words."""
@@ -242,6 +243,12 @@ def set_policy(
             f"policy {name}: expected its source in one line of 1 to {MAX_SOURCE_CHARS} characters, "
             "found none; name the text and the article",
             code="policy_source",
+        )
+    if not EARLIEST <= applies_from <= LATEST:
+        raise InvalidInput(
+            f"policy {name}: expected a first day from {EARLIEST.year} to {LATEST.year}, found "
+            f"{applies_from.isoformat()}",
+            code="policy_backdated",
         )
     newest = ledger_duty.newest_policy(session, agency, name)
     if newest is not None and applies_from < now:

@@ -15,6 +15,7 @@ from evidence.clock import rfc3339
 from evidence.custody import Action
 from evidence.errors import Conflict, InvalidInput, NotFound
 from evidence.kinds import Role, SourceKind
+from ingest.facts import EARLIEST
 from storage.db import accounts, agencies, credentials, custody, ledger
 from storage.db.custody import Happening
 from storage.db.tables import Account, Agency, Device, DeviceIssue, Officer
@@ -248,10 +249,11 @@ def end_issue(
 
 
 def _happened(what: str, instant: datetime, now: datetime) -> None:
-    """Raise for an instant that is still to come; clocks of two machines may differ by minutes."""
-    if instant > now + CLOCKS_DIFFER:
+    """Raise for an instant that is still to come, or of another age; clocks may differ by minutes."""
+    if not EARLIEST <= instant <= now + CLOCKS_DIFFER:
         raise InvalidInput(
-            f"{what}: expected a time gone by, found {rfc3339(instant)}", code="time_in_future"
+            f"{what}: expected a time from {EARLIEST.year} until now, found {instant.isoformat()}",
+            code="time_in_future",
         )
 
 

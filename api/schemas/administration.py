@@ -16,6 +16,7 @@ class DeviceRegistration(Input):
 
     device_no: Number = Field(examples=["BC-0001"])
     kind: SourceKind = SourceKind.BODY_CAM
+    maker: Line | None = None
     model: Line | None = None
 
 
@@ -26,7 +27,11 @@ class DeviceShown(Output):
     device_no: str
     kind: str
     state: str = Field(description="registered,或待收编的 unknown / unknown until adopted")
+    maker: str | None
     model: str | None
+    firmware: str | None
+    capacity_bytes: int | None
+    retired_at: datetime | None
     officer_no: str | None
 
 

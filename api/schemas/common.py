@@ -16,6 +16,7 @@ from evidence.errors import InvalidInput
 
 PAGE_DEFAULT = 50
 PAGE_MOST = 200
+MOST_CURSOR_CHARS = 64
 
 Line = Annotated[
     str,
@@ -111,6 +112,34 @@ def read_time_cursor(cursor: str | None) -> tuple[datetime, UUID] | None:
         return from_micros(micros), UUID(text)
     except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise _unknown() from error
+
+
+def read_text_cursor(cursor: str | None) -> str | None:
+    """The number or name a cursor continues after.
+
+    Raises:
+        InvalidInput: It is not a cursor of this list.
+    """
+    if cursor is None:
+        return None
+    (text,) = _read(cursor, 1)
+    if not isinstance(text, str) or not text.isprintable() or len(text) > MOST_CURSOR_CHARS:
+        raise _unknown()
+    return text
+
+
+def read_place_cursor(cursor: str | None) -> int:
+    """The place in a list a cursor continues at; 0 without one.
+
+    Raises:
+        InvalidInput: It is not a cursor of this list.
+    """
+    text = read_text_cursor(cursor)
+    if text is None:
+        return 0
+    if not (text.isascii() and text.isdecimal() and len(text) <= 9):
+        raise _unknown()
+    return int(text)
 
 
 def _unknown() -> InvalidInput:

@@ -111,6 +111,14 @@ def officers(session: Session, agency_id: UUID) -> list[Officer]:
     )
 
 
+def page_of_officers(session: Session, agency_id: UUID, *, after: str | None, limit: int) -> list[Officer]:
+    """Officers by number; `after` is the last number of the page before."""
+    query = select(Officer).where(Officer.agency_id == agency_id)
+    if after is not None:
+        query = query.where(Officer.officer_no > after)
+    return list(session.scalars(query.order_by(Officer.officer_no).limit(limit)))
+
+
 def add_officer(
     session: Session,
     agency_id: UUID,

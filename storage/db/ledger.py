@@ -370,3 +370,10 @@ def are_issued(session: Session, agency_id: UUID, device_ids: Sequence[UUID]) ->
         DeviceIssue.agency_id == agency_id, DeviceIssue.device_id.in_(device_ids)
     )
     return session.scalars(query.limit(1)).first() is not None
+
+
+def officer_number(session: Session, agency_id: UUID, officer_id: UUID) -> str:
+    """The number of an officer of the agency."""
+    return session.scalars(
+        select(Officer.officer_no).where(Officer.agency_id == agency_id, Officer.id == officer_id)
+    ).one()

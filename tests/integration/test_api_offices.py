@@ -39,7 +39,7 @@ def test_a_device_is_registered_issued_and_listed(live: Live) -> None:
     issued = client.post(f"{device}/issues", json={"officer_no": "330101"})
     assert issued.json()["officer_no"] == "330101"
     assert client.post(f"{device}/issues", json={"officer_no": "000"}).status_code == 404
-    assert [row["officer_no"] for row in client.get("/api/v1/devices").json()] == ["330101"]
+    assert [row["officer_no"] for row in client.get("/api/v1/devices").json()["items"]] == ["330101"]
     actions = [leaf["action"] for leaf in live.scene.leaves(made.json()["id"])]
     assert actions == ["device:registered", "device:issued"]
 
@@ -59,7 +59,7 @@ def test_an_officer_is_registered_once(live: Live) -> None:
     body = {"officer_no": "880001", "name": "李四", "certificate_no": "浙001"}
     assert client.post("/api/v1/officers", json=body).status_code == 201
     assert client.post("/api/v1/officers", json=body).status_code == 409
-    assert "880001" in [row["officer_no"] for row in client.get("/api/v1/officers").json()]
+    assert "880001" in [row["officer_no"] for row in client.get("/api/v1/officers").json()["items"]]
 
 
 def test_an_upload_token_is_shown_once_and_revoked_at_once(live: Live) -> None:
