@@ -10,7 +10,7 @@ from typing import Any
 from liuhen_dock import __version__
 from liuhen_dock.clock import Clock
 from liuhen_dock.errors import DockError
-from liuhen_dock.wording import STATES, State, advice
+from liuhen_dock.wording import NOTES, STATES, State, advice
 
 RATE_WINDOW_S = 10.0
 MAX_PROBLEMS = 50
@@ -157,7 +157,7 @@ class Board:
         }
 
 
-def _problem(code: str, file: str, message: str) -> dict[str, str]:
+def _problem(code: str, file: str, message: str) -> dict[str, Any]:
     said = advice(code)
     return {"code": code, "file": file, "detail": message, "zh": said.zh, "en": said.en,
-            "do_zh": said.do_zh, "do_en": said.do_en}  # fmt: skip
+            "do_zh": said.do_zh, "do_en": said.do_en, "is_note": code in NOTES}  # fmt: skip

@@ -21,7 +21,15 @@ import httpx
 from rich.console import Console
 
 from liuhen_dock import __version__
-from liuhen_dock.config import CONFIG_VARIABLE, TOKEN_VARIABLE, Config, default_path, load_config, read_token
+from liuhen_dock.config import (
+    CONFIG_VARIABLE,
+    DEFAULT_PROFILES,
+    TOKEN_VARIABLE,
+    Config,
+    default_path,
+    load_config,
+    read_token,
+)
 from liuhen_dock.errors import BadReceipt, ConfigError, DockError
 from liuhen_dock.mounts import volumes
 from liuhen_dock.names import shown
@@ -176,8 +184,7 @@ def _profiles(options: argparse.Namespace) -> int:
         config = load_config(options.config, os.environ)
         every, used = config.all_profiles, [profile.name for profile in config.profiles]
     else:
-        every = load_profiles()
-        used = list(every)
+        every, used = load_profiles(), list(DEFAULT_PROFILES)
     if options.folder is None:
         for profile in every.values():
             mark = "*" if profile.name in used else " "

@@ -31,6 +31,7 @@ from liuhen_dock.receipts import parse_key
 TOKEN_VARIABLE = "LIUHEN_DOCK_TOKEN"  # noqa: S105 - the name of a variable
 CONFIG_VARIABLE = "LIUHEN_DOCK_CONFIG"
 DEFAULT_PORT = 8484
+DEFAULT_PROFILES = ("underscore_v1", "zfy_dump")
 
 
 def default_path() -> Path:
@@ -299,7 +300,7 @@ def _is_base64_key(text: str) -> bool:
 def _profiles(reader: _Reader) -> tuple[tuple[Profile, ...], dict[str, Profile]]:
     try:
         every = load_profiles(reader.file("watch.profiles_dir"))
-        return tuple(chosen(every, reader.texts("watch.profiles", ("underscore_v1", "zfy_dump")))), every
+        return tuple(chosen(every, reader.texts("watch.profiles", DEFAULT_PROFILES))), every
     except ConfigError as error:
         reader.fault("watch.profiles", error.message)
         return (), {}

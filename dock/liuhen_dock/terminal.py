@@ -36,7 +36,10 @@ def table(seen: Mapping[str, Any]) -> Group:
         rows.add_row(*_row(camera))
     below = [_line(seen["server"], "red")] if seen["server"] is not None else []
     for camera in seen["cameras"]:
-        below += [_line(problem, "yellow", _title(camera)) for problem in camera["problems"]]
+        below += [
+            _line(problem, "dim" if problem["is_note"] else "yellow", _title(camera))
+            for problem in camera["problems"]
+        ]
     below += [
         Text(f"{volume['root']} {volume['label']}: {UNKNOWN_VOLUME.zh} / {UNKNOWN_VOLUME.en}", "dim")
         for volume in seen["ignored"]
@@ -99,7 +102,7 @@ def _erase(camera: Mapping[str, Any]) -> str:
     return f"{words.zh} / {words.en}"
 
 
-def _line(problem: Mapping[str, str], style: str, who: str = "") -> Text:
+def _line(problem: Mapping[str, Any], style: str, who: str = "") -> Text:
     where = " ".join(part for part in (who, problem["file"]) if part)
     return Text(
         f"{where + ': ' if where else ''}{problem['zh']},{problem['do_zh']} / "

@@ -148,6 +148,9 @@ PROBLEMS: dict[str, Advice] = {
         "日志里有原因;录像仍在卡上", "The log says why; the footage stays"),
 }  # fmt: skip
 
+NOTES = frozenset({"clock_unreadable", "clock_not_set"})
+"""What a person should know and nobody need hurry about."""
+
 UNKNOWN_VOLUME = Words("未匹配任何设备型号,不读取、不改动", "No profile fits; it is neither read nor changed")
 
 

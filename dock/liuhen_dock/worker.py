@@ -225,7 +225,9 @@ class Worker:
             camera.driver.sync_time(self.bench.clock.now())
             camera.clock_was_set = True
         except NotOffered as error:
-            camera.notes.append(DockError(error.message, code="clock_not_set"))
+            # Of a clock that cannot even be read enough has been said.
+            if camera.device_clock is not None:
+                camera.notes.append(DockError(error.message, code="clock_not_set"))
 
     def _pass_over(self, camera: Camera, client: TusClient) -> None:
         """Upload what is new, free what may go, and say how it stands."""

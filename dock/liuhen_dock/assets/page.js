@@ -46,7 +46,7 @@ function problemList(camera) {
   if (!camera.problems.length) return null;
   const list = made("ul", "problems");
   for (const problem of camera.problems) {
-    const line = made("li");
+    const line = made("li", problem.is_note ? "note" : "");
     line.append(made("strong", "", problem[language] + (problem.file ? ` · ${problem.file}` : "")));
     line.append(made("span", "", problem[`do_${language}`]));
     line.title = problem.detail;
