@@ -26,6 +26,7 @@ WIDTH_PX, HEIGHT_PX = 640, 360
 SAMPLE_RATE_HZ = 16_000
 DEVICE_NAMES = {"0000001": "330101", "0000002": "330102"}
 FIRST, SECOND = DEVICE_NAMES
+CAMERA_ZONE = ZoneInfo("Asia/Shanghai")
 CASE_1, CASE_2 = "示执罚〔2026〕17号", "示执检〔2026〕5号"
 # As a tired officer types it: full-width digits, other brackets.
 CASE_2_TYPED = "示执检[２０２６] 5 号"
@@ -94,7 +95,7 @@ class _Shift:
 
     def _name(self, device_no: str, suffix: str) -> Path:
         self.at += timedelta(minutes=7)
-        stamp = self.at.astimezone(ZoneInfo("Asia/Shanghai")).strftime("%Y%m%d_%H%M%S")
+        stamp = self.at.astimezone(CAMERA_ZONE).strftime("%Y%m%d_%H%M%S")
         return self.folder / f"DSJ_{device_no}_{DEVICE_NAMES[device_no]}_{stamp}{suffix}"
 
     def _said(self, device_no: str, seconds: float, more: dict[str, str]) -> dict[str, str]:
@@ -128,7 +129,8 @@ class _Shift:
             height_px=HEIGHT_PX,
             device_no=device_no,
             officer_no=DEVICE_NAMES[device_no],
-            started_at=self.at,
+            # The clock in the picture and the one in the name are the camera's.
+            started_at=self.at.astimezone(CAMERA_ZONE),
             first_frame=first_frame,
             codec=codec,
             b_frames=b_frames,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -80,7 +80,8 @@ def make_clip(
 
     Args:
         path: ``.mp4``, ``.mov``, ``.avi``, ``.mkv`` or ``.ts``.
-        started_at: Wall time of the first frame, written into the picture and as ``creation_time``.
+        started_at: Wall time of the first frame: in its own zone written into the picture, as a camera shows
+            its clock, and in UTC as ``creation_time``.
         first_frame: Number in the first strip; runs on across split files.
         codec: ``h264``, ``mpeg4``, ``hevc`` or ``mjpeg``.
         b_frames: Let the encoder reorder pictures.
@@ -99,7 +100,7 @@ def make_clip(
         options |= {"preset": "veryfast", "x264-params": "bframes=2:b-adapt=0:force-cfr=1"}
     boxes: list[Box | None] = []
     with av.open(str(path), "w") as container:
-        container.metadata["creation_time"] = started_at.isoformat()
+        container.metadata["creation_time"] = started_at.astimezone(UTC).isoformat()
         picture: Any = container.add_stream(name, rate=fps, options=options)
         picture.width, picture.height = width_px, height_px
         picture.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
