@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterable
-from pathlib import Path
 
 from cli.options import Branch, read_instant
 from cli.shell import Parser, add_json, at_desk, operator, print_json, print_table
+from cli.tables import add_import, tell
 from evidence.case import normalise_case_no
 from evidence.errors import InvalidInput
 from evidence.kinds import EnforcementKind
 from ingest.register import NewCase, open_case, read_sheet, take_sheet
-from ingest.sheets import MAX_BYTES, LineFinding
+from ingest.sheets import MAX_BYTES
 from storage.db import accounts, cases
 
 
@@ -39,11 +37,7 @@ def arguments(parser: Parser, _name: str) -> None:
     listing.add_argument("--open", action="store_true", help="只列未结 / open ones only")
     listing.add_argument("--limit", type=int, default=100, metavar="N", help="最多几条 / at most; 100")
     add_json(listing)
-    importing = branch.add("import", "从 CSV、XLSX 导入 / import from CSV or XLSX", _import)
-    importing.add_argument("file", type=Path, metavar="FILE", help="CSV(UTF-8 或 / or GB 18030), XLSX")
-    importing.add_argument(
-        "--skip-bad", action="store_true", help="跳过有误的行,默认一行有误则全不导入 / skip bad lines"
-    )
+    add_import(branch.add("import", "从 CSV、XLSX 导入 / import from CSV or XLSX", _import))
 
 
 def _add(options: argparse.Namespace) -> int:
@@ -110,18 +104,13 @@ def _import(options: argparse.Namespace) -> int:
         with desk.read() as session:
             sheet = read_sheet(session, desk.agency, body)
         if sheet.findings and not options.skip_bad:
-            _tell(sheet.findings)
+            tell(sheet.findings)
             raise InvalidInput(
                 f"case file: expected good lines only, found {len(sheet.findings)} bad; nothing was "
                 "imported, mend them or add --skip-bad",
                 code="csv_lines_bad",
             )
         done = take_sheet(desk.write, sheet, actor=operator(), now=desk.now())
-    _tell(done.findings)
+    tell(done.findings)
     print(f"已导入 / imported: {len(done.cases)}; 有误 / bad: {len(done.findings)}")
     return 0
-
-
-def _tell(findings: Iterable[LineFinding]) -> None:
-    for found in findings:
-        print(f"第{found.line}行 / line {found.line}: {found.message} [{found.code}]", file=sys.stderr)

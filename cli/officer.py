@@ -1,4 +1,4 @@
-"""`liuhen officer add|list`."""
+"""`liuhen officer add|import|list`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import argparse
 
 from cli.options import Branch
 from cli.shell import Parser, add_json, at_desk, operator, print_json, print_table
+from cli.tables import add_import, take_file
+from ingest.ledger_sheets import Kind
 from ingest.roster import register_officer
 from storage.db import agencies
 
@@ -16,6 +18,7 @@ def arguments(parser: Parser, _name: str) -> None:
     adding.add_argument("officer_no", metavar="NO", help="编号 / officer number")
     adding.add_argument("name", metavar="NAME", help="姓名 / name")
     adding.add_argument("--certificate", metavar="NO", help="执法证号 / enforcement certificate")
+    add_import(branch.add("import", "批量登记 / register from CSV or XLSX", _import))
     add_json(branch.add("list", "执法人员列表 / list officers", _list))
 
 
@@ -32,6 +35,10 @@ def _add(options: argparse.Namespace) -> int:
         )
     print(f"已登记 / registered: {options.officer_no}")
     return 0
+
+
+def _import(options: argparse.Namespace) -> int:
+    return take_file(options, Kind.OFFICERS)
 
 
 def _list(options: argparse.Namespace) -> int:
