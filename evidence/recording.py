@@ -87,13 +87,10 @@ def chains(parts: Iterable[Part[Id]], limit: timedelta) -> list[list[Part[Id]]]:
     return found
 
 
-def in_order(parts: Iterable[Part[Id]]) -> list[Part[Id]]:
-    """Files of one recording: by their numbers where any has one, else by time."""
-    listed = list(parts)
-    if any(part.sequence_no is not None for part in listed):
-        # The first file of some recorders has no number.
-        return sorted(listed, key=lambda part: (part.sequence_no or 0, part.started_at))
-    return sorted(listed, key=lambda part: (part.started_at, str(part.id)))
+def in_order(parts: Iterable[Part[Id]], *, by_number: bool) -> list[Part[Id]]:
+    """Files of one recording: by their numbers (the first file of some recorders has none), or by time."""
+    listed = sorted(parts, key=lambda part: (part.started_at, str(part.id)))
+    return sorted(listed, key=lambda part: part.sequence_no or 0) if by_number else listed
 
 
 def joints(ordered: Sequence[Part[Id]]) -> list[Joint[Id]]:

@@ -87,20 +87,20 @@ class Recording:
 
 def recording_of(session: Session, item: Item) -> Recording:
     """The recording an item belongs to, which may be itself alone."""
-    key = item.recording_key
-    rows = recordings.members(session, item.agency_id, [key]) if key else [item]
+    by = _by(item.recording_key)
+    rows = recordings.members(session, item.agency_id, [item.recording_key]) if item.recording_key else [item]
+    # Numbers in names of files that only time put together may have started again in between.
+    is_numbered = by in {"sender", "number"} and any(row.sequence_no is not None for row in rows)
     by_id = {row.id: row for row in rows}
-    ordered = in_order(parts_of(session, item.agency_id, rows))
+    ordered = in_order(parts_of(session, item.agency_id, rows), by_number=is_numbered)
     timed = {part.id for part in ordered}
-    untimed = [row for row in rows if row.id not in timed]
-    members = [by_id[part.id] for part in ordered] + untimed
-    if any(row.sequence_no is not None for row in rows):
+    members = [by_id[part.id] for part in ordered] + [row for row in rows if row.id not in timed]
+    if is_numbered:
         members.sort(key=lambda row: row.sequence_no or 0)
     neighbours = {(one.id, other.id) for one, other in pairwise(members)}
-    between = [joint for joint in joints(ordered) if (joint.before, joint.after) in neighbours]
-    return Recording(
-        _by(key), tuple(members), tuple(between), missing_numbers(row.sequence_no for row in rows)
-    )
+    between = tuple(joint for joint in joints(ordered) if (joint.before, joint.after) in neighbours)
+    missing = missing_numbers(row.sequence_no for row in rows) if is_numbered else []
+    return Recording(by, tuple(members), between, missing)
 
 
 def _by(key: str | None) -> Literal["sender", "time", "number"] | None:
@@ -160,7 +160,20 @@ def _recording_no(session: Session, item: Item) -> str | None:
 def _of_number(session: Session, item: Item, number: str) -> list[Item]:
     assert item.device_id is not None  # noqa: S101 - asked before
     found = recordings.with_claim(session, item.agency_id, item.device_id, "recording_no", number)
-    return [row for row in found if row.id != item.id and not _is_named(row) and _is_same_day(row, item)]
+    return [
+        row
+        for row in found
+        if row.id != item.id
+        and not _is_named(row)
+        and row.media_kind == item.media_kind
+        # A small copy of each chapter has the chapter's name with another ending.
+        and _ending(row) == _ending(item)
+        and _is_same_day(row, item)
+    ]
+
+
+def _ending(item: Item) -> str:
+    return item.original_name.rpartition(".")[2].casefold()
 
 
 def _is_same_day(one: Item, other: Item) -> bool:

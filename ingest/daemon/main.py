@@ -9,7 +9,7 @@ import threading
 
 import structlog
 
-from config.load import load_settings
+from config.load import SettingsError, load_settings
 from config.logs import set_up_logging
 from config.settings import Settings
 from evidence.errors import EvidenceError
@@ -62,6 +62,9 @@ def main() -> None:
             holder.close()
     except EvidenceError as error:
         log.error("ingest_stopped", code=error.code, reason=error.message)  # noqa: TRY400 - one clear line
+        sys.exit(1)
+    except SettingsError as error:
+        log.error("ingest_stopped", code="settings", reason=str(error))  # noqa: TRY400 - one clear line
         sys.exit(1)
     publisher.close()
 

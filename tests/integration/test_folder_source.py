@@ -467,3 +467,18 @@ def test_source_runs_until_it_is_told_to_stop(desk: Desk) -> None:
     thread.join(5)
     assert not thread.is_alive()
     assert len(desk.accepted) == 1
+
+
+def test_sidecars_of_every_form_speak_and_are_no_recordings(desk: Desk) -> None:
+    desk.restart()
+    for name in ("A.mp4", "B.mp4", "C.mp4"):
+        desk.put(name, name.encode())
+    desk.put("清单.csv", "文件名,设备编号\nB.mp4,0000002\n".encode("gb18030"))
+    desk.put("A.mp4.xml", b"<r><DeviceID>0000001</DeviceID></r>")
+    desk.put("C.xml", b"<!DOCTYPE r []><r/>")
+    desk.settle()
+    by_name = {staged.original_name_raw: staged for staged in desk.accepted}
+    assert set(by_name) == {b"A.mp4", b"B.mp4", b"C.mp4"}
+    said = {name: [claim.value for claim in staged.claims] for name, staged in by_name.items()}
+    assert said == {b"A.mp4": ["0000001"], b"B.mp4": ["0000002"], b"C.mp4": []}
+    assert [code for code, _ in by_name[b"C.mp4"].findings] == ["sidecar_unreadable"]

@@ -161,7 +161,8 @@ def test_what_a_sender_named_is_never_moved(on_sqlite: Pipeline, tmp_path: Path)
 
 
 def test_chapters_are_grouped_by_their_number_within_a_day(on_sqlite: Pipeline, tmp_path: Path) -> None:
-    names = ("GX030123.MP4", "GX010123.MP4", "GX040123.MP4")
+    names = ("GX030123.MP4", "GX010123.MP4", "GX040123.mp4")
+    add(on_sqlite, tmp_path, 0, name="GX030123.LRV")
     made = [add(on_sqlite, tmp_path, 0, name=name) for name in names]
     add(on_sqlite, tmp_path, 0, name="GX010124.MP4")
     add(on_sqlite, tmp_path, 90_000, name="GX020123.MP4")

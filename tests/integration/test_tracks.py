@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import av
 import httpx
 import pytest
 
@@ -76,6 +77,24 @@ def test_a_telemetry_track_becomes_claims_and_an_unmasked_route(pipeline: Pipeli
     assert said["location_bounds"].value == "+30.250000+120.160000/+30.250700+120.161400/"
     assert (said["gps_started_at"].clock, said["gps_started_at"].source) == ("gps", "container")
     assert said["device_started_at"].value.startswith("2026-03-01T08:00:00")
+
+
+def test_no_rendition_carries_the_telemetry_of_its_source(pipeline: Pipeline, tmp_path: Path) -> None:
+    clip = tmp_path / "GX010002.MP4"
+    media.make_plain(clip, seconds=1)
+    telemetry.add_track(clip, [telemetry.gps5(telemetry.walk(5), telemetry.WALK_STARTED_AT)])
+    assert b"GPS5" in clip.read_bytes()
+    accepted = pipeline.take(clip, device_no="CAM1")
+    pipeline.work(only={"probe", "examine", "rendition"})
+    with pipeline.storage.database.read() as session:
+        made = items.derivatives_of(session, pipeline.agency.id, accepted.item_id, kind="rendition")
+    assert made
+    for row in made:
+        path = pipeline.storage.objects.path(row.store_key)
+        assert path is not None
+        with av.open(str(path)) as container:
+            assert {stream.type for stream in container.streams} <= {"video", "audio"}
+        assert not {word for word in (b"GPS5", b"gpmd", b"DEVC") if word in path.read_bytes()}
 
 
 @pytest.mark.parametrize("name", ["spoken.mp4", "spoken.mkv"])

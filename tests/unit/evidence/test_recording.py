@@ -95,7 +95,10 @@ def test_nothing_is_measured_where_each_file_has_the_start_of_all() -> None:
 
 def test_numbers_order_files_and_the_first_may_have_none() -> None:
     parts = [part("c", 0, sequence_no=2), part("a", 0), part("b", 0, sequence_no=1)]
-    assert [one.id for one in in_order(parts)] == ["a", "b", "c"]
+    assert [one.id for one in in_order(parts, by_number=True)] == ["a", "b", "c"]
+    assert [one.id for one in in_order(parts, by_number=False)] == ["a", "b", "c"]
+    later = [part("z", 60, sequence_no=1), part("y", 0, sequence_no=9999)]
+    assert [one.id for one in in_order(later, by_number=False)] == ["y", "z"]
 
 
 def test_missing_numbers_are_those_between() -> None:
