@@ -16,7 +16,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from api.auth.rights import Asking, Span, original_reach, redacted_reach
+from api.auth.rights import Asking, Span, awaiting_reach, original_reach, redacted_reach
 from api.desk import Work
 from evidence.clock import rfc3339
 from evidence.custody import Action
@@ -32,6 +32,17 @@ class Variant(StrEnum):
 
     REDACTED = "redacted"
     ORIGINAL = "original"
+    AWAITING = "awaiting"
+    """The checked rendition of a plan that reveals, for whoever may approve it, before anybody else."""
+
+
+# What shows more than everybody with the right to masked footage may see.
+REVEALING = frozenset({Variant.ORIGINAL, Variant.AWAITING})
+REACHES = {
+    Variant.REDACTED: redacted_reach,
+    Variant.ORIGINAL: original_reach,
+    Variant.AWAITING: awaiting_reach,
+}
 
 
 def check_span(item: Item, span: Span | None) -> Span | None:
@@ -58,19 +69,18 @@ def permitted_span(
         InvalidInput: There is more than one span to choose from, or it is outside the item.
         Conflict: A masked rendition of an item that is not verified.
     """
-    reach = original_reach if variant is Variant.ORIGINAL else redacted_reach
-    return reach(work, item, case).choose(check_span(item, asked))
+    return REACHES[variant](work, item, case).choose(check_span(item, asked))
 
 
 def require_reason(variant: Variant, reason: str | None) -> None:
-    """Originals are shown for a purpose and a reason (R24).
+    """Originals, and what was not approved yet, are shown for a purpose and a reason (R24).
 
     Raises:
-        InvalidInput: An original without a reason.
+        InvalidInput: One of them without a reason.
     """
-    if variant is Variant.ORIGINAL and not reason:
+    if variant in REVEALING and not reason:
         raise InvalidInput(
-            "original: expected a reason beside the purpose, found none; say why", code="reason_missing"
+            f"{variant}: expected a reason beside the purpose, found none; say why", code="reason_missing"
         )
 
 

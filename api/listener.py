@@ -21,7 +21,7 @@ from granian.rsgi import Scope
 
 from api import serving
 from api.auth.capability import Use, unfold
-from api.issuing import Once, note_issued
+from api.issuing import Once, Variant, note_issued
 from api.problems import MEDIA_TYPE, Problem, http_problem, problem_of
 from api.ranges import ByteRange, NotSatisfiable, holds_if_range, is_inside, parse_range
 from api.resolving import ORIGINAL, Servable, resolve_clip, resolve_grant
@@ -142,6 +142,8 @@ class MediaListener:
             grant = grants.grant_in_force(session, agency_id, subject_id, now)
             servable = resolve_grant(session, storage, grant, asked.name)
         action = NOTED.get(asked.name)
+        if grant.variant == Variant.AWAITING:
+            action = Action.PREVIEW_ISSUED
         if action is not None and asked.method == "GET" and not self._noted.is_noted(grant.id, action):
             with storage.database.transaction() as session:
                 grant = grants.grant_in_force(session, agency_id, subject_id, now, lock=True)

@@ -24,6 +24,7 @@ from evidence.errors import Conflict, InvalidInput, MediaError, NotFound, NotPer
 from evidence.kinds import Role
 from media.fmp4 import FragmentIndex
 from storage.db import accounts, agencies, cases, clips, grants, items
+from storage.db.plans import held_back
 from storage.db.tables import Clip, Derivative, Grant, Job
 from storage.open import Storage
 from transcode.playlist import Span as ShownSpan
@@ -110,6 +111,17 @@ def redacted_in_force(session: Session, agency_id: UUID, item_id: UUID, kind: st
     return row
 
 
+def awaiting_approval(
+    session: Session, agency_id: UUID, item_id: UUID, kind: str = "redacted"
+) -> Derivative | None:
+    """What was made from the newest plan and waits for its approval; None where nothing does."""
+    newest_plan = items.newest_plan(session, agency_id, item_id)
+    if newest_plan is None or not newest_plan.awaits_approval:
+        return None
+    held = [row for row in held_back(session, agency_id, item_id, newest_plan.number) if row.kind == kind]
+    return held[-1] if held else None
+
+
 def ladder_of(session: Session, storage: Storage, grant: Grant) -> Ladder:
     """What can be played under a grant.
 
@@ -119,7 +131,10 @@ def ladder_of(session: Session, storage: Storage, grant: Grant) -> Ladder:
     """
     if grant.variant != Variant.ORIGINAL:
         require_showable(items.item_by_id(session, grant.agency_id, grant.item_id))
-        row = redacted_in_force(session, grant.agency_id, grant.item_id)
+        if grant.variant == Variant.AWAITING:
+            row = _awaiting(session, grant, "redacted")
+        else:
+            row = redacted_in_force(session, grant.agency_id, grant.item_id)
         return Ladder((Rung("redacted", masked_name(row), index_of(row), row.sha256),), 1)
     rungs = {}
     for row in items.derivatives_of(session, grant.agency_id, grant.item_id, kind="rendition"):
@@ -156,12 +171,17 @@ def resolve_grant(session: Session, storage: Storage, grant: Grant, name: str) -
         Conflict: A masked rendition of an item that is not verified any more.
     """
     masked = _MASKED.fullmatch(name)
-    if masked is not None and grant.variant == Variant.REDACTED:
+    if masked is not None and grant.variant != Variant.ORIGINAL:
         require_showable(items.item_by_id(session, grant.agency_id, grant.item_id))
         kind, digest, suffix = masked.groups()
         if _SUFFIX[kind] != suffix:
             raise _nothing()
-        row = _by_digest(session, grant, kind, digest)
+        if grant.variant == Variant.AWAITING:
+            row = _awaiting(session, grant, kind)
+            if name != masked_name(row):
+                raise _nothing()
+        else:
+            row = _by_digest(session, grant, kind, digest)
         return _of_derivative(storage, row, grant)
     if grant.variant != Variant.ORIGINAL:
         raise _nothing()
@@ -231,6 +251,21 @@ def _require_served(row: Derivative) -> None:
         raise NotFound(
             f"derivative {row.id}: expected in force, found withdrawn; ask again", code="derivative_withdrawn"
         )
+
+
+def _awaiting(session: Session, grant: Grant, kind: str) -> Derivative:
+    """What a grant of the awaiting variant shows: it ends with the approval, or a next version.
+
+    Raises:
+        NotFound: Nothing waits, or nothing yet (``derivative_withdrawn``).
+    """
+    row = awaiting_approval(session, grant.agency_id, grant.item_id, kind)
+    if row is None:
+        raise NotFound(
+            f"item {grant.item_id}: expected a rendition that awaits approval, found none; ask again",
+            code="derivative_withdrawn",
+        )
+    return row
 
 
 def _by_digest(session: Session, grant: Grant, kind: str, digest: str) -> Derivative:

@@ -12,7 +12,8 @@ from storage.db import custody, grants
 from storage.db.custody import Happening
 from storage.db.tables import Agency
 
-ORIGINAL = "original"
+# Variants that hang on the right to the original (`api.issuing.REVEALING`).
+REVEALING = frozenset({"original", "awaiting"})
 
 
 def revoke_after_unbinding(
@@ -24,7 +25,7 @@ def revoke_after_unbinding(
     without a case, which may now be wider than the spans that are left.
     """
     for grant in grants.grants_of_item(session, agency.id, item_id, now):
-        if grant.case_id in {case_id, None} or grant.variant == ORIGINAL:
+        if grant.case_id in {case_id, None} or grant.variant in REVEALING:
             _revoke(session, agency, grant.id, item_id, author, now, "binding_ended")
 
 
@@ -33,7 +34,7 @@ def revoke_after_narrowing(
 ) -> None:
     """End masked grants of the item without a case, now that spans limit what they may show."""
     for grant in grants.grants_of_item(session, agency.id, item_id, now):
-        if grant.case_id is None and grant.variant != ORIGINAL:
+        if grant.case_id is None and grant.variant not in REVEALING:
             _revoke(session, agency, grant.id, item_id, author, now, "span_bound")
 
 

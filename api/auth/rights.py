@@ -168,6 +168,28 @@ def original_reach(work: Asking, item: Item, case: Case | None = None) -> Reach:
     return Reach.of_bindings(handled)
 
 
+def awaiting_reach(work: Asking, item: Item, case: Case | None = None) -> Reach:
+    """What of a rendition that waits for approval may be seen: by whoever may give it, to judge it.
+
+    It shows what the version in force hides, so that the right to the whole original is asked for too.
+
+    Raises:
+        NotPermitted: The actor approves nothing, or has not the right to all of the original.
+        NotFound: The item is not tied to that case.
+        Conflict: The item is not verified, or no version of its plan waits (``nothing_awaits_approval``).
+    """
+    require(work.actor, Act.APPROVE_REDACTION)
+    require_whole_original(work, item)
+    require_showable(item)
+    newest = items.newest_plan(work.session, work.agency_id, item.id)
+    if newest is None or not newest.awaits_approval:
+        raise Conflict(
+            f"item {item.id}: expected a plan that awaits approval, found none; ask for the redacted variant",
+            code="nothing_awaits_approval",
+        )
+    return EVERYTHING if case is None else Reach.of_bindings(_tied(work, item, case))
+
+
 def sees_original(work: Asking, item: Item) -> bool:
     """Whether the actor has a right to any part of the original."""
     try:

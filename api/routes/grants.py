@@ -13,7 +13,7 @@ from api.auth.seat import DeskOf
 from api.desk import Work
 from api.issuing import Variant, issue_grant, revoke_grant
 from api.presenting import coverage_of, poster_url
-from api.resolving import ladder_of, masked_name, newest
+from api.resolving import awaiting_approval, ladder_of, masked_name, newest
 from api.schemas.viewing import GrantRequest, GrantShown, State
 from evidence.access import Act, may
 from evidence.errors import NotFound, NotPermitted
@@ -34,10 +34,11 @@ PLACEHOLDER_URL = "/static/placeholder.svg"
     summary="申请调阅 Ask to see an item",
 )
 def ask(item_id: UUID, body: GrantRequest, desk: DeskOf) -> GrantShown:
-    """脱敏件依角色;原件须有权限、目的与理由。地址限时有效,可随时撤销。
+    """脱敏件依角色;原件须有权限、目的与理由;待审核的脱敏件仅供审核人预览。地址限时有效,可随时撤销。
 
-    The masked rendition by role; the original by right, purpose and reason. The addresses end with the
-    grant. Until the masked rendition is there, `state` is `pending` and only a placeholder is shown.
+    The masked rendition by role; the original by right, purpose and reason; what awaits approval, in the same
+    way, for whoever may approve it. The addresses end with the grant. Until the masked rendition is there,
+    `state` is `pending` and only a placeholder is shown.
     """
     with desk.writing() as work:
         item = items.item_by_id(work.session, work.agency_id, item_id, lock=True)
@@ -87,6 +88,11 @@ def show(work: Work, item: Item, grant: Grant) -> GrantShown:
     media = f"{media_url}/m/{mint(keys, Use.MEDIA, work.agency_id, grant.id, grant.expires_at)}"
     state, file_name = _state(work, item, grant)
     poster = poster_url(item.id)
+    if grant.variant == Variant.AWAITING:
+        # Its own picture and words; those of the version in force are of another.
+        made = _awaiting(work, item)
+        still = next((row for row in made if row.kind == "redacted_poster"), None)
+        poster = f"{media}/{masked_name(still)}" if whole and still is not None else poster
     if grant.variant == Variant.ORIGINAL and whole and any(row.kind == "poster" for row in made):
         poster = f"{media}/poster.jpg"
     elif grant.variant == Variant.ORIGINAL and whole and is_photo and state == "ready":
@@ -109,6 +115,12 @@ def show(work: Work, item: Item, grant: Grant) -> GrantShown:
     )
 
 
+def _awaiting(work: Work, item: Item) -> list[Derivative]:
+    kinds = ("redacted", "redacted_photo", "redacted_poster")
+    found = (awaiting_approval(work.session, work.agency_id, item.id, kind) for kind in kinds)
+    return [row for row in found if row is not None]
+
+
 def _track_url(grant: Grant, media: str, made: list[Derivative]) -> str | None:
     """Where the route is: under a grant of the whole original alone, for it says where people went."""
     is_open = grant.variant == Variant.ORIGINAL and grant.span_from_us is None
@@ -117,9 +129,10 @@ def _track_url(grant: Grant, media: str, made: list[Derivative]) -> str | None:
 
 def _state(work: Work, item: Item, grant: Grant) -> tuple[State, str | None]:
     """How far what the grant shows is, and the name of the whole file."""
-    if grant.variant == Variant.REDACTED:
+    if grant.variant != Variant.ORIGINAL:
         kind = "redacted_photo" if item.media_kind == MediaKind.PHOTO else "redacted"
-        row = newest(work.session, work.agency_id, item.id, kind)
+        look = awaiting_approval if grant.variant == Variant.AWAITING else newest
+        row = look(work.session, work.agency_id, item.id, kind)
         is_there = row is not None and row.masked and is_showable(item)
         return ("ready", masked_name(row)) if row is not None and is_there else ("pending", None)
     if item.media_kind == MediaKind.PHOTO:

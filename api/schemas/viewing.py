@@ -19,9 +19,13 @@ State = Literal["ready", "growing", "pending"]
 class GrantRequest(Input):
     """Ask to see an item."""
 
-    variant: Variant = Field(Variant.REDACTED, description="脱敏件或原件 / Masked or original")
+    variant: Variant = Field(
+        Variant.REDACTED, description="脱敏件、原件或待审核件 / Masked, original, or awaiting approval"
+    )
     purpose: RetrievalPurpose = Field(description="调阅目的 / Purpose", examples=["case_handling"])
-    reason: Line | None = Field(None, description="调阅原件须说明理由 / Needed for originals")
+    reason: Line | None = Field(
+        None, description="调阅原件或待审核件须说明理由 / Needed unless masked and approved"
+    )
     case_id: UUID | None = Field(None, description="在某案件范围内 / Within a case")
     span: SpanInput | None = Field(None, description="时段,空为全部 / Null is all that may be seen")
 
@@ -54,7 +58,7 @@ class ClipRequest(Input):
     )
     from_ms: Micros | None = None
     to_ms: Micros | None = None
-    variant: Variant = Variant.REDACTED
+    variant: Literal[Variant.REDACTED, Variant.ORIGINAL] = Variant.REDACTED
     purpose: RetrievalPurpose = RetrievalPurpose.CASE_HANDLING
     reason: Line | None = None
     form: Literal["watch", "file"] = Field("watch", description="在线观看或取走文件 / Watch, or take away")

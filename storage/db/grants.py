@@ -117,7 +117,7 @@ def grants_of_handler(
             .where(
                 Grant.agency_id == agency_id,
                 Grant.account_id == account_id,
-                Grant.variant == "original",
+                Grant.variant.in_(("original", "awaiting")),
                 Grant.item_id.in_(tied),
                 Grant.revoked_at.is_(None),
                 Grant.expires_at > now,

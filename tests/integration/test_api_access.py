@@ -13,6 +13,7 @@ import pytest
 
 from api.app import GATES
 from api.auth.gate import DECLARED, GuardedRoute, Open
+from api.resolving import masked_name
 from evidence.access import Act, Actor, may
 from evidence.kinds import ClaimSource, Role
 from storage.db import cases, items
@@ -108,7 +109,9 @@ def test_a_role_without_the_act_is_refused_before_anything_is_looked_at(
 def secrets_of(recording: Recording, seed: int) -> list[bytes]:
     """Bytes that only holders of the right to the original may meet."""
     found = []
-    for kind in ("rendition", "poster"):
+    for kind in ("rendition", "poster", "awaiting", "awaiting_poster"):
+        if kind not in recording.derivatives:
+            continue
         row = recording.derivatives[kind]
         found += [row.sha256.hex().encode(), str(row.id).encode(), row.store_key.encode()]
     film = reel(seed)
@@ -118,17 +121,29 @@ def secrets_of(recording: Recording, seed: int) -> list[bytes]:
     return [*found, b"rendition-copy", b"/original", b"poster.jpg"]
 
 
+def held_secrets(recording: Recording, seed: int) -> list[bytes]:
+    """What only an approver may meet of a rendition that waits: its names and a stretch of its bytes."""
+    film = reel(seed)
+    middle = film.index.fragments[2]
+    names = [masked_name(recording.derivatives[kind]).encode() for kind in ("awaiting", "awaiting_poster")]
+    return [*names, film.rendition[middle.offset_bytes + 400 : middle.offset_bytes + 432]]
+
+
 BODIES: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("POST", "/api/v1/items/{item_id}/grants"): [
         {"purpose": "supervision"},
         {"purpose": "supervision", "variant": "original", "reason": "x"},
         {"purpose": "supervision", "variant": "original"},
+        {"purpose": "supervision", "variant": "awaiting", "reason": "x"},
+        {"purpose": "supervision", "variant": "awaiting"},
         {"purpose": "supervision", "span": {"from_us": 0, "to_us": 3000000}},
     ],
     ("POST", "/api/v1/clips"): [
         {"case_no": CASE_A},
         {"case_no": CASE_A, "form": "file"},
         {"case_no": CASE_A, "variant": "original", "reason": "x"},
+        {"case_no": CASE_A, "variant": "awaiting", "reason": "x"},
+        {"case_no": CASE_A, "variant": "awaiting", "reason": "x", "form": "file"},
         {"case_no": CASE_A, "variant": "original", "reason": "x", "form": "file"},
     ],
     ("POST", "/api/v1/items/{item_id}/redaction/plans"): [
@@ -189,9 +204,12 @@ def walked(live: Live, recording: Recording) -> list[bytes]:
 def test_no_unmasked_byte_reaches_a_person_without_the_right(live: Live, name: str) -> None:
     """Every route with every body we know, then every address in every answer (invariant 7)."""
     scene = live.scene
-    for seed, redacted in ((1, True), (2, False)):
+    for seed, redacted, awaiting in ((1, True, None), (2, False, None), (1, True, 3)):
         target = scene.record(seed=seed, case=scene.case_a, redacted=redacted)
-        forbidden = [*secrets_of(target, seed), LOCATION.encode(), *walked(live, target)]
+        if awaiting is not None:
+            scene.hold_back(target, awaiting)
+        held = held_secrets(target, awaiting) if awaiting is not None else []
+        forbidden = [*held, *secrets_of(target, seed), LOCATION.encode(), *walked(live, target)]
         for field in ("location", "location_last", "location_bounds"):
             say(live, target, field, LOCATION)
         say(live, target, "location", "+29.6630+106.5516/")
@@ -222,7 +240,8 @@ def test_no_unmasked_byte_reaches_a_person_without_the_right(live: Live, name: s
             tied = cases.bindings_of(session, scene.agency.id, target.item_id)
             plan = items.newest_plan(session, scene.agency.id, target.item_id)
         assert [(row.case_id, row.author) for row in tied] == [(scene.case_a.id, "system")], name
-        assert plan is None or plan.number == 1, name
+        assert plan is None or plan.number == (1 if awaiting is None else 2), name
+        assert plan is None or plan.approved_at is None, name
         assert live.as_("archivist").get(f"/api/v1/cases/{scene.case_a.id}").json()["is_open"]
         for where, answer in seen:
             for secret in forbidden:

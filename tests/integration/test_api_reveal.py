@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from redaction.plan import Masks, RedactionPlan
 from redaction.plan_json import plan_from_json
 from redaction.render import FILL
 from storage.db import agencies, items
+from storage.db.plans import held_back
 from tests.support import media as footage
 from tests.support.pipeline import Pipeline, pipeline_settings
 from tests.support.samples import sample
@@ -116,6 +119,65 @@ def test_a_deleted_mask_stays_until_another_person_has_approved(shown: Footage, 
     approved = shown.approve("legal_reviewer", 2)
     assert (approved.status_code, approved.json()["redaction"]) == (200, "approved")
     assert not shown.is_face_hidden(tmp_path)
+
+
+PREVIEW = {"variant": "awaiting", "purpose": "supervision", "reason": "审核前预览"}
+
+
+def test_an_approver_sees_what_they_are_to_approve_and_nobody_else_does(
+    shown: Footage, tmp_path: Path
+) -> None:
+    live = shown.live
+    ask = partial(live.as_("legal_reviewer").post, f"{shown.path}/grants")
+    nothing = ask(json=PREVIEW)
+    assert (nothing.status_code, nothing.json()["code"]) == (409, "nothing_awaits_approval")
+    assert shown.amend("handler", 1, *shown.bare()).status_code == 201
+    assert ask(json=PREVIEW).json()["state"] == "pending"
+    shown.pipeline.work()
+    blind = ask(json={**PREVIEW, "reason": None})
+    assert (blind.status_code, blind.json()["code"]) == (422, "reason_missing")
+    for name in ("handler", "handler2", "reviewer", "archivist", "officer", "auditor", "system_admin"):
+        refused = live.as_(name).post(f"{shown.path}/grants", json=PREVIEW)
+        assert (refused.status_code, refused.json()["code"]) == (403, "not_permitted"), name
+
+    grant = live.grant("legal_reviewer", shown.item_id, **PREVIEW)
+    assert grant["state"] == "ready"
+    sent = httpx.get(grant["file_url"], trust_env=False, timeout=20)
+    assert sent.status_code == 200
+    assert httpx.get(grant["poster_url"], trust_env=False).status_code == 200
+    with live.scene.storage.database.read() as session:
+        rows = held_back(session, live.scene.agency.id, shown.item_id, 2)
+        (held,) = [row for row in rows if row.kind == "redacted"]
+    assert hashlib.sha256(sent.content).digest() == held.sha256
+    playlist = live.anyone.get(grant["playlist_url"])
+    assert playlist.status_code == 200
+    assert grant["file_url"].rpartition("/")[2] in playlist.text
+    assert shown.is_face_hidden(tmp_path), "the others go on seeing the version in force"
+    (issued,) = live.scene.leaves(shown.item_id, "preview:issued")
+    assert issued["facts"]["grant"] == grant["grant_id"]
+    variants = [leaf["facts"]["variant"] for leaf in live.scene.leaves(shown.item_id, "playlist:issued")]
+    assert variants == ["awaiting"]
+    # The name of what waits opens nothing under a grant of what is served, nor the other way round.
+    masked = live.grant("reviewer", shown.item_id)
+    folder, _, name = grant["file_url"].rpartition("/")
+    masked_folder, _, masked_name = masked["file_url"].rpartition("/")
+    assert httpx.get(f"{masked_folder}/{name}", trust_env=False).status_code == 410
+    assert httpx.get(f"{folder}/{masked_name}", trust_env=False).status_code == 404
+    assert httpx.get(f"{folder}/original", trust_env=False).status_code == 404
+
+    assert shown.approve("legal_reviewer", 2).status_code == 200
+    assert httpx.get(grant["file_url"], trust_env=False).status_code == 410
+    assert not shown.is_face_hidden(tmp_path)
+
+
+def test_a_preview_ends_with_the_next_version(shown: Footage) -> None:
+    assert shown.amend("handler", 1, *shown.bare()).status_code == 201
+    shown.pipeline.work()
+    grant = shown.live.grant("legal_reviewer", shown.item_id, **PREVIEW)
+    assert httpx.get(grant["file_url"], trust_env=False).status_code == 200
+    back = {"op": "accept_box", "track": shown.plan.tracks[0].id}
+    assert shown.amend("handler", 2, back).status_code == 201
+    assert httpx.get(grant["file_url"], trust_env=False).status_code == 410
 
 
 def test_nobody_approves_what_they_or_a_helper_built_on(shown: Footage, tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ from ingest import binding, register, roster
 from media.fmp4 import FragmentIndex
 from redaction.plan import FACES_ONLY, Picture, RedactionPlan
 from storage.db import cases, custody
+from storage.db.plans import AWAITS
 from storage.db.tables import (
     Agency,
     Case,
@@ -217,6 +218,25 @@ class Scene:
             for tied, start, end in spans or []:
                 self._bind(session, item, tied, (start, end))
         return made
+
+    def hold_back(self, recording: Recording, seed: int) -> None:
+        """A next version of the plan that reveals, checked and waiting for its approval."""
+        film, now = reel(seed), self.clock.now()
+        with self.storage.database.transaction() as session:
+            item = session.scalars(select(Item).where(Item.id == recording.item_id)).one()
+            plan = self._plan(item, film)
+            plan.number, plan.parent_number, plan.reveals, plan.author = 2, 1, True, "account:other"
+            session.add(plan)
+            info = {**film.info, "coverage": dict(FACES_ONLY), AWAITS: True}
+            recording.derivatives["awaiting"] = self.derive(
+                session, item, "redacted", film.rendition, info, masked=True, params={"plan": 2}
+            )
+            recording.derivatives["awaiting_poster"] = self.derive(
+                session, item, "redacted_poster", JPEG + new_id().bytes, {AWAITS: True}, masked=True,
+                params={"plan": 2},
+            )  # fmt: skip
+            for name in ("awaiting", "awaiting_poster"):
+                recording.derivatives[name].withdrawn_at = now
 
     def _bind(self, session: Any, item: Item, case: Case, span: tuple[int, int] | None) -> CaseBinding:
         held = cases.case_by_id(session, self.agency.id, case.id)
