@@ -250,15 +250,30 @@ def test_refusal_is_heard_by_a_client_that_sends_everything_first(server: Runnin
         assert client.recv(4096).startswith(b"HTTP/1.1 401")
 
 
-def test_method_override_reaches_a_server_behind_an_old_proxy(server: Running) -> None:
+def test_every_verb_reaches_a_server_behind_an_old_proxy(server: Running) -> None:
+    location = server.create(4)
+
+    def post(verb: str, body: bytes = b"", **headers: str) -> httpx.Response:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        with server.client() as client:
+            said = {**AUTH, **OCTETS, **named, "X-HTTP-Method-Override": verb}
+            return client.post(location, headers=said, content=body)
+
+    sent = post("PATCH", b"01", Upload_Offset="0")
+    assert (sent.status_code, sent.headers["upload-offset"]) == (204, "2")
+    head = post("HEAD")
+    assert (head.status_code, head.headers["upload-offset"], head.content) == (200, "2", b"")
+    assert post("patch", b"2", Upload_Offset="2").headers["upload-offset"] == "3"
+    assert problem(post("PURGE")) == (405, "method_not_allowed")
+    assert post("DELETE").status_code == 204
+    assert post("HEAD").status_code == 404
+
+
+def test_verb_is_overridden_on_post_alone(server: Running) -> None:
     location = server.create(4)
     with server.client() as client:
-        reply = client.post(
-            location,
-            headers={**AUTH, **OCTETS, "Upload-Offset": "0", "X-HTTP-Method-Override": "PATCH"},
-            content=b"01",
-        )
-    assert (reply.status_code, reply.headers["upload-offset"]) == (204, "2")
+        reply = client.head(location, headers={**AUTH, "X-HTTP-Method-Override": "DELETE"})
+    assert (reply.status_code, reply.headers["upload-offset"]) == (200, "0")
 
 
 @pytest.mark.parametrize(

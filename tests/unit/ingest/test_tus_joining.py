@@ -8,6 +8,7 @@ import errno
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,8 @@ from uuid import UUID
 
 import pytest
 
-from evidence.errors import EvidenceError, NotFound
+from evidence.errors import Conflict, EvidenceError, NotFound
+from ingest.tus import joining
 from ingest.tus.joining import make_final
 from ingest.tus.sealing import Sealer
 from ingest.tus.uploads import UploadLimits, UploadStore
@@ -191,3 +193,48 @@ def test_parts_wait_for_their_final_upload_and_no_longer(tmp_path: Path) -> None
         assert await store.drop_expired() == 2
 
     assert live(tmp_path, work) == [hashlib.sha256(b"").hexdigest()]
+
+
+def test_stopping_host_does_not_wait_for_a_long_join(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joining, "READ_BYTES", 4096)
+    dock = Dock()
+
+    async def stopped(store: UploadStore, sealer: Sealer) -> None:
+        reads, real = 0, os.pread
+
+        def pread(descriptor: int, count: int, offset: int) -> bytes:
+            nonlocal reads
+            reads += 1
+            if reads == 20:  # In the middle of the second part.
+                loop.call_soon_threadsafe(store.interrupt_all)
+                time.sleep(0.1)
+            return real(descriptor, count, offset)
+
+        loop = asyncio.get_running_loop()
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "pread", pread)
+            with pytest.raises(Conflict):
+                await dock.hand_in(store, sealer)
+        final = store.final_of(store.get(dock.told[0]))
+        assert final is not None
+        assert final.offset_bytes == len(PARTS[0])
+        assert final.part_path.read_bytes() == PARTS[0]
+
+    assert live(tmp_path, stopped) == []
+    assert live(tmp_path, dock.hand_in) == [DIGEST]
+
+
+def test_final_upload_left_by_a_stop_is_joined_without_its_sender(tmp_path: Path) -> None:
+    async def promised(store: UploadStore, sealer: Sealer) -> None:
+        part = await store.create(DOCK, 3, "", "", is_partial=True)
+        async with store.claimed(part), writing(store, part, wanted_bytes=3) as writer:
+            await writer.append(b"abc")
+        await sealer.settle(part)
+        await make_final(store, DOCK, (part.record.upload_id,), "", "")
+
+    async def swept(store: UploadStore, sealer: Sealer) -> None:
+        assert await sealer.sweep() == 0
+        await sealer.stopped()
+
+    assert live(tmp_path, promised) == []
+    assert live(tmp_path, swept) == [hashlib.sha256(b"abc").hexdigest()]
