@@ -130,11 +130,11 @@ def _row(path: Path, recording: str, names: SidecarFields) -> Row | None:
         return read_json(text)
     rows = read_csv(text)
     columns = {plain_name(name) for name in names.file_column}
-    stem = recording.rsplit(".", 1)[0]
+    called = {recording, recording.rsplit(".", 1)[0]} - {""}
     named = [
         row
         for row in rows
-        if any(plain_name(key) in columns and value in {recording, stem} for key, value in row.values.items())
+        if any(plain_name(key) in columns and value in called for key, value in row.values.items())
     ]
     if len(named) > 1:
         raise InvalidInput(f"sidecar: expected one line for {recording[:60]!a}, found {len(named)}")
