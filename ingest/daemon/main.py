@@ -1,11 +1,10 @@
-"""The ingest daemon: the upload listener and the watched folders of one host, in one process."""
+"""The ingest daemon of one host, in one process: the upload listener and every other way files come in."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 import sys
-import threading
 
 import structlog
 
@@ -13,10 +12,10 @@ from config.load import SettingsError, load_settings
 from config.logs import set_up_logging
 from config.settings import Settings
 from evidence.errors import EvidenceError
-from ingest.daemon.folders import start_folders
 from ingest.daemon.holding import Holder
 from ingest.daemon.listening import seal_with, upload_app, upload_listener, upload_store
 from ingest.daemon.server import serve
+from ingest.daemon.sources import Sources
 from ingest.naming import Vocabulary
 from ingest.tus.sealing import Sealer
 from messaging.events import EventPublisher
@@ -27,24 +26,17 @@ log = structlog.get_logger()
 
 
 async def run(settings: Settings, storage: Storage, holder: Holder) -> None:
-    """Serve uploads and watch folders until SIGTERM or SIGINT."""
+    """Serve uploads and take from every source until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     listener = upload_listener(settings)
-    folders_stop = threading.Event()
-    with upload_store(settings, storage.clock) as store:
+    with upload_store(settings, storage.clock) as store, Sources(settings, storage, holder) as sources:
         sealer = Sealer(store, seal_with(storage, holder))
         app = upload_app(settings, storage, store, sealer)
-        threads = start_folders(settings, storage, holder, folders_stop)
-        log.info("ingest_ready", host=listener.host, port=listener.port, folders=len(threads))
-        try:
-            await serve(app, store, sealer, listener, stop)
-        finally:
-            folders_stop.set()
-            for thread in threads:
-                thread.join(10)
+        log.info("ingest_ready", host=listener.host, port=listener.port, sources=len(sources))
+        await serve(app, store, sealer, listener, stop)
 
 
 def main() -> None:

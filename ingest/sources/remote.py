@@ -55,7 +55,14 @@ class RemoteFile:
     """Whether rest may count at all: a transfer known to be torn rests for ever."""
     origin: Origin | None = None
     """Set where one place serves several docks."""
+    slot: bytes = b""
+    """Tells files of one path apart, where a place keeps several."""
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> bytes:
+        """Which file of the place it is, whatever its state."""
+        return self.path + b"\0" + self.slot
 
     @property
     def state(self) -> tuple[int, int | None, str]:

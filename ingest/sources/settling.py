@@ -58,11 +58,13 @@ class Listing:
     skipped: list[RemoteFile] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._by_path = {file.path: file for file in self.files}
+        found = sorted(self.files, key=lambda file: file.key)
+        # Of several files of one path, what lies beside one is the newest.
+        self._by_path = {file.path: file for file in found}
         self._marker = self.marker_suffix.encode() if self.marker_suffix else None
         self.recordings, self.skipped = [], []
-        companions = {beside.path for file in self._by_path.values() for beside in self._said_of(file)}
-        for file in sorted(self._by_path.values(), key=lambda file: file.path):
+        companions = {beside.path for file in found for beside in self._said_of(file)}
+        for file in found:
             if file.path in companions or file.name.lower().endswith(DIGEST_SUFFIXES):
                 continue
             if self._marker and file.name.endswith(self._marker):
@@ -141,8 +143,8 @@ class Watched:
         watches: dict[bytes, _Watch] = {}
         for file in listing.recordings:
             observed = (file.state, *(beside.state for beside in listing.companions_of(file)))
-            watch = self._watches.get(file.path)
-            watches[file.path] = (
+            watch = self._watches.get(file.key)
+            watches[file.key] = (
                 watch if watch and watch.observed == observed else _Watch(observed, now_s, self._scans)
             )
         self._watches = watches
@@ -153,23 +155,23 @@ class Watched:
 
     def has_settled(self, file: RemoteFile, now_s: float) -> bool:
         """Whether rest proves it whole."""
-        watch = self._watches.get(file.path)
+        watch = self._watches.get(file.key)
         if self._settle_s is None or watch is None or not file.may_settle:
             return False
         return self._scans > watch.first_scan and now_s - watch.since_s >= self._settle_s
 
     def is_backing_off(self, file: RemoteFile) -> bool:
         """Whether it failed and waits for a later listing."""
-        watch = self._watches.get(file.path)
+        watch = self._watches.get(file.key)
         return watch is not None and self._scans < watch.resume_at_scan
 
     def failed(self, file: RemoteFile, *, has_moved_on: bool = False) -> None:
         """Wait twice as long as the last time, unless the failure came with progress."""
-        watch = self._watches.get(file.path)
+        watch = self._watches.get(file.key)
         if watch is not None:
             watch.failures = 0 if has_moved_on else watch.failures + 1
             watch.resume_at_scan = self._scans + min(2**watch.failures, self._most_scans)
 
     def unsettle(self, file: RemoteFile) -> None:
         """It changed: it begins to settle anew."""
-        self._watches.pop(file.path, None)
+        self._watches.pop(file.key, None)

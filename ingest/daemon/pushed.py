@@ -1,0 +1,215 @@
+"""The listeners for docks that can only push, and the source that takes what they pushed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+
+import asyncssh
+import structlog
+
+from config.settings import Settings
+from evidence.errors import InvalidInput, Unavailable
+from evidence.listening import Listener, is_loopback
+from ingest.daemon.holding import Holder
+from ingest.daemon.pulled import agency_of, receipt_checker
+from ingest.daemon.pushed_ftp import FtpDoor, server_tls
+from ingest.daemon.pushed_logins import token_checker
+from ingest.daemon.pushed_sftp import SftpDoor
+from ingest.sources.dropbox import Dock, Dropbox, DropboxFolder
+from ingest.sources.journal import TakenJournal
+from ingest.sources.pulling import PullRules, PullSource
+from storage.open import Storage
+
+log = structlog.get_logger(__name__)
+
+START_WAIT_S = 30.0
+STOP_WAIT_S = 8.0
+SCAN_EVERY_S = 1.0
+
+
+class PushListeners:
+    """The doors in a thread and event loop of their own, so that a busy dock delays no upload.
+
+    Raises:
+        InvalidInput: The line would not be private (``listener_not_private``), or a key is missing.
+        Unavailable: A port is taken, or a key or certificate cannot be read.
+    """
+
+    def __init__(self, settings: Settings, storage: Storage, box: Dropbox) -> None:
+        check = token_checker(storage)
+        ingest = settings.ingest
+        self.sftp = _sftp_door(settings, storage, box, check) if ingest.sftp.enabled else None
+        self.ftp: FtpDoor | None = None
+        self._ready: Future[None] = Future()
+        self._loop = asyncio.new_event_loop()
+        self._end: asyncio.Event | None = None
+        if ingest.ftp.enabled:
+            _require_private_ftp(settings)
+        self._make_ftp = (lambda: _ftp_door(settings, box, check)) if ingest.ftp.enabled else None
+        self._thread = threading.Thread(target=self._run, name="push-listeners", daemon=True)
+        self._thread.start()
+        try:
+            self._ready.result(START_WAIT_S)
+        except BaseException:
+            self._thread.join(STOP_WAIT_S)
+            raise
+
+    def close(self) -> None:
+        """Let every dock go and stop listening."""
+        end = self._end
+        if end is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(end.set)
+        self._thread.join(STOP_WAIT_S)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._serve())
+        except BaseException as error:
+            if self._ready.done():
+                log.exception("push:listeners_ended")
+            else:
+                self._ready.set_exception(error)
+        finally:
+            self._loop.run_until_complete(self._loop.shutdown_default_executor())
+            self._loop.close()
+
+    async def _serve(self) -> None:
+        self._end = asyncio.Event()
+        try:
+            if self.sftp is not None:
+                await self.sftp.start()
+                log.info("push:listening", listener="sftp", port=self.sftp.port)
+            if self._make_ftp is not None:
+                door = self._make_ftp()
+                await door.begin()
+                self.ftp = door
+                log.info("push:listening", listener="ftp", port=door.server_port)
+            self._ready.set_result(None)
+            await self._end.wait()
+        finally:
+            if self.ftp is not None:
+                await self.ftp.end()
+            if self.sftp is not None:
+                await self.sftp.close()
+
+
+def open_dropbox(settings: Settings, storage: Storage) -> Dropbox:
+    """What docks pushed to this host before, and will."""
+    folder = settings.data.dir / "pushed" / (settings.ingest.host_id or "h0")
+    return Dropbox(folder, storage.objects.reserve, settings.ingest.max_upload_bytes)
+
+
+def dropbox_source(settings: Settings, storage: Storage, holder: Holder, box: Dropbox) -> PullSource:
+    """The engine over what was pushed: a copy in custody, ours freed when the receipt is signed."""
+    ingest = settings.ingest
+    rests = [
+        door.unproven_after_s for door in (ingest.sftp, ingest.ftp) if door.enabled and door.unproven_after_s
+    ]
+    rules = PullRules(
+        kind="pushed",
+        place=f"pushed:{ingest.host_id or ''}",
+        settle_s=max(rests) if rests else None,
+        scan_every_s=SCAN_EVERY_S,
+        frees=True,
+        max_file_bytes=ingest.max_upload_bytes,
+        rest_is_a_finding=True,
+    )
+    journal = settings.data.dir / "pushed" / f"{ingest.host_id or 'h0'}.taken.jsonl"
+    return PullSource(
+        rules,
+        DropboxFolder(box),
+        origin=None,
+        staging_dir=storage.objects.staging_dir,
+        seen=TakenJournal(journal),
+        accept=holder.hold,
+        may_free=receipt_checker(storage),
+        reserve=storage.objects.reserve,
+    )
+
+
+def start_pushed(
+    settings: Settings, storage: Storage, holder: Holder, stop: threading.Event
+) -> tuple[PushListeners | None, list[threading.Thread]]:
+    """Listeners and the thread that takes what comes; nothing when no listener is enabled.
+
+    What was pushed before a listener was switched off is still taken.
+    """
+    is_on = settings.ingest.sftp.enabled or settings.ingest.ftp.enabled
+    if not is_on and not (settings.data.dir / "pushed").exists():
+        return None, []
+    for name in ("asyncssh", "aioftp"):
+        # They log each connection, and a lost one as an error of theirs.
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    box = open_dropbox(settings, storage)
+    listeners = PushListeners(settings, storage, box) if is_on else None
+    source = dropbox_source(settings, storage, holder, box)
+    thread = threading.Thread(target=source.run, args=(stop,), name="pushed", daemon=True)
+    thread.start()
+    return listeners, [thread]
+
+
+def _sftp_door(
+    settings: Settings, storage: Storage, box: Dropbox, check: Callable[[str, str], Dock | None]
+) -> SftpDoor:
+    sftp = settings.ingest.sftp
+    if sftp.host_key is None and not is_loopback(sftp.host):
+        raise InvalidInput(
+            f"ingest.sftp listener {sftp.host}: expected a host key of its own off loopback, found none; "
+            "set ingest.sftp.host_key",
+            code="listener_not_private",
+        )
+    path = sftp.host_key or settings.data.dir / "pushed" / "ssh_host_ed25519_key"
+    if sftp.host_key is None and not path.exists():
+        _make_host_key(path)
+    try:
+        host_key = asyncssh.read_private_key(str(path))
+    except (OSError, asyncssh.KeyImportError) as error:
+        raise Unavailable(
+            f"ingest.sftp listener: expected a host key without passphrase in {path}, found "
+            f"{type(error).__name__}",
+            code="listener_key_unreadable",
+        ) from error
+    keys: dict[str, list[tuple[asyncssh.SSHKey, Dock]]] = {}
+    for each in sftp.keys:
+        try:
+            known = asyncssh.read_public_key_list(str(each.file))
+        except (OSError, asyncssh.KeyImportError) as error:
+            raise Unavailable(
+                f"ingest.sftp.keys of dock {each.dock_no}: expected public keys, found "
+                f"{type(error).__name__}",
+                code="listener_key_unreadable",
+            ) from error
+        dock = Dock(agency_of(storage, each.agency), each.dock_no, each.device_no, "dock-key")
+        keys.setdefault(each.dock_no, []).extend((key, dock) for key in known)
+    return SftpDoor(sftp, box, host_key, check, keys)
+
+
+def _make_host_key(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    made = asyncssh.generate_private_key("ssh-ed25519")
+    # Never readable to others, not even for a moment.
+    path.touch(mode=0o600)
+    path.write_bytes(made.export_private_key())
+
+
+def _require_private_ftp(settings: Settings) -> None:
+    ftp = settings.ingest.ftp
+    Listener("ingest.ftp", ftp.host, ftp.port, ftp.tls_cert, ftp.tls_key).require_private()
+    if not ftp.tls_cert and not ftp.allow_plain:
+        raise InvalidInput(
+            "ingest.ftp listener: expected TLS, or allow_plain to let passwords pass in the clear, found "
+            "neither; set ingest.ftp.tls_cert and ingest.ftp.tls_key",
+            code="listener_not_private",
+        )
+
+
+def _ftp_door(settings: Settings, box: Dropbox, check: Callable[[str, str], Dock | None]) -> FtpDoor:
+    ftp = settings.ingest.ftp
+    tls = server_tls(ftp.tls_cert, ftp.tls_key) if ftp.tls_cert and ftp.tls_key else None
+    return FtpDoor(ftp, box, tls, check)
