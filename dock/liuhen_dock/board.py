@@ -67,10 +67,17 @@ class Board:
         with self._lock:
             self._panels[name] = Panel(name, label)
 
-    def update(self, name: str, **facts: Any) -> None:
-        """Change what is shown of a camera."""
+    def remove(self, name: str) -> None:
+        """A camera was taken out with nothing left to do for it."""
         with self._lock:
-            panel = self._panels[name]
+            self._panels.pop(name, None)
+
+    def update(self, name: str, **facts: Any) -> None:
+        """Change what is shown of a camera; of one that was removed nothing is shown any more."""
+        with self._lock:
+            panel = self._panels.get(name)
+            if panel is None:
+                return
             for fact, value in facts.items():
                 if not hasattr(panel, fact):
                     raise AttributeError(fact)
@@ -79,16 +86,16 @@ class Board:
     def problem(self, name: str, error: DockError, file: str = "") -> None:
         """Something a person should know about a camera."""
         with self._lock:
-            problems = self._panels[name].problems
-            if len(problems) < MAX_PROBLEMS:
-                problems[(error.code, file)] = error.message
+            panel = self._panels.get(name)
+            if panel is not None and len(panel.problems) < MAX_PROBLEMS:
+                panel.problems[(error.code, file)] = error.message
 
     def solved(self, name: str, file: str) -> None:
         """What was said of a file no longer holds."""
         with self._lock:
-            problems = self._panels[name].problems
-            for key in [key for key in problems if key[1] == file]:
-                del problems[key]
+            panel = self._panels.get(name)
+            for key in [key for key in panel.problems if key[1] == file] if panel is not None else ():
+                del panel.problems[key]
 
     def server(self, error: DockError | None) -> None:
         """How the server does; None is well."""

@@ -62,6 +62,8 @@ class Camera:
     profile: Profile
     driver: CameraDriver
     root: Path
+    root_device: int | None = None
+    """The file system that lay at the root when the camera was met."""
     device_no: str | None = None
     officer_no: str | None = None
     device_clock: datetime | None = None
@@ -78,6 +80,10 @@ class Camera:
     def device(self) -> str:
         """What the journal calls it: its number, or its volume when it has none."""
         return self.device_no or f"volume:{self.volume.volume_id}"
+
+    def is_there(self) -> bool:
+        """Whether the very card is still in."""
+        return is_there(self.root, self.root_device)
 
     @property
     def clock_offset_s(self) -> float | None:
@@ -166,9 +172,11 @@ def scan(camera: Camera) -> list[Footage]:
             if len(found) >= MAX_FILES:
                 break
     except OSError as error:
-        if not is_there(camera.root):
+        if not camera.is_there():
             raise CardGone(f"{camera.root}: expected the card, found it gone") from error
         raise ReadFault(f"{camera.root}: expected readable folders, found {error.strerror}") from error
+    if not camera.is_there():
+        raise CardGone(f"{camera.root}: expected the card, found its empty mount point")
     return found
 
 

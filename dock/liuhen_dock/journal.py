@@ -23,6 +23,7 @@ from typing import Any
 from liuhen_dock.durable import sync_folder, write_durably
 from liuhen_dock.errors import ConfigError
 
+SPARE_LINES = 1000
 KEPT_FREED = 20_000
 """Freed files remembered; they only explain themselves to someone who asks."""
 
@@ -85,17 +86,22 @@ class Journal:
         self._entries: dict[FileKey, Entry] = {}
         self.damaged_lines = 0
         path.parent.mkdir(parents=True, exist_ok=True)
-        lines = self._load()
-        freed = sum(entry.phase is Phase.FREED for entry in self._entries.values())
-        if lines > 1000 + 4 * len(self._entries) or freed > KEPT_FREED:
+        self._lines = self._load()
+        self._open()
+        if self._is_long():
             self._compact()
-        existed = path.exists()
+
+    def _open(self) -> None:
+        existed = self._path.exists()
         try:
-            self._file = path.open("ab")
+            self._file = self._path.open("ab")
         except OSError as error:
-            raise ConfigError(f"journal {path}: {error}", code="state_unwritable") from error
+            raise ConfigError(f"journal {self._path}: {error}", code="state_unwritable") from error
         if not existed:
-            sync_folder(path.parent)
+            sync_folder(self._path.parent)
+
+    def _is_long(self) -> bool:
+        return self._lines > SPARE_LINES + 4 * len(self._entries)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -111,11 +117,6 @@ class Journal:
         with self._lock:
             return [entry for entry in self._entries.values() if entry.phase in phases]
 
-    def of_device(self, device: str) -> list[Entry]:
-        """Every file of a device."""
-        with self._lock:
-            return [entry for entry in self._entries.values() if entry.key.device == device]
-
     def put(self, entry: Entry) -> Entry:
         """Write down how far a file is; durable on return."""
         with self._lock:
@@ -124,6 +125,9 @@ class Journal:
             os.fsync(self._file.fileno())
             self._entries.pop(entry.key, None)
             self._entries[entry.key] = entry
+            self._lines += 1
+            if self._is_long():
+                self._compact()
         return entry
 
     def advance(self, entry: Entry, phase: Phase, **facts: Any) -> Entry:
@@ -151,10 +155,14 @@ class Journal:
         return len(lines)
 
     def _compact(self) -> None:
+        """Write the last word of each file alone; the whole file is replaced at once."""
         freed = [key for key, entry in self._entries.items() if entry.phase is Phase.FREED]
         for key in freed[: max(0, len(freed) - KEPT_FREED // 2)]:
             del self._entries[key]
+        self._file.close()
         write_durably(self._path, b"".join(_line(entry) for entry in self._entries.values()))
+        self._lines = len(self._entries)
+        self._open()
 
 
 def _line(entry: Entry) -> bytes:

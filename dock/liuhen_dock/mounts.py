@@ -60,13 +60,28 @@ def volumes(mount_roots: Sequence[Path], slots: Sequence[Slot]) -> list[Volume]:
     return [found[root] for root in sorted(found)]
 
 
-def is_there(root: Path) -> bool:
-    """Whether a volume still answers. A card pulled without leave leaves a name that gives errors."""
+def is_there(root: Path, device: int | None = None) -> bool:
+    """Whether a volume still answers.
+
+    A card pulled without leave leaves a name that gives errors; one unmounted from a fixed mount
+    point leaves an empty folder, which is on another device.
+
+    Args:
+        device: What `device_of` said when the volume was met; None asks for nothing but an answer.
+    """
     try:
         with os.scandir(root):
-            return True
+            return device is None or root.stat().st_dev == device
     except OSError:
         return False
+
+
+def device_of(root: Path) -> int | None:
+    """Which file system lies at an address now; None when nothing answers."""
+    try:
+        return root.stat().st_dev
+    except OSError:
+        return None
 
 
 def made_up_id(root: Path) -> str:

@@ -14,7 +14,6 @@ from typing import Self
 
 from liuhen_dock.card import Camera, Footage
 from liuhen_dock.errors import CardGone, FileChanged, ReadFault
-from liuhen_dock.mounts import is_there
 from liuhen_dock.names import shown
 
 READ_BYTES = 1 << 20
@@ -81,10 +80,15 @@ class CardFile:
         try:
             found = os.lstat(self._footage.path)
         except OSError as error:
-            if isinstance(error, FileNotFoundError) and is_there(self._camera.root):
+            if isinstance(error, FileNotFoundError) and self._camera.is_there():
                 raise FileChanged(f"{shown(self._footage.name)}: expected it there, found it gone") from error
             raise self._fault(error) from error
-        self._footage.require_same(found, stable_inodes=self._camera.volume.has_stable_inodes)
+        try:
+            self._footage.require_same(found, stable_inodes=self._camera.volume.has_stable_inodes)
+        except FileChanged as error:
+            if not self._camera.is_there():  # another card has come in under the same name
+                raise CardGone(f"{self._camera.root}: expected the card, found another") from error
+            raise
 
     def _read(self, offset_bytes: int, size_bytes: int) -> bytes:
         if self._file is None:
@@ -105,6 +109,6 @@ class CardFile:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _fault(self, error: OSError) -> CardGone | ReadFault:
-        if not is_there(self._camera.root):
+        if not self._camera.is_there():
             return CardGone(f"{self._camera.root}: expected the card, found it gone")
         return ReadFault(f"{shown(self._footage.name)}: expected readable bytes, found: {error.strerror}")

@@ -25,7 +25,7 @@ from liuhen_dock.profiles import Profile
 from liuhen_dock.receipts import ReceiptFolder
 from liuhen_dock.transfer import Transfer
 from liuhen_dock.tus import TusClient, tls_context
-from liuhen_dock.worker import Bench, Worker
+from liuhen_dock.worker import RETRY_FAULTS_S, Bench, Worker
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,9 @@ class Station:
         """See which volumes are there; start a worker for each camera that has none."""
         self.board.limit_bytes_per_s = self.limit.bytes_per_s()
         ignored: dict[str, str] = {}
-        for volume in volumes(self.config.mount_roots, self.config.slots):
+        seen = volumes(self.config.mount_roots, self.config.slots)
+        self._forget_absent({volume.root for volume in seen})
+        for volume in seen:
             running = self._workers.get(volume.root)
             if running is not None and running[1].is_alive():
                 continue
@@ -138,9 +140,19 @@ class Station:
             thread.join(STOP_WAIT_S)
         self.journal.close()
 
+    def _forget_absent(self, present: set[Path]) -> None:
+        """A camera that was taken out and comes back is met afresh, whatever became of it before."""
+        for root, (worker, thread) in list(self._workers.items()):
+            if root not in present and not thread.is_alive():
+                if worker.ended_at is not None:
+                    self.board.remove(worker.name)
+                del self._workers[root]
+
     def _has_given_up(self, worker: Worker, volume: Volume) -> bool:
-        """A worker that failed for good is not started again for the same volume, only for a new one."""
-        return worker.is_settled and worker.volume == volume
+        """A worker that failed for good is started again for a new volume, or after a good while."""
+        if worker.ended_at is None or worker.volume != volume:
+            return False
+        return self.clock.monotonic() - worker.ended_at < RETRY_FAULTS_S
 
     def _profile_of(self, volume: Volume) -> Profile | None:
         if volume.slot_profile is not None:

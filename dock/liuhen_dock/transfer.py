@@ -26,7 +26,6 @@ from liuhen_dock.card import Camera, Footage
 from liuhen_dock.clock import Clock
 from liuhen_dock.errors import CardGone, DockError, FileChanged, Refused, TryAgain, UploadGone
 from liuhen_dock.journal import Entry, Journal, Phase
-from liuhen_dock.mounts import is_there
 from liuhen_dock.names import name_bytes, shown
 from liuhen_dock.pace import Governor
 from liuhen_dock.reading import CardFile
@@ -213,7 +212,7 @@ class Transfer:
     def _wait(self, camera: Camera, seconds: float) -> None:
         if self.clock.wait(seconds, self.stop):
             raise Stopped
-        if not is_there(camera.root):
+        if not camera.is_there():
             raise CardGone(f"{camera.root}: expected the card, found it gone")
 
 

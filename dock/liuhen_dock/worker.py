@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event, Semaphore
 
@@ -24,7 +25,7 @@ from liuhen_dock.errors import (
 )
 from liuhen_dock.freeing import free, may_be_freed
 from liuhen_dock.journal import Entry, FileKey, Journal, Phase
-from liuhen_dock.mounts import Volume, is_there
+from liuhen_dock.mounts import Volume, device_of, is_there
 from liuhen_dock.names import shown
 from liuhen_dock.profiles import Profile
 from liuhen_dock.receipts import ReceiptFolder
@@ -39,6 +40,7 @@ WAKE_LOOK_S = 0.2
 RETRY_FAULTS_S = 300.0
 """A file the card could not give is tried again after this long, or when the card is put in anew."""
 
+UNFINISHED = frozenset({State.IDENTIFYING, State.UPLOADING, State.PAUSED, State.HELD_UP, State.FREEING})
 UPLOADED = frozenset({Phase.SENT, Phase.RECEIPTED, Phase.FREED})
 
 
@@ -97,8 +99,14 @@ class Worker:
     """Nothing is left to do for this camera but wait: for receipts, a person, or the next file."""
     _read_now: set[FileKey] = field(default_factory=set)
     _faulty: dict[FileKey, float] = field(default_factory=dict)
+    """Files that could not be sent, and when it is tried again."""
     _kept: dict[FileKey, float] = field(default_factory=dict)
     """Files that could not be freed, and when it is tried again."""
+    _restless: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """Files that changed under their upload, by path: how often, and when they are looked at again."""
+    _freed: int = 0
+    ended_at: float | None = None
+    """When the worker gave this camera up, by the monotonic clock."""
 
     @property
     def is_busy(self) -> bool:
@@ -114,36 +122,51 @@ class Worker:
         """The thread."""
         bench = self.bench
         bench.board.panel(self.name, shown(self.volume.label))
-        bench.board.update(self.name, profile=self.profile.name, state=State.QUEUED)
+        bench.board.update(self.name, profile=self.profile.name)
         try:
-            while not bench.places.acquire(timeout=0.5):
-                if bench.stop.is_set() or not is_there(self.volume.root):
-                    return
-            try:
-                self._serve()
-            finally:
-                bench.places.release()
+            self._serve()
         except CardGone as error:
             log.warning("%s", error.message)
-            unfinished = bench.board.states()[self.name] in {State.UPLOADING, State.HELD_UP, State.FREEING}
-            if unfinished:
+            if bench.board.states()[self.name] in UNFINISHED:
                 bench.board.problem(self.name, error)
-            bench.board.update(self.name, state=State.GONE)
+                bench.board.update(self.name, state=State.GONE)
+            else:
+                bench.board.remove(self.name)
         except Stopped:
             pass
         except DockError as error:
             log.error("%s: %s", self.name, error.message)  # noqa: TRY400 - one clear line
-            bench.board.problem(self.name, error)
-            bench.board.update(self.name, state=State.ATTENTION)
-            self.is_settled = True
+            self._give_up(error)
         except Exception as error:
             log.exception("%s: the agent failed inside", self.name)
-            bench.board.problem(self.name, DockError(f"{type(error).__name__}: {error}"))
-            bench.board.update(self.name, state=State.ATTENTION)
-            self.is_settled = True
+            self._give_up(DockError(f"{type(error).__name__}: {error}"))
+
+    def _give_up(self, error: DockError) -> None:
+        self.bench.board.problem(self.name, error)
+        self.bench.board.update(self.name, state=State.ATTENTION)
+        self.ended_at = self.bench.clock.monotonic()
+        self.is_settled = True
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """One of the places for cameras that are worked on; kept only while there is work."""
+        bench = self.bench
+        if not bench.places.acquire(blocking=False):
+            if not self.is_settled:
+                bench.board.update(self.name, state=State.QUEUED)
+            while not bench.places.acquire(timeout=WAKE_LOOK_S):
+                if bench.stop.is_set():
+                    raise Stopped
+                if not is_there(self.volume.root):
+                    raise CardGone(f"{self.name}: expected the card, found it gone")
+        try:
+            yield
+        finally:
+            bench.places.release()
 
     def _serve(self) -> None:
-        camera = self.meet()
+        with self._place():
+            camera = self.meet()
         while True:
             try:
                 # Read each time: a token that was refused may have been replaced meanwhile.
@@ -163,7 +186,8 @@ class Worker:
                 # In this order: between the two, whoever waits for quiet must still see one of them.
                 self.is_settled = False
                 self.wake.clear()
-            self._pass_over(camera, client)
+            with self._place():
+                self._pass_over(camera, client)
             self._pause(camera, self.bench.config.poll_s)
 
     def _pause(self, camera: Camera, seconds: float) -> None:
@@ -173,7 +197,7 @@ class Worker:
                 break
         if self.bench.stop.is_set():
             raise Stopped
-        if not is_there(camera.root):
+        if not camera.is_there():
             raise CardGone(f"{self.name}: expected the card, found it gone")
 
     def meet(self) -> Camera:
@@ -185,6 +209,7 @@ class Worker:
         try:
             driver.init_device()
             camera.root = driver.become_mass_storage()
+            camera.root_device = device_of(camera.root)
             self._read_clock(camera)
             card.identify(camera, card.scan(camera))
             code = driver.id_code()
@@ -231,27 +256,34 @@ class Worker:
 
     def _pass_over(self, camera: Camera, client: TusClient) -> None:
         """Upload what is new, free what may go, and say how it stands."""
-        self._show(camera, footage := card.scan(camera))
+        footage = card.scan(camera)
+        sent_files, sent_bytes = self._show(footage)
         for each in card.newest_key_files_first(self._to_send(footage)):
             self.is_settled = False
-            self._send(camera, each, client)
-            self._show(camera, footage)
+            if self._send(camera, each, client):
+                sent_files, sent_bytes = sent_files + 1, sent_bytes + each.size_bytes
+                self.bench.board.update(self.name, files_sent=sent_files, bytes_sent=sent_bytes)
         self.bench.board.update(self.name, current_file=None)
         if self.bench.config.free_after_receipt:
             footage = self._free(camera, footage)
-        self._conclude(camera, footage)
+        self._conclude(footage)
 
     def _to_send(self, footage: Iterable[Footage]) -> list[Footage]:
         now = self.bench.clock.monotonic()
         return [
-            each for each in footage if not self._is_uploaded(each) and self._faulty.get(each.key, 0) <= now
+            each
+            for each in footage
+            if not self._is_uploaded(each)
+            and self._faulty.get(each.key, 0) <= now
+            and self._restless.get(each.key.path, (0, 0.0))[1] <= now
         ]
 
     def _is_uploaded(self, footage: Footage) -> bool:
         entry = self.bench.journal.get(footage.key)
         return entry is not None and entry.phase in UPLOADED
 
-    def _send(self, camera: Camera, footage: Footage, client: TusClient) -> None:
+    def _send(self, camera: Camera, footage: Footage, client: TusClient) -> bool:
+        """Send one file; whether the server has it whole."""
         board, name = self.bench.board, shown(footage.key.path)
         board.update(
             self.name, state=State.UPLOADING, current_file=name,
@@ -262,7 +294,11 @@ class Worker:
         except (CardGone, NotAllowed):
             raise
         except FileChanged as error:
-            # The next look sees it as it is now, and it starts anew.
+            # A later look sees it as it is then, and it starts anew. Something that keeps writing
+            # is looked at more and more seldom.
+            times = self._restless.get(footage.key.path, (0, 0.0))[0] + 1
+            pause_s = min(RETRY_FAULTS_S, self.bench.config.poll_s * 2.0 ** min(times - 1, 16))
+            self._restless[footage.key.path] = (times, self.bench.clock.monotonic() + pause_s)
             log.warning("%s", error.message)
             board.problem(self.name, error, name)
         except DockError as error:
@@ -273,15 +309,18 @@ class Worker:
             self._faulty.pop(footage.key, None)
             self._kept.pop(footage.key, None)
             self._read_now.add(footage.key)
+            self._restless.pop(footage.key.path, None)
             board.solved(self.name, name)
             log.info("%s: %s is whole on the server", self.name, name)
+            return True
+        return False
 
     def _free(self, camera: Camera, footage: list[Footage]) -> list[Footage]:
         bench = self.bench
         left = []
+        waiting = sum(not self._is_receipted(other) for other in footage)
         for each in card.key_files_last(footage):
             entry = bench.journal.get(each.key)
-            waiting = sum(not self._is_receipted(other) for other in footage)
             is_kept = self._kept.get(each.key, 0) > bench.clock.monotonic()
             if entry is None or is_kept or not may_be_freed(entry, each, waiting):
                 left.append(each)
@@ -301,6 +340,7 @@ class Worker:
                 log.error("%s: not freed: %s", self.name, error.message)  # noqa: TRY400 - one clear line
                 bench.board.problem(self.name, error, name)
             else:
+                self._freed += 1
                 bench.board.solved(self.name, name)
                 log.info("%s: %s freed by its receipt", self.name, name)
         return left
@@ -309,11 +349,13 @@ class Worker:
         entry = self.bench.journal.get(footage.key)
         return entry is not None and entry.phase in {Phase.RECEIPTED, Phase.FREED}
 
-    def _conclude(self, camera: Camera, footage: list[Footage]) -> None:
-        self._show(camera, footage)
+    def _conclude(self, footage: list[Footage]) -> None:
+        self._show(footage)
         to_send = [each for each in footage if not self._is_uploaded(each)]
-        if self._to_send(to_send):
-            self.is_settled = False  # a file changed meanwhile: it is next
+        if any(each.key not in self._faulty for each in to_send):
+            # A file changed meanwhile, or came: it is next.
+            self.is_settled = False
+            self.bench.board.update(self.name, state=State.HELD_UP)
             return
         if to_send:
             state = State.ATTENTION
@@ -324,20 +366,20 @@ class Worker:
         self.bench.board.update(self.name, state=state)
         self.is_settled = True
 
-    def _show(self, camera: Camera, footage: list[Footage]) -> None:
-        entries = self.bench.journal.of_device(camera.device)
-        here = {each.key for each in footage}
-        freed = [entry for entry in entries if entry.phase is Phase.FREED and entry.key not in here]
+    def _show(self, footage: list[Footage]) -> tuple[int, int]:
+        """Put the counts on the board; files and bytes that the server has."""
         sent = [each for each in footage if self._is_uploaded(each)]
+        sent_bytes = sum(each.size_bytes for each in sent)
         self.bench.board.update(
             self.name,
             files_total=len(footage),
             files_sent=len(sent),
             files_receipted=sum(self._is_receipted(each) for each in footage),
-            files_freed=len(freed),
+            files_freed=self._freed,
             bytes_total=sum(each.size_bytes for each in footage),
-            bytes_sent=sum(each.size_bytes for each in sent),
+            bytes_sent=sent_bytes,
         )
+        return len(sent), sent_bytes
 
     def receipt_trouble(self, entry: Entry, error: DockError) -> None:
         """A receipt for one of this camera's files is no good."""

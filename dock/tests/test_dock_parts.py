@@ -217,6 +217,21 @@ def test_journal_grown_long_is_written_anew_without_a_loss(tmp_path: Path) -> No
     again.close()
 
 
+def test_journal_that_grows_while_it_is_used_stays_short(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    kept = journal.put(entry("kept", Phase.SENT))
+    for offset in range(1100):
+        journal.put(replace(entry("moving"), prefix_bytes=offset))
+    journal.close()
+    assert len((tmp_path / "journal.jsonl").read_bytes().splitlines()) < 200
+    again = Journal(tmp_path / "journal.jsonl")
+    assert again.get(kept.key) == kept
+    moving = again.get(entry("moving").key)
+    assert moving is not None
+    assert moving.prefix_bytes == 1099
+    again.close()
+
+
 def test_second_agent_of_a_state_folder_is_refused(tmp_path: Path) -> None:
     with only_one(tmp_path), pytest.raises(ConfigError) as refused, only_one(tmp_path):
         pass

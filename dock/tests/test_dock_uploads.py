@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -168,6 +169,52 @@ def test_card_swapped_for_one_that_looks_the_same_is_read_again_before_it_is_fre
     assert first == card.files[path.name]
     assert second.startswith(b"other footage")
     assert card.left() == set()
+
+
+def test_card_unmounted_from_under_its_upload_is_gone_and_not_empty(
+    tmp_path: Path, upstream: Server, card: Card
+) -> None:
+    # A link that is turned elsewhere does what `umount` does: the same name, another file system.
+    path, real = card.record(1, 4_000_000), tmp_path / "real"
+    card.root.rename(real)
+    card.root.symlink_to(real)
+
+    class Unmounted(Bumpy):
+        happens_at = 2 << 20
+
+        def happen(self, path: Path) -> None:
+            if not was_back.is_set():
+                card.root.unlink()
+                card.root.symlink_to(empty)
+
+    was_back = threading.Event()
+    with (
+        TemporaryDirectory(dir="/dev/shm") as empty,
+        docked(config_for(upstream, tmp_path, card), drivers=Unmounted) as station,
+    ):
+        thread = threading.Thread(target=station.run)
+        thread.start()
+        wait_until(lambda: [each["state"] for each in station.board.snapshot()["cameras"]] == ["gone"])
+        (begun,) = station.journal.in_phase(Phase.OPEN)
+        was_back.set()
+        card.root.unlink()
+        card.root.symlink_to(real)
+        wait_until(lambda: panel(station, card.root)["state"] == "done")
+        station.stop.set()
+        thread.join(10)
+        assert [each.location for each in station.journal.in_phase(Phase.RECEIPTED)] == [begun.location]
+    assert upstream.arrived == {path.name: card.files[path.name]}
+
+
+def test_more_cameras_than_places_all_get_their_turn(tmp_path: Path, upstream: Server) -> None:
+    cards = [Card(tmp_path / f"card-{number}", f"000000{number}") for number in range(5)]
+    for card in cards:
+        card.record(1, 1000)
+    path = config_for(upstream, tmp_path, *cards)
+    path.write_text(path.read_text("utf-8").replace("request_mib = 1", "max_cameras = 1"), "utf-8")
+    with docked(path) as station:
+        assert station.until_quiet(20)
+    assert len(upstream.arrived) == 5
 
 
 class Bumpy(MassStorageDriver):
