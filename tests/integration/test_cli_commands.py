@@ -263,3 +263,29 @@ def test_stuck_job_is_listed_and_requeued(
     assert {row["kind"] for row in rows} == {"verify", "probe"}
     assert liuhen("jobs", "requeue", rows[0]["id"]) == 4
     assert liuhen("jobs", "counts") == 0
+
+
+def test_claims_conflicts_and_recordings_are_shown(
+    liuhen: Liuhen, founded: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    name = "DSJ_0000001_123456_20240304_091530.mp4"
+    (tmp_path / name).write_bytes(b"x" * 1000)
+    capsys.readouterr()
+    begun = ("--from", "2024-03-04T09:20:00+08:00")
+    assert liuhen("take", tmp_path / name, "--device", "0000009", *begun, "--json") == 0
+    item = said(capsys)[0]["item"]
+    assert liuhen("item", "show", item, "--json") == 0
+    shown = said(capsys)
+    assert {row["subject"]: row["spread_s"] for row in shown["conflicts"]} == {
+        "device_no": None,
+        "started": 270.0,
+    }
+    assert "0000001 (filename)" in shown["conflicts"][0]["said"]
+    started = next(row for row in shown["claims"] if row["field"] == "device_started_at")
+    assert (started["value"], started["offset_s"]) == ("2024-03-04T09:15:30+08:00", None)
+    assert liuhen("item", "recording", item, "--json") == 0
+    found = said(capsys)
+    assert [row["id"] for row in found["members"]] == [item]
+    assert (found["by"], found["joints"], found["missing_sequence_nos"]) == (None, [], [])
+    assert liuhen("item", "recording", item) == 0
+    assert name in capsys.readouterr().out
