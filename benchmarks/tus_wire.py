@@ -88,7 +88,6 @@ class Wire:
     port: int
     token: str
     held: list[socket.socket] = field(default_factory=list)
-    source: str = "127.0.0.1"
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT_S)
@@ -135,14 +134,17 @@ class Wire:
         cut: Cut | None = None,
         cut_at: float = 1.0,
         pause_s: float = 0.0,
+        most_bytes: int | None = None,
+        piece_bytes: int = PIECE_BYTES,
     ) -> Answer | None:
         """Send what is left, or part of it; None when the sender itself cut the line.
 
         Args:
+            most_bytes: The largest body of one request; None sends all that is left.
             cut_at: Share of the body after which it is cut.
             pause_s: Rest between pieces, so that others can strike in the middle.
         """
-        rest = content[transfer.told :]
+        rest = content[transfer.told :][:most_bytes]
         said = {
             "Content-Type": "application/offset+octet-stream",
             "Upload-Offset": str(transfer.told),
@@ -152,7 +154,7 @@ class Wire:
         try:
             line.sendall(self.header("PATCH", str(transfer.url), said))
             goal = len(rest) if cut is None else int(len(rest) * cut_at)
-            for piece in _pieces(rest[:goal]):
+            for piece in _pieces(rest[:goal], piece_bytes):
                 line.sendall(piece)
                 time.sleep(pause_s)
             if cut is None:
@@ -169,15 +171,28 @@ class Wire:
             if line not in self.held:
                 line.close()
 
+    def patch_at(self, transfer: Transfer, start: int, content: memoryview) -> Answer:
+        """Send bytes for an offset of one's own choice, whatever the server said."""
+        said = {
+            "Content-Type": "application/offset+octet-stream",
+            "Upload-Offset": str(start),
+            "Content-Length": str(len(content)),
+        }
+        with contextlib.closing(self.connect()) as line:
+            line.sendall(self.header("PATCH", str(transfer.url), said) + content)
+            answer = read_answer(line)
+        transfer.hear(answer)
+        return answer
+
     def let_go(self) -> None:
         """Close the lines that were left hanging."""
         while self.held:
             self.held.pop().close()
 
 
-def _pieces(content: memoryview) -> Iterator[memoryview]:
-    for start in range(0, len(content), PIECE_BYTES):
-        yield content[start : start + PIECE_BYTES]
+def _pieces(content: memoryview, size: int) -> Iterator[memoryview]:
+    for start in range(0, len(content), size):
+        yield content[start : start + size]
 
 
 def read_answer(line: socket.socket, *, has_body: bool = True) -> Answer:
