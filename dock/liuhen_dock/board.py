@@ -94,8 +94,8 @@ class Board:
         """What was said of a file no longer holds."""
         with self._lock:
             panel = self._panels.get(name)
-            for key in [key for key in panel.problems if key[1] == file] if panel is not None else ():
-                del panel.problems[key]
+            if panel is not None:
+                panel.problems = {key: text for key, text in panel.problems.items() if key[1] != file}
 
     def server(self, error: DockError | None) -> None:
         """How the server does; None is well."""

@@ -69,6 +69,7 @@ class Camera:
     device_clock: datetime | None = None
     dock_clock: datetime | None = None
     """When the device's clock was read, by the dock's."""
+    info: ZfyInfo | None = None
     clock_was_set: bool = False
     """After the offset had been read."""
     battery_percent: int | None = None
@@ -132,13 +133,13 @@ def device_from_names(footage: Iterable[Footage]) -> str | None:
     return next(iter(told), None)
 
 
-def identify(camera: Camera, names: Iterable[Footage]) -> ZfyInfo | None:
+def identify(camera: Camera, names: Iterable[Footage]) -> None:
     """Find out which camera it is and who has it: slot, then ZFY_INFO, then names. Notes go on the camera."""
-    info: ZfyInfo | None = None
     try:
-        info = camera.driver.read_info()
+        camera.info = camera.driver.read_info()
     except DockError as error:
         camera.notes.append(error)
+    info = camera.info
     camera.device_no = camera.volume.slot_device_no or (info.serial if info is not None else None) or None
     camera.officer_no = (info.user_no if info is not None else None) or None
     if camera.device_no is None:
@@ -148,7 +149,6 @@ def identify(camera: Camera, names: Iterable[Footage]) -> ZfyInfo | None:
             camera.notes.append(error)
     if camera.device_no is None:
         camera.notes.append(DockError("device: expected a number, found none", code="device_unknown"))
-    return info
 
 
 def scan(camera: Camera) -> list[Footage]:

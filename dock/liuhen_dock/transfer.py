@@ -15,6 +15,7 @@ makes a second one. No other moment doubles anything.
 
 from __future__ import annotations
 
+import base64
 import random
 from collections.abc import Callable, Generator
 from contextlib import closing, suppress
@@ -236,6 +237,7 @@ def metadata_of(camera: Camera, footage: Footage, sha256: str = "") -> list[tupl
         "capacity_bytes": space[0] if space is not None else None,
         "free_bytes": space[1] if space is not None else None,
         "firmware": camera.firmware,
+        "zfy_info": base64.b64encode(camera.info.raw).decode() if camera.info and camera.info.raw else None,
         "sha256": sha256 or None,
     }
     pairs = [(key, str(value).encode("utf-8")) for key, value in said.items() if value is not None]

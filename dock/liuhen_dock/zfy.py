@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from liuhen_dock.errors import DockError
 
@@ -23,6 +23,8 @@ class ZfyInfo:
     user_name: str = ""
     unit_no: str = ""
     unit_name: str = ""
+    raw: bytes = field(default=b"", compare=False, repr=False)
+    """The record as the camera gave it, when it did."""
 
     @classmethod
     def parse(cls, raw: bytes) -> ZfyInfo:
@@ -33,11 +35,12 @@ class ZfyInfo:
         """
         if len(raw) != SIZE_BYTES:
             raise DockError(f"ZFY_INFO: expected {SIZE_BYTES} bytes, found {len(raw)}", code="zfy_unreadable")
-        fields, at = {}, 0
+        fields: dict[str, str] = {}
+        at = 0
         for name, width in WIDTHS_BYTES.items():
             fields[name] = _text(name, raw[at : at + width])
             at += width
-        return cls(**fields)
+        return cls(**fields, raw=raw)
 
     def packed(self) -> bytes:
         """The 94 bytes, text in GBK.
@@ -61,8 +64,8 @@ class ZfyInfo:
         return b"".join(parts)
 
 
-def _text(name: str, field: bytes) -> str:
-    raw = field.split(b"\0", 1)[0]
+def _text(name: str, content: bytes) -> str:
+    raw = content.split(b"\0", 1)[0]
     for encoding in ("utf-8", "gb18030"):
         try:
             text = raw.decode(encoding).strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 import threading
@@ -408,6 +409,23 @@ def test_clock_offset_battery_and_firmware_are_sent_and_the_clock_is_set_after_r
     assert said["device_no"] == "0000042", "the camera's own record outranks the names"
     assert said["officer_no"] == "123456", "who recorded outranks who holds it now"
     assert len(Talkative.set_to) == 1
+
+
+def test_dump_of_zfy_info_names_the_device_and_goes_along_as_it_is(
+    tmp_path: Path, upstream: Server, card: Card
+) -> None:
+    path = card.write("REC0001.mp4", b"footage")
+    raw = ZfyInfo("0000042", "654321", "张三", "500101000001", "执法大队").packed()
+    (card.root / "DCIM").rename(card.root / "REC")
+    (card.root / "ZFY_INFO.BIN").write_bytes(raw)
+    with docked(config_for(upstream, tmp_path, card, free_after_receipt=True)) as station:
+        assert station.until_quiet(20)
+        assert panel(station, card.root)["profile"] == "zfy_dump"
+    said = upstream.said(path.name)
+    assert (said["device_no"], said["officer_no"]) == ("0000042", "654321")
+    assert base64.b64decode(said["zfy_info"]) == raw
+    assert (card.root / "ZFY_INFO.BIN").read_bytes() == raw, "it was not uploaded, so it stays"
+    assert not list((card.root / "REC").iterdir())
 
 
 def test_limit_by_the_hour_is_kept(tmp_path: Path, upstream: Server, card: Card) -> None:
