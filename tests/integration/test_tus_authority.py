@@ -29,6 +29,11 @@ from tests.support.clocks import SettableClock
 
 
 @pytest.fixture
+def storage(sqlite_storage: Storage) -> Storage:
+    return sqlite_storage
+
+
+@pytest.fixture
 def holder(storage: Storage, tmp_path: Path) -> Iterator[Holder]:
     publisher = EventPublisher(f"ipc://{tmp_path / 'events'}")
     with broker(tmp_path / "s"):

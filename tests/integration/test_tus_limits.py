@@ -76,7 +76,7 @@ def test_slow_line_that_keeps_the_rate_is_let_be(tmp_path: Path) -> None:
 
 def test_body_that_never_ends_is_cut_at_the_size_of_the_file(tmp_path: Path) -> None:
     with running(tmp_path) as server:
-        location = server.create(1000)
+        location = server.create(100)
         reply = trickle(server, location, "Transfer-Encoding: chunked", 1000, 0.0005)
         assert reply.startswith(b"HTTP/1.1 413")
         assert "liuhen-item" in server.head(location).headers
