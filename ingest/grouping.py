@@ -64,12 +64,31 @@ def group(session: Session, agency: Agency, item: Item, limit: timedelta, now: d
         item.captured_from + timedelta(microseconds=item.duration_us) + limit,
     )
     around = [item, *(row for row in near if _may_chain(row))]
+    if item.recording_key is None:
+        _join(session, agency, item, around, limit, now)
+        return
+    # It was placed before, and its time or length has changed: the files it lies with are laid out anew.
     keys = {row.recording_key for row in around if row.recording_key}
     together = {row.id: row for row in [*around, *recordings.members(session, agency.id, keys)]}
-    by_id = {row.id: row for row in together.values() if _may_chain(row)}
-    parts = parts_of(session, agency.id, list(by_id.values()))
-    found = [[by_id[part.id] for part in chain] for chain in chains(parts, limit)]
-    _settle(session, agency, item, found, BY_TIME, now)
+    free = [row for row in together.values() if _may_chain(row)]
+    _settle(session, agency, item, _chained(session, agency.id, free, limit), BY_TIME, now)
+
+
+def _join(
+    session: Session, agency: Agency, item: Item, around: list[Item], limit: timedelta, now: datetime
+) -> None:
+    """Put a file that lies nowhere yet to what it touches: its neighbours decide, however many there are."""
+    chain = next(chain for chain in _chained(session, agency.id, around, limit) if item in chain)
+    keys = {row.recording_key for row in chain if row.recording_key}
+    members = {row.id: row for row in chain}
+    if len(keys) > 1:
+        members |= {row.id: row for row in recordings.members(session, agency.id, keys)}
+    _settle(session, agency, item, [list(members.values())], BY_TIME, now)
+
+
+def _chained(session: Session, agency_id: UUID, rows: list[Item], limit: timedelta) -> list[list[Item]]:
+    by_id = {row.id: row for row in rows}
+    return [[by_id[part.id] for part in chain] for chain in chains(parts_of(session, agency_id, rows), limit)]
 
 
 @dataclass(frozen=True)
@@ -198,8 +217,7 @@ def _settle(
             facts = {
                 "recording": key,
                 "by": prefix.rstrip(":"),
-                "members": [str(row.id) for row in members],
-                "changed": [str(row.id) for row in changed],
+                "items": [str(row.id) for row in changed],
             }
             subject = item if item in members else changed[0]
             happening = Happening(Action.ITEM_GROUPED, "item", str(subject.id), PIPELINE, facts)

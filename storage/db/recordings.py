@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import select
@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from storage.db.tables import Claim, Device, Item
 
+LONGEST = timedelta(days=1)
 MOST = 2000
 """Files of one recording, or around one file, that are looked at."""
 
@@ -36,6 +37,8 @@ def near_in_time(
                 Item.agency_id == agency_id,
                 Item.device_id == device_id,
                 Item.captured_from <= until,
+                # No file is longer; without this every file before would be looked at.
+                Item.captured_from >= since - LONGEST,
                 Item.captured_to >= since,
             )
             .order_by(Item.id)

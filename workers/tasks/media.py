@@ -56,11 +56,7 @@ def probe(context: JobContext) -> Outcome:
 
     def commit(session: Session, agency: Agency) -> None:
         now = context.storage.clock.now()
-        # The device before the item, and other items before numbers and cases: see ingest.grouping.
-        grouping.lock_device(session, agency.id, context.lease.subject_id)
-        item = items.item_by_id(session, agency.id, context.lease.subject_id, lock=True)
-        _write_report(session, agency, item, report, context)
-        grouping.group(session, agency, item, _recording_gap(context), now)
+        item = _placed(session, agency, report, context)
         if lateness.judge(session, agency, item, now) is not None:
             news.append((Topic.ITEM, str(item.id), "late", {}))
         if not report.decodable:
@@ -87,11 +83,7 @@ def examine(context: JobContext) -> Outcome:
 
     def commit(session: Session, agency: Agency) -> None:
         now = context.storage.clock.now()
-        # The device before the item, and other items before numbers and cases: see ingest.grouping.
-        grouping.lock_device(session, agency.id, context.lease.subject_id)
-        item = items.item_by_id(session, agency.id, context.lease.subject_id, lock=True)
-        _write_report(session, agency, item, report, context)
-        grouping.group(session, agency, item, _recording_gap(context), now)
+        item = _placed(session, agency, report, context)
         lateness.judge(session, agency, item, now)
         if not report.decodable:
             if item.media == Media.PROBED:
@@ -148,6 +140,19 @@ def _probed(context: JobContext, depth: str) -> ProbeReport:
     return ProbeReport.from_json(found)
 
 
+def _placed(session: Session, agency: Agency, report: ProbeReport, context: JobContext) -> Item:
+    """The item, locked, with what the report says of it, among the files of its recording."""
+    # The device before the item, and other items before numbers and cases: see ingest.grouping.
+    grouping.lock_device(session, agency.id, context.lease.subject_id)
+    item = items.item_by_id(session, agency.id, context.lease.subject_id, lock=True)
+    known = None if item.probe is None else (item.captured_from, item.duration_us)
+    _write_report(session, agency, item, report, context)
+    if known != (item.captured_from, item.duration_us):
+        gap = timedelta(seconds=context.settings.ingest.recording_gap_s)
+        grouping.group(session, agency, item, gap, context.storage.clock.now())
+    return item
+
+
 def _write_report(
     session: Session, agency: Agency, item: Item, report: ProbeReport, context: JobContext
 ) -> None:
@@ -189,10 +194,6 @@ def _set_times(session: Session, agency: Agency, item: Item, context: JobContext
         item.captured_from = corrected_times(session, agency.id, item.device_id, facts).captured_from
     if item.captured_from is not None and item.captured_to is None and item.duration_us is not None:
         item.captured_to = item.captured_from + timedelta(microseconds=item.duration_us)
-
-
-def _recording_gap(context: JobContext) -> timedelta:
-    return timedelta(seconds=context.settings.ingest.recording_gap_s)
 
 
 def _wanted(
