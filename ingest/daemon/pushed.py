@@ -46,7 +46,7 @@ class PushListeners:
         self.sftp = _sftp_door(settings, storage, box, check) if ingest.sftp.enabled else None
         self.ftp: FtpDoor | None = None
         self._ready: Future[None] = Future()
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._end: asyncio.Event | None = None
         if ingest.ftp.enabled:
             _require_private_ftp(settings)
@@ -61,26 +61,21 @@ class PushListeners:
 
     def close(self) -> None:
         """Let every dock go and stop listening."""
-        end = self._end
-        if end is not None and self._thread.is_alive():
-            self._loop.call_soon_threadsafe(end.set)
+        if self._end is not None and self._loop is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._end.set)
         self._thread.join(STOP_WAIT_S)
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
         try:
-            self._loop.run_until_complete(self._serve())
+            asyncio.run(self._serve())
         except BaseException as error:
             if self._ready.done():
                 log.exception("push:listeners_ended")
             else:
                 self._ready.set_exception(error)
-        finally:
-            self._loop.run_until_complete(self._loop.shutdown_default_executor())
-            self._loop.close()
 
     async def _serve(self) -> None:
-        self._end = asyncio.Event()
+        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
         try:
             if self.sftp is not None:
                 await self.sftp.start()

@@ -25,7 +25,7 @@ from config.settings import FtpSettings
 from evidence.errors import EvidenceError, NotFound, Unavailable
 from evidence.filenames import display_name
 from ingest.daemon.pushed_logins import Doorkeeper
-from ingest.sources.dropbox import Dock, Dropbox, Incoming, Pushed
+from ingest.sources.dropbox import Dock, Dropbox, Incoming, Pushed, checked_folder
 
 log = structlog.get_logger(__name__)
 
@@ -199,6 +199,11 @@ class FtpDoor(aioftp.Server):
         if self._tls is None or line.is_private or not is_known or line.username is not None:
             await self.write_response(stream, "504", "not now")
             return
+        transport = stream.writer.transport
+        if not isinstance(transport, asyncio.ReadTransport):
+            raise ConnectionResetError
+        # What comes after the reply is the handshake: it must wait for whoever understands it.
+        transport.pause_reading()
         if getattr(stream.reader, "_buffer", None):
             # Sent along with AUTH in the clear, by whoever: it must not count as said under TLS.
             raise ConnectionResetError
@@ -370,7 +375,8 @@ class FtpDoor(aioftp.Server):
             reply = ("452" if isinstance(error, Unavailable) else "552", error.message)
         finally:
             if stream is not None:
-                stream.close()
+                # Nothing is said to who broke off, and nobody waits for their answer.
+                stream.close() if in_order else stream.writer.transport.abort()
             if in_order and declared is not None and declared not in {position - start, position}:
                 in_order = False
                 reply = ("451", f"expected {declared} bytes, found {position - start}; send it again")
@@ -440,9 +446,7 @@ class FtpDoor(aioftp.Server):
 
     async def go(self, connection: Connection, rest: str) -> bool:
         try:
-            name = self._name(connection, rest) if rest.strip("/.") else b""
-            if rest.startswith("..") or rest.strip() in {".", ""}:
-                name = self._above(connection) if rest.startswith("..") else self._line_of(connection).folder
+            name = checked_folder(self._name(connection, rest))
             if not self._box.has_folder(self._dock(connection), name):
                 return _reply(connection, "550", "no such folder")
         except EvidenceError as error:
@@ -493,12 +497,7 @@ class FtpDoor(aioftp.Server):
         if not (line.is_data_private or self._settings.allow_plain):
             return _reply(connection, "522", "PROT P first")
         try:
-            inside = (
-                self._name(connection, rest)
-                if rest.strip("/.")
-                else (b"" if rest.startswith("/") else line.folder)
-            )
-            files, folders = self._box.within(self._dock(connection), inside)
+            files, folders = self._box.within(self._dock(connection), self._name(connection, rest))
         except EvidenceError as error:
             return _refuse(connection, error)
         lines = [*map(file, files), *(folder(name.decode(RAW)) for name in sorted(folders))]

@@ -20,7 +20,7 @@ from config.settings import SftpSettings
 from evidence.errors import Conflict, EvidenceError, InvalidInput, NotFound, NotPermitted, Unavailable
 from evidence.filenames import display_name
 from ingest.daemon.pushed_logins import Doorkeeper
-from ingest.sources.dropbox import Dock, Dropbox, Incoming, Pushed
+from ingest.sources.dropbox import Dock, Dropbox, Incoming, Pushed, checked_folder
 
 log = structlog.get_logger(__name__)
 
@@ -281,9 +281,9 @@ class _Files(asyncssh.SFTPServer):
         return posixpath.normpath(posixpath.join(b"/", path))
 
     def stat(self, path: bytes) -> SFTPAttrs:
-        if not path.strip(b"/."):
-            return _folder()
         with _Told():
+            if not checked_folder(path):
+                return _folder()
             found = self._box.find(self._dock, path)
             if found is not None:
                 return _attributes(found)
@@ -298,7 +298,7 @@ class _Files(asyncssh.SFTPServer):
 
     async def scandir(self, path: bytes) -> AsyncIterator[SFTPName]:
         with _Told():
-            files, folders = self._box.within(self._dock, b"" if not path.strip(b"/.") else path)
+            files, folders = self._box.within(self._dock, path)
         for name in (b".", b".."):
             yield SFTPName(name, attrs=_folder())
         for found in files:

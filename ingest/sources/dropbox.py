@@ -199,7 +199,8 @@ class Dropbox:
 
     def within(self, dock: Dock, folder: bytes) -> tuple[list[Pushed], set[bytes]]:
         """The dock's files and folders right in one of its folders."""
-        prefix = checked_name(folder) + b"/" if folder.strip(b"/") else b""
+        clean = checked_folder(folder)
+        prefix = clean + b"/" if clean else b""
         with self._lock:
             own = [each for each in self._files.values() if self._is_of(each, dock)]
             inside = [each for each in own if each.name.startswith(prefix)]
@@ -216,9 +217,9 @@ class Dropbox:
 
     def has_folder(self, dock: Dock, name: bytes) -> bool:
         """Whether a dock may go into it: the root, one it made, or one with files of its own in it."""
-        if not name.strip(b"/"):
+        clean = checked_folder(name)
+        if not clean:
             return True
-        clean = checked_name(name)
         with self._lock:
             made = self._folders.get(dock.key, set())
             own = (each.name for each in self._files.values() if self._is_of(each, dock))
@@ -444,7 +445,19 @@ def checked_name(name: bytes) -> bytes:
     """A name as docks write it, with ``.``, ``..`` and doubled slashes worked out inside the dock's own root.
 
     Raises:
-        InvalidInput: It is empty, too long, or holds NUL or line ends.
+        InvalidInput: It is empty, too long, or holds NUL or line ends (``push_name``).
+    """
+    clean = checked_folder(name)
+    if not clean:
+        raise InvalidInput("name: expected one that can be kept, found none", code="push_name")
+    return clean
+
+
+def checked_folder(name: bytes) -> bytes:
+    """The same for a folder; nothing for the root.
+
+    Raises:
+        InvalidInput: It is too long, or holds NUL or line ends (``push_name``).
     """
     parts: list[bytes] = []
     for part in name.split(b"/"):
@@ -455,8 +468,9 @@ def checked_name(name: bytes) -> bytes:
     is_odd = any(
         len(part) > MAX_PART_BYTES or any(bad in part for bad in (b"\0", b"\n", b"\r")) for part in parts
     )
-    if not parts or len(parts) > MAX_PARTS or is_odd:
+    if len(parts) > MAX_PARTS or is_odd:
         raise InvalidInput(
-            "name: expected 1 to 16 parts of at most 255 bytes on one line, found another", code="push_name"
+            "name: expected at most 16 parts of at most 255 bytes on one line, found another",
+            code="push_name",
         )
     return b"/".join(parts)

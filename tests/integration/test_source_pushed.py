@@ -1,0 +1,468 @@
+"""Docks that can only push: real clients against both listeners, and the source that takes what is whole."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import ftplib
+import hashlib
+import io
+import json
+import os
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import asyncssh
+import pytest
+
+from config.settings import Settings
+from evidence.canonical import canonical_json
+from evidence.errors import InvalidInput
+from ingest.daemon.holding import hold
+from ingest.daemon.pushed import PushListeners, dropbox_source, open_dropbox
+from ingest.sources.dropbox import Dropbox
+from ingest.sources.pulling import PullSource
+from storage.db import agencies, credentials, items
+from storage.db.tables import Item, Reception
+from storage.keys import Purpose
+from storage.open import Storage
+from tests.support.installations import settings_for
+from tests.support.places import certificate
+
+FOOTAGE = os.urandom(1 << 20)
+
+
+@dataclass
+class Desk:
+    """An installation whose listeners are on, and one dock with its token."""
+
+    settings: Settings
+    storage: Storage
+    token: str
+    box: Dropbox = field(init=False)
+    listeners: PushListeners = field(init=False)
+    source: PullSource = field(init=False)
+
+    def start(self) -> None:
+        self.box = open_dropbox(self.settings, self.storage)
+        self.listeners = PushListeners(self.settings, self.storage, self.box)
+        self.source = dropbox_source(self.settings, self.storage, self, self.box)  # type: ignore[arg-type]
+
+    def hold(self, agency_id: object, staged: object) -> object:
+        return hold(self.storage, agency_id, staged)  # type: ignore[arg-type]
+
+    @property
+    def sftp_port(self) -> int:
+        assert self.listeners.sftp is not None
+        return self.listeners.sftp.port
+
+    @property
+    def ftp_port(self) -> int:
+        assert self.listeners.ftp is not None
+        return int(self.listeners.ftp.server_port)
+
+    def sftp(self, work: object, **options: object) -> object:
+        """Do something with an SFTP client."""
+
+        async def run() -> object:
+            told = {"username": "D-1", "password": self.token, "known_hosts": None, "config": None, **options}
+            async with (
+                asyncssh.connect(
+                    "127.0.0.1",
+                    self.sftp_port,
+                    client_keys=None,
+                    agent_path=None,
+                    **told,  # type: ignore[arg-type]
+                ) as connection,
+                connection.start_sftp_client() as client,
+            ):
+                return await work(client, connection)  # type: ignore[operator]
+
+        return asyncio.run(run())
+
+    @contextlib.contextmanager
+    def ftp(self, token: str | None = None, user: str = "D-1") -> Iterator[ftplib.FTP_TLS]:
+        context = ssl.create_default_context(cafile=certificate()[0])
+        client = ftplib.FTP_TLS(  # noqa: S321 -- it is what docks speak
+            context=context, timeout=10, encoding="utf-8"
+        )
+        client.connect("127.0.0.1", self.ftp_port)
+        try:
+            client.login(user, token or self.token)
+            client.prot_p()
+            yield client
+        finally:
+            client.close()
+
+    def take(self) -> list[str]:
+        return self.source.scan_once().taken
+
+    def receptions(self) -> list[Reception]:
+        with self.storage.database.read() as session:
+            found = list(session.query(Reception).order_by(Reception.id))
+            session.expunge_all()
+            return found
+
+    def digests(self) -> list[str]:
+        with self.storage.database.read() as session:
+            found = session.query(Item).all()
+            return sorted(items.object_of(session, each).sha256.hex() for each in found)
+
+
+def sha(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@pytest.fixture
+def desk(tmp_path: Path, sqlite_storage: Storage) -> Iterator[Desk]:
+    cert, key = certificate()
+    settings = settings_for(
+        tmp_path, f"sqlite:///{tmp_path / 'test.db'}",
+        **{"ingest.sftp": {"enabled": True, "port": 0, "failed_logins": 3},
+           "ingest.ftp": {"enabled": True, "port": 0, "tls_cert": cert, "tls_key": key, "failed_logins": 3}},
+    )  # fmt: skip
+    with sqlite_storage.database.transaction() as session:
+        agency = agencies.agencies(session)[0]
+        token, _ = credentials.issue_upload_token(
+            session, agency, dock_no="D-1", device_id=None, now=sqlite_storage.clock.now(), life=None
+        )
+    desk = Desk(settings, sqlite_storage, token)
+    desk.start()
+    yield desk
+    desk.listeners.close()
+
+
+# --- SFTP ---------------------------------------------------------------------------------------
+
+
+def test_sftp_rename_makes_a_file_whole_and_it_arrives_once(desk: Desk, tmp_path: Path) -> None:
+    local = tmp_path / "a.mp4"
+    local.write_bytes(FOOTAGE)
+
+    async def push(client: asyncssh.SFTPClient, _: object) -> None:
+        await client.mkdir("2024-03")
+        await client.put(str(local), "2024-03/执法.mp4.part")
+        assert (await client.stat("2024-03/执法.mp4.part")).size == len(FOOTAGE)
+        await client.rename("2024-03/执法.mp4.part", "2024-03/执法.mp4")
+        assert await client.listdir("2024-03") == [".", "..", "执法.mp4"]
+
+    desk.sftp(push)
+    assert desk.take() == ["执法.mp4"]
+    assert desk.take() == []
+    assert desk.digests() == [sha(FOOTAGE)]
+    reception = desk.receptions()[0]
+    assert (reception.source, reception.dock_no, reception.original_name_raw) == (
+        "pushed",
+        "D-1",
+        "执法.mp4".encode(),
+    )
+
+
+def test_sftp_close_alone_proves_nothing(desk: Desk, tmp_path: Path) -> None:
+    local = tmp_path / "a.mp4"
+    local.write_bytes(FOOTAGE)
+
+    async def push(client: asyncssh.SFTPClient, _: object) -> None:
+        await client.put(str(local), "a.mp4")
+
+    desk.sftp(push)
+    assert desk.take() == []
+    assert [each.state for each in desk.box.listed()] == ["closed"]
+
+
+def test_digest_beside_a_pushed_file_proves_it(desk: Desk) -> None:
+    async def push(client: asyncssh.SFTPClient, _: object) -> None:
+        async with client.open("a.mp4", "wb") as file:
+            await file.write(b"foot")
+        async with client.open("a.mp4.sha256", "wb") as file:
+            await file.write(f"{sha(b'footage')}  a.mp4\n".encode())
+
+    async def finish(client: asyncssh.SFTPClient, _: object) -> None:
+        async with client.open("a.mp4", "ab") as file:
+            await file.write(b"age")
+
+    desk.sftp(push)
+    assert desk.take() == []
+    desk.sftp(finish)
+    for _ in range(3):
+        desk.take()
+    assert desk.digests() == [sha(b"footage")]
+
+
+def test_sftp_line_that_breaks_leaves_a_torn_file_that_is_gone_on_with(desk: Desk) -> None:
+    async def half(client: asyncssh.SFTPClient, connection: asyncssh.SSHClientConnection) -> None:
+        file = await client.open("a.mp4.part", "wb")
+        await file.write(FOOTAGE[:500_000])
+        connection.abort()
+        await connection.wait_closed()
+
+    with contextlib.suppress(asyncssh.Error, OSError):
+        desk.sftp(half)
+    until = time.monotonic() + 5
+    while not desk.box.listed() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert [(each.state, each.size_bytes) for each in desk.box.listed()] == [("torn", 500_000)]
+
+    async def rename_torn(client: asyncssh.SFTPClient, _: object) -> None:
+        await client.rename("a.mp4.part", "a.mp4")
+
+    desk.sftp(rename_torn)
+    assert desk.take() == [], "a torn transfer is not whole by another name"
+
+    async def rest(client: asyncssh.SFTPClient, _: object) -> None:
+        size = (await client.stat("a.mp4")).size
+        async with client.open("a.mp4", "r+b") as file:
+            await file.write(FOOTAGE[size:], size)
+        await client.rename("a.mp4", "b.mp4")
+
+    desk.sftp(rest)
+    assert desk.take() == ["b.mp4"]
+    assert desk.digests() == [sha(FOOTAGE)]
+
+
+def test_sftp_dock_reads_nothing_and_leaves_its_place_nowhere(desk: Desk) -> None:
+    async def pry(client: asyncssh.SFTPClient, connection: asyncssh.SSHClientConnection) -> None:
+        async with client.open("../../../etc/passwd.part", "wb") as file:
+            await file.write(b"mine")
+        assert (await client.stat("/etc/passwd.part")).size == 4
+        for forbidden in (
+            client.open("etc/passwd.part", "rb"),
+            client.symlink("/etc/passwd", "link"),
+            client.link("etc/passwd.part", "link"),
+            client.readlink("etc/passwd.part"),
+            client.stat("/etc/shadow"),
+            client.rmdir("etc"),
+        ):
+            with pytest.raises(asyncssh.SFTPError):
+                await forbidden
+        for command in (None, "id", "scp -t ."):
+            with pytest.raises(asyncssh.Error):
+                await connection.run(command, check=True)
+        with pytest.raises(asyncssh.Error):
+            await connection.open_connection("127.0.0.1", 22)
+
+    desk.sftp(pry)
+    names = [path.name for path in (desk.settings.data.dir / "pushed").rglob("*")]
+    assert not any("passwd" in name for name in names)
+
+
+def test_dock_sees_nothing_of_another(desk: Desk) -> None:
+    with desk.storage.database.transaction() as session:
+        agency = agencies.agencies(session)[0]
+        other, _ = credentials.issue_upload_token(
+            session, agency, dock_no="D-2", device_id=None, now=desk.storage.clock.now(), life=None
+        )
+
+    async def push(client: asyncssh.SFTPClient, _: object) -> None:
+        async with client.open("a.part", "wb") as file:
+            await file.write(b"1")
+
+    async def look(client: asyncssh.SFTPClient, _: object) -> None:
+        assert await client.listdir() == [".", ".."]
+        with pytest.raises(asyncssh.SFTPNoSuchFile):
+            await client.rename("a.part", "a.mp4")
+
+    desk.sftp(push)
+    desk.sftp(look, username="D-2", password=other)
+
+
+def test_wrong_password_and_another_docks_name_are_refused_and_counted(desk: Desk) -> None:
+    async def nothing(client: object, connection: object) -> None:
+        raise AssertionError("let in")
+
+    for told in ({"password": "wrong"}, {"username": "D-2"}, {"password": "lhu_" + "x" * 43}):
+        with pytest.raises(asyncssh.PermissionDenied):
+            desk.sftp(nothing, **told)
+    with pytest.raises((asyncssh.Error, OSError)):
+        desk.sftp(nothing)  # The right one, too late: this address has used up its tries.
+
+
+def test_new_process_finds_what_was_pushed_to_the_old_one(desk: Desk) -> None:
+    async def push(client: asyncssh.SFTPClient, _: object) -> None:
+        for name in ("whole", "half"):
+            async with client.open(f"{name}.part", "wb") as file:
+                await file.write(b"footage of " + name.encode())
+        await client.rename("whole.part", "whole.mp4")
+
+    desk.sftp(push)
+    found = desk.box.listed()[1]
+    record = next((desk.settings.data.dir / "pushed").rglob(f"{found.id}.json"))
+    record.write_text(
+        record.read_text().replace('"closed"', '"open"')
+    )  # As a kill -9 in mid-transfer leaves it.
+    desk.listeners.close()
+    desk.start()
+    assert desk.take() == ["whole.mp4"]
+    assert [each.state for each in desk.box.listed()] == ["closed", "torn"]
+
+
+def test_pushed_file_is_freed_only_after_its_receipt(desk: Desk) -> None:
+    async def push(client: asyncssh.SFTPClient, _: object) -> None:
+        async with client.open("a.part", "wb") as file:
+            await file.write(b"footage")
+        await client.rename("a.part", "a.mp4")
+
+    desk.sftp(push)
+    desk.take()
+    assert desk.source.scan_once().freed == []
+    assert len(desk.box.listed()) == 1
+    with desk.storage.database.transaction() as session:
+        reception = session.query(Reception).one()
+        said = {"reception": str(reception.id), "sha256": sha(b"footage"), "may_erase": True}
+        reception.receipt = json.dumps({**said, "key": "k", "signature": ""})
+    assert desk.source.scan_once().freed == [], "a receipt nobody signed frees nothing"
+    assert len(desk.box.listed()) == 1
+    with desk.storage.database.transaction() as session:
+        reception = session.query(Reception).one()
+        key_id, signature = desk.storage.keys.sign(Purpose.RECEIPT, canonical_json(said))
+        signed = {**said, "key": key_id, "signature": base64.b64encode(signature).decode()}
+        reception.receipt = json.dumps(signed)
+    assert desk.source.scan_once().freed == ["a.mp4"]
+    assert desk.box.listed() == []
+
+
+# --- FTP ----------------------------------------------------------------------------------------
+
+
+def test_ftp_size_declared_beforehand_proves_a_file(desk: Desk) -> None:
+    with desk.ftp() as client:
+        client.sendcmd(f"ALLO {len(FOOTAGE)}")
+        client.storbinary("STOR 执法.mp4", io.BytesIO(FOOTAGE))
+        assert client.size("执法.mp4") == len(FOOTAGE)
+    assert desk.take() == ["执法.mp4"]
+    assert desk.digests() == [sha(FOOTAGE)]
+
+
+def test_ftp_transfer_short_of_its_declared_size_is_told_so_and_gone_on_with(desk: Desk) -> None:
+    with desk.ftp() as client:
+        client.sendcmd(f"ALLO {len(FOOTAGE)}")
+        with pytest.raises(ftplib.error_temp, match="send it again"):
+            client.storbinary("STOR a.mp4", io.BytesIO(FOOTAGE[:1000]))
+        assert desk.take() == []
+        client.sendcmd(f"ALLO {len(FOOTAGE)}")
+        client.storbinary("STOR a.mp4", io.BytesIO(FOOTAGE[1000:]), rest=1000)
+    assert desk.take() == ["a.mp4"]
+    assert desk.digests() == [sha(FOOTAGE)]
+
+
+def test_ftp_rename_proves_a_file_and_a_bare_transfer_does_not(desk: Desk) -> None:
+    with desk.ftp() as client:
+        client.storbinary("STOR bare.mp4", io.BytesIO(FOOTAGE))
+        client.storbinary("STOR b.mp4.part", io.BytesIO(b"footage"))
+        client.rename("b.mp4.part", "b.mp4")
+        assert {name for name, _ in client.mlsd()} == {"bare.mp4", "b.mp4"}
+    assert desk.take() == ["b.mp4"]
+
+
+def test_ftp_cut_in_mid_file_is_never_whole(desk: Desk) -> None:
+    with desk.ftp() as client:
+        data = client.transfercmd("STOR a.mp4")
+        data.sendall(FOOTAGE[:300_000])
+        client.close()
+        data.close()
+    until = time.monotonic() + 5
+    while not desk.box.listed() and time.monotonic() < until:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    assert desk.take() == []
+    assert desk.box.listed()[0].proof is None
+
+
+def test_ftp_dock_reads_nothing_and_stays_in_its_place(desk: Desk) -> None:
+    with desk.ftp() as client:
+        client.storbinary("STOR ../../etc/passwd.part", io.BytesIO(b"mine"))
+        for command in (
+            "RETR etc/passwd.part",
+            "SITE CHMOD 777 a",
+            "PORT 127,0,0,1,4,4",
+            "DELE nothing",
+            "CWD /root",
+        ):
+            with pytest.raises(ftplib.error_perm):
+                client.sendcmd(command)
+        client.cwd("/etc")
+        assert client.pwd() == "/etc"
+        assert [name for name, _ in client.mlsd()] == ["passwd.part"]
+
+
+def test_ftp_without_tls_is_not_listened_to(desk: Desk) -> None:
+    plain = ftplib.FTP(timeout=5)  # noqa: S321
+    plain.connect("127.0.0.1", desk.ftp_port)
+    with pytest.raises(ftplib.error_perm, match="AUTH TLS"):
+        plain.login("D-1", desk.token)
+    plain.close()
+    context = ssl.create_default_context(cafile=certificate()[0])
+    clear = ftplib.FTP_TLS(  # noqa: S321 -- it is what docks speak
+        context=context, timeout=5
+    )
+    clear.connect("127.0.0.1", desk.ftp_port)
+    clear.login("D-1", desk.token)
+    with pytest.raises(ftplib.error_perm, match="PROT P"):
+        clear.storbinary("STOR a.mp4", io.BytesIO(b"1"))
+    clear.close()
+
+
+def test_ftp_command_slipped_in_before_the_handshake_is_not_heard(desk: Desk) -> None:
+    with socket.create_connection(("127.0.0.1", desk.ftp_port), timeout=5) as line:
+        line.recv(1000)
+        line.sendall(b"AUTH TLS\r\nUSER D-1\r\n")
+        answer = line.recv(1000)
+        with contextlib.suppress(OSError):
+            while more := line.recv(1000):
+                answer += more
+    assert b"331" not in answer
+    assert b"234" not in answer
+
+
+def test_ftp_data_connection_is_the_docks_own(desk: Desk) -> None:
+    with desk.ftp() as client:
+        host, port = client.makepasv()
+        thief = socket.create_connection((host, port), timeout=5, source_address=("127.0.0.2", 0))
+        client.putcmd("STOR a.part")
+        with (
+            contextlib.suppress(OSError),
+            client.context.wrap_socket(thief, server_hostname="127.0.0.1") as private,
+        ):
+            private.sendall(b"not of this dock")
+            assert private.recv(10) == b""
+        thief.close()
+    assert [each.size_bytes for each in desk.box.listed()] in ([], [0])
+
+
+# --- setting up ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "group",
+    [
+        {"ingest.sftp": {"enabled": True, "host": "0.0.0.0", "port": 0}},  # noqa: S104
+        {"ingest.ftp": {"enabled": True, "host": "0.0.0.0", "port": 0, "allow_plain": True}},  # noqa: S104
+        {"ingest.ftp": {"enabled": True, "port": 0}},
+    ],
+    ids=["sftp without a key", "ftp without tls", "plain ftp nobody allowed"],
+)
+def test_listener_whose_line_is_not_private_does_not_start(
+    tmp_path: Path, sqlite_storage: Storage, group: dict[str, object]
+) -> None:
+    settings = settings_for(tmp_path, f"sqlite:///{tmp_path / 'test.db'}", **group)
+    with pytest.raises(InvalidInput) as refused:
+        PushListeners(settings, sqlite_storage, open_dropbox(settings, sqlite_storage))
+    assert refused.value.code == "listener_not_private"
+
+
+def test_listeners_stop_at_once_while_a_dock_is_sending(desk: Desk) -> None:
+    with desk.ftp() as client:
+        data = client.transfercmd("STOR a.mp4")
+        data.sendall(FOOTAGE[:300_000])
+        began = time.monotonic()
+        desk.listeners.close()
+        assert time.monotonic() - began < 5
+        data.close()
+    assert [each.proof for each in desk.box.listed()] == [None]
+    assert not [thread for thread in threading.enumerate() if thread.name == "push-listeners"]
