@@ -173,10 +173,12 @@ def scan(camera: Camera) -> list[Footage]:
                 break
     except OSError as error:
         if not camera.is_there():
-            raise CardGone(f"{camera.root}: expected the card, found it gone") from error
-        raise ReadFault(f"{camera.root}: expected readable folders, found {error.strerror}") from error
+            raise CardGone(f"{shown(str(camera.root))}: expected the card, found it gone") from error
+        raise ReadFault(
+            f"{shown(str(camera.root))}: expected readable folders, found {error.strerror}"
+        ) from error
     if not camera.is_there():
-        raise CardGone(f"{camera.root}: expected the card, found its empty mount point")
+        raise CardGone(f"{shown(str(camera.root))}: expected the card, found it empty")
     return found
 
 

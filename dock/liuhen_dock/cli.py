@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from threading import Event, Thread
 
@@ -39,6 +40,8 @@ from liuhen_dock.receipts import ReceiptFolder, parse_key, verify
 from liuhen_dock.station import Station, station
 from liuhen_dock.terminal import summary, watch
 
+LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+LOG_BYTES = 4 << 20
 OK, LEFT, UNUSABLE, TAKEN = 0, 1, 2, 3
 EPILOG = f"""退出码 / exit status: 0 正常 well; 1 有未完成或有问题 something is left or wrong;
 2 命令、配置或令牌不可用 unusable command, configuration or token; 3 已有一个在运行 another one runs.
@@ -50,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(
         level=logging.DEBUG if options.verbose else logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
+        format=LOG_FORMAT,
         stream=sys.stderr,
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -128,13 +131,26 @@ def _at_work(options: argparse.Namespace, ended: Event) -> Iterator[Station]:
         if config.page_port:
             stack.enter_context(page(config.page_port, made.board.snapshot))
             logging.info("page: http://%s:%d/", HOST, config.page_port)
+        _log_to_file(config.state_dir / "dock.log", stack)
         if console.is_terminal and not options.no_table:
-            logging.getLogger().setLevel(logging.CRITICAL)
+            # The table has the screen; the file keeps the words.
+            for handler in logging.getLogger().handlers:
+                if type(handler) is logging.StreamHandler:
+                    handler.setLevel(logging.CRITICAL)
             watching = Thread(target=watch, args=(made.board, ended, console), daemon=True)
             watching.start()
             stack.callback(watching.join, 2)
         stack.callback(ended.set)
         yield made
+
+
+def _log_to_file(path: Path, stack: ExitStack) -> None:
+    """Keep a log of bounded size on the dock, for whoever asks later what failed."""
+    handler = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=3, encoding="utf-8")
+    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    logging.getLogger().addHandler(handler)
+    stack.callback(handler.close)
+    stack.callback(logging.getLogger().removeHandler, handler)
 
 
 def _stop_on_signals(made: Station) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+import ssl
 import sys
 import tomllib
 from collections.abc import Mapping
@@ -227,8 +228,8 @@ def _build(reader: _Reader, path: Path, environment: Mapping[str, str]) -> Confi
         server_url=url,
         token_file=reader.file("server.token_file"),
         receipt_keys=keys,
-        ca_file=reader.file("server.ca_file"),
-        other_hosts=reader.texts("server.other_hosts"),
+        ca_file=_ca_file(reader),
+        other_hosts=_other_hosts(reader),
         state_dir=state or Path(),
         zone=_zone(reader),
         free_after_receipt=reader.flag("dock.free_after_receipt", False),
@@ -253,7 +254,12 @@ def _build(reader: _Reader, path: Path, environment: Mapping[str, str]) -> Confi
 
 def _server_url(reader: _Reader) -> str:
     url = reader.text("server.url").rstrip("/")
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        reader.fault("server.url", f"expected https://host[:port], found {url!r}")
+        return url
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         reader.fault("server.url", f"expected https://host[:port], found {url!r}")
     elif parts.scheme == "http" and not _is_loopback(parts.hostname):
@@ -261,6 +267,24 @@ def _server_url(reader: _Reader) -> str:
             "server.url", "expected https: a token would travel in the open; http is for 127.0.0.1 alone"
         )
     return url
+
+
+def _other_hosts(reader: _Reader) -> tuple[str, ...]:
+    hosts = reader.texts("server.other_hosts")
+    for host in hosts:
+        if not re.fullmatch(r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?", host):
+            reader.fault("server.other_hosts", f"expected https://host[:port], found {host!r}")
+    return hosts
+
+
+def _ca_file(reader: _Reader) -> Path | None:
+    path = reader.file("server.ca_file")
+    if path is not None:
+        try:
+            ssl.create_default_context(cafile=str(path))
+        except OSError as error:
+            reader.fault("server.ca_file", f"expected certificates in PEM, found: {error.strerror or error}")
+    return path
 
 
 def _is_loopback(host: str) -> bool:

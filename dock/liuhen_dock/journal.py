@@ -11,21 +11,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import threading
 import zlib
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from liuhen_dock.durable import sync_folder, write_durably
-from liuhen_dock.errors import ConfigError
+from liuhen_dock.errors import ConfigError, DockError
 
 SPARE_LINES = 1000
-KEPT_FREED = 20_000
-"""Freed files remembered; they only explain themselves to someone who asks."""
 
 
 class Phase(StrEnum):
@@ -43,7 +43,7 @@ class Phase(StrEnum):
     """Its upload is void: changed on the card, or gone on the server."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileKey:
     """Which file, as far as a card can tell."""
 
@@ -56,7 +56,7 @@ class FileKey:
     """0 where the file system makes inodes up anew at each mount (FAT, exFAT)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A file and how far it is."""
 
@@ -77,6 +77,11 @@ class Entry:
     """Of that beginning: after a restart it must still be so, or the file is another."""
 
 
+KEPT = {Phase.FREED: 20_000, Phase.DROPPED: 20_000, Phase.RECEIPTED: 200_000}
+"""How many are remembered. A file that is forgotten and still on a card goes up once more: the same
+item, one more reception."""
+
+
 class Journal:
     """The journal file. Safe for several threads; one process at a time (see `liuhen_dock.lock`)."""
 
@@ -84,6 +89,7 @@ class Journal:
         self._path = path
         self._lock = threading.Lock()
         self._entries: dict[FileKey, Entry] = {}
+        self._by_phase: dict[Phase, dict[FileKey, Entry]] = {phase: {} for phase in Phase}
         self.damaged_lines = 0
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lines = self._load()
@@ -94,7 +100,8 @@ class Journal:
     def _open(self) -> None:
         existed = self._path.exists()
         try:
-            self._file = self._path.open("ab")
+            # Without a buffer: what could not be written must not come back with the next line.
+            self._file = self._path.open("ab", buffering=0)
         except OSError as error:
             raise ConfigError(f"journal {self._path}: {error}", code="state_unwritable") from error
         if not existed:
@@ -115,16 +122,24 @@ class Journal:
     def in_phase(self, *phases: Phase) -> list[Entry]:
         """Every file that is so far, oldest word first."""
         with self._lock:
-            return [entry for entry in self._entries.values() if entry.phase in phases]
+            return [entry for phase in phases for entry in self._by_phase[phase].values()]
 
     def put(self, entry: Entry) -> Entry:
-        """Write down how far a file is; durable on return."""
+        """Write down how far a file is; durable on return.
+
+        Raises:
+            DockError: Code ``state_unwritable``: the dock's own disk is full or failing. Nothing was noted.
+        """
         with self._lock:
-            self._file.write(_line(entry))
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._entries.pop(entry.key, None)
-            self._entries[entry.key] = entry
+            end = self._file.seek(0, os.SEEK_END)
+            try:
+                _write_whole(self._file, _line(entry))
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                with suppress(OSError):  # half a line at the end is cut off by the next start anyway
+                    self._file.truncate(end)
+                raise DockError(f"journal: {error.strerror}", code="state_unwritable") from error
+            self._note(entry)
             self._lines += 1
             if self._is_long():
                 self._compact()
@@ -133,6 +148,16 @@ class Journal:
     def advance(self, entry: Entry, phase: Phase, **facts: Any) -> Entry:
         """The same file, further on."""
         return self.put(replace(entry, phase=phase, **facts))
+
+    def _note(self, entry: Entry) -> None:
+        before = self._entries.pop(entry.key, None)
+        if before is not None:
+            del self._by_phase[before.phase][entry.key]
+        same = self._by_phase[entry.phase]
+        self._entries[entry.key] = same[entry.key] = entry
+        if len(same) > KEPT.get(entry.phase, len(same)):
+            del self._entries[next(iter(same))]
+            del same[next(iter(same))]
 
     def _load(self) -> int:
         if not self._path.exists():
@@ -144,8 +169,7 @@ class Journal:
             if entry is None:
                 self.damaged_lines += 1
             else:
-                self._entries.pop(entry.key, None)
-                self._entries[entry.key] = entry
+                self._note(entry)
         if lines and not lines[-1].endswith(b"\n"):
             # Without this the next line would be glued to the torn one and be lost with it.
             whole = content[: len(content) - len(lines[-1])]
@@ -156,13 +180,16 @@ class Journal:
 
     def _compact(self) -> None:
         """Write the last word of each file alone; the whole file is replaced at once."""
-        freed = [key for key, entry in self._entries.items() if entry.phase is Phase.FREED]
-        for key in freed[: max(0, len(freed) - KEPT_FREED // 2)]:
-            del self._entries[key]
         self._file.close()
         write_durably(self._path, b"".join(_line(entry) for entry in self._entries.values()))
         self._lines = len(self._entries)
         self._open()
+
+
+def _write_whole(file: io.RawIOBase, content: bytes) -> None:
+    left = memoryview(content)
+    while left:
+        left = left[file.write(left) or 0 :]
 
 
 def _line(entry: Entry) -> bytes:

@@ -87,7 +87,9 @@ class CardFile:
             self._footage.require_same(found, stable_inodes=self._camera.volume.has_stable_inodes)
         except FileChanged as error:
             if not self._camera.is_there():  # another card has come in under the same name
-                raise CardGone(f"{self._camera.root}: expected the card, found another") from error
+                raise CardGone(
+                    f"{shown(str(self._camera.root))}: expected the card, found another"
+                ) from error
             raise
 
     def _read(self, offset_bytes: int, size_bytes: int) -> bytes:
@@ -110,5 +112,5 @@ class CardFile:
 
     def _fault(self, error: OSError) -> CardGone | ReadFault:
         if not self._camera.is_there():
-            return CardGone(f"{self._camera.root}: expected the card, found it gone")
+            return CardGone(f"{shown(str(self._camera.root))}: expected the card, found it gone")
         return ReadFault(f"{shown(self._footage.name)}: expected readable bytes, found: {error.strerror}")

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from liuhen_dock.durable import sync_folder, write_durably
-from liuhen_dock.errors import BadReceipt, ConfigError
+from liuhen_dock.errors import BadReceipt, ConfigError, DockError
 
 VERSION = "liuhen-receipt/1"
 MAX_BYTES = 64 * 1024
@@ -160,11 +160,14 @@ class ReceiptFolder:
     def keep(self, sha256: str, receipt: Mapping[str, Any], raw: bytes) -> Path:
         """Keep a verified receipt, durably."""
         folder = self.folder / sha256[:2]
-        folder.mkdir(exist_ok=True)
         path = folder / f"{sha256}.{_plain(receipt.get('reception') or receipt.get('item'))}.json"
-        if not path.exists() or path.read_bytes() != raw:
-            write_durably(path, raw)
-            sync_folder(self.folder)
+        try:
+            folder.mkdir(exist_ok=True)
+            if not path.exists() or path.read_bytes() != raw:
+                write_durably(path, raw)
+                sync_folder(self.folder)
+        except OSError as error:
+            raise DockError(f"receipts: {error.strerror}", code="state_unwritable") from error
         return path
 
     def find(self, sha256: str) -> list[Path]:

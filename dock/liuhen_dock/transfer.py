@@ -214,7 +214,7 @@ class Transfer:
         if self.clock.wait(seconds, self.stop):
             raise Stopped
         if not camera.is_there():
-            raise CardGone(f"{camera.root}: expected the card, found it gone")
+            raise CardGone(f"{shown(str(camera.root))}: expected the card, found it gone")
 
 
 def metadata_of(camera: Camera, footage: Footage, sha256: str = "") -> list[tuple[str, bytes]]:

@@ -114,6 +114,9 @@ PROBLEMS: dict[str, Advice] = {
     "receipt_missing": Advice(
         "本机保存的回执不见了,未清理文件", "The kept receipt is gone from this dock; nothing was freed",
         "恢复回执文件夹;录像仍在卡上", "Restore the receipts folder; the footage stays on the card"),
+    "state_unwritable": Advice(
+        "采集站本机磁盘写不进去", "The dock's own disk cannot be written",
+        "清理或更换采集站磁盘;录像仍在卡上", "Free or replace that disk; the footage stays on the card"),
     "config_invalid": Advice(
         "配置有误", "The configuration is wrong",
         "运行 liuhen-dock check-config", "Run liuhen-dock check-config"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import resource
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, time
@@ -217,9 +218,12 @@ def test_journal_grown_long_is_written_anew_without_a_loss(tmp_path: Path) -> No
     again.close()
 
 
-def test_journal_that_grows_while_it_is_used_stays_short(tmp_path: Path) -> None:
+def test_journal_that_grows_while_it_is_used_stays_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     journal = Journal(tmp_path / "journal.jsonl")
     kept = journal.put(entry("kept", Phase.SENT))
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # a thousand of them take seconds
     for offset in range(1100):
         journal.put(replace(entry("moving"), prefix_bytes=offset))
     journal.close()
@@ -229,6 +233,28 @@ def test_journal_that_grows_while_it_is_used_stays_short(tmp_path: Path) -> None
     moving = again.get(entry("moving").key)
     assert moving is not None
     assert moving.prefix_bytes == 1099
+    again.close()
+
+
+def test_full_disk_of_the_dock_is_said_and_nothing_is_noted(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    journal = Journal(path)
+    journal.put(entry("before"))
+    size = path.stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, hard))
+    try:
+        with pytest.raises(DockError) as refused:
+            journal.put(entry("during"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert refused.value.code == "state_unwritable"
+    assert path.stat().st_size == size, "the half line is gone"
+    journal.put(entry("after"))
+    journal.close()
+    again = Journal(path)
+    assert [each.key.path for each in again.in_phase(Phase.OPEN)] == ["before", "after"]
+    assert again.damaged_lines == 0
     again.close()
 
 
