@@ -20,6 +20,8 @@ MAX_ENTRIES = 10_000
 MAX_SAMPLES = 10_000
 HEAD_BYTES = 8
 GPS5_BYTES, GPS9_BYTES = 20, 32
+GPS9_FORM = b"lllllllSS"
+"""``TYPE`` of GPS9: seven signed words of 32 bits, two unsigned ones of 16."""
 NEWER_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 FIX_2D = 2
 """``GPSF`` and the last value of GPS9: 0 no position, 2 and 3 a position in that many dimensions."""
@@ -72,7 +74,7 @@ def _streams(body: memoryview, depth: int, budget: list[int]) -> Iterator[memory
 
 def _positions_of(stream: memoryview, budget: list[int]) -> list[Sample]:
     scales: tuple[int, ...] = ()
-    has_fix, utc = True, None
+    has_fix, utc, form = True, None, b""
     found: list[Sample] = []
     for letters, _, size, body in _entries(stream, budget):
         if letters == b"SCAL" and size == 4:
@@ -81,9 +83,11 @@ def _positions_of(stream: memoryview, budget: list[int]) -> list[Sample]:
             has_fix = int.from_bytes(body[:4], "big") >= FIX_2D
         elif letters == b"GPSU":
             utc = _utc_of(bytes(body))
+        elif letters == b"TYPE":
+            form = bytes(body).rstrip(b"\0")
         elif letters == b"GPS5" and size == GPS5_BYTES and has_fix and _are_usable(scales, 5):
             found += _gps5(body, scales, utc)
-        elif letters == b"GPS9" and size == GPS9_BYTES and _are_usable(scales, 9):
+        elif letters == b"GPS9" and size == GPS9_BYTES and form == GPS9_FORM and _are_usable(scales, 9):
             found += _gps9(body, scales)
     return found
 

@@ -67,7 +67,8 @@ def gps9(steps: list[Step], utc: datetime, *, fix: int = 3) -> bytes:
             0, 0, since.days, since.seconds * 1000 + since.microseconds // 1000, 150, fix,
         )  # fmt: skip
     scales = struct.pack(">9i", 10_000_000, 10_000_000, 1000, 1000, 100, 1, 1000, 100, 1)
-    return _device(entry("SCAL", "l", 4, scales) + entry("GPS9", "?", 32, rows))
+    form = entry("TYPE", "c", 1, b"lllllllSS")
+    return _device(entry("SCAL", "l", 4, scales) + form + entry("GPS9", "?", 32, rows))
 
 
 def _device(stream: bytes) -> bytes:
