@@ -180,8 +180,12 @@ def _sftp_door(
                 f"{type(error).__name__}",
                 code="listener_key_unreadable",
             ) from error
-        dock = Dock(agency_of(storage, each.agency), each.dock_no, each.device_no, "dock-key")
-        keys.setdefault(each.dock_no, []).extend((key, dock) for key in known)
+        agency_id = agency_of(storage, each.agency)
+        for key in known:
+            # Whose key it was can be looked up by its fingerprint, as a token's by its id.
+            actor = f"ssh_key:{key.get_fingerprint('sha256')}"
+            dock = Dock(agency_id, each.dock_no, each.device_no, actor)
+            keys.setdefault(each.dock_no, []).append((key, dock))
     return SftpDoor(sftp, box, host_key, check, keys)
 
 

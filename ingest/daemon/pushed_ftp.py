@@ -45,7 +45,7 @@ FEATURES = [
     "TVFS",
 ]
 _BEFORE_LOGIN = {"auth", "feat", "noop", "opts", "pass", "pbsz", "prot", "quit", "syst", "user"}
-HANDLED, STRANGER = "handled-", "stranger-"
+HANDLED, STRANGER, GONE = "handled-", "stranger-", "gone-"
 """No client can say these: a command ends at its first blank and these are made by `parse_command`."""
 _IAC = "\xff\xf4\xf2"
 
@@ -122,6 +122,7 @@ class FtpDoor(aioftp.Server):
             "xpwd": self.where,
             HANDLED: self.handled,
             STRANGER: self.stranger,
+            GONE: self.gone,
         }
 
     async def begin(self) -> None:
@@ -179,10 +180,12 @@ class FtpDoor(aioftp.Server):
             except TimeoutError:
                 connection = self.connections.get(stream)
                 if connection is None or not connection.extra_workers:
-                    raise ConnectionResetError from None
+                    return GONE, ""
                 # Silent, because it sends a file.
+            except OSError:
+                return GONE, ""
         if not raw:
-            raise ConnectionResetError
+            return GONE, ""
         command, _, rest = raw.decode(RAW).rstrip("\r\n").lstrip(_IAC).partition(" ")
         command = command.lower().rstrip("-")
         line = self._lines.get(stream)
@@ -213,6 +216,9 @@ class FtpDoor(aioftp.Server):
 
     async def handled(self, connection: Connection, rest: str) -> bool:  # noqa: ARG002
         return True
+
+    async def gone(self, connection: Connection, rest: str) -> bool:  # noqa: ARG002
+        return False
 
     async def stranger(self, connection: Connection, rest: str) -> bool:  # noqa: ARG002
         return _reply(connection, "530", "log in first")

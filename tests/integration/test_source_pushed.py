@@ -71,12 +71,13 @@ class Desk:
         """Do something with an SFTP client."""
 
         async def run() -> object:
-            told = {"username": "D-1", "password": self.token, "known_hosts": None, "config": None, **options}
+            told = {"username": "D-1", "password": self.token, "client_keys": None, **options}
             async with (
                 asyncssh.connect(
                     "127.0.0.1",
                     self.sftp_port,
-                    client_keys=None,
+                    known_hosts=None,
+                    config=None,
                     agent_path=None,
                     **told,  # type: ignore[arg-type]
                 ) as connection,
@@ -466,3 +467,30 @@ def test_listeners_stop_at_once_while_a_dock_is_sending(desk: Desk) -> None:
         data.close()
     assert [each.proof for each in desk.box.listed()] == [None]
     assert not [thread for thread in threading.enumerate() if thread.name == "push-listeners"]
+
+
+def test_dock_with_a_key_of_its_own_needs_no_token(tmp_path: Path, sqlite_storage: Storage) -> None:
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    (tmp_path / "dock.pub").write_bytes(key.export_public_key())
+    keys = [{"dock_no": "K-1", "file": tmp_path / "dock.pub", "device_no": "0000007"}]
+    settings = settings_for(
+        tmp_path,
+        f"sqlite:///{tmp_path / 'test.db'}",
+        **{"ingest.sftp": {"enabled": True, "port": 0, "keys": keys}},
+    )
+    desk = Desk(settings, sqlite_storage, "")
+    desk.start()
+
+    async def push(client: asyncssh.SFTPClient, _: object) -> None:
+        async with client.open("a.part", "wb") as file:
+            await file.write(b"footage")
+        await client.rename("a.part", "a.mp4")
+
+    try:
+        desk.sftp(push, username="K-1", password=None, client_keys=[key])
+        with pytest.raises(asyncssh.PermissionDenied):
+            desk.sftp(push, username="D-1", password=None, client_keys=[key])
+    finally:
+        desk.listeners.close()
+    assert desk.take() == ["a.mp4"]
+    assert desk.receptions()[0].dock_no == "K-1"
