@@ -51,6 +51,7 @@ async def answer(receiver: Receiver, request: Request) -> Reply:
             reply = await _received(receiver, request, upload)
         else:
             upload = receiver.store.find(request.path, request.uploader)
+            upload.require_takes_bytes()
             reply = await _verb(receiver, request, upload)
     except EvidenceError as error:
         reply = _refusal(error, upload)

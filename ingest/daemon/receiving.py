@@ -5,13 +5,9 @@ The protocols differ in words only: `ingest.daemon.tus`, `ingest.daemon.draft`, 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import structlog
-
-from evidence.errors import EvidenceError
 from ingest.daemon.body import Body, Patience
 from ingest.tus import protocol
 from ingest.tus.checksums import Checksum
@@ -20,8 +16,6 @@ from ingest.tus.upload import Upload
 from ingest.tus.uploads import UploadStore
 from ingest.tus.writer import writing
 from storage.db.credentials import Uploader
-
-log = structlog.get_logger(__name__)
 
 BASE = "/uploads"
 
@@ -93,22 +87,9 @@ class Receiver:
         if upload.is_whole:
             await self.sealer.settle(upload)
 
-    async def settle_for_now(self, upload: Upload, wait_s: float | None = None) -> bool:
-        """Make the item if it can be made now; whether that went well.
-
-        Args:
-            upload: Has all its bytes on our disk, in parts or whole.
-            wait_s: Of a final upload: how long to wait for it; it goes on by itself.
-        """
-        if wait_s is not None:
-            await asyncio.wait({self.sealer.start(upload)}, timeout=wait_s)
-            return upload.record.sealed is not None
-        try:
-            await self.settle_if_whole(upload)
-        except EvidenceError as error:
-            log.warning("upload:not_sealed", upload_id=upload.record.upload_id[:8], detail=error.message)
-            return False
-        return True
+    async def settle_for_now(self, upload: Upload) -> bool:
+        """Make the item of a whole upload if it can be made now; whether that went well."""
+        return not upload.is_whole or await self.sealer.settle_if_possible(upload)
 
     def kept(self, upload: Upload) -> dict[str, str]:
         """Headers that tell what became of an upload that is an item."""

@@ -29,6 +29,8 @@ STOP_WAIT_S = 10.0
 MAX_CONNECTIONS = 512
 HEADER_BUFFER_BYTES = 2 << 20
 """Large enough to read metadata of 1 MB and refuse it in words."""
+HEADER_READ_MS = 30_000
+"""Who has not sent its headers by then is let go; of bodies see `ingest.daemon.body`."""
 
 
 async def serve(
@@ -85,7 +87,7 @@ def _server(app: UploadApp, listener: Listener) -> Server:
         websockets=False,
         backlog=MAX_CONNECTIONS,
         backpressure=MAX_CONNECTIONS,
-        http1_settings=HTTP1Settings(max_buffer_size=HEADER_BUFFER_BYTES),
+        http1_settings=HTTP1Settings(header_read_timeout=HEADER_READ_MS, max_buffer_size=HEADER_BUFFER_BYTES),
         ssl_cert=listener.tls_cert,
         ssl_key=listener.tls_key,
         log_enabled=False,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from evidence.errors import EvidenceError, InvalidInput, NotPermitted
+import asyncio
+
+from evidence.errors import EvidenceError, InvalidInput
 from ingest.daemon.receiving import Receiver, Request
 from ingest.tus import protocol
 from ingest.tus.checksums import Checksum
@@ -77,7 +79,7 @@ async def _concatenate(receiver: Receiver, request: Request, part_ids: tuple[str
         if part.is_to_settle:
             await receiver.sealer.settle(part)
     final = await make_final(receiver.store, request.uploader, part_ids, metadata, request.remote)
-    await receiver.settle_for_now(final, FINAL_WAIT_S)
+    await asyncio.wait({receiver.sealer.start(final)}, timeout=FINAL_WAIT_S)
     location = {"Location": request.location(final.record.upload_id)}
     return Reply(201, {**location, **_state_of(receiver, final)})
 
@@ -110,10 +112,7 @@ async def _head(receiver: Receiver, request: Request, upload: Upload) -> Reply:
 
 async def _patch(receiver: Receiver, request: Request, upload: Upload) -> Reply:
     headers = request.headers
-    if upload.is_final:
-        raise NotPermitted(
-            "upload: expected one that takes bytes, found a final one; send to its parts", code="final_upload"
-        )
+    upload.require_takes_bytes()
     protocol.require_octets(headers)
     checksum = Checksum.read(headers)
     try:

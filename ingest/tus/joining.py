@@ -22,7 +22,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from evidence.errors import Conflict, FixityError, InvalidInput, NotFound
+from evidence.errors import Conflict, FixityError, InvalidInput, NotFound, Unavailable
 from ingest.tus.checksums import Checksum
 from ingest.tus.protocol import require_size
 from ingest.tus.state import Phase
@@ -104,11 +104,13 @@ async def join(store: UploadStore, final: Upload) -> None:
     """Write what is missing of a final upload.
 
     Raises:
-        Conflict: The listener is stopping.
+        Conflict: The listener is stopping, and interrupts it (``upload_interrupted``).
         FixityError: A part is no longer what arrived (``checksum_mismatch``, ``part_damaged``).
         Unavailable: The disk is full or failing; it goes on from the part it stopped at.
     """
     async with final.lock:
+        if store.is_stopping:
+            raise Unavailable("upload: the listener is stopping; it goes on after its start", code="stopping")
         claim = final.claim()
         begin = 0
         for part_id in final.record.parts:

@@ -210,7 +210,7 @@ class Sealer:
                 continue
             if upload.is_final and not upload.is_whole:
                 self.start(upload)
-            elif not await self._settled(upload):
+            elif not await self.settle_if_possible(upload):
                 failed += 1
         return failed
 
@@ -226,9 +226,10 @@ class Sealer:
         return task
 
     async def _settle_aside(self, upload: Upload) -> None:
-        await self._settled(upload)
+        await self.settle_if_possible(upload)
 
-    async def _settled(self, upload: Upload) -> bool:
+    async def settle_if_possible(self, upload: Upload) -> bool:
+        """As `settle`, but what fails is logged and tried again by the sweeper; whether it went well."""
         try:
             await self.settle(upload)
         except EvidenceError as error:

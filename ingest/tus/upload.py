@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
 
-from evidence.errors import Conflict, Unavailable
+from evidence.errors import Conflict, NotPermitted, Unavailable
 from evidence.fixity import StreamingDigest
 from ingest.tus.state import Phase, UploadRecord
 
@@ -70,6 +70,14 @@ class Upload:
         """What it takes of the bytes its sender may hold open."""
         length = self.record.length_bytes
         return self.offset_bytes if length is None else length
+
+    def require_takes_bytes(self) -> None:
+        """Raises NotPermitted (``final_upload``) for one that is joined of parts: nobody else writes it."""
+        if self.is_final:
+            raise NotPermitted(
+                "upload: expected one that takes bytes, found a final one; send to its parts",
+                code="final_upload",
+            )
 
     def claim(self) -> int:
         """Take the upload over: whoever writes now stops waiting for bytes at once."""

@@ -104,6 +104,7 @@ class UploadStore:
         """By who is bounded: the open uploads, and some that were open when last looked at."""
         self._final_of: dict[str, Upload] = {}
         """By id of a part: the upload it is, or was, joined into."""
+        self.is_stopping = False
         self.joining = asyncio.Lock()
         """Held while a final upload is made, so that two requests never both take a part."""
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="upload-bytes")
@@ -389,20 +390,23 @@ class UploadStore:
             Conflict: All its bytes came: it is, or becomes, an item (``upload_whole``), or is a part
                 of one (``part_taken``).
         """
+        # Looked at before the claim too: a claim would interrupt the joining of a final upload.
+        self._require_droppable(upload)
         async with self.claimed(upload):
-            if upload.record.is_partial and (
-                self._is_promised(upload) or upload.record.phase is Phase.JOINED
-            ):
-                raise Conflict(
-                    "upload: expected an open one, found it joined into another; that one is kept",
-                    code="part_taken",
-                )
-            if upload.owes_item or upload.record.phase is Phase.SEALED:
-                raise Conflict(
-                    "upload: expected an open one, found all its bytes received; it is kept as an item",
-                    code="upload_whole",
-                )
+            self._require_droppable(upload)
             await self._drop(upload)
+
+    def _require_droppable(self, upload: Upload) -> None:
+        if self._is_promised(upload) or upload.record.phase is Phase.JOINED:
+            raise Conflict(
+                "upload: expected an open one, found it joined into another; that one is kept",
+                code="part_taken",
+            )
+        if upload.owes_item or upload.record.phase is Phase.SEALED:
+            raise Conflict(
+                "upload: expected an open one, found all its bytes received; it is kept as an item",
+                code="upload_whole",
+            )
 
     async def abandon(self, upload: Upload) -> None:
         """Drop an upload that came to nothing, where its sender will not go on with it; spare a whole one."""
@@ -451,7 +455,8 @@ class UploadStore:
             upload.mark_path.unlink(missing_ok=True)
 
     def interrupt_all(self) -> None:
-        """Stop every writer, as before a shutdown; each syncs what it has."""
+        """Stop every writer, as before a shutdown; each syncs what it has, and no join begins."""
+        self.is_stopping = True
         for upload in self._uploads.values():
             upload.claim()
 

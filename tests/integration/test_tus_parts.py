@@ -233,6 +233,9 @@ def test_final_upload_takes_no_bytes_and_stays(server: Running) -> None:
     assert problem(server.patch(final, 3, b"")) == (403, "final_upload")
     with server.client() as client:
         assert problem(client.delete(final, headers=AUTH)) == (409, "upload_whole")
+        draft = {**AUTH, "Upload-Draft-Interop-Version": "5", "Upload-Offset": "3", "Upload-Complete": "?1"}
+        del draft["Tus-Resumable"]
+        assert problem(client.patch(final, headers=draft, content=b"more")) == (403, "final_upload")
         with_body = {**AUTH, **OCTETS, "Upload-Concat": f"final;{final}"}
         assert problem(client.post("/uploads/", headers=with_body, content=b"x")) == (400, "bad_concat")
 
