@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -41,6 +43,27 @@ def postgres_bin() -> Path:
 def owner() -> str | None:
     """PostgreSQL refuses to run as root: then somebody without rights runs it."""
     return None if os.getuid() else "nobody"
+
+
+# As cli/tether.py, and as somebody else where that is asked: a change of user takes the request back.
+TETHER = """
+import ctypes, os, signal, sys
+if sys.argv[2]:
+    os.setuid(int(sys.argv[2]))
+ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(0)
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
+
+def tethered(command: list[str], path: str, user: str | None) -> list[str]:
+    """The command as one that dies with this process, even where that is killed and cleans nothing up."""
+    program = shutil.which(command[0], path=path)
+    assert program is not None, f"{command[0]}: expected a program in {path}, found none"
+    uid = "" if user is None else str(pwd.getpwnam(user).pw_uid)
+    return [sys.executable, "-I", "-S", "-c", TETHER, str(os.getpid()), uid, program, *command[1:]]
 
 
 @pytest.fixture
@@ -95,14 +118,14 @@ class Stack:
         """Start a service's command as written, followed by what stands for its container."""
         log = (self.folder / f"{name}.log").open("ab")
         self._stack.callback(log.close)
+        given = {**self.environment(name), **environment}
         process = subprocess.Popen(
-            [*self.commands[name][0], *more],
-            env={**self.environment(name), **environment},
+            tethered([*self.commands[name][0], *more], given["PATH"], user),
+            env=given,
             cwd=self.folder,
             stdout=log,
             stderr=log,
             stdin=subprocess.DEVNULL,
-            user=user,
         )
         self._stack.callback(self._end, process)
         return process
@@ -197,3 +220,25 @@ def test_every_service_starts_by_its_command_and_answers_its_health_check(folder
         assert {"worker", "relay"} <= {
             name for name in SERVICES if any(name in " ".join(p.cmdline()) for p in mine)
         }
+
+
+STARTS_ONE = """
+import sys, time
+from contextlib import ExitStack
+from pathlib import Path
+from tests.integration.test_compose_commands import Stack
+stack = Stack(Path(sys.argv[1]), ExitStack())
+print(stack.start("redis", "--port", str(stack.ports["redis"]), "--bind", "127.0.0.1").pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_service_dies_with_a_test_run_that_is_killed(folder: Path) -> None:
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", STARTS_ONE, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as run:
+        assert run.stdout is not None
+        service = psutil.Process(int(run.stdout.readline()))
+        assert service.is_running()
+        run.send_signal(signal.SIGKILL)
+    assert psutil.wait_procs([service], timeout=20)[1] == []
