@@ -33,6 +33,7 @@ from uuid import UUID
 
 from evidence.clock import Clock
 from evidence.errors import Conflict, InvalidInput, NotFound, Unavailable
+from ingest.tus.bounds import Holdings, spare_tombstones
 from ingest.tus.protocol import require_size
 from ingest.tus.recovery import left_uploads
 from ingest.tus.state import Phase, UploadRecord, Watermark, boot_id, encode_watermark
@@ -45,9 +46,6 @@ T = TypeVar("T")
 
 CLAIM_WAIT_S = 3.0
 """How long a new writer waits for the interrupted one to sync and let go."""
-
-MAX_TOMBSTONES = 4096
-"""Finished uploads remembered for one sender; the oldest beyond are forgotten before they expire."""
 
 _ID = re.compile(r"([a-z0-9]{1,16})\.[A-Za-z0-9_-]{32}")
 
@@ -100,8 +98,7 @@ class UploadStore:
         self._lock_wait_s = lock_wait_s
         self._lock_descriptor = -1
         self._uploads: dict[str, Upload] = {}
-        self._held: dict[object, set[Upload]] = {}
-        """By who is bounded: the open uploads, and some that were open when last looked at."""
+        self._held = Holdings()
         self._final_of: dict[str, Upload] = {}
         """By id of a part: the upload it is, or was, joined into."""
         self.is_stopping = False
@@ -151,19 +148,14 @@ class UploadStore:
 
     def _remember(self, upload: Upload) -> None:
         self._uploads[upload.record.upload_id] = upload
-        if upload.is_open:
-            self._held.setdefault(_holder(upload.record.uploader), set()).add(upload)
+        self._held.add(upload)
         for part_id in upload.record.parts:
             self._final_of[part_id] = upload
 
     def _forget(self, upload: Upload) -> None:
         """Before the first await of who drops it: nobody finds it any more, nor joins it."""
         self._uploads.pop(upload.record.upload_id, None)
-        holder = _holder(upload.record.uploader)
-        if holder in self._held:
-            self._held[holder].discard(upload)
-            if not self._held[holder]:
-                del self._held[holder]
+        self._held.discard(upload)
         for part_id in upload.record.parts:
             if self._final_of.get(part_id) is upload:
                 del self._final_of[part_id]
@@ -205,8 +197,8 @@ class UploadStore:
             Unavailable: The file would not fit above the floor (``disk_full``).
         """
         if not parts:
-            self._require_place(uploader)
-            self._require_allowance(uploader, length_bytes or 0)
+            self._held.require_place(uploader, self.limits.max_open_uploads)
+            self._held.require_allowance(uploader, length_bytes or 0, self.limits.max_open_bytes)
         self.require_space(length_bytes or 0)
         now = self.clock.now()
         upload_id = f"{self._host}.{secrets.token_urlsafe(24)}"
@@ -231,29 +223,6 @@ class UploadStore:
             raise
         return upload
 
-    def _open_of(self, uploader: Uploader) -> set[Upload]:
-        held = self._held.get(_holder(uploader), set())
-        held -= {upload for upload in held if not upload.is_open}
-        return held
-
-    def _require_place(self, uploader: Uploader) -> None:
-        held = len(self._open_of(uploader))
-        if held >= self.limits.max_open_uploads:
-            raise InvalidInput(
-                f"upload: expected fewer than {self.limits.max_open_uploads} open ones, found {held}; "
-                "finish or terminate one",
-                code="too_many_uploads",
-            )
-
-    def _require_allowance(self, uploader: Uploader, more_bytes: int) -> None:
-        held = sum(upload.held_bytes for upload in self._open_of(uploader))
-        if held + more_bytes > self.limits.max_open_bytes:
-            raise InvalidInput(
-                f"upload: expected at most {self.limits.max_open_bytes} bytes in open ones, "
-                f"found {held + more_bytes}; finish or terminate one",
-                code="too_many_open_bytes",
-            )
-
     def require_room(self, upload: Upload, wanted_bytes: int, written_bytes: int = 0) -> None:
         """Require room for more bytes of an upload: on the disk, and in what its sender may hold.
 
@@ -268,7 +237,9 @@ class UploadStore:
         """
         self.require_space(wanted_bytes)
         if upload.record.length_bytes is None:
-            self._require_allowance(upload.record.uploader, written_bytes + wanted_bytes)
+            self._held.require_allowance(
+                upload.record.uploader, written_bytes + wanted_bytes, self.limits.max_open_bytes
+            )
 
     async def set_length(self, upload: Upload, length_bytes: int) -> None:
         """Fix the size of an upload that was made without one; the caller holds its claim.
@@ -418,7 +389,7 @@ class UploadStore:
         """Drop what nobody touched for too long, and tombstones beyond the bound; how many that were."""
         due = [upload for upload in self if self._is_expired(upload)]
         dropped = 0
-        for upload in [*due, *self._spare_tombstones()]:
+        for upload in [*due, *spare_tombstones(self)]:
             async with upload.lock:
                 is_there = self._uploads.get(upload.record.upload_id) is upload
                 if is_there and (self._is_old(upload) or upload.record.phase in TOMBSTONES):
@@ -429,19 +400,6 @@ class UploadStore:
     def _is_old(self, upload: Upload) -> bool:
         kept = upload.owes_item or self._is_promised(upload)
         return not kept and self.clock.now() >= self.expires_at(upload)
-
-    def _spare_tombstones(self) -> list[Upload]:
-        """The oldest tombstones of a sender that has more than we remember for it."""
-        by_holder: dict[object, list[Upload]] = {}
-        for upload in self:
-            if upload.record.phase in TOMBSTONES:
-                by_holder.setdefault(_holder(upload.record.uploader), []).append(upload)
-        spare: list[Upload] = []
-        for tombstones in by_holder.values():
-            if len(tombstones) > MAX_TOMBSTONES:
-                tombstones.sort(key=lambda upload: upload.touched_at)
-                spare += tombstones[: len(tombstones) - MAX_TOMBSTONES]
-        return spare
 
     async def _drop(self, upload: Upload) -> None:
         self._forget(upload)
@@ -459,8 +417,3 @@ class UploadStore:
         self.is_stopping = True
         for upload in self._uploads.values():
             upload.claim()
-
-
-def _holder(uploader: Uploader) -> object:
-    """Whose open uploads are counted together: a device keeps its bound when its token is replaced."""
-    return (uploader.agency_id, uploader.device_no) if uploader.device_no else uploader.token_id

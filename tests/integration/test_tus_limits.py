@@ -15,7 +15,7 @@ import pytest
 
 from evidence.clock import SystemClock
 from ingest.daemon.body import Patience
-from ingest.tus import uploads
+from ingest.tus import bounds
 from storage.db.credentials import Uploader
 from tests.integration import tus_server
 from tests.integration.tus_server import AGENCY, AUTH, LIMITS, OCTETS, Running, path_of, running
@@ -123,7 +123,7 @@ def test_uploads_made_without_end_are_bounded_and_leave_nothing(tmp_path: Path) 
 def test_finished_uploads_are_remembered_up_to_a_bound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uploads, "MAX_TOMBSTONES", 3)
+    monkeypatch.setattr(bounds, "MAX_TOMBSTONES", 3)
     with running(tmp_path, sweep_every_s=0.1) as server:
         made = [server.create(0) for _ in range(6)]
         deadline = time.monotonic() + 5
