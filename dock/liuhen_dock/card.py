@@ -135,10 +135,6 @@ def device_from_names(footage: Iterable[Footage]) -> str | None:
 
 def identify(camera: Camera, names: Iterable[Footage]) -> None:
     """Find out which camera it is and who has it: slot, then ZFY_INFO, then names. Notes go on the camera."""
-    try:
-        camera.info = camera.driver.read_info()
-    except DockError as error:
-        camera.notes.append(error)
     info = camera.info
     camera.device_no = camera.volume.slot_device_no or (info.serial if info is not None else None) or None
     camera.officer_no = (info.user_no if info is not None else None) or None

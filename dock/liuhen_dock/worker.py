@@ -7,7 +7,9 @@ import ssl
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Event, Semaphore
+from typing import TypeVar
 
 from liuhen_dock import card
 from liuhen_dock.board import Board
@@ -39,6 +41,10 @@ TOKEN_LOOK_S = 30.0
 WAKE_LOOK_S = 0.2
 RETRY_FAULTS_S = 300.0
 """A file the card could not give is tried again after this long, or when the card is put in anew."""
+
+MAX_CHANGES = 4
+"""A file that changed this often under its upload needs a person; it is still tried, seldom."""
+Answer = TypeVar("Answer")
 
 UNFINISHED = frozenset({State.IDENTIFYING, State.UPLOADING, State.PAUSED, State.HELD_UP, State.FREEING})
 UPLOADED = frozenset({Phase.SENT, Phase.RECEIPTED, Phase.FREED})
@@ -209,16 +215,17 @@ class Worker:
         try:
             driver.init_device()
             camera.root = driver.become_mass_storage()
-            camera.root_device = device_of(camera.root)
-            self._read_clock(camera)
-            card.identify(camera, card.scan(camera))
-            code = driver.id_code()
-            camera.firmware = driver.firmware() or code
-            camera.battery_percent = driver.battery_percent()
         except OSError as error:
             if not is_there(self.volume.root):
                 raise CardGone(f"{self.name}: expected the card, found it gone") from error
             raise DockError(f"driver: {error}", code="driver_failed") from error
+        camera.root_device = device_of(camera.root)
+        self._read_clock(camera)
+        camera.info = self._ask(camera, driver.read_info)
+        card.identify(camera, card.scan(camera))
+        code = self._ask(camera, driver.id_code)
+        camera.firmware = self._ask(camera, driver.firmware) or code
+        camera.battery_percent = self._ask(camera, driver.battery_percent)
         self.device = camera.device
         bench.board.update(
             self.name,
@@ -233,9 +240,24 @@ class Worker:
             bench.board.problem(self.name, note)
         return camera
 
+    def _ask(self, camera: Camera, verb: Callable[[], Answer]) -> Answer | None:
+        """What a driver tells. Whatever a vendor's code does here, the footage still goes."""
+        try:
+            return verb()
+        except NotOffered:
+            return None
+        except DockError as error:
+            camera.notes.append(error)
+        except Exception as error:
+            if not camera.is_there():
+                raise CardGone(f"{self.name}: expected the card, found it gone") from error
+            log.exception("%s: the driver failed", self.name)
+            camera.notes.append(DockError(f"driver: {type(error).__name__}: {error}", code="driver_failed"))
+        return None
+
     def _read_clock(self, camera: Camera) -> None:
         """The offset first, then the setting (6.2, rule 2): a clock that was set tells no offset."""
-        camera.device_clock = camera.driver.read_clock()
+        camera.device_clock = self._ask(camera, camera.driver.read_clock)
         if camera.device_clock is None:
             camera.notes.append(
                 DockError(
@@ -246,13 +268,14 @@ class Worker:
             camera.dock_clock = self.bench.clock.now()
         if not self.bench.config.set_clock:
             return
-        try:
-            camera.driver.sync_time(self.bench.clock.now())
-            camera.clock_was_set = True
-        except NotOffered as error:
-            # Of a clock that cannot even be read enough has been said.
-            if camera.device_clock is not None:
-                camera.notes.append(DockError(error.message, code="clock_not_set"))
+        camera.clock_was_set = self._ask(camera, partial(self._set_clock, camera)) or False
+        # Of a clock that cannot even be read enough has been said.
+        if not camera.clock_was_set and camera.device_clock is not None:
+            camera.notes.append(DockError("clock: expected it set, found no way to", code="clock_not_set"))
+
+    def _set_clock(self, camera: Camera) -> bool:
+        camera.driver.sync_time(self.bench.clock.now())
+        return True
 
     def _pass_over(self, camera: Camera, client: TusClient) -> None:
         """Upload what is new, free what may go, and say how it stands."""
@@ -352,7 +375,7 @@ class Worker:
     def _conclude(self, footage: list[Footage]) -> None:
         self._show(footage)
         to_send = [each for each in footage if not self._is_uploaded(each)]
-        if any(each.key not in self._faulty for each in to_send):
+        if not all(self._is_given_up(each) for each in to_send):
             # A file changed meanwhile, or came: it is next.
             self.is_settled = False
             self.bench.board.update(self.name, state=State.HELD_UP)
@@ -365,6 +388,10 @@ class Worker:
             state = State.DONE
         self.bench.board.update(self.name, state=state)
         self.is_settled = True
+
+    def _is_given_up(self, footage: Footage) -> bool:
+        """Whether a file needs a person: it cannot be sent, or never rests."""
+        return footage.key in self._faulty or self._restless.get(footage.key.path, (0, 0.0))[0] >= MAX_CHANGES
 
     def _show(self, footage: list[Footage]) -> tuple[int, int]:
         """Put the counts on the board; files and bytes that the server has."""

@@ -411,6 +411,47 @@ def test_clock_offset_battery_and_firmware_are_sent_and_the_clock_is_set_after_r
     assert len(Talkative.set_to) == 1
 
 
+def test_driver_that_fails_keeps_no_footage_back(tmp_path: Path, upstream: Server, card: Card) -> None:
+    card.record(1, 1000)
+
+    class Broken(MassStorageDriver):
+        def read_clock(self) -> datetime:
+            raise ValueError("the vendor's library failed")
+
+        def sync_time(self, at: datetime) -> None:
+            raise OSError(22, "Invalid argument")
+
+        def battery_percent(self) -> int:
+            raise RuntimeError("battery")
+
+    with docked(config_for(upstream, tmp_path, card), drivers=Broken) as station:
+        assert station.until_quiet(20)
+        assert codes(station, card.root) == {"driver_failed"}
+    assert upstream.arrived == card.files
+
+
+def test_file_that_never_rests_is_told_and_does_not_hold_the_others(
+    tmp_path: Path, upstream: Server, card: Card
+) -> None:
+    restless = card.record(2, 1000)
+    rested = card.record(1, 1000)
+
+    class Writing(Bumpy):
+        happens_at = 0
+
+        def happen(self, path: Path) -> None:
+            self.has_happened = False
+            if path == restless:
+                with path.open("ab") as file:
+                    file.write(b"more")
+
+    with docked(config_for(upstream, tmp_path, card), drivers=Writing) as station:
+        assert not station.until_quiet(20)
+        assert codes(station, card.root) == {"file_changed"}
+        assert panel(station, card.root)["state"] == "attention"
+    assert upstream.arrived == {rested.name: card.files[rested.name]}
+
+
 def test_dump_of_zfy_info_names_the_device_and_goes_along_as_it_is(
     tmp_path: Path, upstream: Server, card: Card
 ) -> None:
