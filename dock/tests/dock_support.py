@@ -66,6 +66,7 @@ class FakeClock:
     def __init__(self, at: datetime = datetime(2026, 3, 4, 9, tzinfo=UTC)) -> None:
         self._start = at
         self.passed_s = 0.0
+        self.waits: list[float] = []
         self._lock = threading.Lock()
 
     def now(self) -> datetime:
@@ -77,6 +78,7 @@ class FakeClock:
     def wait(self, seconds: float, stop: threading.Event) -> bool:
         with self._lock:
             self.passed_s += max(0.0, seconds)
+            self.waits.append(seconds)
         # A breath, so that a loop of waits lets the others work.
         return stop.wait(0.002)
 

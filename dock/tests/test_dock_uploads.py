@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +22,7 @@ from liuhen_dock.journal import Phase
 from liuhen_dock.mounts import Volume
 from liuhen_dock.profiles import Profile
 from liuhen_dock.zfy import ZfyInfo
-from tests.integration.tus_server import AUTH
+from tests.integration.tus_server import AUTH, LIMITS
 
 
 @pytest.fixture(scope="module")
@@ -522,6 +523,25 @@ def test_upload_the_server_forgot_is_made_anew(tmp_path: Path, upstream: Server,
         assert station.until_quiet(20)
     assert upstream.arrived == {path.name: card.files[path.name]}
     assert len(upstream.run.register.items()) == 1
+
+
+def test_full_server_is_waited_for_as_long_as_it_asks(tmp_path: Path, card: Card) -> None:
+    card.record(1, 1000)
+    clock = FakeClock()
+    with server(tmp_path / "full", limits=replace(LIMITS, floor_bytes=1 << 60)) as full:
+        with docked(config_for(full, tmp_path, card), clock=clock) as station:
+            thread = threading.Thread(target=station.run)
+            thread.start()
+            wait_until(lambda: (station.board.snapshot()["server"] or {}).get("code") == "server_full")
+            assert panel(station, card.root)["state"] == "held_up"
+            wait_until(lambda: 5.0 in clock.waits)
+            assert 0.25 not in clock.waits, "what the server asks for stands above our own back-off"
+            full.run.store.limits = LIMITS
+            wait_until(lambda: bool(full.arrived))
+            wait_until(lambda: station.board.snapshot()["server"] is None)
+            station.stop.set()
+            thread.join(10)
+        assert full.arrived == card.files
 
 
 def wait_until(holds: object, timeout_s: float = 20) -> None:
