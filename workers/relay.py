@@ -10,7 +10,8 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
+from uuid import UUID
 
 import structlog
 from sqlalchemy.orm import Session
@@ -30,7 +31,7 @@ from workers.cadence import Cadence
 from workers.context import worker_label
 from workers.quarantine import settle_quarantined
 from workers.runner import announce_due
-from workers.schedule import want_rereads
+from workers.schedule import check_absence, want_rereads
 
 LEADERSHIP = "relay"
 LEAD_S = 6.0
@@ -55,6 +56,7 @@ class Relay:
             worker.checkpoint_every_s, worker.checkpoint_busy_every_s, now_s=time.monotonic()
         )
         self._scheduled_at = time.monotonic() - SCHEDULE_EVERY_S
+        self._checked_days: dict[UUID, date] = {}
 
     def wait_for_lead(self, stop: threading.Event) -> bool:
         """Wait until this relay leads; False when told to stop before."""
@@ -105,6 +107,8 @@ class Relay:
         wanted = want_rereads(self._storage, timedelta(days=self._settings.worker.reread_days))
         if wanted:
             log.info("rereads_wanted", count=wanted)
+        for event in check_absence(self._storage, self._checked_days):
+            self._publisher.publish(event)
 
     def _leads(self) -> bool:
         """Hold the lead; the row is written only when a third of it has run out."""

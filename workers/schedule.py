@@ -1,18 +1,24 @@
-"""What comes round by the clock: originals that are due to be read back again.
+"""What comes round by the clock: originals due to be read back again, and the day's check for absence.
 
 The relay looks every minute. What it wants are jobs like any other, behind all that footage waits for.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
+from uuid import UUID
+from zoneinfo import ZoneInfo
 
+from evidence.events import Event
+from ingest import absence
 from storage.db import agencies, alarms, jobs
 from storage.db.jobs import Wanted
 from storage.open import Storage
 
 REREADS_AT_ONCE = 256
 """Re-reads that may wait at a time: 360,000 a day at one look a minute, and no flood after a long stop."""
+LOOK_BACK_DAYS = 2
+"""The hand-in deadline of that day is past."""
 LAST = 90
 """Behind every other job of the queue."""
 
@@ -32,3 +38,30 @@ def want_rereads(storage: Storage, every: timedelta) -> int:
                 )
                 wanted += 1
     return wanted
+
+
+def check_absence(storage: Storage, done: dict[UUID, date]) -> list[Event]:
+    """Check each agency's day before yesterday once: who was on duty and left nothing, what is missing (R14).
+
+    Args:
+        done: The newest day checked by this process, by agency; kept up to date.
+
+    Returns:
+        An event for each agency where something was found for the first time.
+    """
+    now = storage.clock.now()
+    found = []
+    with storage.database.read() as session:
+        owners = [(row.id, row.time_zone) for row in agencies.agencies(session)]
+    for agency_id, zone in owners:
+        day = now.astimezone(ZoneInfo(zone)).date() - timedelta(days=LOOK_BACK_DAYS)
+        if done.get(agency_id) == day:
+            continue
+        with storage.database.transaction() as session:
+            agency = agencies.agency_by_id(session, agency_id)
+            daily = absence.daily(session, agency, day, now)
+            told = daily.event(agency, now)
+        done[agency_id] = day
+        if told is not None:
+            found.append(told)
+    return found

@@ -7,8 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from sqlalchemy import select
@@ -18,19 +19,20 @@ from cli.shell import Desk
 from config.settings import Settings
 from evidence.custody import Action
 from evidence.errors import Conflict, Unavailable
+from ingest import roster
 from ingest.daemon.receipts import receipts_of
 from storage.check import Depth, check
-from storage.db import alarms, items
+from storage.db import agencies, alarms, items
 from storage.db.credentials import Uploader
-from storage.db.ledger_tables import Alarm
+from storage.db.ledger_tables import Alarm, DutyPeriod
 from storage.db.receipts import by_digest
-from storage.db.tables import CustodyLeaf, Item, Job, Reception, StoredObject
+from storage.db.tables import CustodyLeaf, Item, Job, Officer, Reception, StoredObject
 from storage.objects.local import LocalObjectStore
 from storage.open import Storage
 from tests.support.clocks import SettableClock
 from tests.support.installations import settings_for
 from tests.support.pipeline import Pipeline
-from workers.schedule import want_rereads
+from workers.schedule import check_absence, want_rereads
 
 FOOTAGE = b"what a camera wrote\n" * 4096
 YEAR_S = 365 * 86400.0
@@ -119,6 +121,34 @@ def test_an_object_nobody_verified_or_whose_reread_waits_is_not_wanted_again(
     clock.advance(YEAR_S)
     assert want_rereads(pipeline.storage, timedelta(days=90)) == 1
     assert want_rereads(pipeline.storage, timedelta(days=90)) == 0
+
+
+def test_each_day_is_checked_for_absence_once_its_deadline_is_past(
+    pipeline: Pipeline, clock: SettableClock
+) -> None:
+    """R14: an officer on duty who left nothing is told of once, two days later."""
+    agency_id, on_duty = pipeline.agency.id, clock.now()
+    with pipeline.storage.database.transaction() as session:
+        agency = agencies.agency_by_id(session, agency_id)
+        roster.register_officer(
+            session, agency, "123456", "王", certificate_no=None, actor="test", now=on_duty
+        )
+        officer = session.scalars(select(Officer)).one()
+        session.add(
+            DutyPeriod(
+                agency_id=agency_id,
+                officer_id=officer.id,
+                duty_from=on_duty,
+                duty_to=on_duty + timedelta(hours=1),
+                author="test",
+                made_at=on_duty,
+            )
+        )
+    done: dict[UUID, date] = {}
+    assert check_absence(pipeline.storage, done) == []
+    clock.advance(2 * 86400)
+    assert [event.topic for event in check_absence(pipeline.storage, done)] == ["report"]
+    assert check_absence(pipeline.storage, {}) == []
 
 
 def test_damage_found_later_is_told_by_name_and_takes_the_leave_to_erase_back(
