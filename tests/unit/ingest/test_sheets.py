@@ -21,8 +21,9 @@ HEADING = ["编号", "姓名", "日期"]
 
 def xlsx(*rows: list[Any], change: Callable[[Workbook], None] | None = None) -> bytes:
     book = Workbook()
+    sheet = book.worksheets[0]
     for row in rows:
-        book.active.append(row)
+        sheet.append(row)
     if change is not None:
         change(book)
     out = io.BytesIO()
@@ -56,9 +57,7 @@ def sheet_xml(rows: bytes) -> bytes:
 
 
 def test_a_workbook_and_a_csv_of_the_same_table_read_the_same() -> None:
-    book = xlsx(
-        HEADING, [330101, "王五", date(2026, 3, 1)], [None, None, None], ["A-7 ", "x", "2026/3/1"]
-    )
+    book = xlsx(HEADING, [330101, "王五", date(2026, 3, 1)], [None, None, None], ["A-7 ", "x", "2026/3/1"])
     text = "编号,姓名,日期\r\n330101,王五,2026-03-01\r\n,,\r\nA-7 ,x,2026/3/1\r\n".encode("gb18030")
     assert read(book) == read(text)
     assert read(book)[0] == (2, {"no": "330101", "name": "王五", "day": "2026-03-01"})
@@ -75,7 +74,7 @@ def test_a_text_that_looks_like_a_formula_in_csv_is_a_text() -> None:
 
 def test_the_first_sheet_that_can_be_seen_is_read() -> None:
     def hide(book: Workbook) -> None:
-        book.active.sheet_state = "hidden"
+        book.worksheets[0].sheet_state = "hidden"
         shown = book.create_sheet("b")
         shown.append(["编号"])
         shown.append(["7"])
