@@ -7,9 +7,7 @@ import ssl
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from threading import Event, Semaphore
-from typing import TypeVar
 
 from liuhen_dock import card
 from liuhen_dock.board import Board
@@ -23,11 +21,11 @@ from liuhen_dock.errors import (
     DockError,
     FileChanged,
     NotAllowed,
-    NotOffered,
 )
 from liuhen_dock.freeing import free, may_be_freed
 from liuhen_dock.journal import Entry, FileKey, Journal, Phase
-from liuhen_dock.mounts import Volume, device_of, is_there
+from liuhen_dock.meeting import meet
+from liuhen_dock.mounts import Volume, is_there
 from liuhen_dock.names import shown
 from liuhen_dock.profiles import Profile
 from liuhen_dock.receipts import ReceiptFolder
@@ -44,7 +42,6 @@ RETRY_FAULTS_S = 300.0
 
 MAX_CHANGES = 4
 """A file that changed this often under its upload needs a person; it is still tried, seldom."""
-Answer = TypeVar("Answer")
 
 UNFINISHED = frozenset({State.IDENTIFYING, State.UPLOADING, State.PAUSED, State.HELD_UP, State.FREEING})
 UPLOADED = frozenset({Phase.SENT, Phase.RECEIPTED, Phase.FREED})
@@ -172,7 +169,7 @@ class Worker:
 
     def _serve(self) -> None:
         with self._place():
-            camera = self.meet()
+            camera = self._meet()
         while True:
             try:
                 # Read each time: a token that was refused may have been replaced meanwhile.
@@ -206,26 +203,11 @@ class Worker:
         if not camera.is_there():
             raise CardGone(f"{self.name}: expected the card, found it gone")
 
-    def meet(self) -> Camera:
-        """Make contact, read what the camera tells, compare and set its clock."""
+    def _meet(self) -> Camera:
         bench = self.bench
         bench.board.update(self.name, state=State.IDENTIFYING)
         driver = bench.drivers(self.volume, self.profile)
-        camera = Camera(self.volume, self.profile, driver, self.volume.root)
-        try:
-            driver.init_device()
-            camera.root = driver.become_mass_storage()
-        except OSError as error:
-            if not is_there(self.volume.root):
-                raise CardGone(f"{self.name}: expected the card, found it gone") from error
-            raise DockError(f"driver: {error}", code="driver_failed") from error
-        camera.root_device = device_of(camera.root)
-        self._read_clock(camera)
-        camera.info = self._ask(camera, driver.read_info)
-        card.identify(camera, card.scan(camera))
-        code = self._ask(camera, driver.id_code)
-        camera.firmware = self._ask(camera, driver.firmware) or code
-        camera.battery_percent = self._ask(camera, driver.battery_percent)
+        camera = meet(self.volume, self.profile, driver, bench.clock, set_clock=bench.config.set_clock)
         self.device = camera.device
         bench.board.update(
             self.name,
@@ -239,43 +221,6 @@ class Worker:
             log.info("%s: %s", self.name, note.message)
             bench.board.problem(self.name, note)
         return camera
-
-    def _ask(self, camera: Camera, verb: Callable[[], Answer]) -> Answer | None:
-        """What a driver tells. Whatever a vendor's code does here, the footage still goes."""
-        try:
-            return verb()
-        except NotOffered:
-            return None
-        except DockError as error:
-            camera.notes.append(error)
-        except Exception as error:
-            if not camera.is_there():
-                raise CardGone(f"{self.name}: expected the card, found it gone") from error
-            log.exception("%s: the driver failed", self.name)
-            camera.notes.append(DockError(f"driver: {type(error).__name__}: {error}", code="driver_failed"))
-        return None
-
-    def _read_clock(self, camera: Camera) -> None:
-        """The offset first, then the setting (6.2, rule 2): a clock that was set tells no offset."""
-        camera.device_clock = self._ask(camera, camera.driver.read_clock)
-        if camera.device_clock is None:
-            camera.notes.append(
-                DockError(
-                    "clock: expected the device's time, found no way to read it", code="clock_unreadable"
-                )
-            )
-        else:
-            camera.dock_clock = self.bench.clock.now()
-        if not self.bench.config.set_clock:
-            return
-        camera.clock_was_set = self._ask(camera, partial(self._set_clock, camera)) or False
-        # Of a clock that cannot even be read enough has been said.
-        if not camera.clock_was_set and camera.device_clock is not None:
-            camera.notes.append(DockError("clock: expected it set, found no way to", code="clock_not_set"))
-
-    def _set_clock(self, camera: Camera) -> bool:
-        camera.driver.sync_time(self.bench.clock.now())
-        return True
 
     def _pass_over(self, camera: Camera, client: TusClient) -> None:
         """Upload what is new, free what may go, and say how it stands."""
