@@ -237,17 +237,16 @@ def test_busy_database_costs_no_second_transfer_of_what_is_here(desk: Desk) -> N
         assert desk.place.served_bytes == len(BIG)
 
 
-@pytest.mark.parametrize(
-    "name", [b"\xd6\xb4\xb7\xa8.mp4", b"a\x01b.mp4", "\u202e4pm.exe".encode(), b"x" * 251 + b".mp4"]
-)
-def test_hostile_name_is_taken_and_is_no_path_of_ours(desk: Desk, name: bytes) -> None:
-    desk.place.put(name, b"footage")
+def test_hostile_names_are_taken_and_are_no_paths_of_ours(desk: Desk) -> None:
+    hostile = [b"\xd6\xb4\xb7\xa8.mp4", b"a\x01b.mp4", "\u202e4pm.exe".encode(), b"x" * 251 + b".mp4"]
+    if desk.place.kind == "http":
+        del hostile[0]  # JSON has no such names.
+    for name in hostile:
+        desk.place.put(name, b"footage of " + name)
     desk.look()
-    if desk.place.kind == "http" and name.startswith(b"\xd6"):
-        return  # JSON has no such names.
-    assert [staged.original_name_raw for staged in desk.accepted] == [name]
+    assert sorted(staged.original_name_raw for staged in desk.accepted) == sorted(hostile)
     inside = [path.name for path in (desk.tmp_path / "objects").rglob("*")]
-    assert not any(os.fsdecode(name) in each for each in inside)
+    assert not any(os.fsdecode(name) in each for name in hostile for each in inside)
 
 
 def test_unreadable_file_holds_up_nobody(remote_desk: Desk) -> None:
@@ -327,13 +326,15 @@ def test_file_that_grows_while_it_is_fetched_is_refused(remote_desk: Desk) -> No
     assert desk.digests() == [sha(BIG + b"more")]
 
 
-@pytest.mark.parametrize("form", ["{digest}  a.mp4\n", "{digest}", "{digest} *a.mp4\r\n"])
-def test_digest_beside_a_file_proves_it_whole_at_once(remote_desk: Desk, form: str) -> None:
+def test_digest_beside_a_file_proves_it_whole_at_once(remote_desk: Desk) -> None:
     desk = remote_desk
-    desk.place.put("a.mp4", b"footage")
-    desk.place.put("a.mp4.sha256", form.format(digest=sha(b"footage")).encode())
-    assert desk.source.scan_once().taken == ["a.mp4"]
-    assert desk.accepted[0].declared_sha256 == hashlib.sha256(b"footage").digest()
+    forms = ["{digest}  a.mp4\n", "{digest}", "{digest} *a.mp4\r\n"]
+    for number, form in enumerate(forms):
+        content = b"footage %d" % number
+        desk.place.put(f"{number}.mp4", content)
+        desk.place.put(f"{number}.mp4.sha256", form.format(digest=sha(content)).encode())
+    assert desk.source.scan_once().taken == ["0.mp4", "1.mp4", "2.mp4"]
+    assert {staged.declared_sha256 for staged in desk.accepted} == {staged.sha256 for staged in desk.accepted}
     assert desk.look().taken == []
 
 

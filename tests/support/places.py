@@ -14,6 +14,7 @@ import os
 import shutil
 import ssl
 import threading
+import time
 from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -77,6 +78,8 @@ class Place:
     folder: Path
     port: int = 0
     served_bytes: int = 0
+    slow_s: float = 0.0
+    """Pause before each piece."""
     cut_after_bytes: int | None = None
     """Serve so many more bytes, then break the connection, once."""
     threads: list[LoopThread] = field(default_factory=list)
@@ -123,8 +126,11 @@ class Place:
         return False
 
 
+@dataclass
 class SftpPlace(Place):
     kind = "sftp"
+    passwords: list[str] = field(default_factory=list)
+    """Every password it was ever sent."""
 
     def serve(self) -> None:
         self.thread = LoopThread()
@@ -142,6 +148,7 @@ class SftpPlace(Place):
                 return super().open(path, pflags, attrs)
 
             def read(self, file_obj: object, offset: int, size: int) -> bytes:
+                time.sleep(place.slow_s)
                 data = super().read(file_obj, offset, size)
                 assert isinstance(data, bytes)
                 if place.count(len(data)):
@@ -151,7 +158,7 @@ class SftpPlace(Place):
         async def start() -> None:
             self.server = await asyncssh.listen(
                 "127.0.0.1", self.port, server_host_keys=[self.host_key], sftp_factory=Files,
-                server_factory=_PasswordServer,
+                server_factory=lambda: _PasswordServer(self.passwords),
             )  # fmt: skip
             self.port = self.server.get_port()
 
@@ -170,14 +177,17 @@ class SftpPlace(Place):
 
     def remote(self, **changes: Any) -> RemoteFolder:
         pins = (self.host_key.get_fingerprint("sha256"),)
-        told = {"host_key_sha256": pins, **changes}
+        told = {"username": USER, "host_key_sha256": pins, **changes}
         return SftpFolder(
-            SftpAddress("place", "127.0.0.1", self.port, USER, password=PASSWORD, timeout_s=5, **told)
+            SftpAddress("place", "127.0.0.1", self.port, password=PASSWORD, timeout_s=5, **told)
         )
 
 
 class _PasswordServer(asyncssh.SSHServer):
     connections: ClassVar[list[asyncssh.SSHServerConnection]] = []
+
+    def __init__(self, passwords: list[str]) -> None:
+        self._passwords = passwords
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self.connections.append(conn)
@@ -186,6 +196,7 @@ class _PasswordServer(asyncssh.SSHServer):
         return True
 
     def validate_password(self, username: str, password: str) -> bool:
+        self._passwords.append(password)
         return (username, password) == (USER, PASSWORD)
 
 
@@ -289,8 +300,14 @@ class FtpsPlace(FtpPlace):
     tls = "implicit"
 
 
+@dataclass
 class HttpPlace(Place):
     kind = "http"
+    extra: list[Any] = field(default_factory=list)
+    """Entries of the manifest that no file stands behind."""
+    redirects: dict[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    """Sent instead of a manifest."""
     has_raw_names = False
     can_free = False
     token: ClassVar[str] = "lht_token"
@@ -326,13 +343,15 @@ class HttpPlace(Place):
                     state = path.stat()
                     told = {"size_bytes": state.st_size, "modified_at": str(state.st_mtime_ns)}
                     files.append({"url": f"/files/{quote(relative)}", "name": path.name, **told})
-        return {"files": files}
+        return {"files": [*files, *self.extra]}
 
     def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
         if request.headers.get("Authorization") != f"Bearer {self.token}":
             return request.send_error(401)
         if request.path == "/manifest.json":
-            return self._send(request, 200, json.dumps(self.manifest()).encode(), {})
+            return self._send(request, 200, self.body or json.dumps(self.manifest()).encode(), {})
+        if request.path in self.redirects:
+            return self._send(request, 302, b"", {"Location": self.redirects[request.path]})
         path = self.folder / unquote(request.path).removeprefix("/files/")
         if self.is_locked(path):
             return request.send_error(500)
