@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from evidence.errors import EvidenceError, NotAuthenticated, NotFound, Unavailable
+from evidence.errors import EvidenceError, InvalidInput, NotAuthenticated, NotFound, Unavailable
 from ingest.daemon import draft, put, tus
 from ingest.daemon import receipts as by_digest
 from ingest.daemon.body import Body, ClientGone, Message, Patience, Receive
@@ -106,12 +106,18 @@ class UploadApp:
             method = headers["x-http-method-override"].upper()
         if path in {"/healthz", "/readyz"}:
             return await self._health(path)
-        if path.startswith(f"{by_digest.PATH}/") and method == "GET":
-            return await by_digest.answer(self._receipts_of, await self._who(headers), path)
-        if path != BASE and not path.startswith(f"{BASE}/"):
+        is_asking = path.startswith(f"{by_digest.PATH}/")
+        if not is_asking and path != BASE and not path.startswith(f"{BASE}/"):
             raise NotFound(f"path: expected {BASE}, found something else")
         if method == "OPTIONS":
             return protocol.options(self._store.limits.max_upload_bytes)
+        if is_asking:
+            if method != "GET":
+                raise InvalidInput(
+                    f"method: expected GET for {by_digest.PATH}, found {method[:16]!r}",
+                    code="method_not_allowed",
+                )
+            return await by_digest.answer(self._receipts_of, await self._who(headers), path)
         if self.is_stopping:
             raise Unavailable("upload: the listener is stopping; try again in a moment", code="stopping")
         uploader = await self._who(headers)

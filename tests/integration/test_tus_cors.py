@@ -33,6 +33,17 @@ def test_preflight_of_a_named_origin_is_granted_without_a_token(server: Running)
     assert reply.headers["vary"] == "Origin"
 
 
+def test_page_may_ask_for_receipts_by_digest(server: Running) -> None:
+    path = f"/receipts/{'0' * 64}"
+    with server.client() as client:
+        asked = client.options(path, headers={**PAGE, "Access-Control-Request-Method": "GET"})
+        told = client.get(path, headers={**AUTH, **PAGE})
+        assert client.post(path, headers=AUTH).json()["code"] == "method_not_allowed"
+    assert (asked.status_code, told.status_code) == (204, 200)
+    assert asked.headers["access-control-allow-origin"] == PAGE["Origin"]
+    assert told.json()["may_erase"] is False
+
+
 def test_named_origin_reads_every_answer_also_a_refusal(server: Running) -> None:
     with server.client() as client:
         made = client.post("/uploads/", headers={**AUTH, **PAGE, "Upload-Length": "1"})

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 import pytest
@@ -108,6 +109,19 @@ def test_size_told_is_known_after_a_restart(tmp_path: Path) -> None:
         assert second.head(untold).headers["upload-offset"] == "4"
         assert "liuhen-item" in second.patch(told, 4, b"4567").headers
         assert "liuhen-item" in second.patch(untold, 4, b"4567", Upload_Length="8").headers
+
+
+@pytest.mark.parametrize("tail", [bytes(4096), b"x"], ids=["zeros", "bytes"])
+def test_tail_of_an_unclean_boot_is_cut_off_where_no_size_is_known(tmp_path: Path, tail: bytes) -> None:
+    with running(tmp_path, boot=UUID(int=1)) as server:
+        location = path_of(create(server, **DEFER))
+        server.patch(location, 0, b"0123")
+    with server.part(location).open("ab") as file:
+        file.write(tail)
+    with running(tmp_path, boot=UUID(int=2)) as server:
+        assert server.head(location).headers["upload-offset"] == "4"
+        last = server.patch(location, 4, b"4567", Upload_Length="8")
+        assert last.headers["liuhen-digest"] == digest(b"01234567")
 
 
 def test_upload_without_a_size_is_bounded_by_the_largest_file(tmp_path: Path) -> None:
