@@ -6,8 +6,8 @@ A reading says what the device's clock and a better one showed at one instant. T
 2. Otherwise the readings of the device around the time do. Between two of them the offset is a straight
    line over the device's clock: a quartz that drifts drifts evenly for a day.
 3. Where the dock set the clock, the line to the next reading starts at no offset, at the time it set.
-4. Before the first reading and after the last there is one neighbour; its offset is used as it stands,
-   and the correction says so. How far the clock drifted meanwhile nobody knows.
+4. Elsewhere the nearest reading on the device's clock counts, with its offset as it stands, and the
+   correction says on which side it was. How far the clock drifted meanwhile nobody knows.
 """
 
 from __future__ import annotations
@@ -80,10 +80,19 @@ def correction_at(
     for before, after in reversed(list(pairwise(readings))):
         if before.goes_on_at <= device_time <= after.device_at:
             return Correction(_between(device_time, before, after), Basis.BETWEEN)
+    # Nearest on the device's own clock: after a flat battery it may show another decade for a day.
     earlier = [reading for reading in readings if reading.goes_on_at <= device_time]
-    if earlier:
-        return Correction(earlier[-1].goes_on_with, Basis.BEFORE)
-    return Correction(readings[0].offset, Basis.AFTER)
+    later = [reading for reading in readings if reading.device_at >= device_time]
+    nearest = max(earlier, key=lambda reading: reading.goes_on_at, default=None)
+    next_one = min(later, key=lambda reading: reading.device_at, default=None)
+    if next_one is not None and (
+        nearest is None or next_one.device_at - device_time < device_time - nearest.goes_on_at
+    ):
+        return Correction(next_one.offset, Basis.AFTER)
+    if nearest is not None:
+        return Correction(nearest.goes_on_with, Basis.BEFORE)
+    # It shows a time that a dock's setting of the clock skipped.
+    return Correction(readings[-1].goes_on_with, Basis.BEFORE)
 
 
 def _between(device_time: datetime, before: ClockReading, after: ClockReading) -> timedelta:

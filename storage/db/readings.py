@@ -16,10 +16,10 @@ AROUND = 8
 
 
 def clock_readings(session: Session, agency_id: UUID, device_id: UUID, at: datetime) -> list[ClockReading]:
-    """Readings of a device's clock around an instant, oldest first by the server's clock.
+    """Readings of a device's clock nearest to a time it showed, oldest first by the server's clock.
 
     Args:
-        at: About when, by whatever clock; a reading is looked for in the days before and after.
+        at: What the device's clock showed.
     """
     query = select(DeviceReading).where(
         DeviceReading.agency_id == agency_id,
@@ -27,17 +27,14 @@ def clock_readings(session: Session, agency_id: UUID, device_id: UUID, at: datet
         DeviceReading.device_clock.is_not(None),
         DeviceReading.offset_us.is_not(None),
     )
-    newest_first = (DeviceReading.read_at.desc(), DeviceReading.id.desc())
+    clock = DeviceReading.device_clock
     before = session.scalars(
-        query.where(DeviceReading.read_at <= at).order_by(*newest_first).limit(AROUND)
+        query.where(clock <= at).order_by(clock.desc(), DeviceReading.id.desc()).limit(AROUND)
     ).all()
-    after = session.scalars(
-        query.where(DeviceReading.read_at > at)
-        .order_by(DeviceReading.read_at, DeviceReading.id)
-        .limit(AROUND)
-    ).all()
+    after = session.scalars(query.where(clock > at).order_by(clock, DeviceReading.id).limit(AROUND)).all()
+    found = sorted([*before, *after], key=lambda row: (row.read_at, row.id))
     return [
         ClockReading(row.device_clock, timedelta(microseconds=row.offset_us), bool(row.clock_set))
-        for row in (*reversed(before), *after)
+        for row in found
         if row.device_clock is not None and row.offset_us is not None
     ]

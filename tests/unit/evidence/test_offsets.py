@@ -62,6 +62,14 @@ def test_with_one_neighbour_its_offset_stands_and_the_correction_says_so() -> No
     assert (after_setting.offset, after_setting.basis) == (s(0), Basis.BEFORE)
 
 
+def test_a_clock_that_fell_back_decades_is_corrected_by_the_reading_that_saw_it() -> None:
+    fallen = ClockReading(datetime(1970, 1, 1, 9, 0, tzinfo=UTC), s(56 * 365 * 86_400), was_set=True)
+    readings = [reading(0, 1), fallen, reading(2, 3)]
+    found = correction_at(datetime(1970, 1, 1, 8, 0, tzinfo=UTC), readings)
+    assert found is not None
+    assert (found.offset, found.basis) == (fallen.offset, Basis.AFTER)
+
+
 def test_nothing_known_corrects_nothing() -> None:
     assert correction_at(MONDAY, []) is None
 
