@@ -374,3 +374,4 @@ def test_listener_speaks_tls(tmp_path: Path) -> None:
         trust = ssl.create_default_context(cafile=str(paths[0]))
         reply = httpx.post(f"{server.url}/uploads/", headers={**AUTH, "Upload-Length": "0"}, verify=trust)
         assert "liuhen-item" in reply.headers
+        assert reply.headers["location"].startswith(f"{server.url}/uploads/")
