@@ -34,11 +34,12 @@ def register_dock(
         Conflict: The number is taken.
     """
     number = agencies.check_number("dock", dock_no)
+    taken = Conflict(f"dock {number}: expected a free number, found it taken", code="dock_no_taken")
     if ledger.dock_by_no(session, agency.id, number) is not None:
-        raise Conflict(f"dock {number}: expected a free number, found it taken", code="dock_no_taken")
+        raise taken
     row = Dock(agency_id=agency.id, dock_no=number, place=line("place", place), created_at=now)
-    session.add(row)
-    session.flush()
+    with roster.unless_taken(session, taken):
+        session.add(row)
     facts = {"dock_no": row.dock_no, "place": row.place}
     custody.record(session, agency, Happening(Action.DOCK_REGISTERED, "dock", str(row.id), actor, facts), now)
     return row

@@ -7,8 +7,11 @@ hold the transaction. Cases have a register of their own (`ingest.register`), do
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from evidence.clock import rfc3339
@@ -21,6 +24,16 @@ from storage.db.custody import Happening
 from storage.db.tables import Account, Agency, Device, DeviceIssue, Officer
 
 CLOCKS_DIFFER = timedelta(minutes=5)
+
+
+@contextmanager
+def unless_taken(session: Session, conflict: Conflict) -> Iterator[None]:
+    """Enter a row whose number somebody else may be entering now: theirs stays, and ours is the conflict."""
+    try:
+        with session.begin_nested():
+            yield
+    except IntegrityError as error:
+        raise conflict from error
 
 
 def register_officer(
@@ -41,11 +54,11 @@ def register_officer(
     """
     if not name.strip():
         raise InvalidInput("officer: expected a name, found none", code="name_missing")
+    taken = Conflict(f"officer {officer_no}: expected a free number, found it taken", code="officer_no_taken")
     if agencies.officer_by_no(session, agency.id, officer_no.strip()) is not None:
-        raise Conflict(
-            f"officer {officer_no}: expected a free number, found it taken", code="officer_no_taken"
-        )
-    row = agencies.add_officer(session, agency.id, officer_no, name, now, certificate_no)
+        raise taken
+    with unless_taken(session, taken):
+        row = agencies.add_officer(session, agency.id, officer_no, name, now, certificate_no)
     custody.record(session, agency, officer_registered(row, actor), now)
     return row
 
@@ -102,7 +115,11 @@ def register_device(
         advice = "adopt it" if known.state == agencies.UNKNOWN else "nothing to do"
         raise Conflict(f"device {device_no}: expected a free number, found it {known.state}; {advice}",
                        code="device_no_taken")  # fmt: skip
-    row = agencies.add_device(session, agency.id, device_no, now, kind=kind, model=model, maker=maker)
+    taken = Conflict(
+        f"device {device_no}: expected a free number, found it entered meanwhile", code="device_no_taken"
+    )
+    with unless_taken(session, taken):
+        row = agencies.add_device(session, agency.id, device_no, now, kind=kind, model=model, maker=maker)
     custody.record(session, agency, device_registered(row, actor), now)
     return row
 

@@ -454,6 +454,32 @@ def test_a_line_taken_meanwhile_is_a_finding_and_the_rest_of_its_batch_is_taken(
     assert house.leaves(house.device("N5").id) == ["device:registered"]
 
 
+def test_two_who_register_one_number_at_once_are_one_row_and_one_conflict(house: House) -> None:
+    start, refused = threading.Barrier(2), []
+
+    def register(what: str) -> None:
+        start.wait()
+        try:
+            with house.write() as (session, agency):
+                now = house.clock.now()
+                if what == "device":
+                    roster.register_device(
+                        session, agency, "R1", kind=SourceKind.BODY_CAM, model=None, actor=ACTOR, now=now
+                    )
+                else:
+                    docks.register_dock(session, agency, "R1", place=None, actor=ACTOR, now=now)
+        except Conflict as error:
+            refused.append(error.code)
+
+    for what in ("device", "dock"):
+        threads = [threading.Thread(target=register, args=(what,)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert refused == ["device_no_taken", "dock_no_taken"]
+
+
 def test_two_files_at_once_register_each_device_once(house: House) -> None:
     body = "device_no\n" + "".join(f"T{number}\n" for number in range(50))
     done: list[sheets.Taken[object]] = []
