@@ -155,8 +155,8 @@ class DutyEntry(Input):
     """An officer on duty."""
 
     officer_no: Number = Field(examples=["330101"])
-    duty_from: Instant
-    duty_to: Instant
+    duty_from: Instant = Field(examples=["2026-03-02T08:30:00+08:00"])
+    duty_to: Instant = Field(examples=["2026-03-02T17:30:00+08:00"])
 
 
 class DutyShown(Output):
