@@ -39,7 +39,7 @@ from storage.objects.durable import fsync_directory, translated, write_durably
 OPEN, CLOSED, TORN = "open", "closed", "torn"
 MAX_NAMES = 10_000
 MAX_PARTS = 16
-MAX_PART_BYTES = 255
+MAX_PART_BYTES = 1000
 RESERVE_EVERY_BYTES = 64 << 20
 READ_BYTES = 1 << 20
 
@@ -470,7 +470,7 @@ def checked_folder(name: bytes) -> bytes:
     )
     if len(parts) > MAX_PARTS or is_odd:
         raise InvalidInput(
-            "name: expected at most 16 parts of at most 255 bytes on one line, found another",
+            "name: expected at most 16 parts of at most 1000 bytes on one line, found another",
             code="push_name",
         )
     return b"/".join(parts)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ftplib
 import http.server
+import io
 import ipaddress
 import json
 import os
@@ -23,6 +25,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import quote, unquote
+from uuid import UUID
 
 import aioftp
 import asyncssh
@@ -32,6 +35,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from config.settings import FtpSettings, SftpSettings
+from ingest.daemon.pushed_ftp import FtpDoor
+from ingest.daemon.pushed_sftp import SftpDoor
+from ingest.sources.dropbox import Dock, Dropbox, DropboxFolder
 from ingest.sources.ftp import FtpAddress, FtpFolder
 from ingest.sources.manifest import ManifestAddress, ManifestFolder
 from ingest.sources.remote import RemoteFolder
@@ -384,6 +391,80 @@ class HttpPlace(Place):
     def remote(self) -> RemoteFolder:
         address = f"http://127.0.0.1:{self.port}/manifest.json"
         return ManifestFolder(ManifestAddress("place", address, token=self.token, timeout_s=5))
+
+
+class PushedPlace(Place):
+    """What a dock pushed to a listener of ours, over SFTP; `put` is its transfer, proved by a rename."""
+
+    kind = "pushed"
+    can_free = False
+
+    def serve(self) -> None:
+        self.box = Dropbox(self.folder, lambda _: None, 1 << 30)
+        self.thread = LoopThread()
+        self.start_door()
+
+    def start_door(self) -> None:
+        key = asyncssh.generate_private_key("ssh-ed25519")
+        self.door = SftpDoor(SftpSettings(enabled=True, port=0), self.box, key, _check, {})
+        self.thread.run(self.door.start())
+
+    def stop(self) -> None:
+        self.thread.run(self.door.close())
+        self.thread.close()
+
+    def remote(self) -> RemoteFolder:
+        return DropboxFolder(self.box)
+
+    def put(self, name: str | bytes, content: bytes) -> Path:
+        async def push() -> None:
+            told = {"username": USER, "password": PASSWORD, "known_hosts": None, "config": None}
+            async with (
+                asyncssh.connect(
+                    "127.0.0.1",
+                    self.door.port,
+                    client_keys=None,
+                    agent_path=None,
+                    **told,  # type: ignore[arg-type]
+                ) as connection,
+                connection.start_sftp_client(path_encoding=None) as client,
+            ):
+                async with client.open(os.fsencode(name) + b".part", "wb") as file:
+                    await file.write(content)
+                await client.rename(os.fsencode(name) + b".part", os.fsencode(name))
+
+        asyncio.run(push())
+        return self.folder
+
+
+class PushedFtpPlace(PushedPlace):
+    """The same over FTP with TLS, proved by the size declared beforehand."""
+
+    def start_door(self) -> None:
+        settings = FtpSettings(enabled=True, port=0)
+        self.ftp = FtpDoor(settings, self.box, server_tls(), _check)
+        self.thread.run(self.ftp.begin())
+
+    def stop(self) -> None:
+        self.thread.run(self.ftp.end())
+        self.thread.close()
+
+    def put(self, name: str | bytes, content: bytes) -> Path:
+        context = ssl.create_default_context(cafile=certificate()[0])
+        client = ftplib.FTP_TLS(context=context, timeout=10, encoding="latin-1")  # noqa: S321 -- docks speak it
+        client.connect("127.0.0.1", self.ftp.server_port)
+        client.login(USER, PASSWORD)
+        client.prot_p()
+        client.sendcmd(f"ALLO {len(content)}")
+        client.storbinary(f"STOR {os.fsencode(name).decode('latin-1')}", io.BytesIO(content))
+        client.quit()
+        return self.folder
+
+
+def _check(username: str, password: str) -> Dock | None:
+    if (username, password) != (USER, PASSWORD):
+        return None
+    return Dock(UUID("0190a000-0000-7000-8000-0000000000aa"), username, None, "token:1")
 
 
 @cache
