@@ -120,7 +120,8 @@ def _silent(
     footage = ledger_reports.footage_between(session, agency.id, begin, until)
     issues = ledger.issues_between(session, agency.id, begin, until)
     numbers = {row.id: row.device_no for row in agencies.devices(session, agency.id)}
-    heard = _heard(footage, issues)
+    known = {row.officer_no for row in agencies.officers(session, agency.id)}
+    heard = _heard(footage, issues, known)
     rows = []
     for duty, officer in duties:
         spans = [*heard.get(officer.officer_no, []), *heard.get(str(officer.id), [])]
@@ -131,16 +132,19 @@ def _silent(
 
 
 def _heard(
-    footage: Iterable[Footage], issues: Sequence[DeviceIssue]
+    footage: Iterable[Footage], issues: Sequence[DeviceIssue], known: set[str]
 ) -> dict[str, list[tuple[datetime, datetime]]]:
-    """When something was recorded, by officer number as files name it and by id as the ledger does."""
+    """When something was recorded: by the number of the officer files name, else by the id of the holder.
+
+    A recorder that carries a number nobody has speaks for whoever holds it.
+    """
     holders: dict[UUID, list[DeviceIssue]] = {}
     for issue in issues:
         holders.setdefault(issue.device_id, []).append(issue)
     heard: dict[str, list[tuple[datetime, datetime]]] = {}
     for one in footage:
         span = (one.captured_from, one.captured_to)
-        if one.collector is not None:
+        if one.collector in known:
             heard.setdefault(one.collector, []).append(span)
             continue
         for issue in holders.get(one.device_id, []) if one.device_id else []:

@@ -247,6 +247,17 @@ def test_silence_on_duty_is_told_from_a_deadline_still_to_come_and_from_empty_ha
         assert report.figures[kind] == sum(row["kind"] == kind for row in report.rows)
 
 
+def test_a_recorder_that_carries_a_number_nobody_has_speaks_for_its_holder(small: Shift) -> None:
+    now = small.clock.now()
+    small.issue("CAM1", "P1", now - 20 * DAY)
+    small.on_duty("P1", now - 4 * DAY, now - 4 * DAY + 8 * HOUR)
+    small.bring(now - 4 * DAY + HOUR, officer_no="000000")
+    assert small.rows(now - 7 * DAY, now) == []
+    small.on_duty("P1", now - 3 * DAY, now - 3 * DAY + 8 * HOUR)
+    small.bring(now - 3 * DAY + HOUR, officer_no="P2")
+    assert small.rows(now - 7 * DAY, now) == [("nothing_recorded", "P1", "CAM1")]
+
+
 def test_a_duty_withdrawn_is_no_duty(small: Shift) -> None:
     now = small.clock.now()
     entered = small.on_duty("P1", now - 4 * DAY, now - 3 * DAY)
