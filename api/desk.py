@@ -43,15 +43,19 @@ class Work:
     """One transaction on behalf of one actor."""
 
     session: Session
-    agency: Agency
     actor: Actor
     now: datetime
     storage: Storage
     settings: Settings
 
     @property
+    def agency(self) -> Agency:
+        """The actor's agency; read when it is asked for, once a transaction."""
+        return agencies.agency_by_id(self.session, self.actor.agency_id)
+
+    @property
     def agency_id(self) -> UUID:
-        return self.agency.id
+        return self.actor.agency_id
 
     def record(
         self,
@@ -91,5 +95,4 @@ class Desk:
 
     def _work(self, session: Session) -> Work:
         storage = self.installation.storage
-        agency = agencies.agency_by_id(session, self.actor.agency_id)
-        return Work(session, agency, self.actor, storage.clock.now(), storage, self.installation.settings)
+        return Work(session, self.actor, storage.clock.now(), storage, self.installation.settings)

@@ -51,16 +51,19 @@ class Presenter:
 
     Args:
         shown: The items of the page.
+        case: One that is read already.
     """
 
-    def __init__(self, work: Work, shown: Sequence[Item]) -> None:
+    def __init__(self, work: Work, shown: Sequence[Item], case: Case | None = None) -> None:
         self._work = work
         ids = list({item.id for item in shown})
         device_ids = list({item.device_id for item in shown if item.device_id is not None})
         self._devices = accounts.device_numbers(work.session, work.agency_id, device_ids)
         self._bindings = cases.bindings_of_items(work.session, work.agency_id, ids)
         case_ids = {row.case_id for rows in self._bindings.values() for row in rows}
-        self._cases = cases.cases_by_id(work.session, work.agency_id, list(case_ids))
+        known = {case.id: case} if case is not None else {}
+        more = list(case_ids - known.keys())
+        self._cases = known | cases.cases_by_id(work.session, work.agency_id, more)
 
     def item(self, item: Item) -> ItemShown:
         """An item in a list."""

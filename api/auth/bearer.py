@@ -18,7 +18,7 @@ MAX_TOKEN_CHARS = 256
 _scheme = HTTPBearer(auto_error=False, description="会话令牌 / Session token, from POST /api/v1/sessions")
 
 
-def token_of(held: Annotated[HTTPAuthorizationCredentials | None, Depends(_scheme)]) -> str:
+async def token_of(held: Annotated[HTTPAuthorizationCredentials | None, Depends(_scheme)]) -> str:
     """The session token of the request.
 
     Raises:

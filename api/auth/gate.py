@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
+from functools import wraps
+from inspect import iscoroutinefunction, signature
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Depends
+from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 
 from api.auth.bearer import ActorOf, AnyActorOf
@@ -98,7 +101,7 @@ class Gate:
             statuses |= {401}
         statuses |= set(options.pop("problems", ()))
         extra = {DECLARED: str(access), **options.pop("openapi_extra", {})}
-        return self.router.api_route(
+        add = self.router.api_route(
             path,
             methods=[method],
             dependencies=checks,
@@ -106,3 +109,25 @@ class Gate:
             responses={**documented(*sorted(statuses)), **options.pop("responses", {})},
             **options,
         )
+
+        def added(endpoint: Endpoint) -> Endpoint:
+            add(endpoint if iscoroutinefunction(endpoint) else in_thread(endpoint))
+            return endpoint
+
+        return added
+
+
+def in_thread(endpoint: Endpoint) -> Callable[..., Any]:
+    """The endpoint as a coroutine that runs it in a thread.
+
+    FastAPI would go to a thread once more to look at what a plain function returned; that costs more than
+    the look.
+    """
+
+    @wraps(endpoint)
+    async def running(*given: Any, **named: Any) -> Any:
+        return await run_in_threadpool(endpoint, *given, **named)
+
+    # Its annotations are names of the endpoint's own module.
+    running.__signature__ = signature(endpoint, eval_str=True)  # type: ignore[attr-defined]
+    return running

@@ -161,7 +161,7 @@ def items_of_case(
         case = cases.case_by_id(work.session, work.agency_id, case_id)
         rows = cases.items_of_case(work.session, work.agency_id, case.id, after=after, limit=limit + 1)
         shown = rows[:limit]
-        present = Presenter(work, [item for item, _ in shown])
+        present = Presenter(work, [item for item, _ in shown], case)
         return Page(
             items=[present.in_case(item, binding, case) for item, binding in shown],
             next_cursor=write_cursor(shown[-1][1].item_id, shown[-1][1].id) if len(rows) > limit else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from evidence.errors import NotFound
@@ -65,13 +65,16 @@ def device_by_id(session: Session, agency_id: UUID, device_id: UUID) -> Device:
     return row
 
 
+_NUMBERS = select(Device.id, Device.device_no).where(
+    Device.agency_id == bindparam("agency"), Device.id.in_(bindparam("devices", expanding=True))
+)
+
+
 def device_numbers(session: Session, agency_id: UUID, device_ids: Sequence[UUID]) -> dict[UUID, str]:
     """Device number by id."""
     if not device_ids:
         return {}
-    rows = session.execute(
-        select(Device.id, Device.device_no).where(Device.agency_id == agency_id, Device.id.in_(device_ids))
-    ).all()
+    rows = session.execute(_NUMBERS, {"agency": agency_id, "devices": list(device_ids)}).all()
     return {row[0]: row[1] for row in rows}
 
 

@@ -6,23 +6,51 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import and_, func, or_, select, tuple_
+from sqlalchemy import and_, bindparam, func, or_, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from evidence.errors import Conflict, NotFound
 from evidence.kinds import EnforcementKind, MediaKind
 from evidence.numbering import CLASS_CODES, av_record_no
 from storage.db.tables import Agency, AvNumber, AvNumberSeries, Case, CaseBinding, Item
+from storage.db.types import Id
 
 KEYS_AT_ONCE = 500
+
+# The statements of a case page, written once: putting one together costs as much as running it.
+_BY_KEY = select(Case).where(Case.agency_id == bindparam("agency"), Case.case_no_key == bindparam("key"))
+_BY_ID = select(Case).where(Case.agency_id == bindparam("agency"), Case.id == bindparam("case"))
+_ITEMS_OF_CASE = (
+    select(Item, CaseBinding)
+    .options(defer(Item.probe))
+    .join(CaseBinding, and_(CaseBinding.item_id == Item.id, CaseBinding.agency_id == Item.agency_id))
+    .where(
+        CaseBinding.agency_id == bindparam("agency"),
+        CaseBinding.case_id == bindparam("case"),
+        CaseBinding.ended_at.is_(None),
+    )
+    .order_by(CaseBinding.item_id, CaseBinding.id)
+    .limit(bindparam("most"))
+)
+_ITEMS_AFTER = _ITEMS_OF_CASE.where(
+    tuple_(CaseBinding.item_id, CaseBinding.id)
+    > tuple_(bindparam("item", type_=Id), bindparam("binding", type_=Id))
+)
+_BINDINGS_OF_ITEMS = (
+    select(CaseBinding)
+    .where(
+        CaseBinding.agency_id == bindparam("agency"),
+        CaseBinding.item_id.in_(bindparam("items", expanding=True)),
+        CaseBinding.ended_at.is_(None),
+    )
+    .order_by(CaseBinding.id)
+)
 
 
 def case_by_key(session: Session, agency_id: UUID, case_no_key: str) -> Case | None:
     """The case of that normalised number."""
-    return session.scalars(
-        select(Case).where(Case.agency_id == agency_id, Case.case_no_key == case_no_key)
-    ).one_or_none()
+    return session.scalars(_BY_KEY, {"agency": agency_id, "key": case_no_key}).one_or_none()
 
 
 def case_by_id(session: Session, agency_id: UUID, case_id: UUID, *, lock: bool = False) -> Case:
@@ -31,11 +59,11 @@ def case_by_id(session: Session, agency_id: UUID, case_id: UUID, *, lock: bool =
     Raises:
         NotFound: The agency has none.
     """
-    query = select(Case).where(Case.agency_id == agency_id, Case.id == case_id)
+    query = _BY_ID
     if lock:
         # Without its key: bindings that point at the case go on being written.
         query = query.with_for_update(key_share=True).execution_options(populate_existing=True)
-    case = session.scalars(query).one_or_none()
+    case = session.scalars(query, {"agency": agency_id, "case": case_id}).one_or_none()
     if case is None:
         raise NotFound(f"case {case_id}: expected a case of this agency, found none", code="case_not_found")
     return case
@@ -168,23 +196,16 @@ def bindings_of(
 def items_of_case(
     session: Session, agency_id: UUID, case_id: UUID, *, after: tuple[UUID, UUID] | None, limit: int
 ) -> list[tuple[Item, CaseBinding]]:
-    """Items tied to a case, by item id, with each binding in force.
+    """Items tied to a case, by item id, with each binding in force; their probe reports stay unread.
 
     Args:
         after: Last row of the page before, as (item id, binding id): an item may be tied by several spans.
     """
-    query = (
-        select(Item, CaseBinding)
-        .join(CaseBinding, and_(CaseBinding.item_id == Item.id, CaseBinding.agency_id == Item.agency_id))
-        .where(
-            CaseBinding.agency_id == agency_id,
-            CaseBinding.case_id == case_id,
-            CaseBinding.ended_at.is_(None),
-        )
-    )
-    if after is not None:
-        query = query.where(tuple_(CaseBinding.item_id, CaseBinding.id) > after)
-    rows = session.execute(query.order_by(CaseBinding.item_id, CaseBinding.id).limit(limit)).all()
+    given: dict[str, object] = {"agency": agency_id, "case": case_id, "most": limit}
+    if after is None:
+        rows = session.execute(_ITEMS_OF_CASE, given).all()
+    else:
+        rows = session.execute(_ITEMS_AFTER, {**given, "item": after[0], "binding": after[1]}).all()
     return [(row[0], row[1]) for row in rows]
 
 
@@ -202,12 +223,7 @@ def bindings_of_items(
     """Bindings in force by item, oldest first."""
     found: dict[UUID, list[CaseBinding]] = {item_id: [] for item_id in item_ids}
     if item_ids:
-        query = select(CaseBinding).where(
-            CaseBinding.agency_id == agency_id,
-            CaseBinding.item_id.in_(item_ids),
-            CaseBinding.ended_at.is_(None),
-        )
-        for row in session.scalars(query.order_by(CaseBinding.id)):
+        for row in session.scalars(_BINDINGS_OF_ITEMS, {"agency": agency_id, "items": list(item_ids)}):
             found[row.item_id].append(row)
     return found
 

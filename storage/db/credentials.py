@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from evidence.access import Actor, check_roles
@@ -101,6 +101,26 @@ def open_session(
     return token, row
 
 
+# Every request begins with it: written once, and only what is looked at.
+_HOLDER = (
+    select(
+        LoginSession.revoked_at,
+        LoginSession.expires_at,
+        Account.id.label("account_id"),
+        Account.username,
+        Account.roles,
+        Account.officer_id,
+        Account.disabled_at,
+        Account.password_changed_at,
+        Agency.id.label("agency_id"),
+        Agency.code,
+    )
+    .join(Account, Account.id == LoginSession.account_id)
+    .join(Agency, Agency.id == LoginSession.agency_id)
+    .where(LoginSession.token_digest == bindparam("digest"))
+)
+
+
 def actor_of(session: Session, token: str, now: datetime, *, before_change: bool = False) -> Actor:
     """Who holds the session token.
 
@@ -114,29 +134,23 @@ def actor_of(session: Session, token: str, now: datetime, *, before_change: bool
         NotAuthenticated: Unknown, expired or revoked token, or a disabled account.
         NotPermitted: The password has to be changed first (``password_change_required``).
     """
-    row = session.execute(
-        select(LoginSession, Account, Agency)
-        .join(Account, Account.id == LoginSession.account_id)
-        .join(Agency, Agency.id == LoginSession.agency_id)
-        .where(LoginSession.token_digest == token_digest(token))
-    ).one_or_none()
+    row = session.execute(_HOLDER, {"digest": token_digest(token)}).one_or_none()
     if row is None:
         raise NotAuthenticated("session: expected a token in force, found none", code="session_unknown")
-    login, account, agency = row
-    if login.revoked_at is not None or now >= login.expires_at or account.disabled_at is not None:
+    if row.revoked_at is not None or now >= row.expires_at or row.disabled_at is not None:
         raise NotAuthenticated("session: expected a token in force, found an ended one; sign in again")
-    if account.password_changed_at is None and not before_change:
+    if row.password_changed_at is None and not before_change:
         raise NotPermitted(
             "account: expected a password of its holder's own, found the one it was made with; change it",
             code="password_change_required",
         )
     return Actor(
-        account_id=account.id,
-        agency_id=agency.id,
-        agency_code=agency.code,
-        username=account.username,
-        roles=frozenset(Role(role) for role in account.roles),
-        officer_id=account.officer_id,
+        account_id=row.account_id,
+        agency_id=row.agency_id,
+        agency_code=row.code,
+        username=row.username,
+        roles=frozenset(Role(role) for role in row.roles),
+        officer_id=row.officer_id,
     )
 
 

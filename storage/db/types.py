@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,6 +13,14 @@ from sqlalchemy import BigInteger, Dialect, LargeBinary, Text, types
 from sqlalchemy.dialects import postgresql
 
 from evidence.clock import from_micros, to_micros
+
+
+def _uuid_of(value: Any) -> UUID | None:
+    return None if value is None else UUID(bytes=value)
+
+
+def _instant_of(value: int | None) -> datetime | None:
+    return None if value is None else from_micros(value)
 
 
 class Id(types.TypeDecorator[UUID]):
@@ -30,10 +39,9 @@ class Id(types.TypeDecorator[UUID]):
             return value
         return value.bytes
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> UUID | None:
-        if value is None or isinstance(value, UUID):
-            return value
-        return UUID(bytes=bytes(value))
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], UUID | None] | None:
+        # In place of process_result_value, which costs two more calls a value.
+        return None if dialect.name == "postgresql" else _uuid_of
 
 
 class Instant(types.TypeDecorator[datetime]):
@@ -45,8 +53,8 @@ class Instant(types.TypeDecorator[datetime]):
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
         return None if value is None else to_micros(value)
 
-    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
-        return None if value is None else from_micros(value)
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], datetime | None]:
+        return _instant_of
 
 
 class Digest(types.TypeDecorator[bytes]):
