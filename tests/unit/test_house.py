@@ -362,7 +362,8 @@ def test_ci_runs_what_the_readers_are_told_to_run() -> None:
     lines = script.read_text().splitlines()
     assert lines[0] == "#!/usr/bin/env bash"
     assert "make test" in lines
-    assert "make check" in lines
+    # `make check` is these two: the unit tests have run by then.
+    assert "make lint" in lines
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "docs").rglob("*.md")), ids=lambda path: path.name)
