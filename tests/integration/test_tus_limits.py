@@ -68,7 +68,7 @@ def test_sender_that_trickles_is_let_go_and_its_bytes_are_kept(tmp_path: Path, f
 
 
 def test_slow_line_that_keeps_the_rate_is_let_be(tmp_path: Path) -> None:
-    patience = Patience(read_deadline_s=5, min_rate_bytes_s=10, window_s=0.2)
+    patience = Patience(read_deadline_s=5, min_rate_bytes_s=5, window_s=0.3)
     with running(tmp_path, patience=patience) as server:
         location = server.create(40)
         assert trickle(server, location, "Content-Length: 40", 20, 0.05).startswith(b"HTTP/1.1 204")

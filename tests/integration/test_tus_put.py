@@ -27,7 +27,7 @@ BY_NAME = "/uploads/by-name/"
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     limits = replace(LIMITS, max_open_uploads=1000)
-    with running(tmp_path_factory.mktemp("put"), limits=limits, patience=Patience(0.5)) as run:
+    with running(tmp_path_factory.mktemp("put"), limits=limits, patience=Patience(1.0)) as run:
         yield run
 
 
