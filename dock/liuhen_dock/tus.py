@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urljoin, urlsplit
 
 import httpx
@@ -127,6 +127,18 @@ class TusClient:
         if answer.status_code != httpx.codes.OK:
             raise _meaning(answer, is_upload=True)
         return answer.content
+
+    def receptions(self, sha256: str) -> list[dict[str, Any]]:
+        """What the server knows of these bytes from this dock, by its word alone (``GET /receipts/…``)."""
+        answer = self._ask("GET", f"{self._base.removesuffix('/uploads/')}/receipts/{sha256}", {})
+        if answer.status_code != httpx.codes.OK:
+            raise _meaning(answer, is_upload=True)
+        try:
+            found = answer.json()["receptions"]
+            return [dict(one) for one in found]
+        except (ValueError, KeyError, TypeError) as error:
+            raise TryAgain("server: expected receptions, found something else",
+                           code="server_unreadable") from error  # fmt: skip
 
     def _ask(
         self, method: str, url: str, headers: Mapping[str, str], body: Iterator[bytes] | None = None

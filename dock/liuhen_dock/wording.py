@@ -117,6 +117,9 @@ PROBLEMS: dict[str, Advice] = {
     "state_unwritable": Advice(
         "采集站本机磁盘写不进去", "The dock's own disk cannot be written",
         "清理或更换采集站磁盘;录像仍在卡上", "Free or replace that disk; the footage stays on the card"),
+    "receipt_withdrawn": Advice(
+        "服务器不再确认该回执,未清理文件", "The server no longer stands by the receipt; nothing was freed",
+        "不用处理,重新上传;若反复出现请通知管理员", "Nothing, it is uploaded anew; if it recurs, report it"),
     "config_invalid": Advice(
         "配置有误", "The configuration is wrong",
         "运行 liuhen-dock check-config", "Run liuhen-dock check-config"),

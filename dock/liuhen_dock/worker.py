@@ -21,6 +21,7 @@ from liuhen_dock.errors import (
     DockError,
     FileChanged,
     NotAllowed,
+    TryAgain,
 )
 from liuhen_dock.freeing import free, may_be_freed
 from liuhen_dock.journal import Entry, FileKey, Journal, Phase
@@ -233,7 +234,7 @@ class Worker:
                 self.bench.board.update(self.name, files_sent=sent_files, bytes_sent=sent_bytes)
         self.bench.board.update(self.name, current_file=None)
         if self.bench.config.free_after_receipt:
-            footage = self._free(camera, footage)
+            footage = self._free(camera, footage, client)
         self._conclude(footage)
 
     def _to_send(self, footage: Iterable[Footage]) -> list[Footage]:
@@ -283,7 +284,7 @@ class Worker:
             return True
         return False
 
-    def _free(self, camera: Camera, footage: list[Footage]) -> list[Footage]:
+    def _free(self, camera: Camera, footage: list[Footage], client: TusClient) -> list[Footage]:
         bench = self.bench
         left = []
         waiting = sum(not self._is_receipted(other) for other in footage)
@@ -298,10 +299,13 @@ class Worker:
             try:
                 free(
                     camera, each, entry, journal=bench.journal, receipts=bench.receipts,
-                    keys=bench.config.receipt_keys, was_read_now=each.key in self._read_now,
+                    keys=bench.config.receipt_keys, was_read_now=each.key in self._read_now, client=client,
                 )  # fmt: skip
-            except CardGone:
+            except (CardGone, NotAllowed):
                 raise
+            except TryAgain as error:
+                bench.board.server(error)
+                left.append(each)
             except DockError as error:
                 left.append(each)
                 self._kept[each.key] = bench.clock.monotonic() + RETRY_FAULTS_S

@@ -22,6 +22,7 @@ from sqlalchemy import select
 from config.settings import Settings
 from ingest import docks
 from liuhen_dock.journal import Journal, Phase
+from liuhen_dock.tus import TusClient
 from storage.db.tables import Agency, Claim, Item, Reception, StoredObject
 from storage.keys import Purpose
 from storage.open import Storage, found
@@ -152,6 +153,10 @@ def test_agent_and_server_killed_in_mid_upload_double_and_lose_nothing(
         assert begun.items() <= ended.items(), "what had begun went on under its address"
         Pipeline(installation.storage, installation.settings).work(only={"verify"})
         assert station.until_quiet(30)
+        with TusClient(station.config, installation.token, None) as client:
+            digest = station.journal.in_phase(Phase.FREED)[0].sha256
+            assert [each["may_erase"] for each in client.receptions(digest)] == [True]
+            assert client.receptions("0" * 64) == []
     assert all(card.left() == set() for card in cards)
 
     sent = {**cards[0].files, **cards[1].files}

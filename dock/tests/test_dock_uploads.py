@@ -121,6 +121,24 @@ def test_kept_receipt_that_was_tampered_with_frees_nothing(
     assert card.left() == set(card.files)
 
 
+def test_receipt_the_server_no_longer_stands_by_frees_nothing_and_the_file_goes_up_anew(
+    tmp_path: Path, upstream: Server, card: Card
+) -> None:
+    path = card.record(1, 5000)
+    with docked(config_for(upstream, tmp_path, card)) as station:
+        assert station.until_quiet(20)
+    upstream.issuer.is_open = False
+    with docked(config_for(upstream, tmp_path, card, free_after_receipt=True)) as station:
+        assert not station.until_quiet(0.3)
+        assert card.left() == {path.name}
+        assert len(upstream.order()) == 2
+        assert upstream.said(path.name).get("sha256") is None
+        assert upstream.run.register.finished[1].metadata["sha256"], "known beforehand this time"
+        upstream.issuer.is_open = True
+        assert station.until_quiet(20)
+    assert card.left() == set()
+
+
 def test_key_file_stays_until_nothing_waits_for_a_receipt(
     tmp_path: Path, upstream: Server, card: Card
 ) -> None:
