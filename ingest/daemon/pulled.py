@@ -27,6 +27,7 @@ from ingest.sources.pulling import PullRules, PullSource
 from ingest.sources.remote import Origin, RemoteFolder
 from ingest.sources.sftp import SftpAddress, SftpFolder
 from storage.db import agencies, custody, custody_reading, items, receipts
+from storage.db.alarms import NewAlarm, raise_alarm
 from storage.db.custody import Happening
 from storage.db.tables import Reception
 from storage.keys import Purpose
@@ -84,8 +85,23 @@ def pull_source(each: SourceSettings, settings: Settings, storage: Storage, hold
         accept=holder.hold,
         may_free=receipt_checker(storage, noting=each.name),
         reserve=storage.objects.reserve,
-        tell=lambda code, line: log.error("source:refused", source=each.name, code=code, detail=line),
+        tell=_teller(storage, origin, each.name),
     )
+
+
+def _teller(storage: Storage, origin: Origin, name: str) -> Callable[[str, str], None]:
+    """Raises an alarm for what a person must look at, such as a dock that shows another host key."""
+
+    def tell(code: str, line: str) -> None:
+        log.error("source:refused", source=name, code=code, detail=line)
+        with storage.database.transaction() as session:
+            agency = agencies.agency_by_id(session, origin.agency_id)
+            wanted = NewAlarm(
+                code=code, subject="source", subject_id=name, message=line, facts={"source": name}
+            )
+            raise_alarm(session, agency, wanted, actor=origin.actor, now=storage.clock.now())
+
+    return tell
 
 
 def remote_folder(each: SourceSettings) -> RemoteFolder:

@@ -418,7 +418,12 @@ class PullSource:
         if self._gone_code != error.code:
             log.warning("source:gone", source=self._rules.place, code=error.code, detail=error.message)
             if isinstance(error, NotAuthenticated):
-                self._tell(error.code, error.message)
+                try:
+                    self._tell(error.code, error.message)
+                except EvidenceError as untold:
+                    # Told again by the next look: the code is not noted as known yet.
+                    log.warning("source:not_told", source=self._rules.place, code=untold.code)
+                    return
         self._gone_code = error.code
 
     def _back(self) -> None:

@@ -20,7 +20,8 @@ from pydantic import ValidationError
 
 from config.settings import FolderSettings, SourceSettings
 from evidence.errors import EvidenceError, NotAuthenticated, Unavailable
-from ingest.daemon.pulled import remote_folder
+from ingest.daemon.holding import Holder
+from ingest.daemon.pulled import pull_source, remote_folder
 from ingest.sources.base import StagedFile
 from ingest.sources.folder import FolderSource
 from ingest.sources.ftp import FtpAddress, FtpFolder
@@ -29,7 +30,12 @@ from ingest.sources.manifest import ManifestAddress, ManifestFolder
 from ingest.sources.partial import MARK_EVERY_BYTES, Partial
 from ingest.sources.pulling import PullRules, PullSource
 from ingest.sources.remote import Origin, RemoteFolder
+from messaging.events import EventPublisher
+from messaging.jobs import Announcer
+from storage.db import agencies, alarms
 from storage.objects.local import LocalObjectStore
+from storage.open import Storage
+from tests.support.installations import settings_for
 from tests.support.places import USER, FtpsPlace, HttpPlace, Place, SftpPlace
 
 AGENCY = UUID("0190a000-0000-7000-8000-0000000000aa")
@@ -90,6 +96,26 @@ def test_changed_host_key_is_refused_told_once_and_no_password_is_sent(
         result = source.scan_once()
         assert (result.is_gone, result.stopped) == (True, "host_key_changed")
     assert (accepted, told, sftp.passwords) == ([], ["host_key_changed"], [])
+
+
+def test_changed_host_key_raises_one_alarm(sftp: SftpPlace, sqlite_storage: Storage, tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("x")
+    told = {"name": "dock-3", "kind": "sftp", "host": "127.0.0.1", "port": sftp.port, "username": USER}
+    each = SourceSettings.model_validate(
+        {**told, "password_file": tmp_path / "password", "host_key_sha256": ["SHA256:another"]}
+    )
+    settings = settings_for(tmp_path, f"sqlite:///{tmp_path / 'test.db'}")
+    publisher = EventPublisher("inproc://nobody")
+    holder = Holder(sqlite_storage, publisher, Announcer("memory://"))
+    source = pull_source(each, settings, sqlite_storage, holder)
+    for _ in range(2):
+        assert source.scan_once().stopped == "host_key_changed"
+    holder.close()
+    publisher.close()
+    with sqlite_storage.database.read() as session:
+        agency = agencies.agencies(session)[0]
+        standing = alarms.alarms(session, agency.id)
+        assert [(each.code, each.subject_id) for each in standing] == [("host_key_changed", "dock-3")]
 
 
 @pytest.mark.parametrize(("is_listed", "code"), [(True, None), (False, "host_key_unknown")])
