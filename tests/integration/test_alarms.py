@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import json
 import os
 import signal
@@ -11,18 +13,22 @@ from datetime import date, timedelta
 from pathlib import Path
 from uuid import UUID
 
+import httpx
 import pytest
 from sqlalchemy import select
 
 from cli.check import note_damaged
+from cli.main import main
 from cli.shell import Desk
 from config.settings import Settings
 from evidence.custody import Action
 from evidence.errors import Conflict, Unavailable
 from ingest import roster
+from ingest.daemon.listening import upload_app, upload_store
 from ingest.daemon.receipts import receipts_of
+from ingest.tus.sealing import Sealer
 from storage.check import Depth, check
-from storage.db import agencies, alarms, items
+from storage.db import agencies, alarms, credentials, items
 from storage.db.credentials import Uploader
 from storage.db.ledger_tables import Alarm, DutyPeriod
 from storage.db.receipts import by_digest
@@ -320,3 +326,60 @@ def test_a_kill_before_any_step_of_healing_loses_neither_the_sound_nor_the_damag
     assert not staged.exists()
     kept = objects.kept_aside(row.store_key)
     assert [(objects.staging_dir.parent / "damaged" / name).read_bytes() for name in kept] == [damaged]
+
+
+def test_a_dock_asks_by_digest_over_http_and_only_with_its_token(
+    pipeline: Pipeline, card: Path, tmp_path: Path
+) -> None:
+    item = received(pipeline, card)
+    storage, settings = pipeline.storage, pipeline.settings
+    with storage.database.transaction() as session:
+        agency = agencies.agency_by_id(session, pipeline.agency.id)
+        token, _ = credentials.issue_upload_token(
+            session, agency, dock_no="D1", device_id=None, now=storage.clock.now(), life=None
+        )
+        digest = items.object_of(session, item).sha256.hex()
+
+    async def asked() -> list[httpx.Response]:
+        with upload_store(settings, storage.clock) as store:
+            sealer = Sealer(store, lambda finished: pytest.fail(f"sealed {finished}"))
+            transport = httpx.ASGITransport(app=upload_app(settings, storage, store, sealer))
+            async with httpx.AsyncClient(transport=transport, base_url="http://dock") as client:
+                mine = {"Authorization": f"Bearer {token}"}
+                answers = [
+                    await client.get(f"/receipts/{digest}", headers=mine),
+                    await client.get(f"/receipts/{'0' * 64}", headers=mine),
+                    await client.get("/receipts/abc", headers=mine),
+                    await client.get(f"/receipts/{digest}"),
+                ]
+            sealer.close()
+        return answers
+
+    known, unknown, malformed, nobody = asyncio.run(asked())
+    assert [one.status_code for one in (known, unknown, malformed, nobody)] == [200, 200, 400, 401]
+    assert known.json()["may_erase"] is True
+    assert known.json()["receptions"][0]["receipt"]["sha256"] == digest
+    assert (unknown.json()["may_erase"], unknown.json()["receptions"]) == (False, [])
+
+
+def test_commands_tell_of_receipts_and_alarms_and_clear_one(
+    pipeline: Pipeline, card: Path, clock: SettableClock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    received(pipeline, card)
+    database = f"database.url={pipeline.storage.database.url}"
+    common = ["--data", str(tmp_path / "data"), "--set", database]
+    digest = hashlib.sha256(FOOTAGE).hexdigest()
+    assert main(["receipt", "get", "--sha256", digest, *common]) == 0
+    assert main(["alarm", "list", *common]) == 0
+    flip_a_bit(pipeline)
+    come_round(pipeline, clock)
+    assert main(["receipt", "get", "--sha256", digest, *common]) == 1
+    capsys.readouterr()
+    assert main(["alarm", "list", *common]) == 1
+    told = capsys.readouterr().out
+    assert "00012.mp4" in told
+    assert "CAM1" in told
+    (alarm,) = standing(pipeline)
+    assert main(["alarm", "clear", str(alarm.id), "--reason", " ", *common]) == 2
+    assert main(["alarm", "clear", str(alarm.id), "--reason", "已从备份恢复", *common]) == 0
+    assert standing(pipeline) == []
