@@ -242,7 +242,9 @@ class Reception(Base):
     agency_id: Mapped[UUID] = _agency()
     item_id: Mapped[UUID] = mapped_column(ForeignKey("item.id"))
     reception_key: Mapped[str] = mapped_column(comment="upload id or source file identity; once only")
-    source: Mapped[str] = mapped_column(comment="tus, folder, take")
+    source: Mapped[str] = mapped_column(
+        comment="how it came: tus, put, draft, folder, take, sftp, ftp, ftps, http or pushed"
+    )
     dock_no: Mapped[str | None] = mapped_column(comment="null: no dock")
     original_name: Mapped[str]
     original_name_raw: Mapped[bytes] = mapped_column(comment="the name's bytes as received")

@@ -532,7 +532,12 @@ def upgrade() -> None:
         sa.Column(
             "reception_key", sa.Text(), nullable=False, comment="upload id or source file identity; once only"
         ),
-        sa.Column("source", sa.Text(), nullable=False, comment="tus, folder, take"),
+        sa.Column(
+            "source",
+            sa.Text(),
+            nullable=False,
+            comment="how it came: tus, put, draft, folder, take, sftp, ftp, ftps, http or pushed",
+        ),
         sa.Column("dock_no", sa.Text(), nullable=True, comment="null: no dock"),
         sa.Column("original_name", sa.Text(), nullable=False),
         sa.Column(
