@@ -22,6 +22,7 @@ from liuhen_dock.journal import Phase
 from liuhen_dock.mounts import Volume
 from liuhen_dock.profiles import Profile
 from liuhen_dock.zfy import ZfyInfo
+from tests.integration.test_api_process import certificate
 from tests.integration.tus_server import AUTH, LIMITS
 
 
@@ -560,6 +561,24 @@ def test_full_server_is_waited_for_as_long_as_it_asks(tmp_path: Path, card: Card
             station.stop.set()
             thread.join(10)
         assert full.arrived == card.files
+
+
+def test_tls_is_spoken_and_a_server_nobody_vouches_for_gets_no_token(tmp_path: Path, card: Card) -> None:
+    card.record(1, 2_000_000)
+    pair = certificate(tmp_path)
+    with server(tmp_path / "tls", tls=pair) as private:
+        path = config_for(private, tmp_path, card)
+        with docked(path) as station:
+            thread = threading.Thread(target=station.run)
+            thread.start()
+            wait_until(lambda: (station.board.snapshot()["server"] or {}).get("code") == "server_unreachable")
+            station.stop.set()
+            thread.join(10)
+        assert private.arrived == {}
+        path.write_text(path.read_text("utf-8").replace("[dock]", 'ca_file = "cert.pem"\n[dock]'), "utf-8")
+        with docked(path) as station:
+            assert station.until_quiet(20)
+        assert private.arrived == card.files
 
 
 def wait_until(holds: object, timeout_s: float = 20) -> None:
