@@ -30,11 +30,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
+import structlog
+
 from evidence.errors import Conflict, InvalidInput, NotFound, NotPermitted, Unavailable
 from evidence.ids import new_id
 from ingest.sources.remote import GONE, Origin, RemoteFile
 from ingest.sources.settling import is_unfinished
 from storage.objects.durable import fsync_directory, translated, write_durably
+
+log = structlog.get_logger(__name__)
 
 OPEN, CLOSED, TORN = "open", "closed", "torn"
 MAX_NAMES = 10_000
@@ -102,11 +106,16 @@ class Dropbox:
         for record in sorted(folder.glob("*/*.json")):
             self._load(record)
         for part in folder.glob("*/*.part"):
-            if part.stem not in self._files:
+            if part.stem not in self._files and not part.with_suffix(".json").exists():
                 part.unlink()  # Made, and never told of.
 
     def _load(self, record: Path) -> None:
-        found = Pushed(**json.loads(record.read_bytes()))
+        try:
+            found = Pushed(**json.loads(record.read_bytes()))
+        except (ValueError, TypeError) as error:
+            # Not one of ours, or a disk that lies: the rest is served, this is a person's to look at.
+            log.error("push:record_unreadable", record=record.stem, error=type(error).__name__)  # noqa: TRY400
+            return
         if found.state == OPEN:
             # Whoever wrote it died with us. What is there is what counts from now on.
             part = record.with_suffix(".part")

@@ -298,7 +298,11 @@ def test_new_process_finds_what_was_pushed_to_the_old_one(desk: Desk) -> None:
         record.read_text().replace('"closed"', '"open"')
     )  # As a kill -9 in mid-transfer leaves it.
     desk.listeners.close()
+    odd = record.with_name("odd.json")
+    odd.write_text("{")
+    odd.with_suffix(".part").write_bytes(b"kept")
     desk.start()
+    assert odd.with_suffix(".part").exists(), "what cannot be read is a person's to look at"
     assert desk.take() == ["whole.mp4"]
     assert [each.state for each in desk.box.listed()] == ["closed", "torn"]
 
