@@ -498,3 +498,65 @@ def test_dock_with_a_key_of_its_own_needs_no_token(tmp_path: Path, sqlite_storag
         desk.listeners.close()
     assert desk.take() == ["a.mp4"]
     assert desk.receptions()[0].dock_no == "K-1"
+
+
+class _ImplicitFtp(ftplib.FTP_TLS):
+    """TLS from the first byte, which the standard library's client does not know by itself."""
+
+    _line: socket.socket | None = None
+
+    @property
+    def sock(self) -> socket.socket | None:  # type: ignore[override]
+        return self._line
+
+    @sock.setter
+    def sock(self, line: socket.socket | None) -> None:
+        is_plain = line is not None and not isinstance(line, ssl.SSLSocket)
+        self._line = self.context.wrap_socket(line, server_hostname=self.host) if is_plain else line
+
+    def auth(self) -> str:
+        return "234"
+
+    def login(self, user: str = "", passwd: str = "", acct: str = "", secure: bool = True) -> str:  # noqa: ARG002
+        return super().login(user, passwd, secure=False)
+
+    def nlst_names(self) -> list[str]:
+        return [name for name, _ in self.mlsd()]
+
+
+def test_close_alone_counts_where_the_settings_say_so_and_is_flagged(
+    tmp_path: Path, sqlite_storage: Storage
+) -> None:
+    cert, key = certificate()
+    ftp = {
+        "enabled": True,
+        "port": 0,
+        "tls": "implicit",
+        "tls_cert": cert,
+        "tls_key": key,
+        "unproven_after_s": 0.01,
+    }
+    settings = settings_for(tmp_path, f"sqlite:///{tmp_path / 'test.db'}", **{"ingest.ftp": ftp})
+    with sqlite_storage.database.transaction() as session:
+        agency = agencies.agencies(session)[0]
+        token, _ = credentials.issue_upload_token(
+            session, agency, dock_no="D-1", device_id=None, now=sqlite_storage.clock.now(), life=None
+        )
+    desk = Desk(settings, sqlite_storage, token)
+    desk.start()
+
+    client = _ImplicitFtp(context=ssl.create_default_context(cafile=cert), timeout=10)
+    try:
+        client.connect("127.0.0.1", desk.ftp_port)
+        client.login("D-1", token)
+        client.prot_p()
+        client.storbinary("STOR a.mp4", io.BytesIO(b"footage"))
+        assert client.nlst_names() == ["a.mp4"]
+    finally:
+        client.close()
+        desk.listeners.close()
+    assert desk.take() == []
+    time.sleep(0.05)
+    assert desk.take() == ["a.mp4"]
+    with sqlite_storage.database.read() as session:
+        assert "whole_unproven" in {flag["code"] for flag in session.query(Item).one().flags}
