@@ -9,6 +9,7 @@ from datetime import date, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from evidence.clock import rfc3339
 from evidence.events import Event
 from ingest import absence
 from storage.db import agencies, alarms, jobs
@@ -32,10 +33,9 @@ def want_rereads(storage: Storage, every: timedelta) -> int:
     for agency_id in owners:
         with storage.database.transaction() as session:
             for row in alarms.due_for_reread(session, agency_id, now, every, at_once=REREADS_AT_ONCE):
-                since = {"since": row.verified_at.isoformat() if row.verified_at else ""}
-                jobs.want(
-                    session, agency_id, Wanted("reread", "io", row.id, row.sha256, since, priority=LAST), now
-                )
+                asked = {"asked": rfc3339(now)}
+                wanted_job = Wanted("reread", "io", row.id, row.sha256, asked, priority=LAST)
+                jobs.want(session, agency_id, wanted_job, now)
                 wanted += 1
     return wanted
 

@@ -180,8 +180,12 @@ def test_damage_found_later_is_told_by_name_and_takes_the_leave_to_erase_back(
     ] * 2
     assert leaves(either, Action.ALARM_RAISED) == 2
     # The round comes again, and nobody is told twice.
-    come_round(either, clock)
+    assert come_round(either, clock) == 1
     assert len(standing(either)) == 2
+    # Somebody puts the bytes back by hand: the next round finds them, and ends the alarms.
+    stored_path(either).write_bytes(FOOTAGE)
+    assert come_round(either, clock) == 1
+    assert standing(either) == []
 
 
 @pytest.mark.parametrize("loss", ["flipped", "missing", "short"])
