@@ -5,15 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import structlog
 
 from config.settings import Settings
 from ingest.daemon.folders import start_folders
 from ingest.daemon.holding import Holder
-from ingest.daemon.pulled import start_pulled
-from ingest.daemon.pushed import PushListeners, start_pushed
 from storage.open import Storage
+
+if TYPE_CHECKING:
+    from ingest.daemon.pushed import PushListeners
 
 log = structlog.get_logger(__name__)
 
@@ -36,13 +38,24 @@ class Sources:
     def __enter__(self) -> Sources:
         try:
             self._threads += start_folders(*self._told, self._stop)
-            self._threads += start_pulled(*self._told, self._stop)
-            self._listeners, threads = start_pushed(*self._told, self._stop)
-            self._threads += threads
+            self._start_docks(self._told[0])
         except BaseException:
             self._close()
             raise
         return self
+
+    def _start_docks(self, settings: Settings) -> None:
+        """The SSH, FTP and HTTP libraries are memory that a host without such docks does not spend."""
+        if settings.ingest.sources:
+            from ingest.daemon.pulled import start_pulled
+
+            self._threads += start_pulled(*self._told, self._stop)
+        has_been_on = (settings.data.dir / "pushed").exists()
+        if settings.ingest.sftp.enabled or settings.ingest.ftp.enabled or has_been_on:
+            from ingest.daemon.pushed import start_pushed
+
+            self._listeners, threads = start_pushed(*self._told, self._stop)
+            self._threads += threads
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
