@@ -31,6 +31,9 @@ from typing import TypeVar
 from evidence.errors import Conflict
 from evidence.kinds import MediaKind
 
+FIXITY_MISMATCH = "fixity_mismatch"
+"""Flag of an item whose stored bytes were found damaged; only a re-read that matches takes it away."""
+
 
 class Custody(StrEnum):
     """Where the bytes stand."""

@@ -16,14 +16,13 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from evidence.custody import Action
-from evidence.item import Custody
+from evidence.item import FIXITY_MISMATCH, Custody
 from storage.db import accounts, alarms, custody, items
 from storage.db.alarms import NewAlarm
 from storage.db.custody import Happening
 from storage.db.tables import Agency, Item, StoredObject
 
 DAMAGED = "object_damaged"
-MISMATCH_FLAG = "fixity_mismatch"
 MISDECLARED_FLAG = "digest_mismatch"
 MAX_NAMED = 20
 
@@ -60,7 +59,7 @@ def note_damage(
             item.custody = str(Custody.QUARANTINED)
         items.flag(
             item,
-            MISMATCH_FLAG,
+            FIXITY_MISMATCH,
             f"object: expected sha256 {expected[:16]}…, found {damage.found[:16]} ({damage.detail}); "
             "upload the file again",
         )
@@ -116,7 +115,7 @@ def note_sound(
         if alarm is None:
             continue
         codes = {flag["code"] for flag in item.flags}
-        items.unflag(item, MISMATCH_FLAG)
+        items.unflag(item, FIXITY_MISMATCH)
         if item.custody == Custody.QUARANTINED and not _was_misdeclared(session, agency, item, codes):
             item.custody = str(Custody.VERIFIED)
         facts = {"kept_aside": list(kept_aside)[:MAX_NAMED], **(evidence or {})}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -12,7 +11,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from evidence.clock import rfc3339
-from storage.db.ledger_tables import Alarm
+from evidence.item import FIXITY_MISMATCH
+from storage.db import items
 from storage.db.tables import Device, Item, Reception, StoredObject
 
 
@@ -21,7 +21,8 @@ class Receipted:
     """One arrival of the bytes.
 
     Attributes:
-        is_damaged: An alarm stands: the stored bytes are not what the receipt says, nothing may be wiped.
+        is_damaged: The stored bytes were found to be other than the receipt says and have not been read back
+            sound since, whatever a person said of the alarm: nothing may be wiped.
     """
 
     reception: Reception
@@ -79,25 +80,16 @@ def by_digest(
     if device_no is not None:
         query = query.where(Device.device_no == device_no)
     rows = session.execute(query).all()
-    damaged = damaged_items(session, agency_id, [item.id for _, item, _ in rows])
-    return [Receipted(reception, item, number, item.id in damaged) for reception, item, number in rows]
+    return [Receipted(reception, item, number, _is_damaged(item)) for reception, item, number in rows]
 
 
-def damaged_items(session: Session, agency_id: UUID, item_ids: Sequence[UUID]) -> set[UUID]:
-    """Which of these items an alarm stands about."""
-    found = session.scalars(
-        select(Alarm.subject_id).where(
-            Alarm.agency_id == agency_id,
-            Alarm.subject == "item",
-            Alarm.subject_id.in_([str(item_id) for item_id in item_ids]),
-            Alarm.cleared_at.is_(None),
-        )
-    )
-    return {UUID(subject) for subject in found}
+def _is_damaged(item: Item) -> bool:
+    return any(flag["code"] == FIXITY_MISMATCH for flag in item.flags)
 
 
 def receipt_in_force(session: Session, reception: Reception) -> str | None:
     """The signed receipt of a reception, unless the stored bytes were found damaged since."""
-    if reception.receipt is None or damaged_items(session, reception.agency_id, [reception.item_id]):
+    if reception.receipt is None:
         return None
-    return reception.receipt
+    item = items.item_by_id(session, reception.agency_id, reception.item_id)
+    return None if _is_damaged(item) else reception.receipt

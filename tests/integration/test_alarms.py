@@ -31,7 +31,7 @@ from storage.check import Depth, check
 from storage.db import agencies, alarms, credentials, items
 from storage.db.credentials import Uploader
 from storage.db.ledger_tables import Alarm, DutyPeriod
-from storage.db.receipts import by_digest
+from storage.db.receipts import by_digest, receipt_in_force
 from storage.db.tables import CustodyLeaf, Item, Job, Officer, Reception, StoredObject
 from storage.objects.local import LocalObjectStore
 from storage.open import Storage
@@ -264,6 +264,23 @@ def test_an_alarm_is_cleared_once_and_with_a_reason_in_the_log(
             alarms.clear(session, agency, row, actor="operator:0", reason="again", now=clock.now())
     assert standing(pipeline) == []
     assert leaves(pipeline, Action.ALARM_CLEARED) == 1
+
+
+def test_a_person_who_clears_an_alarm_brings_no_receipt_back_into_force(
+    pipeline: Pipeline, card: Path, clock: SettableClock
+) -> None:
+    item = received(pipeline, card)
+    flip_a_bit(pipeline)
+    come_round(pipeline, clock)
+    with pipeline.storage.database.transaction() as session:
+        agency = pipeline.agency
+        row = alarms.alarm_by_id(session, agency.id, standing(pipeline)[0].id)
+        alarms.clear(session, agency, row, actor="operator:0", reason="看过了", now=clock.now())
+    with pipeline.storage.database.read() as session:
+        digest = items.object_of(session, item).sha256
+        (told,) = by_digest(session, agency.id, digest)
+        assert not told.may_erase
+        assert receipt_in_force(session, told.reception) is None
 
 
 def test_a_token_is_told_of_receptions_of_its_own_dock_or_device_alone(

@@ -20,8 +20,8 @@ from evidence.custody import Action
 from evidence.errors import EvidenceError, NotFound, Unavailable
 from evidence.events import Topic
 from evidence.fixity import Digests, hash_stream
-from evidence.item import Custody, move
-from ingest.damage import DAMAGED, MISMATCH_FLAG, Damage, note_damage, note_sound
+from evidence.item import FIXITY_MISMATCH, Custody, move
+from ingest.damage import DAMAGED, Damage, note_damage, note_sound
 from storage.db import custody, items
 from storage.db.custody import Happening
 from storage.db.tables import Agency, Reception, StoredObject
@@ -191,6 +191,6 @@ def _told(item_ids: Iterable[UUID], what: str) -> list[Told]:
         for item_id in item_ids
         for told in (
             (Topic.ALARM, str(item_id), what, {"code": DAMAGED}),
-            (Topic.ITEM, str(item_id), state, {"code": MISMATCH_FLAG}),
+            (Topic.ITEM, str(item_id), state, {"code": FIXITY_MISMATCH}),
         )
     ]
