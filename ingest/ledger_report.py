@@ -20,7 +20,8 @@ from openpyxl.cell import WriteOnlyCell
 from evidence.clock import rfc3339
 
 Value = str | int | bool | datetime | None
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+# Wide ones too: spreadsheets set to Chinese or Japanese take them for the others.
+FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ def as_csv(report: Report, zone_name: str) -> bytes:
 
 def _plain(value: str | int) -> str | int:
     """A text no spreadsheet takes for a formula."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
+    # White space before it is dropped by some.
+    return f"'{value}" if isinstance(value, str) and value.lstrip().startswith(FORMULA_STARTS) else value
 
 
 def as_xlsx(report: Report, zone_name: str) -> bytes:

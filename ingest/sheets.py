@@ -240,6 +240,9 @@ def _text_of(cell: Any) -> str:
         raise _xlsx("expected values, found a formula; paste it as a value")
     if cell.data_type == "e":
         raise _xlsx("expected values, found an error value")
+    if isinstance(value, str) and len(value) > MAX_FIELD_CHARS:
+        # Before anything copies it: cells share one text, however long, and a table has many.
+        raise _xlsx(f"expected at most {MAX_FIELD_CHARS} characters in a field, found more")
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):

@@ -24,6 +24,8 @@ gate = Gate("动态 Events")
 HEARTBEAT_S = 15.0
 # Those who see no footage watch the machine, not the cases.
 MACHINE_TOPICS = frozenset({Topic.JOB, Topic.ALARM})
+# What reports found is for who may read them.
+CONDUCT_TOPICS = frozenset({Topic.REPORT})
 
 
 @gate.get(
@@ -43,6 +45,8 @@ async def events(
     """
     room: NewsRoom = request.app.state.news
     topics = frozenset(Topic) if may(actor, Act.LIST_ITEMS) else MACHINE_TOPICS
+    if not may(actor, Act.REPORT_ON_CONDUCT):
+        topics -= CONDUCT_TOPICS
     listener = Listener(
         actor.agency_code,
         actor.account_id,

@@ -233,7 +233,7 @@ def give_reason(item_id: UUID, body: LateReason, desk: DeskOf) -> LatenessShown:
     with desk.writing() as work:
         item = items.item_by_id(work.session, work.agency_id, item_id)
         only = _own_number(work)
-        if only is not None and item.collector != (only or None):
+        if only is not None and (not only or item.collector != only):
             raise NotPermitted(
                 f"item {item_id}: expected its collector, a handler or the archive, found another",
                 code="reason_not_yours",

@@ -57,10 +57,14 @@ def keep_telling(live: Live, publisher: EventPublisher, stop: threading.Event) -
     while not stop.wait(0.05):
         tell(live, publisher, "other", Topic.ITEM, "secret")
         tell(live, publisher, "demo", Topic.ITEM, "verified")
+        tell(live, publisher, "demo", Topic.REPORT, "found")
         tell(live, publisher, "demo", Topic.JOB, "done")
 
 
-@pytest.mark.parametrize(("name", "topics"), [("reviewer", {"item", "job"}), ("system_admin", {"job"})])
+@pytest.mark.parametrize(
+    ("name", "topics"),
+    [("reviewer", {"item", "job"}), ("archivist", {"item", "job", "report"}), ("system_admin", {"job"})],
+)
 def test_listeners_hear_their_own_agency_as_far_as_their_role_goes(
     live: Live, publisher: EventPublisher, name: str, topics: set[str]
 ) -> None:

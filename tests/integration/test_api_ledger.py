@@ -15,7 +15,7 @@ from sqlalchemy import select
 from evidence.clock import rfc3339
 from ingest import lateness, sheets
 from storage.db import agencies, items
-from storage.db.tables import Item
+from storage.db.tables import Account, Item
 from tests.support.scene import Live, live_scene
 
 API = "/api/v1"
@@ -195,6 +195,22 @@ def test_an_officer_answers_for_what_the_officer_recorded_alone(live: Live) -> N
         send(live, "archivist", f"/items/{item_id}/lateness", 409, reason="x")["code"] == "lateness_answered"
     )
     assert str(item_id) in [row["item_id"] for row in ask(live, "archivist", "/lateness")["items"]]
+
+
+def test_an_officers_account_without_a_number_answers_for_nothing(live: Live) -> None:
+    scene = live.scene
+    item_id = late_item(live)
+    with scene.storage.database.transaction() as session:
+        # A recording that names nobody, and an account that is nobody's.
+        items.item_by_id(session, scene.agency.id, item_id, lock=True).collector = None
+        account = session.get_one(Account, scene.accounts["officer2"])
+        held, account.officer_id = account.officer_id, None
+    try:
+        body = send(live, "officer2", f"/items/{item_id}/lateness", 403, reason="x")
+        assert body["code"] == "reason_not_yours"
+    finally:
+        with scene.storage.database.transaction() as session:
+            session.get_one(Account, scene.accounts["officer2"]).officer_id = held
 
 
 def test_reports_on_conduct_are_not_the_system_administrators(live: Live) -> None:

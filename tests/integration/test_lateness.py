@@ -15,7 +15,7 @@ from config.settings import Settings
 from evidence.clock import rfc3339
 from evidence.errors import Conflict, InvalidInput, NotFound
 from ingest import absence, duty, lateness, policy
-from ingest.ledger_report import Report, as_csv, as_xlsx
+from ingest.ledger_report import Column, Report, as_csv, as_xlsx
 from storage.db import items, ledger_duty
 from storage.db.ledger_tables import Lateness, PolicyRow
 from storage.open import Storage
@@ -312,6 +312,13 @@ def test_a_day_is_the_agencys_and_is_told_once(shift: Shift) -> None:
         assert (news.what, news.facts["no_recorder"]) == ("found", 1)
         assert check(date(2026, 3, 2)).event(agency, now) is None
     assert shift.leaves("2026-03-02") == ["report:found"]
+
+
+@pytest.mark.parametrize("text", ["=1+1", " =1+1", "\n=1+1", "＝1+1", "＋1", "－1", "＠SUM(1)", "\u3000=1"])
+def test_no_text_of_a_csv_begins_a_formula(text: str) -> None:
+    at = datetime(2026, 3, 1, tzinfo=UTC)
+    report = Report("r", "r", at, at, at, {}, (Column("a", "a", "a"),), [{"a": text}])
+    assert f"'{text}" in as_csv(report, "UTC").decode("utf-8-sig")
 
 
 def test_a_report_is_a_table_no_spreadsheet_runs(small: Shift) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from datetime import UTC, date, datetime
@@ -92,6 +93,33 @@ def bomb() -> bytes:
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(SHEET, b" " * (sheets.MAX_UNPACKED_BYTES + 1))
     return out.getvalue()
+
+
+def shared_bomb() -> bytes:
+    """A long text that stands once in the file and in every cell of the sheet."""
+    kind = b"application/vnd.openxmlformats-officedocument.spreadsheetml.sharedStrings+xml"
+    part = b'<Override PartName="/xl/sharedStrings.xml" ContentType="' + kind + b'"/></Types>'
+    text = b'<si><t xml:space="preserve"> ' + b"A" * (8 << 20) + b"</t></si>"
+    row = b'<row><c t="inlineStr"><is><t>no</t></is></c></row>' + b'<row><c t="s"><v>0</v></c></row>' * 100
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(xlsx(HEADING))) as old, zipfile.ZipFile(out, "w", 8) as new:
+        for name in old.namelist():
+            content = sheet_xml(row) if name == SHEET else old.read(name)
+            new.writestr(name, content.replace(b"</Types>", part) if "Types" in name else content)
+        new.writestr("xl/sharedStrings.xml", b"<sst " + NAMESPACE + b">" + text + b"</sst>")
+    return out.getvalue()
+
+
+def test_a_text_shared_by_every_cell_is_not_copied_into_each() -> None:
+    body = shared_bomb()
+    assert len(body) < 1 << 16
+    tracemalloc.start()
+    try:
+        assert read(body) == [(number, "xlsx_invalid") for number in range(2, 102)]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 200 << 20
 
 
 def many_parts() -> bytes:
