@@ -112,15 +112,21 @@ def note_sound(
     healed = []
     for item in alarms.items_of_object(session, agency.id, stored.id):
         alarm = alarms.standing_about(session, agency.id, "item", str(item.id), DAMAGED)
-        if alarm is None:
-            continue
         codes = {flag["code"] for flag in item.flags}
+        if alarm is None and FIXITY_MISMATCH not in codes:
+            continue
         items.unflag(item, FIXITY_MISMATCH)
         if item.custody == Custody.QUARANTINED and not _was_misdeclared(session, agency, item, codes):
             item.custody = str(Custody.VERIFIED)
         facts = {"kept_aside": list(kept_aside)[:MAX_NAMED], **(evidence or {})}
         reason = "回读一致 / read back past the page cache and matched"
-        alarms.clear(session, agency, alarm, actor=actor, reason=reason, now=now, evidence=facts)
+        if alarm is not None:
+            alarms.clear(session, agency, alarm, actor=actor, reason=reason, now=now, evidence=facts)
+        else:
+            # A person cleared the alarm before there was evidence; here it is.
+            facts = {"sha256": stored.sha256.hex(), **facts}
+            happening = Happening(Action.ITEM_VERIFIED, "item", str(item.id), actor, facts)
+            custody.record(session, agency, happening, now)
         healed.append(item.id)
     return healed
 

@@ -283,6 +283,30 @@ def test_a_person_who_clears_an_alarm_brings_no_receipt_back_into_force(
         assert receipt_in_force(session, told.reception) is None
 
 
+@pytest.mark.parametrize("way", ["sent again", "put back by hand"])
+def test_sound_bytes_heal_what_a_person_cleared_the_alarm_of(
+    pipeline: Pipeline, card: Path, clock: SettableClock, way: str
+) -> None:
+    item = received(pipeline, card)
+    path = flip_a_bit(pipeline)
+    come_round(pipeline, clock)
+    with pipeline.storage.database.transaction() as session:
+        row = alarms.alarm_by_id(session, pipeline.agency.id, standing(pipeline)[0].id)
+        alarms.clear(session, pipeline.agency, row, actor="operator:0", reason="已知", now=clock.now())
+    before = leaves(pipeline, Action.ITEM_VERIFIED)
+    if way == "sent again":
+        received(pipeline, card)
+    else:
+        path.write_bytes(FOOTAGE)
+        come_round(pipeline, clock)
+    assert pipeline.item(item.id).custody == "verified"
+    assert "fixity_mismatch" not in pipeline.flags(item.id)
+    assert leaves(pipeline, Action.ITEM_VERIFIED) == before + (2 if way == "sent again" else 1)
+    with pipeline.storage.database.read() as session:
+        found = by_digest(session, pipeline.agency.id, items.object_of(session, item).sha256)
+    assert {one.may_erase for one in found} == {True}
+
+
 def test_a_token_is_told_of_receptions_of_its_own_dock_or_device_alone(
     pipeline: Pipeline, card: Path
 ) -> None:
