@@ -350,7 +350,7 @@ class FtpDoor(aioftp.Server):
         try:
             begun = await asyncio.to_thread(
                 self._box.begin, dock, self._name(connection, rest), PROTOCOL,
-                truncate=not appends and not offset, offset_bytes=offset,
+                truncate=not appends, offset_bytes=offset,
             )  # fmt: skip
         except EvidenceError as error:
             return _refuse(connection, error)

@@ -34,6 +34,7 @@ import structlog
 
 from evidence.errors import Conflict, InvalidInput, NotFound, NotPermitted, Unavailable
 from evidence.ids import new_id
+from ingest.sources.partial import boot
 from ingest.sources.remote import GONE, Origin, RemoteFile
 from ingest.sources.settling import is_unfinished
 from storage.objects.durable import fsync_directory, translated, write_durably
@@ -78,7 +79,10 @@ class Pushed:
     state: str
     proof: str | None = None
     size_bytes: int = 0
+    """While it is open: how much of it was synced before."""
     mtime_s: int = 0
+    boot: str = ""
+    """Of an open one: the boot it was opened in; after another one only what was synced counts."""
 
     @property
     def name(self) -> bytes:
@@ -103,6 +107,9 @@ class Dropbox:
         self._files: dict[str, Pushed] = {}
         self._folders: dict[str, set[bytes]] = {}
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Whoever made a folder may have died before its name was on disk.
+        for each in (folder.parent, folder):
+            fsync_directory(each)
         for record in sorted(folder.glob("*/*.json")):
             self._load(record)
         for part in folder.glob("*/*.part"):
@@ -117,11 +124,29 @@ class Dropbox:
             log.error("push:record_unreadable", record=record.stem, error=type(error).__name__)  # noqa: TRY400
             return
         if found.state == OPEN:
-            # Whoever wrote it died with us. What is there is what counts from now on.
-            part = record.with_suffix(".part")
-            size = part.stat().st_size if part.exists() else 0
-            found = replace(found, state=TORN, size_bytes=size)
+            try:
+                with translated("pushed file"):
+                    found = self._torn(found)
+            except Unavailable as error:
+                log.error("push:torn_unreadable", record=record.stem, detail=error.message)  # noqa: TRY400
+                return
         self._files[found.id] = found
+
+    def _torn(self, found: Pushed) -> Pushed:
+        """A file whose writer died with us: what it holds; after another boot what was synced."""
+        descriptor = os.open(self._part(found), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            size = os.fstat(descriptor).st_size
+            if found.boot != boot():
+                # A length may be there without its bytes.
+                size = min(size, found.size_bytes)
+                os.ftruncate(descriptor, size)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        torn = replace(found, state=TORN, size_bytes=size)
+        self._save(torn)
+        return torn
 
     # --- what a dock may do -----------------------------------------------------------------------
 
@@ -129,6 +154,10 @@ class Dropbox:
         self, dock: Dock, name: bytes, protocol: str, *, truncate: bool, offset_bytes: int = 0
     ) -> Incoming:
         """Open a file for writing: a new one, or what an earlier transfer left under that name.
+
+        Args:
+            truncate: Cut what is there to the offset: what comes is the rest of the file, and nothing of
+                an older transfer lies behind it.
 
         Raises:
             Conflict: Another connection is writing it (``push_busy``).
@@ -156,14 +185,27 @@ class Dropbox:
                     protocol=protocol,
                     state=OPEN,
                 )
-                self._part(found).parent.mkdir(mode=0o700, exist_ok=True)
-            found = replace(found, state=OPEN, proof=None, protocol=protocol, actor=dock.actor)
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if truncate else 0)
-            descriptor = os.open(self._part(found), flags, 0o600)
-            if offset_bytes > os.fstat(descriptor).st_size:
+                self._make_home(found)
+            descriptor = os.open(self._part(found), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                if offset_bytes > os.fstat(descriptor).st_size:
+                    raise InvalidInput(
+                        "offset: expected what is here at most, found more", code="push_offset"
+                    )
+                synced = min(found.size_bytes, offset_bytes) if truncate else found.size_bytes
+                found = replace(
+                    found, state=OPEN, proof=None, protocol=protocol, actor=dock.actor,
+                    device_no=dock.device_no, size_bytes=synced, boot=boot(),
+                )  # fmt: skip
+                # The record first: a crash or a full disk must not leave a closed record over cut bytes.
+                self._save(found)
+                if truncate:
+                    os.ftruncate(descriptor, offset_bytes)
+            except BaseException:
                 os.close(descriptor)
-                raise InvalidInput("offset: expected what is here at most, found more", code="push_offset")
-            self._save(found)
+                if found.id not in self._files:
+                    self._part(found).unlink(missing_ok=True)
+                raise
             return Incoming(self, found, descriptor)
 
     def rename(self, dock: Dock, old: bytes, new: bytes) -> None:
@@ -181,6 +223,10 @@ class Dropbox:
                 raise NotPermitted("file: whole files keep their names", code="push_whole")
             before = self._find(dock, clean)
             if before is not None and before.id != found.id and before.proof is None:
+                if before.state == OPEN:
+                    # Its sender will be told that its bytes are here: they must not go meanwhile.
+                    raise Conflict("file: expected the name free, found a transfer writing it",
+                                   code="push_busy")  # fmt: skip
                 self._forget(before)
             last = clean.rpartition(b"/")[2]
             proof = "renamed" if found.state == CLOSED and not is_unfinished(last) else None
@@ -250,7 +296,13 @@ class Dropbox:
         """End a transfer: sync the bytes, then say how it ended."""
         with self._lock, translated("pushed file"):
             try:
-                os.fdatasync(descriptor)
+                try:
+                    os.fdatasync(descriptor)
+                except OSError:
+                    # What a failed sync was to cover is never asked to be synced again: it goes.
+                    os.ftruncate(descriptor, min(found.size_bytes, os.fstat(descriptor).st_size))
+                    self._save(replace(found, state=TORN))
+                    raise
                 size = os.fstat(descriptor).st_size
             finally:
                 os.close(descriptor)
@@ -266,6 +318,14 @@ class Dropbox:
             )  # fmt: skip
             self._save(ended)
             return ended
+
+    def sync(self, found: Pushed, descriptor: int) -> Pushed:
+        """Sync what came so far, and note how much that is: after a power cut so much counts."""
+        with self._lock, translated("pushed file"):
+            os.fdatasync(descriptor)
+            synced = replace(found, size_bytes=os.fstat(descriptor).st_size)
+            self._save(synced)
+            return synced
 
     def require_room(self, more_bytes: int) -> None:
         """Raises Unavailable when there is none."""
@@ -317,6 +377,12 @@ class Dropbox:
 
     def _sized(self, found: Pushed) -> Pushed:
         return replace(found, size_bytes=self._part(found).stat().st_size) if found.state == OPEN else found
+
+    def _make_home(self, found: Pushed) -> None:
+        home = self._part(found).parent
+        if not home.exists():
+            home.mkdir(mode=0o700)
+            fsync_directory(self._folder)
 
     def _part(self, found: Pushed) -> Path:
         key = Dock(UUID(found.agency_id), found.dock_no, None, "").key
@@ -384,8 +450,7 @@ class Incoming:
 
     def sync(self) -> None:
         """Sync what came so far."""
-        with translated("pushed file"):
-            os.fdatasync(self._file())
+        self._found = self._box.sync(self._found, self._file())
 
     def end(self, *, in_order: bool) -> Pushed:
         """End the transfer; after this the bytes are on disk."""
