@@ -27,6 +27,10 @@ class Seen(Protocol):
         """Note that an arrival was taken, durably."""
         ...
 
+    def forget(self, key: str) -> None:
+        """Note, durably, that what comes under this key from now on was not taken."""
+        ...
+
 
 class TakenJournal:
     """A `Seen` in a file of JSON lines."""
@@ -39,7 +43,10 @@ class TakenJournal:
         for line in lines:
             try:
                 entry = json.loads(line)
-                self._taken[str(entry["key"])] = bytes.fromhex(entry["sha256"])
+                if entry["sha256"] is None:
+                    self._taken.pop(str(entry["key"]), None)
+                else:
+                    self._taken[str(entry["key"])] = bytes.fromhex(entry["sha256"])
             except (ValueError, KeyError, TypeError):
                 continue
         is_torn = bool(lines) and not lines[-1].endswith(b"\n")
@@ -57,12 +64,20 @@ class TakenJournal:
         return self._taken.get(key)
 
     def remember(self, key: str, sha256: bytes) -> None:
+        self._append(key, sha256)
+        self._taken[key] = sha256
+
+    def forget(self, key: str) -> None:
+        if key in self._taken:
+            self._append(key, None)
+            del self._taken[key]
+
+    def _append(self, key: str, sha256: bytes | None) -> None:
         with translated("folder journal"), self._path.open("ab") as file:
             file.write(_line(key, sha256))
             file.flush()
             os.fdatasync(file.fileno())
-        self._taken[key] = sha256
 
 
-def _line(key: str, sha256: bytes) -> bytes:
-    return json.dumps({"key": key, "sha256": sha256.hex()}).encode() + b"\n"
+def _line(key: str, sha256: bytes | None) -> bytes:
+    return json.dumps({"key": key, "sha256": None if sha256 is None else sha256.hex()}).encode() + b"\n"

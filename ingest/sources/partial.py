@@ -129,6 +129,8 @@ class Partial:
                 # A disk that is full of our own bytes refuses the mark too; the old one stands.
                 with contextlib.suppress(Unavailable):
                     self._acknowledge()
+                if not self._is_sound:
+                    os.ftruncate(self._descriptor, self._marked_bytes)
         finally:
             self._close()
 
@@ -142,10 +144,10 @@ class Partial:
         try:
             with translated("staging of a fetched file"):
                 os.fdatasync(self._file())
-                self._write_mark(self.have_bytes)
         except Unavailable:
             self._is_sound = False
             raise
+        self._write_mark(self.have_bytes)
         self._marked_bytes, self._marked_s = self.have_bytes, time.monotonic()
 
     def _write_mark(self, length: int, sha256: bytes | None = None) -> None:

@@ -383,10 +383,13 @@ class PullSource:
             return
         if not self._may_free(self._origin_of(file).agency_id, self._key(file), sha256):
             return
-        # What speaks of it goes first: left alone, it could pass for a recording.
-        for beside in listing.companions_of(file):
+        # What speaks of it alone goes first: left behind, it could pass for a recording.
+        for beside in listing.let_go(file):
             self._remote.remove(beside)
         self._remote.remove(file)
+        # What appears under the same name, size and time from now on is another recording, as a card whose
+        # clock has stopped writes them: it is not known, and not removed for this one's receipt.
+        self._seen.forget(self._key(file))
         result.freed.append(shown)
         log.info("source:freed", source=self._rules.place, name=shown, sha256=sha256.hex())
 

@@ -70,6 +70,10 @@ class Listing:
             if self._marker and file.name.endswith(self._marker):
                 continue
             (self.skipped if is_unfinished(file.name) else self.recordings).append(file)
+        self._speaks_of: dict[bytes, set[bytes]] = {}
+        for file in (*self.recordings, *self.skipped):
+            for beside in self.companions_of(file):
+                self._speaks_of.setdefault(beside.path, set()).add(file.key)
 
     def marker_of(self, file: RemoteFile) -> RemoteFile | None:
         """The marker beside it."""
@@ -95,6 +99,16 @@ class Listing:
         """Everything beside it that speaks of it."""
         found = (self.digest_of(file), self.sidecar_of(file), self.marker_of(file))
         return [beside for beside in found if beside is not None]
+
+    def let_go(self, file: RemoteFile) -> list[RemoteFile]:
+        """What speaks of nothing else once this file is removed."""
+        left = []
+        for beside in self.companions_of(file):
+            spoken_of = self._speaks_of.get(beside.path, set())
+            spoken_of.discard(file.key)
+            if not spoken_of:
+                left.append(beside)
+        return left
 
     def _said_of(self, file: RemoteFile) -> list[RemoteFile]:
         if file.name.endswith(tuple(suffix.encode() for suffix in SUFFIXES)):

@@ -408,6 +408,42 @@ def test_dock_copy_goes_only_after_the_receipt(freeing_desk: Desk) -> None:
     assert (path.exists(), beside.exists()) == (False, False)
 
 
+def test_recording_like_a_removed_one_is_taken_before_it_is_removed(freeing_desk: Desk) -> None:
+    desk = freeing_desk
+    desk.restart(frees=True)
+    desk.receipts.add(hashlib.sha256(b"footage").digest())
+    path = desk.place.put("a.mp4", b"footage")
+    os.utime(path, (946684800, 946684800))
+    for _ in range(3):
+        desk.look()
+    assert not path.exists()
+    # The card's clock stands still, and its recorder begins its numbers anew.
+    path = desk.place.put("a.mp4", b"another")
+    os.utime(path, (946684800, 946684800))
+    for _ in range(3):
+        desk.look()
+    assert (path.exists(), desk.digests()) == (True, sorted([sha(b"footage"), sha(b"another")]))
+    desk.restart(frees=True)
+    for _ in range(2):
+        desk.look()
+    assert path.exists(), "no receipt was given for it"
+
+
+def test_what_speaks_of_two_files_stays_until_both_go(freeing_desk: Desk) -> None:
+    desk = freeing_desk
+    desk.restart(frees=True, marker_suffix=".ok")
+    desk.receipts.add(hashlib.sha256(b"footage").digest())
+    first, second = desk.place.put("a.mp4", b"footage"), desk.place.put("a.jpg", b"picture")
+    marker, sidecar = desk.place.put("a.ok", b""), desk.place.put("a.json", b'{"place": "A"}')
+    for _ in range(3):
+        desk.look()
+    assert [each.exists() for each in (first, second, marker, sidecar)] == [False, True, True, True]
+    desk.receipts.add(hashlib.sha256(b"picture").digest())
+    for _ in range(2):
+        desk.look()
+    assert [each.exists() for each in (second, marker, sidecar)] == [False, False, False]
+
+
 def test_dock_copy_stays_when_not_told_to_remove_it(freeing_desk: Desk) -> None:
     desk = freeing_desk
     path = desk.place.put("a.mp4", b"footage")

@@ -277,6 +277,48 @@ def test_unclean_boot_counts_only_what_was_marked(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_sync_that_fails_at_the_end_of_a_try_keeps_only_what_was_marked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partial = Partial(tmp_path / "p", "identity")
+    partial.open()
+    partial.write(b"x" * 400)
+    partial.keep()
+    again = Partial(tmp_path / "p", "identity")
+    again.open()
+    again.write(b"y" * 600)
+
+    def failing(_descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("ingest.sources.partial.os.fdatasync", failing)
+        again.keep()
+    last = Partial(tmp_path / "p", "identity")
+    last.open()
+    assert last.have_bytes == 400, "the kernel may have dropped the rest, and would not say so again"
+    last.drop()
+
+
+def test_mark_that_finds_no_room_costs_nothing_that_was_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partial = Partial(tmp_path / "p", "identity")
+    partial.open()
+    partial.write(b"x" * 400)
+
+    def full(_path: Path, _content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("ingest.sources.partial.write_durably", full)
+        partial.keep()
+    again = Partial(tmp_path / "p", "identity")
+    again.open()
+    assert again.have_bytes == 400
+    again.drop()
+
+
 # --- settings and threads -----------------------------------------------------------------------
 
 
