@@ -13,7 +13,7 @@ from evidence.conflicts import Conflict, Said, conflicts_among
 from evidence.errors import InvalidInput
 from evidence.kinds import ClaimSource
 from evidence.offsets import Correction, correction_at
-from ingest.facts import DEVICE_CLOCK, Facts, Statement, parse_instant, weigh
+from ingest.facts import DEVICE_CLOCK, Facts, Statement, is_plausible, parse_instant, weigh
 from storage.db.readings import clock_readings
 from storage.db.tables import Claim, Item
 
@@ -45,14 +45,20 @@ def correction_of(
     return correction_at(at, readings, pair)
 
 
-def corrected_times(session: Session, agency_id: UUID, device_id: UUID | None, facts: Facts) -> Times:
-    """The facts' times, those of the device's clock with its offset."""
+def corrected_times(
+    session: Session, agency_id: UUID, device_id: UUID | None, facts: Facts, now: datetime
+) -> Times:
+    """The facts' times, those of the device's clock with its offset.
+
+    A clock that was read as of another age corrects nothing into one: such times stay as they were said.
+    """
 
     def corrected(said: datetime | None, clock: str | None) -> datetime | None:
         if said is None or clock != DEVICE_CLOCK:
             return said
         found = correction_of(session, agency_id, device_id, said, facts.clock_offset)
-        return found.of(said) if found else said
+        by_offset = _applied(found, said)
+        return by_offset if by_offset is not None and is_plausible(by_offset, now) else said
 
     return Times(
         corrected(facts.captured_from, facts.captured_clock),
@@ -77,7 +83,8 @@ def views_of(session: Session, item: Item, claims: Sequence[Claim], now: datetim
         found = None
         if claim.clock == DEVICE_CLOCK:
             found = correction_of(session, item.agency_id, item.device_id, instant, pair)
-        views.append(ClaimView(claim, found, found.of(instant) if found else instant))
+        corrected = _applied(found, instant)
+        views.append(ClaimView(claim, found, corrected) if corrected else ClaimView(claim, None, instant))
     return views
 
 
@@ -87,6 +94,14 @@ def conflicts_of(views: Iterable[ClaimView]) -> list[Conflict]:
         Said(view.claim.field, view.claim.value, view.claim.source, view.claim.clock, view.corrected_at)
         for view in views
     )
+
+
+def _applied(found: Correction | None, said: datetime) -> datetime | None:
+    """The time with its correction; None where there is none, or it leads off the calendar."""
+    try:
+        return None if found is None else found.of(said)
+    except OverflowError:
+        return None
 
 
 def _instant(claim: Claim) -> datetime | None:

@@ -219,7 +219,7 @@ def _item(
         return found, False
     if facts.encrypted:
         doubts = [*doubts, ("encrypted", "file: expected plain footage, found one the device encrypted")]
-    times = corrected_times(session, agency.id, device.id if device else None, facts)
+    times = corrected_times(session, agency.id, device.id if device else None, facts, now)
     item = Item(
         id=item_id,
         agency_id=agency.id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from sqlalchemy import func, select
 
 from config.settings import Settings
 from ingest import intake
+from ingest.correction import views_of
 from ingest.wording import escaped
 from storage.db import agencies, items
 from storage.db.tables import Claim, CustodyLeaf, Device, Item, Job, Reception, StoredObject
@@ -301,3 +303,28 @@ def test_a_known_reception_key_with_other_bytes_is_another_reception(
     again = pipeline.take(footage, device_no="CAM1", reception_key="folder:x")
     assert (again.reception_id, again.is_new) == (other.reception_id, False)
     assert count(pipeline.storage, Reception) == 2
+
+
+@pytest.mark.parametrize("shown", ["9999-12-31T00:00:00+00:00", "0001-01-02T00:00:00+00:00"])
+def test_a_clock_of_another_age_spoils_no_later_file(pipeline: Pipeline, footage: Path, shown: str) -> None:
+    now = pipeline.storage.clock.now().isoformat()
+    other = footage.with_name("other.mp4")
+    other.write_bytes(b"other bytes")
+    said = "2026-03-01T00:00:00+00:00"
+    pipeline.take(footage, device_no="CAM1", device_clock=shown, dock_clock=now)
+    item = pipeline.item(pipeline.take(other, device_no="CAM1", place="某路1号", captured_from=said).item_id)
+    assert item.device_id is not None
+    assert item.captured_place == "某路1号"
+    assert item.captured_from is not None
+    assert item.captured_from.isoformat() == said
+    # Nor are the claims unreadable of a file that names the other end of the calendar.
+    third = footage.with_name("third.mp4")
+    third.write_bytes(b"third bytes")
+    end = "0001-01-03T00:00:00+00:00" if shown.startswith("9") else "9999-12-30T00:00:00+00:00"
+    item = pipeline.item(pipeline.take(third, device_no="CAM1", captured_from=end).item_id)
+    with pipeline.storage.database.read() as session:
+        views = views_of(session, item, items.claims_of(session, item.agency_id, item.id), datetime.now(UTC))
+    (view,) = [view for view in views if view.claim.field == "captured_from"]
+    assert view.correction is None
+    assert view.corrected_at is not None
+    assert view.corrected_at.isoformat() == end

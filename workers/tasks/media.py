@@ -190,8 +190,9 @@ def _set_times(session: Session, agency: Agency, item: Item, context: JobContext
     """Capture times nobody better has told, from the container; the end from the duration."""
     if item.captured_from is None:
         said = statements_of(items.claims_of(session, agency.id, item.id))
-        facts = weigh(said, context.storage.clock.now())
-        item.captured_from = corrected_times(session, agency.id, item.device_id, facts).captured_from
+        now = context.storage.clock.now()
+        facts = weigh(said, now)
+        item.captured_from = corrected_times(session, agency.id, item.device_id, facts, now).captured_from
     if item.captured_from is not None and item.captured_to is None and item.duration_us is not None:
         item.captured_to = item.captured_from + timedelta(microseconds=item.duration_us)
 
