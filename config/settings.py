@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Origin = Annotated[str, Field(pattern=r"^https?://[^/\s*]+$")]
@@ -189,6 +190,14 @@ class SourceSettings(Group):
     )
     max_file_bytes: int = Field(64 * GIB, gt=0, description="Larger files are reported, not fetched")
     io_timeout_s: float = Field(30.0, gt=0, description="A dock that is silent this long is left")
+
+    @field_validator("url")
+    @classmethod
+    def _names_no_account(cls, url: str | None) -> str | None:
+        if url and "@" in urlsplit(url).netloc:
+            # It would stand in the log and in custody with the address.
+            raise ValueError("expected no account in it, found one; use password_file or password_env")
+        return url
 
     @model_validator(mode="after")
     def _require_what_the_kind_needs(self) -> SourceSettings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -192,9 +193,14 @@ def _sftp_door(
 def _make_host_key(path: Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     made = asyncssh.generate_private_key("ssh-ed25519")
-    # Never readable to others, not even for a moment.
-    path.touch(mode=0o600)
-    path.write_bytes(made.export_private_key())
+    # Whole or not at all, and never readable to others, not even for a moment.
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    new.touch(mode=0o600)
+    new.write_bytes(made.export_private_key())
+    with new.open("rb") as written:
+        os.fsync(written.fileno())
+    new.replace(path)
 
 
 def _require_private_ftp(settings: Settings) -> None:

@@ -45,6 +45,7 @@ OPEN, CLOSED, TORN = "open", "closed", "torn"
 MAX_NAMES = 10_000
 MAX_PARTS = 16
 MAX_PART_BYTES = 1000
+MAX_GAPS = 1024
 RESERVE_EVERY_BYTES = 64 << 20
 READ_BYTES = 1 << 20
 
@@ -409,6 +410,9 @@ class Incoming:
         self._found = found
         self._descriptor: int | None = descriptor
         self._reserved_to = 0
+        self._end_bytes = os.fstat(descriptor).st_size
+        self._gaps: list[tuple[int, int]] = []
+        """Where nothing was written yet, because pieces came out of order."""
         self.declared_bytes: int | None = None
         """How long the whole file is, as the dock said beforehand."""
         self.appends = False
@@ -434,6 +438,7 @@ class Incoming:
         if end > self._reserved_to:
             self._box.require_room(RESERVE_EVERY_BYTES)
             self._reserved_to = end + RESERVE_EVERY_BYTES
+        self._note(offset_bytes, end)
         with translated("pushed file"):
             view = memoryview(data)
             while view:
@@ -441,19 +446,35 @@ class Incoming:
                 offset_bytes += count
                 view = view[count:]
 
+    def _note(self, begin: int, end: int) -> None:
+        """Keep account of what was jumped over: a hole would pass for footage."""
+        if begin > self._end_bytes:
+            if len(self._gaps) >= MAX_GAPS:
+                raise InvalidInput("offset: expected pieces in order, found many gaps", code="push_offset")
+            self._gaps.append((self._end_bytes, begin))
+        self._end_bytes = max(self._end_bytes, end)
+        if self._gaps:
+            cut = [((low, min(high, begin)), (max(low, end), high)) for low, high in self._gaps]
+            self._gaps = [(low, high) for pair in cut for low, high in pair if low < high]
+
     def truncate(self, size_bytes: int) -> None:
         """Cut it, or lengthen it by nothing: a hole would pass for footage."""
         if size_bytes > self.size_bytes:
             raise InvalidInput("size: expected what is here at most, found more", code="push_offset")
         with translated("pushed file"):
             os.ftruncate(self._file(), size_bytes)
+        self._end_bytes = size_bytes
+        self._gaps = [(low, min(high, size_bytes)) for low, high in self._gaps if low < size_bytes]
 
     def sync(self) -> None:
         """Sync what came so far."""
         self._found = self._box.sync(self._found, self._file())
 
     def end(self, *, in_order: bool) -> Pushed:
-        """End the transfer; after this the bytes are on disk."""
+        """End the transfer; after this the bytes are on disk. What lies behind a gap is none of the file."""
+        if self._gaps:
+            in_order = False
+            self.truncate(min(low for low, _ in self._gaps))
         descriptor, self._descriptor = self._file(), None
         return self._box.settle(
             self._found, descriptor, in_order=in_order, declared_bytes=self.declared_bytes

@@ -331,8 +331,17 @@ def test_mark_that_finds_no_room_costs_nothing_that_was_synced(
         {"kind": "http"},
         {"kind": "ftps", "host": "h"},
         {"kind": "http", "url": "https://h/m.json", "after_take": "delete"},
+        {"kind": "http", "url": "https://dock:secret@h/m.json"},
     ],
-    ids=["no host key", "plain ftp", "plain http", "no url", "no user", "a manifest that is deleted"],
+    ids=[
+        "no host key",
+        "plain ftp",
+        "plain http",
+        "no url",
+        "no user",
+        "a manifest that is deleted",
+        "an account in the url",
+    ],
 )
 def test_source_that_could_not_be_trusted_is_no_setting(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):

@@ -25,7 +25,7 @@ from config.settings import Settings
 from evidence.canonical import canonical_json
 from evidence.errors import InvalidInput
 from ingest.daemon.holding import hold
-from ingest.daemon.pushed import PushListeners, dropbox_source, open_dropbox
+from ingest.daemon.pushed import PushListeners, _make_host_key, dropbox_source, open_dropbox
 from ingest.sources.dropbox import Dropbox
 from ingest.sources.pulling import PullSource
 from storage.db import agencies, credentials, items
@@ -459,6 +459,26 @@ def test_listener_whose_line_is_not_private_does_not_start(
     with pytest.raises(InvalidInput) as refused:
         PushListeners(settings, sqlite_storage, open_dropbox(settings, sqlite_storage))
     assert refused.value.code == "listener_not_private"
+
+
+def test_process_that_dies_while_it_makes_its_host_key_leaves_none_that_stops_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "pushed" / "ssh_host_ed25519_key"
+
+    def killed(_path: Path, _content: bytes) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as dying:
+        dying.setattr(Path, "write_bytes", killed)
+        with pytest.raises(KeyboardInterrupt):
+            _make_host_key(path)
+    assert not path.exists()
+    _make_host_key(path)
+    assert (asyncssh.read_private_key(str(path)).get_algorithm(), path.stat().st_mode & 0o777) == (
+        "ssh-ed25519",
+        0o600,
+    )
 
 
 def test_listeners_stop_at_once_while_a_dock_is_sending(desk: Desk) -> None:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from evidence.errors import Conflict, Unavailable
+from evidence.errors import Conflict, InvalidInput, Unavailable
 from ingest.sources.dropbox import Dock, Dropbox, DropboxFolder
 
 AGENCY = UUID("0190a000-0000-7000-8000-0000000000aa")
@@ -108,6 +108,37 @@ def test_sync_that_fails_frees_the_name_and_keeps_only_what_was_synced_before(
     assert bytes_of(box, b"a.mp4") == b"first"
     assert not DropboxFolder(box).files()[0].may_settle
     box.begin(DOCK, b"a.mp4", "sftp", truncate=False).end(in_order=True)
+
+
+def test_hole_never_passes_for_footage(tmp_path: Path) -> None:
+    box = opened(tmp_path / "box")
+    incoming = box.begin(DOCK, b"a.part", "sftp", truncate=True)
+    incoming.write(b"foo", 0)
+    incoming.write(b"age", 4)
+    ended = incoming.end(in_order=True)
+    assert (ended.state, ended.size_bytes) == ("torn", 3), "the dock goes on where the hole began"
+    box.rename(DOCK, b"a.part", b"a.mp4")
+    assert DropboxFolder(box).files()[0].proof is None
+
+
+def test_pieces_out_of_order_are_a_whole_file_once_all_came(tmp_path: Path) -> None:
+    box = opened(tmp_path / "box")
+    incoming = box.begin(DOCK, b"a.part", "sftp", truncate=True)
+    for at in (6, 2, 0, 4, 1, 3, 5):
+        incoming.write(b"footage"[at : at + 1], at)
+    incoming.end(in_order=True)
+    box.rename(DOCK, b"a.part", b"a.mp4")
+    assert bytes_of(box, b"a.mp4") == b"footage"
+    assert DropboxFolder(box).files()[0].proof == "renamed"
+
+
+def test_pieces_that_leave_ever_more_gaps_are_refused(tmp_path: Path) -> None:
+    box = opened(tmp_path / "box")
+    incoming = box.begin(DOCK, b"a.part", "sftp", truncate=True)
+    with pytest.raises(InvalidInput):
+        for at in range(1, 5000, 2):
+            incoming.write(b"x", at)
+    assert incoming.end(in_order=True).size_bytes == 0
 
 
 def test_file_begun_again_is_of_who_sends_it_now(tmp_path: Path) -> None:
