@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
+from uuid import UUID
 
 import asyncssh
 import structlog
@@ -17,13 +18,17 @@ from config.settings import Settings
 from evidence.errors import InvalidInput, Unavailable
 from evidence.listening import Listener, is_loopback
 from ingest.daemon.holding import Holder
+from ingest.daemon.listening import without_authority
 from ingest.daemon.pulled import agency_of, receipt_checker
 from ingest.daemon.pushed_ftp import FtpDoor, server_tls
 from ingest.daemon.pushed_logins import token_checker
 from ingest.daemon.pushed_sftp import SftpDoor
+from ingest.sources.base import StagedFile
 from ingest.sources.dropbox import Dock, Dropbox, DropboxFolder
 from ingest.sources.journal import TakenJournal
 from ingest.sources.pulling import PullRules, PullSource
+from storage.db import credentials
+from storage.db.credentials import Uploader
 from storage.open import Storage
 
 log = structlog.get_logger(__name__)
@@ -123,10 +128,25 @@ def dropbox_source(settings: Settings, storage: Storage, holder: Holder, box: Dr
         origin=None,
         staging_dir=storage.objects.staging_dir,
         seen=TakenJournal(journal),
-        accept=holder.hold,
+        accept=_accepting(storage, holder),
         may_free=receipt_checker(storage),
         reserve=storage.objects.reserve,
     )
+
+
+def _accepting(storage: Storage, holder: Holder) -> Callable[[UUID, StagedFile], object]:
+    """Authority is asked for again, as for an upload: a dock may stay logged in after its token has ended."""
+
+    def accept(agency_id: UUID, staged: StagedFile) -> object:
+        kind, _, token_id = staged.actor.partition(":")
+        if kind == "token":
+            uploader = Uploader(UUID(token_id), agency_id, "", staged.dock_no or "")
+            with storage.database.read() as session:
+                if not credentials.is_upload_token_in_force(session, uploader, storage.clock.now()):
+                    staged = without_authority(staged)
+        return holder.hold(agency_id, staged)
+
+    return accept
 
 
 def start_pushed(

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import UUID
 
 import asyncssh
 import pytest
@@ -26,7 +27,8 @@ from evidence.canonical import canonical_json
 from evidence.errors import InvalidInput
 from ingest.daemon.holding import hold
 from ingest.daemon.pushed import PushListeners, _make_host_key, dropbox_source, open_dropbox
-from ingest.sources.dropbox import Dropbox
+from ingest.sources.base import StagedFile
+from ingest.sources.dropbox import Dock, Dropbox
 from ingest.sources.pulling import PullSource
 from storage.db import agencies, credentials, items
 from storage.db.tables import Item, Reception
@@ -333,6 +335,30 @@ def test_pushed_file_is_freed_only_after_its_receipt(desk: Desk) -> None:
 
 
 # --- FTP ----------------------------------------------------------------------------------------
+
+
+def test_file_of_a_token_that_ended_is_kept_without_a_receipt(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = desk.box
+    agency_id, token_id = _token_of(desk)
+    incoming = box.begin(Dock(agency_id, "D-1", None, f"token:{token_id}"), b"a.part", "sftp", truncate=True)
+    incoming.write(FOOTAGE, 0)
+    incoming.end(in_order=True)
+    box.rename(Dock(agency_id, "D-1", None, ""), b"a.part", b"a.mp4")
+    with desk.storage.database.transaction() as session:
+        credentials.revoke_upload_token(session, agency_id, token_id, desk.storage.clock.now())
+    held: list[StagedFile] = []
+    monkeypatch.setattr(desk, "hold", lambda _agency, staged: held.append(staged))
+    desk.source = dropbox_source(desk.settings, desk.storage, desk, box)  # type: ignore[arg-type]
+    assert desk.source.scan_once().taken == ["a.mp4"]
+    assert (held[0].earns_receipt, [code for code, _ in held[0].findings]) == (False, ["token_ended"])
+
+
+def _token_of(desk: Desk) -> tuple[UUID, UUID]:
+    with desk.storage.database.read() as session:
+        found = credentials.uploader_of(session, desk.token, desk.storage.clock.now())
+    return found.agency_id, found.token_id
 
 
 def test_ftp_size_declared_beforehand_proves_a_file(desk: Desk) -> None:
