@@ -99,6 +99,6 @@ def test_a_wrong_password_is_said_in_words(live: Live, page: Page) -> None:
 
 def test_the_api_page_lists_every_operation(live: Live, page: Page) -> None:
     page.goto(f"{live.api_url}/docs")
-    expect(page.get_by_text("GET /api/v1/items/{item_id}/custody")).to_be_visible()
+    expect(page.get_by_text("GET /api/v1/items/{item_id}/custody")).to_be_visible(timeout=30_000)
     document = live.anyone.get("/api/v1/openapi.json").json()
     expect(page.locator("details")).to_have_count(sum(len(methods) for methods in document["paths"].values()))

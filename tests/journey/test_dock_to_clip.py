@@ -48,6 +48,10 @@ class Shown:
     item_id: str
 
 
+ON_ONE_DATABASE = pytest.mark.parametrize("shown", ["sqlite"], indirect=True)
+"""For what no database has a part in: a client, a browser, a finished file."""
+
+
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def shown(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     folder = tmp_path_factory.mktemp("journey")
@@ -89,6 +93,7 @@ def test_clip_fetched_by_case_number_hides_the_face_in_every_frame(shown: Shown,
         assert_hidden(bare, shown.truth)
 
 
+@ON_ONE_DATABASE
 def test_clip_to_take_away_is_a_file_that_hides_the_face_too(shown: Shown) -> None:
     with reviewer(shown) as client:
         clip = cut_clip(client, shown)
@@ -121,6 +126,7 @@ def test_receipt_comes_only_after_the_stored_bytes_were_read_back(shown: Shown) 
     assert receipt["may_erase"] is True
 
 
+@ON_ONE_DATABASE
 def test_tuspy_goes_on_after_the_server_was_killed(shown: Shown, tmp_path: Path) -> None:
     path = other_clip(shown, tmp_path, seed=1)
     cluster = shown.cluster
@@ -139,6 +145,7 @@ def test_tuspy_goes_on_after_the_server_was_killed(shown: Shown, tmp_path: Path)
     assert_one_item(cluster, str(first.url), path)
 
 
+@ON_ONE_DATABASE
 def test_tus_js_client_goes_on_after_the_server_was_killed(shown: Shown, tmp_path: Path) -> None:
     path = other_clip(shown, tmp_path, seed=2)
     cluster = shown.cluster
@@ -169,6 +176,7 @@ def test_tus_js_client_goes_on_after_the_server_was_killed(shown: Shown, tmp_pat
 
 
 @pytest.mark.browser
+@ON_ONE_DATABASE
 def test_redacted_playlist_plays_in_chromium_through_hls_js(shown: Shown) -> None:
     with reviewer(shown) as client:
         clip = post(client, "/api/v1/clips", case_no=CASE_NO, form="watch", item_id=shown.item_id)
@@ -178,6 +186,7 @@ def test_redacted_playlist_plays_in_chromium_through_hls_js(shown: Shown) -> Non
 
 
 @pytest.mark.browser
+@ON_ONE_DATABASE
 def test_clip_file_plays_in_chromium(shown: Shown) -> None:
     with reviewer(shown) as client:
         clip = cut_clip(client, shown)
