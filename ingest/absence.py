@@ -378,15 +378,24 @@ def daily(session: Session, agency: Agency, day: date, now: datetime) -> Daily:
     Run it for a day whose hand-in deadline is past, such as the day before yesterday, and again later if
     it was missed: nothing is written twice.
     """
+    return note(session, agency, look(session, agency, day, now), now)
+
+
+def look(session: Session, agency: Agency, day: date, now: datetime) -> Daily:
+    """The reading half of `daily`, which may take a while and holds up nobody who writes."""
     since = policy.start_of_day(day, agency.time_zone)
     until = policy.start_of_day(day + timedelta(days=1), agency.time_zone)
-    found = Daily(day, absence(session, agency, since, until, now), is_new=True)
-    subject = day.isoformat()
+    return Daily(day, absence(session, agency, since, until, now), is_new=True)
+
+
+def note(session: Session, agency: Agency, found: Daily, now: datetime) -> Daily:
+    """The writing half of `daily`: the leaf, unless it is there."""
+    subject = found.day.isoformat()
     if not found.counts:
         return found
     told = [leaf for leaf in custody.leaves_about(session, agency.id, subject) if leaf.body]
     if any(f'"{Action.REPORT_FOUND}"'.encode() in (leaf.body or b"") for leaf in told):
-        return Daily(day, found.report, is_new=False)
+        return Daily(found.day, found.report, is_new=False)
     happening = Happening(Action.REPORT_FOUND, "day", subject, "system", dict(found.counts))
     custody.record(session, agency, happening, now)
     return found

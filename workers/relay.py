@@ -98,8 +98,9 @@ class Relay:
             placed = self.sequence()
             self._signing.took(placed, time.monotonic())
         if time.monotonic() - self._scheduled_at >= SCHEDULE_EVERY_S:
-            self.schedule()
+            # Before, so that a schedule that fails waits for its next time instead of filling every round.
             self._scheduled_at = time.monotonic()
+            self.schedule()
         return True
 
     def schedule(self) -> None:

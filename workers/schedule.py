@@ -5,9 +5,11 @@ The relay looks every minute. What it wants are jobs like any other, behind all 
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
+
+import structlog
 
 from evidence.clock import rfc3339
 from evidence.events import Event
@@ -15,6 +17,8 @@ from ingest import absence
 from storage.db import agencies, alarms, jobs
 from storage.db.jobs import Wanted
 from storage.open import Storage
+
+log = structlog.get_logger(__name__)
 
 REREADS_AT_ONCE = 256
 """Re-reads that may wait at a time: 360,000 a day at one look a minute, and no flood after a long stop."""
@@ -57,11 +61,23 @@ def check_absence(storage: Storage, done: dict[UUID, date]) -> list[Event]:
         day = now.astimezone(ZoneInfo(zone)).date() - timedelta(days=LOOK_BACK_DAYS)
         if done.get(agency_id) == day:
             continue
-        with storage.database.transaction() as session:
-            agency = agencies.agency_by_id(session, agency_id)
-            daily = absence.daily(session, agency, day, now)
-            told = daily.event(agency, now)
+        try:
+            told = _absence_of(storage, agency_id, day, now)
+        except Exception:
+            # One agency's rows must not keep the others from being checked; the next look tries again.
+            log.exception("absence_check_failed", agency=str(agency_id), day=day.isoformat())
+            continue
         done[agency_id] = day
         if told is not None:
             found.append(told)
     return found
+
+
+def _absence_of(storage: Storage, agency_id: UUID, day: date, now: datetime) -> Event | None:
+    with storage.database.read() as session:
+        daily = absence.look(session, agencies.agency_by_id(session, agency_id), day, now)
+    if not daily.counts:
+        return None
+    with storage.database.transaction() as session:
+        agency = agencies.agency_by_id(session, agency_id)
+        return absence.note(session, agency, daily, now).event(agency, now)
