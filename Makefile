@@ -40,7 +40,7 @@ run: setup ## 正式运行,数据在 ./data(DATA=目录)· start for real
 test: setup-dev ## 全部测试(SQLite、PostgreSQL、Redis、浏览器)· every test
 	@$(PYTHON) tools/browser.py
 	@$(BIN)/python tools/web.py
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: setup-dev ## 格式、静态检查、类型、分层 · what review sees, without running anything
 	$(BIN)/ruff format --check .

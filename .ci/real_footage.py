@@ -67,11 +67,13 @@ def real_footage(*, full: bool) -> Iterator[Sent]:
             yield Sent("real", os.fsencode(path), path.name.encode(), promise, None)
 
 
-def generated(folder: Path, seconds: int) -> Iterator[Sent]:
-    """The edge cases, made anew."""
+def generated(folder: Path, seconds: int, *, full: bool) -> Iterator[Sent]:
+    """The edge cases, made anew; of the many names, where time is short, every third."""
     make = [sys.executable, str(SHARED / "tools" / "make_footage.py"), "make", str(folder)]
     subprocess.run([*make, "--seconds", str(seconds)], check=True, stdout=subprocess.DEVNULL)
-    for entry in json.loads((folder / "manifest.json").read_text("utf-8"))["files"]:
+    for place, entry in enumerate(json.loads((folder / "manifest.json").read_text("utf-8"))["files"]):
+        if entry["case"] == "names" and place % 3 and not full:
+            continue
         raw = bytes.fromhex(entry["name_hex"])
         path = os.fsencode(folder) + b"/" + entry["case"].encode() + b"/" + raw
         yield Sent(entry["case"], path, raw, entry["expect"], entry.get("frames"))
@@ -124,7 +126,7 @@ def main() -> int:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="liuhen-real-") as name:
         folder = Path(name)
-        files = [*real_footage(full=full), *generated(folder / "cases", 4 if full else 1)]
+        files = [*real_footage(full=full), *generated(folder / "cases", 4 if full else 1, full=full)]
         with running(folder / "installation", settings={"WORKER__PROCESSES": "2"}) as cluster:
             ids = upload_all(cluster, files)
             cluster.wait_settled(5400 if full else 2700)

@@ -141,13 +141,25 @@ def test_log_that_grew_too_long_is_kept_once_and_begun_anew(
 ) -> None:
     monkeypatch.setattr("cli.supervise.LOG_BYTES", 1000)
     monkeypatch.setattr("cli.supervise.LOG_EVERY_S", 0.1)
-    chatty = "import time; print('up' * 1000, flush=True); time.sleep(1); print('more', flush=True); "
-    chatty += "time.sleep(600)"
-    log = tmp_path / "logs" / "chatty.log"
+    log, go = tmp_path / "logs" / "chatty.log", tmp_path / "go"
+    kept = log.with_suffix(".log.1")
+    chatty = (
+        "import pathlib, time\n"
+        "def wait_for(path):\n"
+        "    while not pathlib.Path(path).exists(): time.sleep(0.05)\n"
+        "print('up', flush=True)\n"
+        f"wait_for({str(go)!r})\n"
+        "print('up' * 1000, flush=True)\n"
+        f"wait_for({str(kept)!r})\n"
+        "time.sleep(1)\n"
+        "print('more', flush=True)\n"
+        "time.sleep(600)"
+    )
     with Supervisor([program("chatty", chatty)], logs=tmp_path / "logs") as supervisor:
         supervisor.wait_ready(20)
+        go.touch()
         wait_for(lambda: log.read_bytes() == b"more\n")
-    assert log.with_suffix(".log.1").read_text().startswith("up")
+    assert kept.read_text().startswith("up")
 
 
 def test_a_disk_that_is_full_ends_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -360,7 +360,7 @@ class Live:
             assert answer.status_code == 201, answer.text
             self._askers[name] = httpx.Client(
                 base_url=self.api_url,
-                timeout=20,
+                timeout=60,
                 trust_env=False,
                 headers={"Authorization": f"Bearer {answer.json()['token']}"},
             )
@@ -400,7 +400,7 @@ def served(scene: Scene) -> Iterator[Live]:
     media = Serving(
         MediaListener(scene.storage), serving.listener_of("media", settings.media), Interfaces.RSGI
     )
-    with api, media, httpx.Client(base_url=settings.api_url, timeout=20, trust_env=False) as anyone:
+    with api, media, httpx.Client(base_url=settings.api_url, timeout=60, trust_env=False) as anyone:
         live = Live(scene, settings.api_url, settings.media_url, anyone, app)
         _wait(settings.api_url + "/healthz")
         _wait(settings.media_url + "/healthz")
