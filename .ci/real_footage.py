@@ -29,6 +29,8 @@ from tests.support.cluster import Cluster, running
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 SUFFIXES = {".mp4", ".3gp", ".mkv", ".avi", ".h264", ".wav", ".jpg", ".png"}
 LONG = {
+    "actioncam_walk_gpmf.mp4",
+    "dashcam_highway_540p.mp4",
     "kiosk_people_from_behind.mp4",
     "cctv_pedestrians_msmpeg4.avi",
     "talking_heads_lowerthirds_180p.mp4",
