@@ -1,22 +1,19 @@
-"""Serving the upload listener: granian inside our own process and event loop.
+"""Serving the upload listener, inside our own process and event loop.
 
-One process, because an open upload has one running digest and one lock. Measured over real
-sockets, granian 2.8 gives ASGI what tus needs: a sender that vanishes is seen at once, also in
-a chunked body; a reader that stops reading stops the sender; a reply before the end of the
-body is sent and the connection closed. See docs/design/storage.md.
+One process, because an open upload has one running digest and one lock. What a line does is
+`ingest.daemon.connection`; see docs/design/storage.md.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 
 import structlog
-from granian.constants import HTTPModes, Interfaces
-from granian.http import HTTP1Settings
-from granian.server.embed import Server
 
-from evidence.errors import Unavailable
+from evidence.errors import InvalidInput, Unavailable
 from evidence.listening import Listener
+from ingest.daemon.connection import Allowance, Connection
 from ingest.daemon.http import UploadApp
 from ingest.tus.sealing import Sealer
 from ingest.tus.uploads import UploadStore
@@ -26,12 +23,8 @@ log = structlog.get_logger(__name__)
 
 SWEEP_EVERY_S = 5.0
 STOP_WAIT_S = 10.0
-MAX_CONNECTIONS = 512
-HEADER_BUFFER_BYTES = 2 << 20
-"""Large enough to read metadata of a megabyte, in base64, and refuse it in words. Bodies are read through
-it as well: at 256 KiB eight uploads at once hold 50 MiB less, for a fifth more CPU."""
-HEADER_READ_MS = 30_000
-"""Who has not sent its headers by then is let go; of bodies see `ingest.daemon.body`."""
+BACKLOG = 512
+HANDSHAKE_S = 10.0
 
 
 async def serve(
@@ -51,48 +44,76 @@ async def serve(
     """
     listener.require_private()
     require_free(listener)
-    server = _server(app, listener)
-    serving = asyncio.create_task(server.serve())
+    allowance = Allowance()
+    server = await _listening(app, allowance, listener)
     sweeping = asyncio.create_task(_sweep(store, sealer, sweep_every_s))
     stopping = asyncio.create_task(stop.wait())
     try:
-        await asyncio.wait({serving, sweeping, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({sweeping, stopping}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         app.is_stopping = True
         stopping.cancel()
         sweeping.cancel()
+        server.close()
         store.interrupt_all()
-        server.stop()  # type: ignore[no-untyped-call]
-        _, late = await asyncio.wait({serving}, timeout=STOP_WAIT_S)
-        for task in late:
-            task.cancel()
-        ended = await asyncio.gather(serving, sweeping, return_exceptions=True)
+        await _let_go(allowance)
+        (ended,) = await asyncio.gather(sweeping, return_exceptions=True)
         await sealer.stopped()
         sealer.close()
-    for outcome in ended:
-        if isinstance(outcome, Exception):
-            raise outcome
-    if not stop.is_set():
-        raise Unavailable(
-            "upload listener: expected to serve until stopped, found it ended", code="server_ended"
+    if isinstance(ended, Exception):
+        raise ended
+
+
+async def _listening(app: UploadApp, allowance: Allowance, listener: Listener) -> asyncio.Server:
+    tls = _tls(listener)
+    try:
+        return await asyncio.get_running_loop().create_server(
+            lambda: Connection(app, allowance, lambda: app.is_stopping),
+            listener.host,
+            listener.port,
+            ssl=tls,
+            ssl_handshake_timeout=HANDSHAKE_S if tls else None,
+            backlog=BACKLOG,
         )
+    except OSError as error:
+        raise Unavailable(
+            f"{listener.name} listener {listener.host}:{listener.port}: expected to listen there, found "
+            f"{error.strerror}",
+            code="port_in_use",
+        ) from error
 
 
-def _server(app: UploadApp, listener: Listener) -> Server:
-    return Server(
-        app,
-        address=listener.host,
-        port=listener.port,
-        interface=Interfaces.ASGINL,
-        http=HTTPModes.http1,
-        websockets=False,
-        backlog=MAX_CONNECTIONS,
-        backpressure=MAX_CONNECTIONS,
-        http1_settings=HTTP1Settings(header_read_timeout=HEADER_READ_MS, max_buffer_size=HEADER_BUFFER_BYTES),
-        ssl_cert=listener.tls_cert,
-        ssl_key=listener.tls_key,
-        log_enabled=False,
-    )
+def _tls(listener: Listener) -> ssl.SSLContext | None:
+    if listener.tls_cert is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(listener.tls_cert, listener.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidInput(
+            f"{listener.name} listener: expected a certificate and its key in {listener.name}.tls_cert and "
+            f"{listener.name}.tls_key, found {error.__class__.__name__}: {error}",
+            code="listener_tls_unreadable",
+        ) from error
+    return context
+
+
+async def _let_go(allowance: Allowance) -> None:
+    """Let each sender hear its last reply, but wait for none longer than is polite."""
+    lines = list(allowance.lines)
+    for line in lines:
+        if line.is_idle:
+            line.close()
+    serving = [asyncio.create_task(line.finished()) for line in lines]
+    if serving:
+        _, late = await asyncio.wait(serving, timeout=STOP_WAIT_S)
+        for line in lines:
+            line.cancel()
+        await asyncio.gather(*late)
+    # One more turn of the loop, for replies that are written but not yet sent.
+    await asyncio.sleep(0)
+    for line in list(allowance.lines):
+        line.close()
 
 
 async def _sweep(store: UploadStore, sealer: Sealer, every_s: float) -> None:

@@ -286,6 +286,7 @@ _STATUS_BY_CODE = {
     "upload_too_large": 413,
     "body_too_long": 413,
     "metadata_too_large": 431,
+    "head_too_large": 431,
     "content_type": 415,
     "method_not_allowed": 405,
     "upload_expired": 410,

@@ -1,0 +1,358 @@
+"""One line to a sender: HTTP/1.1 read by llhttp, a bounded piece at a time.
+
+Why not a general server: footage is most of what passes here. One that gives a body to Python through
+buffers of its own either wakes us for every few kilobytes or holds megabytes for each of a thousand senders
+(docs/adr/0015-uploads-on-our-own-listener.md has the figures). What holds here:
+
+1. A line holds at most its allowance of bytes that nobody has taken yet; then it is not read, and the sender
+   waits. The allowance shrinks as lines become many (`Allowance`).
+2. A head has a size and a deadline. Larger ones are refused in words while they come, not kept.
+3. Requests on a line are carried out one after another. A reply that does not wait for the body ends the
+   line, and what still comes is thrown away for a moment, so that the reply is heard.
+4. A sender that vanishes is seen at once, unless its line is not being read; then as soon as it is.
+
+Source: RFC 9112.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import cast
+
+import httptools
+import structlog
+
+from evidence.errors import EvidenceError, InvalidInput, Unavailable
+from ingest.daemon.exchange import Exchange, encode
+from ingest.tus import protocol
+
+log = structlog.get_logger(__name__)
+
+Application = Callable[..., Awaitable[None]]
+
+READ_BYTES = 512 << 10
+"""At most, in one go. Each piece is copied out once, so that all lines share one buffer."""
+LEAST_READ_BYTES = 4 << 10
+MAX_HEAD_BYTES = 256 << 10
+"""A final upload of a thousand parts names them all in one header."""
+HEAD_S = 30.0
+"""Who has not sent its next head by then is let go."""
+REPLY_S = 30.0
+"""Who has not read its reply by then is let go."""
+LINGER_S = 2.0
+LINGER_BYTES = 16 << 20
+MAX_WAITING = 8
+"""Requests sent ahead on one line."""
+MAX_HEADERS = 128
+
+
+@dataclass
+class Allowance:
+    """What lines may hold of bodies that nobody has taken yet, together and each."""
+
+    most_lines: int = 2048
+    total_bytes: int = 64 << 20
+    most_bytes: int = 512 << 10
+    least_bytes: int = 32 << 10
+    lines: set[Connection] = field(default_factory=set)
+    buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(READ_BYTES)))
+    """Shared: filled and emptied within one call of the event loop."""
+
+    @property
+    def each_bytes(self) -> int:
+        """What one line may hold."""
+        return max(self.least_bytes, min(self.most_bytes, self.total_bytes // max(1, len(self.lines))))
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One line.
+
+    Args:
+        app: The ASGI application.
+        allowance: Shared by all lines of a listener.
+        is_stopping: Whether the listener is about to end: no further request is read.
+    """
+
+    def __init__(self, app: Application, allowance: Allowance, is_stopping: Callable[[], bool]) -> None:
+        self._app, self._allowance, self._is_stopping = app, allowance, is_stopping
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpRequestParser(self)
+        self._waiting: deque[Exchange] = deque()
+        self._incoming: Exchange | None = None
+        self._head = _HeadSize()
+        self._timer: asyncio.TimerHandle | None = None
+        self._serving: asyncio.Task[None] | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._is_paused = False
+        self._is_ending = False
+        self._lingered_bytes = 0
+        self._transport: asyncio.Transport
+        self._client: tuple[str, int] | None = None
+        self._scheme = "http"
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is under way."""
+        return not self._waiting
+
+    # --- the line -----------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        self._client = (str(peer[0]), int(peer[1])) if isinstance(peer, tuple) else None
+        self._scheme = "https" if transport.get_extra_info("sslcontext") else "http"
+        if len(self._allowance.lines) >= self._allowance.most_lines:
+            self._answer(Unavailable(
+                f"listener: expected at most {self._allowance.most_lines} lines at once, found more; "
+                "try again in a moment", code="too_many_lines",
+            ))  # fmt: skip
+            return
+        self._allowance.lines.add(self)
+        self._limit(HEAD_S, self.close)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._allowance.lines.discard(self)
+        self._limit(None)
+        self._writable.set()
+        for exchange in self._waiting:
+            exchange.lost()
+
+    def eof_received(self) -> bool:
+        """A sender that only has nothing more to say still hears its reply."""
+        if self._waiting and all(each.is_whole for each in self._waiting) and self._scheme == "http":
+            self._waiting[-1].keeps_line = False
+            return True
+        return False
+
+    def close(self) -> None:
+        """End the line once everything written is on its way."""
+        self._transport.close()
+
+    def abort(self) -> None:
+        """End the line now."""
+        self._transport.abort()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    def _write(self, data: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    def _limit(self, seconds: float | None, then: Callable[[], None] | None = None) -> None:
+        """Let the line have that long for what it is at; None: as long as it likes."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if seconds is None or then is None else self._loop.call_later(seconds, then)
+
+    # --- bytes in -----------------------------------------------------------------------------------
+
+    def get_buffer(self, _: int) -> memoryview:
+        room_bytes = self._allowance.each_bytes - self._held_bytes
+        return self._allowance.buffer[: max(LEAST_READ_BYTES, room_bytes)]
+
+    def buffer_updated(self, size_bytes: int) -> None:
+        if self._is_ending:
+            self._lingered_bytes += size_bytes
+            if self._lingered_bytes > LINGER_BYTES:
+                self.abort()
+            return
+        data = self._allowance.buffer[:size_bytes]
+        try:
+            self._parser.feed_data(data)
+            if self._incoming is not None and not self._incoming.has_head:
+                self._head.grow(data)
+        except httptools.HttpParserUpgrade:
+            # Another protocol was offered; we answer in this one and end (RFC 9110, section 7.8).
+            self._waiting[-1].keeps_line = False
+        except httptools.HttpParserCallbackError as error:
+            self._refuse(error.__context__)
+        except httptools.HttpParserError:
+            self._refuse(InvalidInput("request: expected HTTP/1.1, found something else", code="bad_request"))
+        except EvidenceError as error:
+            self._refuse(error)
+        self._hold_back()
+
+    @property
+    def _held_bytes(self) -> int:
+        return sum(each.held_bytes for each in self._waiting)
+
+    def _hold_back(self) -> None:
+        """Read on while there is room, not otherwise."""
+        is_full = self._held_bytes >= self._allowance.each_bytes
+        if is_full != self._is_paused and not self._transport.is_closing():
+            self._is_paused = is_full
+            if is_full:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+    def _refuse(self, error: BaseException | None) -> None:
+        """Answer what is no request, after those before it, and end the line."""
+        if not isinstance(error, EvidenceError):
+            log.error("upload:parser_failed", exc_info=error)
+            error = InvalidInput("request: expected one we can read, found another", code="bad_request")
+        incoming, self._incoming = self._incoming, None
+        self._is_ending = True
+        if incoming is not None and incoming.has_head:
+            # In the middle of a body: whoever carries the request out ends it, with what came.
+            incoming.lost()
+        elif self.is_idle:
+            self._answer(error)
+        else:
+            self._waiting[-1].keeps_line = False
+
+    def _answer(self, error: EvidenceError) -> None:
+        """Refuse what is no request of anyone, and end the line."""
+        reply = protocol.refusal(error)
+        headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in reply.headers.items()]
+        headers.append((b"content-length", str(len(reply.body)).encode()))
+        self._write(encode(reply.status, headers, reply.body, keeps_line=False))
+        self._linger()
+
+    def _linger(self) -> None:
+        """Say no more, throw away what still comes, and end soon (RFC 9112, section 9.6)."""
+        self._is_ending = True
+        for exchange in self._waiting:
+            exchange.drop_pieces()
+        self._hold_back()
+        if self._transport.can_write_eof() and not self._transport.is_closing():
+            self._transport.write_eof()
+        self._limit(LINGER_S, self.close)
+
+    # --- what llhttp finds --------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if len(self._waiting) >= MAX_WAITING:
+            raise InvalidInput(
+                f"request: expected at most {MAX_WAITING} at once on one line, found more; wait for replies",
+                code="bad_request",
+            )
+        self._incoming = Exchange(self._write, self._hold_back)
+
+    def on_url(self, url: bytes) -> None:
+        self._current.target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if len(self._current.headers) >= MAX_HEADERS:
+            raise InvalidInput(
+                f"headers: expected at most {MAX_HEADERS}, found more; send fewer", code="head_too_large"
+            )
+        self._current.headers.append((name.lower(), value))
+        if name.lower() == b"expect" and value.lower() == b"100-continue":
+            self._current.awaits_leave = True
+
+    def on_headers_complete(self) -> None:
+        exchange = self._current
+        exchange.method = self._parser.get_method().decode("ascii")
+        exchange.target = _path(exchange.target)
+        exchange.keeps_line = self._parser.should_keep_alive() and not self._parser.should_upgrade()
+        exchange.has_head = True
+        self._head = _HeadSize()
+        self._waiting.append(exchange)
+        if self._serving is None:
+            self._limit(None)
+            self._serving = self._loop.create_task(self._serve())
+
+    def on_body(self, piece: bytes) -> None:
+        self._current.came(piece)
+
+    def on_message_complete(self) -> None:
+        self._current.ended()
+        self._incoming = None
+
+    @property
+    def _current(self) -> Exchange:
+        if self._incoming is None:
+            raise RuntimeError("request: expected its beginning first, found a part of it")
+        return self._incoming
+
+    # --- requests out -------------------------------------------------------------------------------
+
+    async def _serve(self) -> None:
+        """Carry out what waits, one after another."""
+        try:
+            while self._waiting:
+                exchange = self._waiting[0]
+                await self._app(exchange.scope(self._scheme, self._client), exchange.receive, exchange.send)
+                async with asyncio.timeout(REPLY_S):
+                    await self._writable.wait()
+                self._waiting.popleft()
+                if not exchange.is_answered:
+                    self.abort()
+                    return
+                if not exchange.keeps_line or self._is_stopping():
+                    if exchange.is_whole:
+                        self.close()
+                    else:
+                        self._linger()
+                    return
+                exchange.drop_pieces()
+                self._hold_back()
+            self._limit(HEAD_S, self.close)
+        except TimeoutError:
+            self.abort()
+        except BaseException:
+            self.abort()
+            raise
+        finally:
+            self._serving = None
+
+    async def finished(self) -> None:
+        """Wait until no request is under way."""
+        while self._serving is not None:
+            await asyncio.wait({self._serving})
+
+    def cancel(self) -> None:
+        """Stop what is under way; for a listener that cannot wait longer."""
+        if self._serving is not None:
+            self._serving.cancel()
+
+
+class _HeadSize:
+    """How large a head has grown, and which of its lines is the longest."""
+
+    def __init__(self) -> None:
+        self._size_bytes = 0
+        self._line = b""
+
+    def grow(self, data: memoryview) -> None:
+        """Count more of it.
+
+        Raises:
+            InvalidInput: Too large: ``metadata_too_large`` where that is mostly why, else ``head_too_large``.
+        """
+        self._size_bytes += len(data)
+        if self._size_bytes <= MAX_HEAD_BYTES:
+            last = bytes(data).rpartition(b"\n")
+            self._line = (last[2] if last[1] else self._line + last[2])[:64]
+            return
+        longest = max((self._line + bytes(data)).split(b"\n"), key=len)
+        name = longest.partition(b":")[0].strip().lower()[:40]
+        if name == b"upload-metadata":
+            raise InvalidInput(
+                f"Upload-Metadata: expected at most {protocol.MAX_METADATA_BYTES} bytes, found more than "
+                f"{MAX_HEAD_BYTES}; send less",
+                code="metadata_too_large",
+            )
+        raise InvalidInput(
+            f"headers: expected at most {MAX_HEAD_BYTES} bytes, found more; send less", code="head_too_large"
+        )
+
+
+def _path(target: bytes) -> bytes:
+    """The path of a request target, also where a proxy's absolute form is sent (RFC 9112, section 3.2.2)."""
+    if target[:1] in {b"/", b"*"}:
+        return target
+    try:
+        return httptools.parse_url(target).path or b"/"
+    except httptools.HttpParserInvalidURLError:
+        return target
