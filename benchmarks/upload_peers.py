@@ -7,7 +7,9 @@ has read it and it has been synced.
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -67,7 +69,7 @@ while True:
     threading.Thread(target=take, args=(listener.accept()[0], number), daemon=True).start()
 """
 NGINX = """
-daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;
+user {user}; daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;
 events {{}}
 http {{ access_log off; client_max_body_size 0; client_body_temp_path {folder}/temp;
   server {{ listen 127.0.0.1:{port}; location / {{ root {folder}/files; dav_methods PUT; }} }} }}
@@ -114,7 +116,11 @@ def nginx_put(folder: Path, port: int) -> list[str] | None:
         return None
     (folder / "files").mkdir()
     configuration = folder / "nginx.conf"
-    configuration.write_text(NGINX.format(folder=folder, port=port))
+    # Its workers would else give up root, and with it the folder we made.
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    configuration.write_text(
+        NGINX.format(folder=folder, port=port, user=f"{user} {grp.getgrgid(os.getegid()).gr_name}")
+    )
     return [program, "-p", str(folder), "-c", str(configuration)]
 
 

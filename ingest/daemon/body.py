@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from evidence.errors import EvidenceError, Unavailable
-from ingest.tus import protocol
+from evidence.errors import Unavailable
 from ingest.tus.upload import Upload
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 
-DRAIN_BYTES = 4 << 20
-DRAIN_S = 2.0
-"""A refused body up to this size is read and thrown away, because a client that is still
-sending when the connection closes often loses the answer that says why."""
 RATE_WINDOW_S = 60.0
 
 
@@ -41,11 +34,8 @@ class Patience:
 class Body:
     """The body of one request."""
 
-    def __init__(self, receive: Receive, headers: Mapping[str, str]) -> None:
+    def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self._announced = protocol.content_length(headers)
-        self._awaits_leave = "expect" in headers
-        self._is_silent = False
         self.ended = False
 
     async def chunks(self, upload: Upload, claim: int, patience: Patience) -> AsyncIterator[bytes]:
@@ -62,12 +52,8 @@ class Body:
         waited_s, came_bytes = 0.0, 0
         while not self.ended:
             asked_at = time.monotonic()
-            try:
-                async with upload.waiting(claim, patience.read_deadline_s):
-                    message = await self._receive()
-            except EvidenceError:
-                self._is_silent = True
-                raise
+            async with upload.waiting(claim, patience.read_deadline_s):
+                message = await self._receive()
             waited_s += time.monotonic() - asked_at
             piece = self._piece(message)
             came_bytes += len(piece)
@@ -75,23 +61,12 @@ class Body:
             if waited_s < patience.window_s:
                 continue
             if came_bytes < patience.min_rate_bytes_s * waited_s:
-                self._is_silent = True
                 raise Unavailable(
                     f"body: expected {patience.min_rate_bytes_s} bytes a second, found {came_bytes} in "
                     f"{waited_s:.0f} s; what came is kept, ask with HEAD and go on",
                     code="too_slow",
                 )
             waited_s, came_bytes = 0.0, 0
-
-    async def drain(self) -> None:
-        """Throw away a small rest, so that the reply is heard."""
-        if self.ended or self._is_silent or self._awaits_leave or (self._announced or 0) > DRAIN_BYTES:
-            return
-        drained = 0
-        with contextlib.suppress(TimeoutError, ClientGone):
-            async with asyncio.timeout(DRAIN_S):
-                while not self.ended and drained <= DRAIN_BYTES:
-                    drained += len(self._piece(await self._receive()))
 
     def _piece(self, message: Message) -> bytes:
         if message["type"] != "http.request":

@@ -27,6 +27,7 @@ import structlog
 
 from evidence.errors import EvidenceError, InvalidInput, Unavailable
 from ingest.daemon.exchange import Exchange, encode
+from ingest.daemon.head import HeadSize, path_of, require_few, require_framing
 from ingest.tus import protocol
 
 log = structlog.get_logger(__name__)
@@ -36,24 +37,23 @@ Application = Callable[..., Awaitable[None]]
 READ_BYTES = 512 << 10
 """At most, in one go. Each piece is copied out once, so that all lines share one buffer."""
 LEAST_READ_BYTES = 4 << 10
-MAX_HEAD_BYTES = 256 << 10
-"""A final upload of a thousand parts names them all in one header."""
 HEAD_S = 30.0
 """Who has not sent its next head by then is let go."""
 REPLY_S = 30.0
 """Who has not read its reply by then is let go."""
-LINGER_S = 2.0
+LINGER_S = 5.0
 LINGER_BYTES = 16 << 20
+"""A refused body is read and thrown away that long, because a client that is still sending when the line
+closes often loses the reply that says why."""
+MAX_LINES = 2048
 MAX_WAITING = 8
 """Requests sent ahead on one line."""
-MAX_HEADERS = 128
 
 
 @dataclass
 class Allowance:
     """What lines may hold of bodies that nobody has taken yet, together and each."""
 
-    most_lines: int = 2048
     total_bytes: int = 64 << 20
     most_bytes: int = 512 << 10
     least_bytes: int = 32 << 10
@@ -82,7 +82,7 @@ class Connection(asyncio.BufferedProtocol):
         self._parser = httptools.HttpRequestParser(self)
         self._waiting: deque[Exchange] = deque()
         self._incoming: Exchange | None = None
-        self._head = _HeadSize()
+        self._head = HeadSize()
         self._timer: asyncio.TimerHandle | None = None
         self._serving: asyncio.Task[None] | None = None
         self._writable = asyncio.Event()
@@ -106,9 +106,9 @@ class Connection(asyncio.BufferedProtocol):
         peer = transport.get_extra_info("peername")
         self._client = (str(peer[0]), int(peer[1])) if isinstance(peer, tuple) else None
         self._scheme = "https" if transport.get_extra_info("sslcontext") else "http"
-        if len(self._allowance.lines) >= self._allowance.most_lines:
+        if len(self._allowance.lines) >= MAX_LINES:
             self._answer(Unavailable(
-                f"listener: expected at most {self._allowance.most_lines} lines at once, found more; "
+                f"listener: expected at most {MAX_LINES} lines at once, found more; "
                 "try again in a moment", code="too_many_lines",
             ))  # fmt: skip
             return
@@ -156,7 +156,7 @@ class Connection(asyncio.BufferedProtocol):
     # --- bytes in -----------------------------------------------------------------------------------
 
     def get_buffer(self, _: int) -> memoryview:
-        room_bytes = self._allowance.each_bytes - self._held_bytes
+        room_bytes = self._allowance.each_bytes - self.held_bytes
         return self._allowance.buffer[: max(LEAST_READ_BYTES, room_bytes)]
 
     def buffer_updated(self, size_bytes: int) -> None:
@@ -182,12 +182,14 @@ class Connection(asyncio.BufferedProtocol):
         self._hold_back()
 
     @property
-    def _held_bytes(self) -> int:
+    def held_bytes(self) -> int:
+        """What came over this line and nobody has taken yet."""
         return sum(each.held_bytes for each in self._waiting)
 
     def _hold_back(self) -> None:
-        """Read on while there is room, not otherwise."""
-        is_full = self._held_bytes >= self._allowance.each_bytes
+        """Read on once nothing waits to be taken: few large reads, not many small ones."""
+        held_bytes = self.held_bytes
+        is_full = held_bytes > 0 if self._is_paused else held_bytes >= self._allowance.each_bytes // 2
         if is_full != self._is_paused and not self._transport.is_closing():
             self._is_paused = is_full
             if is_full:
@@ -204,7 +206,7 @@ class Connection(asyncio.BufferedProtocol):
         self._is_ending = True
         if incoming is not None and incoming.has_head:
             # In the middle of a body: whoever carries the request out ends it, with what came.
-            incoming.lost()
+            incoming.cut()
         elif self.is_idle:
             self._answer(error)
         else:
@@ -242,21 +244,19 @@ class Connection(asyncio.BufferedProtocol):
         self._current.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if len(self._current.headers) >= MAX_HEADERS:
-            raise InvalidInput(
-                f"headers: expected at most {MAX_HEADERS}, found more; send fewer", code="head_too_large"
-            )
+        require_few(self._current.headers)
         self._current.headers.append((name.lower(), value))
         if name.lower() == b"expect" and value.lower() == b"100-continue":
             self._current.awaits_leave = True
 
     def on_headers_complete(self) -> None:
         exchange = self._current
+        require_framing(exchange.headers)
         exchange.method = self._parser.get_method().decode("ascii")
-        exchange.target = _path(exchange.target)
+        exchange.target = path_of(exchange.target)
         exchange.keeps_line = self._parser.should_keep_alive() and not self._parser.should_upgrade()
         exchange.has_head = True
-        self._head = _HeadSize()
+        self._head = HeadSize()
         self._waiting.append(exchange)
         if self._serving is None:
             self._limit(None)
@@ -315,44 +315,3 @@ class Connection(asyncio.BufferedProtocol):
         """Stop what is under way; for a listener that cannot wait longer."""
         if self._serving is not None:
             self._serving.cancel()
-
-
-class _HeadSize:
-    """How large a head has grown, and which of its lines is the longest."""
-
-    def __init__(self) -> None:
-        self._size_bytes = 0
-        self._line = b""
-
-    def grow(self, data: memoryview) -> None:
-        """Count more of it.
-
-        Raises:
-            InvalidInput: Too large: ``metadata_too_large`` where that is mostly why, else ``head_too_large``.
-        """
-        self._size_bytes += len(data)
-        if self._size_bytes <= MAX_HEAD_BYTES:
-            last = bytes(data).rpartition(b"\n")
-            self._line = (last[2] if last[1] else self._line + last[2])[:64]
-            return
-        longest = max((self._line + bytes(data)).split(b"\n"), key=len)
-        name = longest.partition(b":")[0].strip().lower()[:40]
-        if name == b"upload-metadata":
-            raise InvalidInput(
-                f"Upload-Metadata: expected at most {protocol.MAX_METADATA_BYTES} bytes, found more than "
-                f"{MAX_HEAD_BYTES}; send less",
-                code="metadata_too_large",
-            )
-        raise InvalidInput(
-            f"headers: expected at most {MAX_HEAD_BYTES} bytes, found more; send less", code="head_too_large"
-        )
-
-
-def _path(target: bytes) -> bytes:
-    """The path of a request target, also where a proxy's absolute form is sent (RFC 9112, section 3.2.2)."""
-    if target[:1] in {b"/", b"*"}:
-        return target
-    try:
-        return httptools.parse_url(target).path or b"/"
-    except httptools.HttpParserInvalidURLError:
-        return target

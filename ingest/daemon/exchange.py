@@ -31,8 +31,10 @@ class Exchange:
     has_head: bool = False
     is_whole: bool = False
     """Whether every byte of the request came."""
+    is_cut: bool = False
+    """Whether no more of the request can come."""
     is_gone: bool = False
-    """Whether nobody is there any more."""
+    """Whether nobody is there to hear a reply."""
     is_answered: bool = False
     held_bytes: int = 0
     """Of pieces that came and were not taken yet."""
@@ -52,10 +54,15 @@ class Exchange:
         self.is_whole = True
         self._wake()
 
-    def lost(self) -> None:
-        """The line is gone; what came before is still to be taken."""
-        self.is_gone = True
+    def cut(self) -> None:
+        """The request broke off; what came before is still to be taken."""
+        self.is_cut = True
         self._wake()
+
+    def lost(self) -> None:
+        """The line is gone, and with it the rest of the request."""
+        self.is_gone = True
+        self.cut()
 
     def drop_pieces(self) -> None:
         """Forget what nobody will take any more."""
@@ -68,7 +75,7 @@ class Exchange:
 
     async def receive(self) -> Message:
         """The next piece of the body, or that the sender is gone; may be cancelled."""
-        while not (self._pieces or self.is_whole or self.is_gone):
+        while not (self._pieces or self.is_whole or self.is_cut):
             if self.awaits_leave and not self.is_answered:
                 # Only now somebody wants the body: one that is not wanted is never sent.
                 self.awaits_leave = False
@@ -87,7 +94,7 @@ class Exchange:
                 "body": piece,
                 "more_body": bool(self._pieces) or not self.is_whole,
             }
-        if self.is_gone:
+        if self.is_cut and not self.is_whole:
             return {"type": "http.disconnect"}
         return {"type": "http.request", "body": b"", "more_body": False}
 

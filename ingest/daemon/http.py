@@ -81,11 +81,9 @@ class UploadApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        body: Body | None = None
         try:
             headers = protocol.read_headers(scope["headers"])
-            body = Body(receive, headers)
-            reply = await self._answer(scope, headers, body)
+            reply = await self._answer(scope, headers, Body(receive))
         except EvidenceError as error:
             reply = protocol.refusal(error)
         except ClientGone:
@@ -95,8 +93,6 @@ class UploadApp:
             reply = protocol.refusal(
                 EvidenceError("upload: failed inside; the log says why", code="internal")
             )
-        if body is not None:
-            await body.drain()
         reply = self._origins.applied(reply, scope["headers"])
         await _send(send, reply, with_body=scope["method"] != "HEAD")
 

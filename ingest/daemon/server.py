@@ -7,14 +7,14 @@ One process, because an open upload has one running digest and one lock. What a 
 from __future__ import annotations
 
 import asyncio
-import ssl
 
 import structlog
 
-from evidence.errors import InvalidInput, Unavailable
+from evidence.errors import Unavailable
 from evidence.listening import Listener
 from ingest.daemon.connection import Allowance, Connection
 from ingest.daemon.http import UploadApp
+from ingest.daemon.tls import server_tls
 from ingest.tus.sealing import Sealer
 from ingest.tus.uploads import UploadStore
 from messaging.sockets import require_free
@@ -40,7 +40,7 @@ async def serve(
 
     Raises:
         InvalidInput: The line would not be private.
-        Unavailable: The port is taken, or the server ended by itself.
+        Unavailable: The port is taken, or the certificate cannot be read.
     """
     listener.require_private()
     require_free(listener)
@@ -65,7 +65,11 @@ async def serve(
 
 
 async def _listening(app: UploadApp, allowance: Allowance, listener: Listener) -> asyncio.Server:
-    tls = _tls(listener)
+    tls = (
+        server_tls(listener.name, listener.tls_cert, listener.tls_key)
+        if listener.tls_cert and listener.tls_key
+        else None
+    )
     try:
         return await asyncio.get_running_loop().create_server(
             lambda: Connection(app, allowance, lambda: app.is_stopping),
@@ -81,21 +85,6 @@ async def _listening(app: UploadApp, allowance: Allowance, listener: Listener) -
             f"{error.strerror}",
             code="port_in_use",
         ) from error
-
-
-def _tls(listener: Listener) -> ssl.SSLContext | None:
-    if listener.tls_cert is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(listener.tls_cert, listener.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        raise InvalidInput(
-            f"{listener.name} listener: expected a certificate and its key in {listener.name}.tls_cert and "
-            f"{listener.name}.tls_key, found {error.__class__.__name__}: {error}",
-            code="listener_tls_unreadable",
-        ) from error
-    return context
 
 
 async def _let_go(allowance: Allowance) -> None:

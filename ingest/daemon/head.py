@@ -1,0 +1,72 @@
+"""What the head of a request may be, before anyone asks what it means."""
+
+from __future__ import annotations
+
+import httptools
+
+from evidence.errors import InvalidInput
+from ingest.daemon.exchange import Headers
+from ingest.tus import protocol
+
+MAX_HEAD_BYTES = 256 << 10
+"""A final upload of a thousand parts names them all in one header."""
+MAX_HEADERS = 128
+
+
+def require_few(headers: Headers) -> None:
+    """Raises InvalidInput (``head_too_large``) where there is no place for one more header."""
+    if len(headers) >= MAX_HEADERS:
+        raise InvalidInput(
+            f"headers: expected at most {MAX_HEADERS}, found more; send fewer", code="head_too_large"
+        )
+
+
+def require_framing(headers: Headers) -> None:
+    """Raises InvalidInput (``bad_request``) where a body has no sure end (RFC 9112, section 6.1)."""
+    framings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
+    if framings not in ([], [b"chunked"]):
+        raise InvalidInput(
+            "Transfer-Encoding: expected chunked or none, found another; send a Content-Length",
+            code="bad_request",
+        )
+
+
+class HeadSize:
+    """How large a head has grown, and which of its lines is the longest."""
+
+    def __init__(self) -> None:
+        self._size_bytes = 0
+        self._line = b""
+
+    def grow(self, data: memoryview) -> None:
+        """Count more of it.
+
+        Raises:
+            InvalidInput: Too large: ``metadata_too_large`` where that is mostly why, else ``head_too_large``.
+        """
+        self._size_bytes += len(data)
+        if self._size_bytes <= MAX_HEAD_BYTES:
+            last = bytes(data).rpartition(b"\n")
+            self._line = (last[2] if last[1] else self._line + last[2])[:64]
+            return
+        longest = max((self._line + bytes(data)).split(b"\n"), key=len)
+        name = longest.partition(b":")[0].strip().lower()[:40]
+        if name == b"upload-metadata":
+            raise InvalidInput(
+                f"Upload-Metadata: expected at most {protocol.MAX_METADATA_BYTES} bytes, found more than "
+                f"{MAX_HEAD_BYTES}; send less",
+                code="metadata_too_large",
+            )
+        raise InvalidInput(
+            f"headers: expected at most {MAX_HEAD_BYTES} bytes, found more; send less", code="head_too_large"
+        )
+
+
+def path_of(target: bytes) -> bytes:
+    """The path of a request target, also where a proxy's absolute form is sent (RFC 9112, section 3.2.2)."""
+    if target[:1] in {b"/", b"*"}:
+        return target
+    try:
+        return httptools.parse_url(target).path or b"/"
+    except httptools.HttpParserInvalidURLError:
+        return target
