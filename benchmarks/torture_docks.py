@@ -44,6 +44,8 @@ from tests.support.cluster import IO, Cluster, accepts, wait_for
 
 DOCKS = 6
 DISK_BYTES = 3 << 30
+DISK_BYTES_A_FAULT = 12 << 20
+"""A longer run takes in more files, and the disk is to be full only when it is made so."""
 SMALLEST, LARGEST = 10_000, 500_000
 AGAIN = 0.12
 """Share of files whose bytes were sent before: another reception of the same item."""
@@ -51,6 +53,7 @@ LONG = 1000
 """From this many faults on the results are kept beside those of the usual run."""
 GIVE_UP_S = 300.0
 SETTLE_S = 240.0
+SETTLE_S_A_FAULT = 0.5
 KILL, TERM, BOOT, ENOSPC, EIO, FULL = (
     "kill -9", "SIGTERM", "unclean boot, zeroed tail", "ENOSPC at a step", "EIO at a step", "full disk",
 )  # fmt: skip
@@ -289,11 +292,11 @@ def forget_the_tail(uploads: Path, chooser: random.Random) -> None:
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path) -> Iterator[bool]:
+def small_disk(folder: Path, size_bytes: int) -> Iterator[bool]:
     """A tmpfs of a known size on the folder, if this machine lets us; whether it did."""
     folder.mkdir(parents=True)
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "liuhen-torture", str(folder)],  # noqa: S607
+        ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "liuhen-torture", str(folder)],  # noqa: S607
         check=False,
         capture_output=True,
     )
@@ -307,7 +310,7 @@ def small_disk(folder: Path) -> Iterator[bool]:
 def run(folder: Path, seed: int, count: int) -> int:
     """The whole torture; 0 when nothing was lost, doubled, changed or taken back."""
     began = time.monotonic()
-    with small_disk(folder / "host") as is_small_disk:
+    with small_disk(folder / "host", max(DISK_BYTES, count * DISK_BYTES_A_FAULT)) as is_small_disk:
         say("full disk: a real tmpfs" if is_small_disk else "full disk: not mountable here, left out")
         with Cluster(folder / "host", settings={"WORKER__CHECKPOINT_EVERY_S": "2"}) as cluster:
             cluster.populate()
@@ -328,7 +331,9 @@ def run(folder: Path, seed: int, count: int) -> int:
             for dock in docks:
                 dock.join(GIVE_UP_S)
             say("the faults are over; waiting for receipts")
-            verdict = judge(cluster, shared.transfers, shared.went_back, settle_s=SETTLE_S)
+            verdict = judge(
+                cluster, shared.transfers, shared.went_back, settle_s=SETTLE_S + count * SETTLE_S_A_FAULT
+            )
             verdict.lost += [f"{dock.name}: {dock.failure!r}" for dock in docks if dock.failure]
             status = daemon.stop(signal.SIGTERM)
             if status != 0:
