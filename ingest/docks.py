@@ -2,6 +2,9 @@
 
 A token is bound to a dock, and to one device when it names one. Rotating gives the same binding a new
 token; the old one goes on for an overlap, so that no dock stands still while it is told.
+
+Whoever gives a token or takes a dock or a device out of use holds their rows first, the dock before the
+device before its tokens: a token given while its dock is retired is refused, or ends with it.
 """
 
 from __future__ import annotations
@@ -65,11 +68,11 @@ def retire_dock(session: Session, agency: Agency, dock_no: str, *, actor: str, n
         Conflict: It is out of use already.
     """
     row = dock(session, agency, dock_no)
-    session.refresh(row, with_for_update={"key_share": True})
+    ledger.lock_dock(session, row)
     if row.retired_at is not None:
         raise _retired(row)
     row.retired_at = now
-    ended = ledger.tokens_in_force(session, agency.id, now, dock_no=row.dock_no)
+    ended = ledger.tokens_not_revoked(session, agency.id, dock_no=row.dock_no)
     for token in ended:
         revoke_token(session, agency, token.id, actor=actor, now=now)
     facts = {"dock_no": row.dock_no, "tokens_ended": len(ended)}
@@ -97,23 +100,35 @@ def issue_token(
         NotFound: No such device.
         Conflict: The dock or the device is retired.
     """
-    bound = roster.device(session, agency, device_no) if device_no else None
     number = agencies.check_number("dock", dock_no)
-    known = ledger.dock_by_no(session, agency.id, number)
-    if known is None:
-        register_dock(session, agency, number, place=None, actor=actor, now=now)
-    elif known.retired_at is not None:
-        raise _retired(known)
-    if bound is not None and bound.retired_at is not None:
-        raise Conflict(
-            f"device {bound.device_no}: expected one in use, found it retired", code="device_retired"
-        )
+    held = _held(session, agency, number, actor=actor, now=now)
+    if held.retired_at is not None:
+        raise _retired(held)
+    bound = roster.device(session, agency, device_no) if device_no else None
+    if bound is not None:
+        ledger.lock_device(session, bound)
+        if bound.retired_at is not None:
+            raise Conflict(
+                f"device {bound.device_no}: expected one in use, found it retired", code="device_retired"
+            )
     token, row = credentials.issue_upload_token(
         session, agency, dock_no=number, device_id=bound.id if bound else None, now=now, life=life
     )
     facts = {"dock_no": row.dock_no, "device": str(bound.id) if bound else None}
     custody.record(session, agency, Happening(Action.TOKEN_ISSUED, "token", str(row.id), actor, facts), now)
     return token, row
+
+
+def _held(session: Session, agency: Agency, number: str, *, actor: str, now: datetime) -> Dock:
+    """The dock of a number, locked; entered if nobody did, or just now did."""
+    row = ledger.dock_by_no(session, agency.id, number)
+    if row is None:
+        try:
+            return register_dock(session, agency, number, place=None, actor=actor, now=now)
+        except Conflict:
+            row = dock(session, agency, number)
+    ledger.lock_dock(session, row)
+    return row
 
 
 def rotate_token(
@@ -139,14 +154,14 @@ def rotate_token(
 
     Raises:
         NotFound: There is no such token.
-        Conflict: It has ended, or its dock is retired.
+        Conflict: It has ended, be it with its dock or its device.
         InvalidInput: An overlap below zero or over 90 days.
     """
     if not timedelta(0) <= overlap <= MAX_OVERLAP:
         raise InvalidInput(
             f"overlap: expected 0 to {MAX_OVERLAP.days} days, found {overlap}", code="overlap_invalid"
         )
-    old = ledger.token_by_id(session, agency.id, token_id)
+    old = ledger.token_to_replace(session, agency.id, token_id)
     if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
         raise Conflict(
             f"upload token {token_id}: expected one in force, found it ended; issue a new one",

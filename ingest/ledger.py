@@ -253,7 +253,7 @@ def retire_device(session: Session, agency: Agency, device: Device, *, actor: st
         )
     for issue in ledger.open_issues(session, agency.id, device.id):
         roster.end_issue(session, agency, device, issue, now, actor=actor, now=now)
-    ended = ledger.tokens_in_force(session, agency.id, now, device_id=device.id)
+    ended = ledger.tokens_not_revoked(session, agency.id, device_id=device.id)
     for token in ended:
         docks.revoke_token(session, agency, token.id, actor=actor, now=now)
     device.retired_at = now

@@ -50,20 +50,11 @@ def docks_last_read(session: Session, agency_id: UUID) -> dict[str, datetime]:
     return {row[0]: row[1] for row in rows if row[0] is not None}
 
 
-def tokens_in_force(
-    session: Session,
-    agency_id: UUID,
-    now: datetime,
-    *,
-    dock_no: str | None = None,
-    device_id: UUID | None = None,
+def tokens_not_revoked(
+    session: Session, agency_id: UUID, *, dock_no: str | None = None, device_id: UUID | None = None
 ) -> list[UploadToken]:
-    """Upload tokens in force of a dock, or bound to a device."""
-    query = select(UploadToken).where(
-        UploadToken.agency_id == agency_id,
-        UploadToken.revoked_at.is_(None),
-        or_(UploadToken.expires_at.is_(None), UploadToken.expires_at > now),
-    )
+    """Upload tokens of a dock, or bound to a device, that a clock stepped back could bring back to life."""
+    query = select(UploadToken).where(UploadToken.agency_id == agency_id, UploadToken.revoked_at.is_(None))
     if dock_no is not None:
         query = query.where(UploadToken.dock_no == dock_no)
     if device_id is not None:
@@ -71,23 +62,31 @@ def tokens_in_force(
     return list(session.scalars(query.order_by(UploadToken.id)))
 
 
-def token_by_id(session: Session, agency_id: UUID, token_id: UUID) -> UploadToken:
-    """The upload token of that id, locked, so that it is not rotated and revoked at once.
+def lock_dock(session: Session, dock: Dock) -> None:
+    """Wait for whoever gives a token of the dock or retires it now; what they wrote is then seen."""
+    session.refresh(dock, with_for_update={"key_share": True})
+
+
+def token_to_replace(session: Session, agency_id: UUID, token_id: UUID) -> UploadToken:
+    """The upload token of that id, locked after its dock and its device, so that it ends with them or after.
 
     Raises:
         NotFound: The agency has none.
     """
-    row = session.scalars(
-        select(UploadToken)
-        .where(UploadToken.agency_id == agency_id, UploadToken.id == token_id)
-        .with_for_update(key_share=True)
-        .execution_options(populate_existing=True)
-    ).one_or_none()
-    if row is None:
+    query = select(UploadToken).where(UploadToken.agency_id == agency_id, UploadToken.id == token_id)
+    found = session.scalars(query).one_or_none()
+    if found is None:
         raise NotFound(
             f"upload token {token_id}: expected one of this agency, found none", code="token_not_found"
         )
-    return row
+    dock = dock_by_no(session, agency_id, found.dock_no)
+    if dock is not None:
+        lock_dock(session, dock)
+    if found.device_id is not None:
+        bound = select(Device).where(Device.agency_id == agency_id, Device.id == found.device_id)
+        lock_device(session, session.scalars(bound).one())
+    session.refresh(found, with_for_update={"key_share": True})
+    return found
 
 
 # --- readings ---------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,7 +24,7 @@ from ingest.ledger_report import Report
 from ingest.ledger_sheets import Kind
 from storage.db import agencies, credentials, custody, ledger
 from storage.db.ledger_tables import DeviceReading
-from storage.db.tables import Agency, Device, Officer
+from storage.db.tables import Agency, Device, Officer, UploadToken
 from storage.open import Storage
 from tests.support.clocks import SettableClock
 from tests.support.pipeline import Pipeline
@@ -333,6 +333,118 @@ def test_a_dock_is_entered_by_its_first_token_and_its_tokens_end_with_it(house: 
     with pytest.raises(Conflict) as retired, house.write() as (session, agency):
         docks.issue_token(session, agency, dock_no="D7", device_no=None, life=None, actor=ACTOR, now=now)
     assert retired.value.code == "dock_retired"
+
+
+def _retire(session: Session, agency: Agency, what: str, now: datetime) -> None:
+    if what == "dock":
+        docks.retire_dock(session, agency, "D1", actor=ACTOR, now=now)
+        return
+    row = roster.device(session, agency, "CAM1")
+    device_ledger.retire_device(session, agency, row, actor=ACTOR, now=now)
+
+
+def _give(session: Session, agency: Agency, what: str, now: datetime) -> str:
+    device_no = "CAM1" if what == "device" else None
+    token, _ = docks.issue_token(
+        session, agency, dock_no="D1", device_no=device_no, life=None, actor=ACTOR, now=now
+    )
+    return token
+
+
+def beside(
+    house: House, first: Callable[[Session, Agency], object], second: Callable[[Session, Agency], object]
+) -> list[Conflict]:
+    """The second begins when the first has written and not committed; the conflict the second met."""
+    met: list[Conflict] = []
+
+    def run() -> None:
+        try:
+            with house.write() as (session, agency):
+                second(session, agency)
+        except Conflict as error:
+            met.append(error)
+
+    other = threading.Thread(target=run)
+    with house.write() as (session, agency):
+        first(session, agency)
+        session.flush()
+        other.start()
+        # A second that does not wait is done by then, and would be seen below.
+        other.join(0.5)
+    other.join()
+    return met
+
+
+def _in_force(house: House) -> list[UploadToken]:
+    with house.read() as (session, agency):
+        return ledger.tokens_not_revoked(session, agency.id, dock_no="D1")
+
+
+@pytest.mark.parametrize("what", ["dock", "device"])
+def test_a_token_given_while_its_dock_or_device_is_retired_does_not_outlive_it(
+    house: House, what: str
+) -> None:
+    now = house.clock.now()
+    with house.write() as (session, agency):
+        docks.register_dock(session, agency, "D1", place=None, actor=ACTOR, now=now)
+    assert not beside(
+        house,
+        lambda session, agency: _give(session, agency, what, now),
+        lambda session, agency: _retire(session, agency, what, now),
+    )
+    assert _in_force(house) == [], "given first, it ends with what it was given for"
+
+
+@pytest.mark.parametrize("what", ["dock", "device"])
+def test_no_token_is_given_or_rotated_while_its_dock_or_device_is_being_retired(
+    house: House, what: str
+) -> None:
+    now = house.clock.now()
+    with house.write() as (session, agency):
+        _give(session, agency, what, now)
+    (old,) = _in_force(house)
+
+    def rotate(session: Session, agency: Agency) -> None:
+        docks.rotate_token(session, agency, old.id, overlap=DAY, life=None, actor=ACTOR, now=now)
+
+    (refused,) = beside(house, lambda session, agency: _retire(session, agency, what, now), rotate)
+    assert refused.code == "token_ended"
+    assert _in_force(house) == []
+
+
+@pytest.mark.parametrize("what", ["dock", "device"])
+def test_who_asks_for_a_token_waits_for_who_retires(house: House, what: str) -> None:
+    now = house.clock.now()
+    with house.write() as (session, agency):
+        docks.register_dock(session, agency, "D1", place=None, actor=ACTOR, now=now)
+    (refused,) = beside(
+        house,
+        lambda session, agency: _retire(session, agency, what, now),
+        lambda session, agency: _give(session, agency, what, now),
+    )
+    assert refused.code == f"{what}_retired"
+    assert _in_force(house) == []
+
+
+def test_two_first_tokens_of_a_dock_nobody_registered_are_both_given(house: House) -> None:
+    now = house.clock.now()
+
+    def give(session: Session, agency: Agency) -> str:
+        return _give(session, agency, "dock", now)
+
+    assert beside(house, give, give) == []
+    assert len(_in_force(house)) == 2
+
+
+def test_a_token_of_a_retired_dock_stays_ended_when_the_clock_steps_back(house: House) -> None:
+    now = house.clock.now()
+    with house.write() as (session, agency):
+        token, _ = docks.issue_token(
+            session, agency, dock_no="D1", device_no=None, life=DAY, actor=ACTOR, now=now
+        )
+        docks.retire_dock(session, agency, "D1", actor=ACTOR, now=now + 2 * DAY)
+    with house.read() as (session, _), pytest.raises(NotAuthenticated):
+        credentials.uploader_of(session, token, now)
 
 
 def test_a_fault_is_opened_and_resolved_once(house: House) -> None:
