@@ -14,6 +14,7 @@ from evidence.errors import InvalidInput
 from evidence.kinds import ClaimSource
 from evidence.offsets import Correction, correction_at
 from ingest.facts import DEVICE_CLOCK, Facts, Statement, is_plausible, parse_instant, weigh
+from storage.db import items
 from storage.db.readings import clock_readings
 from storage.db.tables import Claim, Item
 
@@ -64,6 +65,16 @@ def corrected_times(
         corrected(facts.captured_from, facts.captured_clock),
         corrected(facts.captured_to, facts.captured_to_clock),
     )
+
+
+def set_times(session: Session, item: Item, now: datetime) -> None:
+    """Capture times nobody better has told, from every claim there is; the end from the duration."""
+    if item.captured_from is None:
+        facts = weigh(statements_of(items.claims_of(session, item.agency_id, item.id)), now)
+        found = corrected_times(session, item.agency_id, item.device_id, facts, now)
+        item.captured_from, item.captured_to = found.captured_from, item.captured_to or found.captured_to
+    if item.captured_from is not None and item.captured_to is None and item.duration_us is not None:
+        item.captured_to = item.captured_from + timedelta(microseconds=item.duration_us)
 
 
 def statements_of(claims: Iterable[Claim]) -> list[Statement]:

@@ -10,7 +10,9 @@ from sqlalchemy.orm import Session
 
 from evidence.custody import Action
 from evidence.item import Media
+from ingest import lateness
 from ingest.binding import bind_by_claims
+from ingest.correction import set_times
 from ingest.damage import Damage, note_damage
 from storage.db import agencies, custody, items, jobs
 from storage.db.custody import Happening
@@ -20,11 +22,17 @@ from workers.context import WORKER
 
 PLAYABLE_BY = frozenset({"rendition", "photo"})
 UNREADABLE = "object_unreadable"
-MEDIA_JOBS = frozenset({"probe", "examine"}) | PLAYABLE_BY
+READINGS = frozenset({"probe", "examine"})
+MEDIA_JOBS = READINGS | PLAYABLE_BY
 
 
-def settle_quarantined(session: Session, job_id: UUID, code: str, now: datetime) -> None:
-    """Record the quarantine and move the item where a person will find it; in the caller's transaction."""
+def settle_quarantined(session: Session, job_id: UUID, code: str, now: datetime) -> bool:
+    """Record the quarantine and move the item where a person will find it; in the caller's transaction.
+
+    Returns:
+        Whether the item is late, as is found here for the first time: a file that cannot be read is judged by
+        what was said of it, like any other.
+    """
     job = session.scalars(select(Job).where(Job.id == job_id)).one()
     agency = agencies.agency_by_id(session, job.agency_id)
     item = session.scalars(
@@ -40,7 +48,7 @@ def settle_quarantined(session: Session, job_id: UUID, code: str, now: datetime)
     if code == UNREADABLE:
         _alarm(session, agency, job, item, now)
     if item is None:
-        return
+        return False
     items.flag(
         item, f"{job.kind}_quarantined", f"{job.kind}: {job.last_error or code}; requeue it once mended"
     )
@@ -53,6 +61,10 @@ def settle_quarantined(session: Session, job_id: UUID, code: str, now: datetime)
         if made:
             largest = max(made, key=lambda row: row.info["width_px"] * row.info["height_px"])
             want_after_rendition(session, agency.id, largest, now)
+    if job.kind not in READINGS:
+        return False
+    set_times(session, item, now)
+    return lateness.judge(session, agency, item, now) is not None
 
 
 def _alarm(session: Session, agency: Agency, job: Job, item: Item | None, now: datetime) -> None:

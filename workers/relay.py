@@ -133,9 +133,10 @@ class Relay:
                 isolate_after_deaths=self._settings.worker.isolate_after_deaths,
             )
             session.flush()
-            for job in taken:
-                if job.state == "quarantined":
-                    self._settle(session, job, now)
+            quarantined = [job for job in taken if job.state == "quarantined"]
+            late = [
+                (job.agency_id, str(job.subject_id)) for job in quarantined if self._settle(session, job, now)
+            ]
             told = [(job.agency_id, str(job.id), job.kind, job.state) for job in taken]
             codes = {row.id: row.code for row in agencies.agencies(session)}
         for agency_id, job_id, kind, state in told:
@@ -143,16 +144,19 @@ class Relay:
             self._publisher.publish(
                 Event(Topic.JOB, codes[agency_id], job_id, "lease_taken_back", now, {"kind": kind})
             )
+        for agency_id, item_id in late:
+            self._publisher.publish(Event(Topic.ITEM, codes[agency_id], item_id, "late", now, {}))
         return len(told)
 
     @staticmethod
-    def _settle(session: Session, job: Job, now: datetime) -> None:
-        """One item that cannot be settled must not keep the others from being taken back."""
+    def _settle(session: Session, job: Job, now: datetime) -> bool:
+        """Whether the item is late; one that cannot be settled keeps no other from being taken back."""
         try:
             with session.begin_nested():
-                settle_quarantined(session, job.id, "worker_died", now)
+                return settle_quarantined(session, job.id, "worker_died", now)
         except Exception:
             log.exception("settle_failed", job=str(job.id), kind=job.kind)
+            return False
 
     def sequence(self) -> int:
         """Give waiting leaves their places and sign a checkpoint for each agency; the number placed."""

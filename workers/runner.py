@@ -182,8 +182,9 @@ class Runner:
                 max_attempts=self._settings.worker.max_attempts,
                 quarantine=isinstance(error, FINAL),
             )
-            if state == "quarantined":
-                settle_quarantined(session, lease.job_id, error.code, now)
+            is_late = state == "quarantined" and settle_quarantined(
+                session, lease.job_id, error.code, now
+            )
         if state is None:
             self._note_lost(lease)
             return
@@ -192,6 +193,8 @@ class Runner:
             code = agencies.agency_by_id(session, lease.agency_id).code
         facts = {"kind": lease.kind, "reason": error.code}
         self._publisher.publish(Event(Topic.JOB, code, str(lease.subject_id), state, now, facts))
+        if is_late:
+            self._publisher.publish(Event(Topic.ITEM, code, str(lease.subject_id), "late", now, {}))
 
     @staticmethod
     def _note_lost(lease: Lease) -> None:

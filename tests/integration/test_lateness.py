@@ -10,19 +10,28 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy import select, text
+from sqlalchemy.exc import DBAPIError
 
 from config.settings import Settings
 from evidence.clock import rfc3339
-from evidence.errors import Conflict, InvalidInput, NotFound
+from evidence.errors import Conflict, InvalidInput, MediaError, NotFound
+from evidence.events import Event
 from ingest import absence, duty, lateness, policy
 from ingest.ledger_report import Column, Report, as_csv, as_xlsx
 from storage.db import items, ledger_duty
 from storage.db.ledger_tables import Lateness, PolicyRow
+from storage.db.tables import Job
 from storage.open import Storage
 from tests.integration.test_ledger import ACTOR, DAY, House
 from tests.support import media as footage
 from tests.support.clocks import SettableClock
-from tests.support.pipeline import Pipeline
+from tests.support.pipeline import Pipeline, Silence
+from workers.context import JobContext, Outcome
+from workers.quarantine import settle_quarantined
+from workers.relay import Relay
+from workers.runner import Runner
+from workers.tasks import TASKS
 
 HOUR = timedelta(hours=1)
 # 2026-03-03 10:00 in the agency's zone; the clock of the tests says 2026-03-04 09:00.
@@ -124,6 +133,15 @@ def test_only_a_first_version_begins_in_the_past_and_none_without_a_source(shift
         )  # fmt: skip
 
 
+def test_no_version_is_edited_or_dropped(shift: Shift) -> None:
+    row = shift.rule("same_day")
+    for change in ("UPDATE policy SET applies_from = 0", "DELETE FROM policy"):
+        with pytest.raises(DBAPIError, match="append-only"), shift.storage.database.engine.begin() as direct:
+            direct.execute(text(change))
+    with pytest.raises(DBAPIError, match="append-only"), shift.write() as (session, _):
+        session.get_one(PolicyRow, row.id).source = "another"
+
+
 def test_two_who_set_a_policy_at_once_make_two_versions(shift: Shift) -> None:
     start = threading.Barrier(2)
 
@@ -221,6 +239,77 @@ def test_a_worker_judges_where_the_probe_tells_the_end(small: Shift, tmp_path: P
         row = ledger_duty.lateness_of(session, agency.id, accepted.item_id)
     assert row is not None
     assert row.due_at == datetime(2026, 3, 2, 2, 0, 2, tzinfo=UTC)
+
+
+class Heard(Silence):
+    """Keeps what was told."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def publish(self, event: Event) -> None:
+        self.events.append(event)
+
+    def late(self) -> list[str]:
+        return [event.subject_id for event in self.events if event.what == "late"]
+
+
+def _unreadable(_context: JobContext) -> Outcome:
+    raise MediaError("the reader crashed", code="reader_crashed")
+
+
+SAID_LATE = {"captured_from": "2026-03-01T02:00:00Z", "captured_to": "2026-03-01T02:10:00Z"}
+
+
+def _brought(shift: Shift, folder: Path, name: str, **said: str) -> UUID:
+    path = folder / name
+    path.write_bytes(f"nobody reads {name}".encode())
+    return shift.pipeline.take(path, device_no="CAM1", **said).item_id
+
+
+@pytest.mark.parametrize("fails_in", ["the reader", "its workers"])
+def test_a_file_no_probe_can_read_is_judged_by_what_was_said_of_it(
+    shift: Shift, tmp_path: Path, fails_in: str
+) -> None:
+    late = _brought(shift, tmp_path, "late.mp4", **SAID_LATE)
+    in_time = _brought(shift, tmp_path, "in time.mp4", captured_from=rfc3339(shift.clock.now() - HOUR))
+    untimed, heard = _brought(shift, tmp_path, "untimed.mp4"), Heard()
+    if fails_in == "the reader":
+        tasks = {**TASKS, "probe": _unreadable}
+        worker = shift.pipeline.settings.worker.model_copy(update={"max_attempts": 1})
+        settings = shift.pipeline.settings.model_copy(update={"worker": worker})
+        runner = Runner(shift.storage, settings, tasks, ("quick",), heard, heard)  # type: ignore[arg-type]
+        while runner.look():
+            pass
+    else:
+        with shift.storage.database.transaction() as session:
+            for job in session.scalars(select(Job).where(Job.kind == "probe")):
+                job.state, job.deaths, job.lease_until = "leased", 99, shift.clock.now()
+        shift.clock.advance(60)
+        Relay(shift.storage, shift.pipeline.settings, heard, heard).sweep()  # type: ignore[arg-type]
+    with shift.read() as (session, agency):
+        states = session.scalars(select(Job.state).where(Job.kind == "probe"))
+        assert list(states) == ["quarantined"] * 3
+        row = ledger_duty.lateness_of(session, agency.id, late)
+        assert ledger_duty.lateness_of(session, agency.id, in_time) is None
+        assert ledger_duty.lateness_of(session, agency.id, untimed) is None, "nothing is known of it"
+    assert row is not None
+    assert row.due_at == datetime(2026, 3, 2, 2, 10, tzinfo=UTC)
+    assert "late" in shift.pipeline.flags(late)
+    assert "item:late" in shift.leaves(late)
+    assert heard.late() == [str(late)]
+
+
+def test_what_was_said_after_the_first_arrival_counts_where_no_probe_can_read(
+    small: Shift, tmp_path: Path
+) -> None:
+    item_id = _brought(small, tmp_path, "twice.mp4")
+    assert _brought(small, tmp_path, "twice.mp4", **SAID_LATE) == item_id
+    with small.storage.database.transaction() as session:
+        job = session.scalars(select(Job).where(Job.kind == "probe")).one()
+        assert settle_quarantined(session, job.id, "worker_died", small.clock.now())
+    with small.storage.database.transaction() as session:
+        assert not settle_quarantined(session, job.id, "worker_died", small.clock.now()), "judged once"
 
 
 # --- absence ----------------------------------------------------------------------------------

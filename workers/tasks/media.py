@@ -21,8 +21,8 @@ from evidence.item import Media, move
 from evidence.kinds import ClaimSource, MediaKind
 from ingest import grouping, lateness
 from ingest.binding import bind_by_claims
-from ingest.correction import corrected_times, statements_of
-from ingest.facts import Statement, weigh
+from ingest.correction import set_times
+from ingest.facts import Statement
 from media import sandbox
 from media.fmp4 import FragmentIndex
 from media.report import ProbeReport
@@ -173,7 +173,7 @@ def _write_report(
             for claim in report.claims
         ]
         add_claims(session, agency, item, said, now)
-    _set_times(session, agency, item, context)
+    set_times(session, item, now)
     facts = {
         "depth": report.depth,
         "media_kind": str(report.media_kind),
@@ -184,17 +184,6 @@ def _write_report(
         "flags": [entry["code"] for entry in report.flags],
     }
     custody.record(session, agency, Happening(Action.ITEM_PROBED, "item", str(item.id), WORKER, facts), now)
-
-
-def _set_times(session: Session, agency: Agency, item: Item, context: JobContext) -> None:
-    """Capture times nobody better has told, from the container; the end from the duration."""
-    if item.captured_from is None:
-        said = statements_of(items.claims_of(session, agency.id, item.id))
-        now = context.storage.clock.now()
-        facts = weigh(said, now)
-        item.captured_from = corrected_times(session, agency.id, item.device_id, facts, now).captured_from
-    if item.captured_from is not None and item.captured_to is None and item.duration_us is not None:
-        item.captured_to = item.captured_from + timedelta(microseconds=item.duration_us)
 
 
 def _wanted(
