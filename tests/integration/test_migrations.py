@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,11 +12,13 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import Table, text
+from sqlalchemy.exc import DBAPIError
 
 from storage.db import migrate
 from storage.db.engine import Database
 from storage.db.tables import Base
+from storage.db.types import Digest, Id
 
 
 @pytest.fixture
@@ -58,3 +62,76 @@ def test_every_revision_names_the_one_before_it() -> None:
     assert [revision.revision for revision in revisions] == [
         f"{number:04d}" for number in range(len(revisions), 0, -1)
     ]
+
+
+# Written whole and never again; of the others, what may be added later.
+APPEND_ONLY: dict[str, set[str]] = {
+    "custody_leaf": set(),
+    "custody_sequence": set(),
+    "custody_checkpoint": set(),
+    "claim": set(),
+    "device_reading": set(),
+    "policy": set(),
+    "alarm": {"cleared_at", "cleared_by", "cleared_reason"},
+    "av_number": {"voided_at", "void_reason"},
+    "case_binding": {"ended_at", "ended_by", "ended_reason"},
+    "device_fault": {"resolved_at", "resolved_by", "resolution"},
+    "device_issue": {"returned_at"},
+    "duty_period": {"duty_to", "author", "made_at", "withdrawn_at"},
+    "lateness": {"reason", "reason_by", "reason_at"},
+    "reception": {"receipt"},
+    "redaction_plan": {"approved_at", "approved_by"},
+}
+
+
+def with_a_row(database: Database, table: Table) -> None:
+    """A row of a table, without those it refers to: a trigger of SQLite fires for rows."""
+    with closing(sqlite3.connect(database.url.removeprefix("sqlite:///"))) as connection:
+        values = {
+            column.name: b"0" * 16 if isinstance(column.type, Id | Digest) else place
+            for place, column in enumerate(table.columns)
+            if not column.nullable
+        }
+        marks = ", ".join("?" * len(values))
+        connection.execute(
+            f"INSERT INTO {table.name} ({', '.join(values)}) VALUES ({marks})", tuple(values.values())
+        )
+        connection.commit()
+
+
+def is_refused(database: Database, statement: str) -> bool:
+    try:
+        with database.engine.begin() as connection:
+            connection.execute(text(statement))
+    except DBAPIError as error:
+        assert "append-only" in str(error), error
+        return True
+    return False
+
+
+@pytest.mark.parametrize("name", sorted(APPEND_ONLY))
+def test_the_database_refuses_to_rewrite_a_record(database: Database, name: str) -> None:
+    migrate.upgrade(database)
+    table = Base.metadata.tables[name]
+    if database.is_sqlite:
+        with_a_row(database, table)
+    allowed = {
+        column.name
+        for column in table.columns
+        if not is_refused(database, f"UPDATE {name} SET {column.name} = {column.name}")
+    }
+    assert allowed == APPEND_ONLY[name]
+    assert is_refused(database, f"DELETE FROM {name}")
+
+
+def test_a_table_that_says_it_is_never_edited_is_refused_changes() -> None:
+    said = {
+        mapper.local_table.name  # type: ignore[attr-defined]
+        for mapper in Base.registry.mappers
+        if any(
+            words in (mapper.class_.__doc__ or "")
+            for words in ("Append-only", "Never edited", "never edited", "never deleted")
+        )
+    }
+    assert said
+    assert said <= APPEND_ONLY.keys()

@@ -15,7 +15,20 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-APPEND_ONLY = ("device_reading",)
+APPEND_ONLY = ("device_reading", "policy")
+# What is added to a row later, once; every other column is written with the row, and no row goes.
+ADDED_LATER = {
+    "alarm": ("cleared_at", "cleared_by", "cleared_reason"),
+    "av_number": ("voided_at", "void_reason"),
+    "case_binding": ("ended_at", "ended_by", "ended_reason"),
+    "device_fault": ("resolved_at", "resolved_by", "resolution"),
+    "device_issue": ("returned_at",),
+    # One that was withdrawn may be entered anew.
+    "duty_period": ("duty_to", "author", "made_at", "withdrawn_at"),
+    "lateness": ("reason", "reason_by", "reason_at"),
+    "reception": ("receipt",),
+    "redaction_plan": ("approved_at", "approved_by"),
+}
 
 
 def upgrade() -> None:
@@ -227,19 +240,31 @@ def upgrade() -> None:
 
 
 def _refuse_changes() -> None:
-    """Append-only tables: the database itself refuses UPDATE and DELETE (invariant 6)."""
+    """The database itself refuses what would rewrite a record (invariant 6)."""
+    is_postgresql = op.get_bind().dialect.name == "postgresql"
     for table in APPEND_ONLY:
-        if op.get_bind().dialect.name == "postgresql":
-            op.execute(
-                f"CREATE TRIGGER {table}_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
-                "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
-            )
-            continue
-        for verb in ("UPDATE", "DELETE"):
-            op.execute(
-                f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
-                f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
-            )
+        _refuse(table, "UPDATE", is_postgresql)
+        _refuse(table, "DELETE", is_postgresql)
+    for table, later in ADDED_LATER.items():
+        columns = [one["name"] for one in sa.inspect(op.get_bind()).get_columns(table)]
+        written_once = ", ".join(name for name in columns if name not in later)
+        _refuse(table, f"UPDATE OF {written_once}", is_postgresql)
+        _refuse(table, "DELETE", is_postgresql)
+
+
+def _refuse(table: str, what: str, is_postgresql: bool) -> None:
+    verb = what.partition(" ")[0].lower()
+    if is_postgresql:
+        event = "DELETE OR TRUNCATE" if verb == "delete" else what
+        op.execute(
+            f"CREATE TRIGGER {table}_no_{verb} BEFORE {event} ON {table} "
+            "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
+        )
+        return
+    op.execute(
+        f"CREATE TRIGGER {table}_no_{verb} BEFORE {what} ON {table} "
+        f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+    )
 
 
 def downgrade() -> None:
