@@ -177,28 +177,18 @@ def _recording_no(session: Session, item: Item) -> str | None:
 
 
 def _of_number(session: Session, item: Item, number: str) -> list[Item]:
-    assert item.device_id is not None  # noqa: S101 - asked before
-    found = recordings.with_claim(session, item.agency_id, item.device_id, "recording_no", number)
     return [
         row
-        for row in found
-        if row.id != item.id
-        and not _is_named(row)
+        for row in recordings.said_of_near(session, item, "recording_no", number, NUMBERS_LAST)
+        if not _is_named(row)
         and row.media_kind == item.media_kind
         # A small copy of each chapter has the chapter's name with another ending.
         and _ending(row) == _ending(item)
-        and _is_same_day(row, item)
     ]
 
 
 def _ending(item: Item) -> str:
     return item.original_name.rpartition(".")[2].casefold()
-
-
-def _is_same_day(one: Item, other: Item) -> bool:
-    if one.captured_from is not None and other.captured_from is not None:
-        return abs(one.captured_from - other.captured_from) <= NUMBERS_LAST
-    return abs(one.received_at - other.received_at) <= NUMBERS_LAST
 
 
 def _settle(

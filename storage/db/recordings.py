@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import and_, select
 from sqlalchemy.orm import Session
 
 from storage.db.tables import Claim, Device, Item
@@ -47,19 +47,29 @@ def near_in_time(
     )
 
 
-def with_claim(session: Session, agency_id: UUID, device_id: UUID, field: str, value: str) -> list[Item]:
-    """Items of a device of which something was said, newest first."""
+def said_of_near(session: Session, item: Item, field: str, value: str, within: timedelta) -> list[Item]:
+    """Other items of the device, made near in time, of which the same was said.
+
+    Times of making are compared where both are known, else those of arrival. Each look is over a stretch of
+    an index: numbers in names start again each day, so a device may have years of equal ones.
+    """
     said = select(Claim.item_id).where(
-        Claim.agency_id == agency_id, Claim.field == field, Claim.value == value, Claim.item_id == Item.id
+        Claim.agency_id == item.agency_id,
+        Claim.item_id == Item.id,
+        Claim.field == field,
+        Claim.value == value,
     )
-    return list(
-        session.scalars(
-            select(Item)
-            .where(Item.agency_id == agency_id, Item.device_id == device_id, said.exists())
-            .order_by(Item.id.desc())
-            .limit(MOST)
-        )
-    )
+    near = [Item.received_at.between(item.received_at - within, item.received_at + within)]
+    if item.captured_from is not None:
+        near = [
+            Item.captured_from.between(item.captured_from - within, item.captured_from + within),
+            and_(*near, Item.captured_from.is_(None)),
+        ]
+    found: list[Item] = []
+    for stretch in near:
+        of_device = (Item.agency_id == item.agency_id, Item.device_id == item.device_id, Item.id != item.id)
+        found += session.scalars(select(Item).where(*of_device, stretch, said.exists()).limit(MOST))
+    return found
 
 
 def members(session: Session, agency_id: UUID, keys: Iterable[str]) -> list[Item]:

@@ -9,20 +9,24 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from sqlalchemy import insert, select, text
 
 from config.settings import Settings
+from evidence.ids import new_id
 from ingest import grouping
-from storage.db import agencies, custody, items
+from storage.db import agencies, custody, items, recordings
 from storage.db.ledger_tables import DeviceReading
-from storage.db.tables import Item
+from storage.db.tables import Claim, Item
 from storage.open import Storage
 from tests.support import media
+from tests.support.asked import plan_of, questions
 from tests.support.clocks import SettableClock
 from tests.support.installations import settings_for
 from tests.support.pipeline import Pipeline
 
 START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 LIMIT = timedelta(seconds=2)
+INDEXES = {index.name for index in Item.__table__.indexes if index.name}  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -167,6 +171,52 @@ def test_chapters_are_grouped_by_their_number_within_a_day(on_sqlite: Pipeline, 
     found = recording(on_sqlite, made[0])
     assert (found.by, [row.id for row in found.members]) == ("number", [made[1], made[0], made[2]])
     assert (found.missing_sequence_nos, found.joints) == ([2], ())
+
+
+def years_of_one_number(pipeline: Pipeline, pattern: UUID, days: int = 3000) -> None:
+    """Chapters of the same number, one on each day before and after, as a camera that starts again leaves."""
+    database = pipeline.storage.database
+    with database.engine.begin() as connection:
+        (row,) = connection.execute(select(Item.__table__).where(Item.id == pattern)).mappings()
+        copies = []
+        for number in range(days):
+            off = timedelta(days=2 + number) * (-1 if number % 2 else 1)
+            made = {name: row[name] and row[name] + off for name in ("captured_from", "captured_to")}
+            arrived = {"received_at": row["received_at"] + off, "recording_key": None}
+            copies.append({**row, **made, **arrived, "id": new_id(), "identity_key": f"copy {number}"})
+        connection.execute(insert(Item.__table__), copies)
+        said = {"field": "recording_no", "value": "0123", "source": "filename", "clock": None}
+        claims = [
+            {"id": new_id(), "agency_id": row["agency_id"], "item_id": copy["id"], "made_at": row["received_at"]}
+            for copy in copies
+        ]
+        connection.execute(insert(Claim.__table__), [{**claim, **said} for claim in claims])
+        connection.execute(text("ANALYZE"))
+
+
+@pytest.mark.parametrize("start_s", [0, None])
+def test_years_of_the_same_number_are_neither_read_nor_in_the_way(
+    pipeline: Pipeline, tmp_path: Path, start_s: float | None
+) -> None:
+    first = add(pipeline, tmp_path, start_s, name="GX010123.MP4")
+    years_of_one_number(pipeline, first)
+    second = arrive(pipeline, tmp_path, start_s, name="GX020123.MP4")
+    database = pipeline.storage.database
+    with questions(database) as asked, database.read() as session:
+        item = items.item_by_id(session, pipeline.agency.id, second)
+        found = recordings.said_of_near(session, item, "recording_no", "0123", timedelta(days=1))
+    assert [row.id for row in found] == [first], "no other is even loaded"
+    looks = [question for question in asked if "recording_no" in str(question.parameters)]
+    plans = [plan_of(database, question) for question in looks]
+    used = {"ix_item_agency_id_device_id_captured_from_received_at"}
+    if start_s is None:
+        used = {"ix_item_agency_id_device_id_received_at"}
+    assert len(plans) == (1 if start_s is None else 2)
+    assert {name for plan in plans for name in INDEXES if name in plan} == used, plans
+    assert all("ix_claim_agency_id_item_id" in plan for plan in plans), plans
+    assert not any("Seq Scan" in plan or "SCAN" in plan for plan in plans), plans
+    probe(pipeline, second)
+    assert members(pipeline, second) == [first, second]
 
 
 def test_a_file_nobody_can_place_stays_alone(on_sqlite: Pipeline, tmp_path: Path) -> None:

@@ -368,9 +368,15 @@ def upgrade() -> None:
         op.f("ix_item_agency_id_captured_from_id"), "item", ["agency_id", "captured_from", "id"], unique=False
     )
     op.create_index(
-        op.f("ix_item_agency_id_device_id_captured_from"),
+        op.f("ix_item_agency_id_device_id_captured_from_received_at"),
         "item",
-        ["agency_id", "device_id", "captured_from"],
+        ["agency_id", "device_id", "captured_from", "received_at"],
+        unique=False,
+    )
+    op.create_index(
+        op.f("ix_item_agency_id_device_id_received_at"),
+        "item",
+        ["agency_id", "device_id", "received_at"],
         unique=False,
     )
     op.create_index(op.f("ix_item_agency_id_object_id"), "item", ["agency_id", "object_id"], unique=False)
