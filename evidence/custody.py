@@ -146,6 +146,7 @@ class Action(StrEnum):
     ITEM_QUARANTINED = "item:quarantined"
     ITEM_RECEIVED = "item:received"
     ITEM_RECEIVED_AGAIN = "item:received_again"
+    ITEM_UNFLAGGED = "item:unflagged"
     ITEM_UNPLAYABLE = "item:unplayable"
     ITEM_VERIFIED = "item:verified"
     JOB_QUARANTINED = "job:quarantined"

@@ -21,7 +21,7 @@ from evidence.ids import new_id
 from evidence.item import Binding, Custody, Media, Redaction
 from evidence.kinds import ClaimSource, MediaKind
 from evidence.zfy import parse_zfy_base64
-from ingest import ledger
+from ingest import ledger, roster
 from ingest.correction import corrected_times
 from ingest.facts import Facts, Statement, weigh
 from ingest.naming import Vocabulary, shipped
@@ -29,6 +29,7 @@ from ingest.sources.base import StagedFile
 from ingest.wording import escaped, fit, fit_statement
 from storage.db import agencies, custody, items, jobs
 from storage.db.custody import Happening
+from storage.db.ledger import lock_device
 from storage.db.tables import Agency, Claim, Device, Item, Reception
 from storage.db.tables import StoredObject as ObjectRow
 from storage.objects.base import StoredObject
@@ -175,8 +176,11 @@ def _device(
             now,
         )
     if device.state == agencies.UNKNOWN:
+        # Whoever adopts it now ends the flags of what it brought: either of this file too, or before it comes.
+        lock_device(session, device)
+    if device.state == agencies.UNKNOWN:
         return device, [
-            ("device_unknown", "device: expected a registered one, found an unknown number; adopt it")
+            (roster.UNKNOWN_DEVICE, "device: expected a registered one, found an unknown number; adopt it")
         ]
     return device, []
 

@@ -19,11 +19,13 @@ from evidence.custody import Action
 from evidence.errors import Conflict, InvalidInput, NotFound
 from evidence.kinds import Role, SourceKind
 from ingest.facts import EARLIEST
-from storage.db import accounts, agencies, credentials, custody, ledger
+from storage.db import accounts, agencies, credentials, custody, items, ledger
 from storage.db.custody import Happening
-from storage.db.tables import Account, Agency, Device, DeviceIssue, Officer
+from storage.db.tables import Account, Agency, Device, DeviceIssue, Item, Officer
 
 CLOCKS_DIFFER = timedelta(minutes=5)
+UNKNOWN_DEVICE = "device_unknown"
+"""The flag of what a device brought before it was adopted."""
 
 
 @contextmanager
@@ -145,6 +147,8 @@ def adopt_device(
 ) -> Device:
     """Make a device that showed up unregistered one of the agency's (6.2), and issue it in the same step.
 
+    What it brought so far is of a known device from then on: the flag that said otherwise ends with it.
+
     Raises:
         NotFound: It never showed up, or there is no such officer.
         Conflict: It is registered already.
@@ -160,11 +164,20 @@ def adopt_device(
     custody.record(
         session, agency, Happening(Action.DEVICE_ADOPTED, "device", str(row.id), actor, facts), now
     )
+    for batch in items.flagged_of_device(session, agency.id, row.id, UNKNOWN_DEVICE):
+        for item in batch:
+            items.unflag(item, UNKNOWN_DEVICE)
+        custody.record_all(session, agency, [_unflagged(item, row, actor) for item in batch], now)
     if officer_no is not None:
         issue_device(
             session, agency, row.device_no, officer_no, issued_at=issued_at or now, actor=actor, now=now
         )
     return row
+
+
+def _unflagged(item: Item, row: Device, actor: str) -> Happening:
+    facts = {"flag": UNKNOWN_DEVICE, "device": str(row.id)}
+    return Happening(Action.ITEM_UNFLAGGED, "item", str(item.id), actor, facts)
 
 
 def issue_device(

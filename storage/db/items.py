@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from evidence.errors import NotFound
 from storage.db.tables import (
@@ -227,6 +228,25 @@ def flag(item: Item, code: str, message: str) -> None:
 def unflag(item: Item, code: str) -> None:
     """Take back the line of a code, once what it said holds no longer."""
     item.flags = [entry for entry in item.flags if entry["code"] != code]
+
+
+def flagged_of_device(
+    session: Session, agency_id: UUID, device_id: UUID, code: str, *, at_once: int = 200
+) -> Iterator[list[Item]]:
+    """Items of a device that bear a flag, locked for the caller's change, a batch at a time by id."""
+    of_device = (Item.agency_id == agency_id, Item.device_id == device_id)
+    # One look for all of them; the rows themselves come by the batch.
+    ids = sorted(session.scalars(select(Item.id).where(*of_device)))
+    for start in range(0, len(ids), at_once):
+        rows = session.scalars(
+            select(Item)
+            .where(*of_device, Item.id.in_(ids[start : start + at_once]))
+            .order_by(Item.id)
+            .options(defer(Item.probe))
+            .with_for_update(key_share=True)
+            .execution_options(populate_existing=True)
+        )
+        yield [row for row in rows if code in {entry["code"] for entry in row.flags}]
 
 
 def claimed(session: Session, agency_id: UUID, item_id: UUID, field: str) -> list[Claim]:

@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from itertools import groupby
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Table, and_, event, select
+from sqlalchemy import ColumnElement, Table, event, select, tuple_
 from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction, sessionmaker
 
 from evidence.clock import SystemClock, to_micros
@@ -61,6 +62,7 @@ WITNESSED: tuple[type[tables.Base], ...] = (
 # Counted up and down by sign-ins; nothing is decided in court by them.
 VOLATILE = {"account": frozenset({"failed_logins", "failed_at"})}
 MAX_ROWS = 1000
+READ_AT_ONCE = 200
 
 _BEFORE = "witness_before"
 Touched = tuple[type[tables.Base], tuple[Any, ...]]
@@ -128,9 +130,7 @@ def _before_flush(session: Session, _context: UOWTransaction, _instances: object
     before: Before = session.info.setdefault(_BEFORE, {})
     changed = [row for row in session.dirty if session.is_modified(row)]
     found = {_touched(row) for row in [*changed, *session.deleted]} - {None} - before.keys()
-    # In one order everywhere, so that two writers of the same rows wait instead of deadlocking.
-    for touched in sorted(filter(None, found), key=lambda one: (one[0].__tablename__, str(one[1]))):
-        before[touched] = _read(session, touched)
+    before.update(_read(session, filter(None, found)))
 
 
 def _after_flush(session: Session, _context: UOWTransaction) -> None:
@@ -146,8 +146,9 @@ def _before_commit(session: Session) -> None:
     session.flush()
     before: Before = session.info.pop(_BEFORE, {})
     entries: dict[UUID, list[list[str | None]]] = {}
+    held = _read(session, before)
     for touched, was in before.items():
-        now = _read(session, touched)
+        now = held[touched]
         agency_id = now.agency_id or was.agency_id
         if now.digest != was.digest and agency_id is not None:
             model, identity = touched
@@ -181,19 +182,33 @@ def _key(model: type[tables.Base], identity: tuple[Any, ...]) -> str:
     return row_key(table, dict(zip((column.name for column in table.primary_key), identity, strict=True)))
 
 
-def _read(session: Session, touched: Touched) -> Reading:
-    """A row as the database holds it, its lock held."""
-    model, identity = touched
+def _read(session: Session, wanted: Iterable[Touched]) -> Before:
+    """Rows as the database holds them, their locks held; many in one statement.
+
+    In one order everywhere, so that two writers of the same rows wait instead of deadlocking.
+    """
+    ordered = sorted(wanted, key=lambda one: (one[0].__tablename__, str(one[1])))
+    found: Before = dict.fromkeys(ordered, ABSENT)
+    for model, group in groupby(ordered, key=lambda one: one[0]):
+        identities = [identity for _, identity in group]
+        for start in range(0, len(identities), READ_AT_ONCE):
+            found |= _read_rows(session, model, identities[start : start + READ_AT_ONCE])
+    return found
+
+
+def _read_rows(session: Session, model: type[tables.Base], identities: list[tuple[Any, ...]]) -> Before:
     table = table_of(model)
-    is_row: list[ColumnElement[bool]] = [
-        column == part for column, part in zip(table.primary_key, identity, strict=True)
-    ]
+    key = tuple(table.primary_key)
+    is_one: ColumnElement[bool] = (
+        key[0].in_([part for (part,) in identities]) if len(key) == 1 else tuple_(*key).in_(identities)
+    )
     # The lock an UPDATE of the row takes: rows that only refer to it may still be written by others.
-    query = select(table).where(and_(*is_row)).with_for_update(key_share=True)
-    row = session.connection().execute(query).mappings().one_or_none()
-    if row is None:
-        return ABSENT
-    return Reading(row["id" if model is tables.Agency else "agency_id"], row_digest(table, dict(row)))
+    query = select(table).where(is_one).order_by(*key).with_for_update(key_share=True)
+    owner = "id" if model is tables.Agency else "agency_id"
+    return {
+        (model, tuple(row[column.name] for column in key)): Reading(row[owner], row_digest(table, dict(row)))
+        for row in session.connection().execute(query).mappings()
+    }
 
 
 def _refuse_bulk(state: ORMExecuteState) -> None:

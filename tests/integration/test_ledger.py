@@ -17,15 +17,20 @@ from sqlalchemy.orm import Session
 from config.settings import Settings
 from evidence.clock import rfc3339
 from evidence.errors import Conflict, InvalidInput, NotAuthenticated, NotFound
-from evidence.kinds import SourceKind
-from ingest import docks, ledger_health, ledger_sheets, roster, sheets
+from evidence.fixity import hash_file
+from evidence.ids import new_id
+from evidence.kinds import ClaimSource, SourceKind
+from ingest import docks, intake, ledger_health, ledger_sheets, roster, sheets
 from ingest import ledger as device_ledger
+from ingest.facts import statements_from
 from ingest.ledger_report import Report
 from ingest.ledger_sheets import Kind
-from storage.db import agencies, credentials, custody, ledger
+from ingest.sources.base import StagedFile
+from storage.db import agencies, credentials, custody, items, ledger
 from storage.db.ledger_tables import DeviceReading
-from storage.db.tables import Agency, Device, Officer, UploadToken
+from storage.db.tables import Agency, CustodyLeaf, Device, Item, Officer, UploadToken
 from storage.open import Storage
+from tests.support.asked import questions
 from tests.support.clocks import SettableClock
 from tests.support.pipeline import Pipeline
 
@@ -290,6 +295,88 @@ def test_an_unknown_device_is_adopted_and_issued_in_one_step(
     with house.write() as (session, agency):
         roster.adopt_device(session, agency, "STRAY", officer_no="P2", actor=ACTOR, now=house.clock.now())
     assert house.leaves(row.id)[-2:] == ["device:adopted", "device:issued"]
+
+
+def _stranger_with(house: House, settings: Settings, folder: Path, count: int) -> Device:
+    """A device nobody registered, with so many items, taken in as one and copied."""
+    path = folder / "a.mp4"
+    path.write_bytes(b"from a stranger")
+    first = Pipeline(house.storage, settings).take(path, device_no="STRAY").item_id
+    with house.write() as (session, agency):
+        pattern = items.item_by_id(session, agency.id, first)
+        columns = {column.name: getattr(pattern, column.name) for column in Item.__table__.columns}
+        for number in range(count - 1):
+            session.add(Item(**columns | {"id": new_id(), "identity_key": f"copy {number}"}))
+    return house.device("STRAY")
+
+
+def test_adopting_a_device_ends_the_flags_of_all_it_brought_and_each_leaves_a_leaf(
+    house: House, settings: Settings, tmp_path: Path
+) -> None:
+    row = _stranger_with(house, settings, tmp_path, 601)
+    with house.write() as (session, agency):
+        other = session.scalars(select(Item).where(Item.device_id == row.id).limit(1)).one()
+        items.flag(other, "encrypted", "file: expected plain footage, found one the device encrypted")
+    with questions(house.storage.database) as asked, house.write() as (session, agency):
+        roster.adopt_device(session, agency, "STRAY", officer_no="P2", actor=ACTOR, now=house.clock.now())
+    assert len(asked) < 60, "a batch of 200 at a time, whoever looks at its rows"
+    with house.read() as (session, agency):
+        found = list(session.scalars(select(Item).where(Item.device_id == row.id)))
+        left = {entry["code"] for item in found for entry in item.flags}
+        leaves = session.scalar(
+            select(func.count()).where(CustodyLeaf.action == "item:unflagged", CustodyLeaf.agency_id == agency.id)
+        )
+    assert (len(found), leaves) == (601, 601)
+    assert roster.UNKNOWN_DEVICE not in left
+    assert "encrypted" in left, "what else is odd with an item stays"
+    assert house.leaves(other.id)[-1] == "item:unflagged"
+
+
+def test_a_failed_adoption_ends_no_flag(house: House, settings: Settings, tmp_path: Path) -> None:
+    row = _stranger_with(house, settings, tmp_path, 3)
+    with pytest.raises(NotFound), house.write() as (session, agency):
+        roster.adopt_device(session, agency, "STRAY", officer_no="nobody", actor=ACTOR, now=house.clock.now())
+    with house.read() as (session, _):
+        for item in session.scalars(select(Item).where(Item.device_id == row.id)):
+            assert roster.UNKNOWN_DEVICE in {entry["code"] for entry in item.flags}
+
+
+@pytest.mark.parametrize("first", ["adopted", "brought"])
+def test_what_comes_while_its_device_is_adopted_keeps_no_flag(
+    house: House, settings: Settings, tmp_path: Path, first: str
+) -> None:
+    row, pipeline = _stranger_with(house, settings, tmp_path, 2), Pipeline(house.storage, settings)
+    path = house.storage.objects.staging_dir / "b.mp4"
+    path.write_bytes(b"more from the stranger")
+    digests = hash_file(path)
+    said = {"device_no": "STRAY"}
+    staged = StagedFile(
+        path=path,
+        size_bytes=digests.size_bytes,
+        sha256=digests.sha256,
+        original_name_raw=b"b.mp4",
+        source="tus",
+        reception_key="tus:b",
+        actor="dock:D1",
+        metadata=said,
+        claims=tuple(statements_from(said, ClaimSource.DOCK)),
+    )
+    stored = house.storage.objects.adopt(
+        path, digests.sha256, digests.size_bytes, pipeline.agency.id.hex
+    )
+    now = house.clock.now()
+
+    def bring(session: Session, agency: Agency) -> None:
+        intake.accept(session, agency, staged, stored, now)
+
+    def adopt(session: Session, agency: Agency) -> None:
+        roster.adopt_device(session, agency, "STRAY", actor=ACTOR, now=now)
+
+    assert beside(house, *((adopt, bring) if first == "adopted" else (bring, adopt))) == []
+    with house.read() as (session, _):
+        found = list(session.scalars(select(Item).where(Item.device_id == row.id)))
+    assert len(found) == 3
+    assert [entry["code"] for item in found for entry in item.flags if entry["code"] == "device_unknown"] == []
 
 
 # --- docks, tokens, faults --------------------------------------------------------------------
