@@ -10,7 +10,7 @@ from cli.shell import Desk, Parser, add_json, at_desk, operator, print_json, pri
 from cli.tables import add_import, take_file
 from evidence.kinds import SourceKind
 from ingest import ledger as device_ledger
-from ingest import roster
+from ingest import policy, roster
 from ingest.ledger_health import device_stretches
 from ingest.ledger_sheets import Kind
 from storage.db import accounts, agencies, ledger
@@ -150,13 +150,14 @@ def _show(options: argparse.Namespace) -> int:
             }
             for one in readings
         ]
+        clocks = policy.History(session, desk.agency, policy.CLOCK)
         clock = [
             {
                 "since": desk.local(one.since),
                 "until": desk.local(one.until),
                 "drift_ms_per_day": round(one.drift_us_per_day / 1000),
             }
-            for one, _ in device_stretches(session, desk.agency, reversed(readings))
+            for one, _ in device_stretches(clocks, reversed(readings))
         ]
     if options.json:
         print_json({"device_no": row.device_no, "issues": issues, "readings": read, "clock": clock})

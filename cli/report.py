@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import IO
 
 from sqlalchemy.orm import Session
 
@@ -49,25 +51,30 @@ def arguments(parser: Parser, _name: str) -> None:
 def _run(options: argparse.Namespace) -> int:
     with at_desk(options) as desk, desk.read() as session:
         since, until = _period(options, desk)
-        report = options.make(session, desk.agency, since, until, desk.now())
-        zone = desk.agency.time_zone
-    for path, write in ((options.csv, as_csv), (options.xlsx, as_xlsx)):
-        if path is not None:
-            _write(path, write(report, zone))
-            print(f"已写入 / written: {path}")
-    if options.json:
-        print_json(
-            {
-                "name": report.name,
-                "since": report.since,
-                "until": report.until,
-                "figures": dict(report.figures),
-                "policies": list(report.policies),
-                "rows": [json_row(row) for row in report.rows],
-            }
-        )
-    elif options.csv is None and options.xlsx is None:
-        _show(report, desk)
+        now = desk.now()
+
+        def make() -> Report:
+            found: Report = options.make(session, desk.agency, since, until, now)
+            return found
+
+        for path, write in ((options.csv, as_csv), (options.xlsx, as_xlsx)):
+            if path is not None:
+                _write(path, partial(write, make(), desk.agency.time_zone))
+                print(f"已写入 / written: {path}")
+        if options.json:
+            report, rows = make().drawn()
+            print_json(
+                {
+                    "name": report.name,
+                    "since": report.since,
+                    "until": report.until,
+                    "figures": dict(report.figures),
+                    "policies": list(report.policies),
+                    "rows": [json_row(row) for row in rows],
+                }
+            )
+        elif options.csv is None and options.xlsx is None:
+            _show(make(), desk)
     return 0
 
 
@@ -80,16 +87,22 @@ def _period(options: argparse.Namespace, desk: Desk) -> tuple[datetime, datetime
     return since, until
 
 
-def _write(path: Path, body: bytes) -> None:
-    """A new file: a report that was handed on is not written over."""
+def _write(path: Path, fill: Callable[[IO[bytes]], None]) -> None:
+    """A new file, whole or not at all: a report that was handed on is not written over."""
     try:
-        with path.open("xb") as file:
-            file.write(body)
+        file = path.open("xb")
     except FileExistsError as error:
         raise Conflict(f"{path}: expected a new file, found one there", code="file_exists") from error
+    try:
+        with file:
+            fill(file)
+    except BaseException:
+        path.unlink()
+        raise
 
 
 def _show(report: Report, desk: Desk) -> None:
+    report, drawn = report.drawn()
     print(f"{report.title}  {desk.local(report.since)} – {desk.local(report.until)}")
     print("  ".join(f"{name}={value}" for name, value in report.figures.items()))
     rows = [
@@ -97,7 +110,7 @@ def _show(report: Report, desk: Desk) -> None:
             desk.local(value) if isinstance(value := row[column.key], datetime) else value
             for column in report.columns
         )
-        for row in report.rows
+        for row in drawn
     ]
     print_table([column.heading for column in report.columns], rows)
 

@@ -17,11 +17,10 @@ Each row names the rows of the database it stands for; a report writes nothing.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from itertools import groupby, pairwise
+from itertools import chain
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -32,12 +31,12 @@ from evidence.kinds import MediaKind
 from evidence.recording import MOST_MISSING
 from ingest import grouping, policy
 from ingest.ledger_health import policies_of
-from ingest.ledger_report import Column, Report, Value
-from storage.db import agencies, custody, items, ledger, ledger_duty, ledger_reports
+from ingest.ledger_report import Column, Report, Row, counted
+from storage.db import agencies, custody, ledger, ledger_reports
 from storage.db.custody import Happening
 from storage.db.ledger_reports import Footage
 from storage.db.ledger_tables import DutyPeriod
-from storage.db.tables import Agency, DeviceIssue, Item, Officer
+from storage.db.tables import Agency, DeviceIssue, Item
 
 KINDS = ("nothing_recorded", "no_recorder", "not_uploaded", "interrupted", "short", "late")
 AWAITED = "awaited"
@@ -45,6 +44,7 @@ AWAITED = "awaited"
 LOOK_BACK = timedelta(days=7)
 LARGEST_SKIP = 50
 MAX_NUMBERS_TOLD = 50
+RULES = (policy.UPLOAD_DEADLINE, policy.RECORDING_GAP, policy.SHORT_RECORDING)
 MOVING = frozenset({MediaKind.VIDEO, MediaKind.AUDIO})
 COLUMNS = (
     Column("kind", "情况", "kind"),
@@ -58,29 +58,37 @@ COLUMNS = (
 )
 
 
+@dataclass(frozen=True)
+class _Rules:
+    """The policies recordings and duties are judged by."""
+
+    deadline: policy.History
+    gap: policy.History
+    short: policy.History
+
+
 def absence(session: Session, agency: Agency, since: datetime, until: datetime, now: datetime) -> Report:
-    """The report over ``[since, until)``: duties that ended in it, recordings made in it."""
-    footage = ledger_reports.footage_between(session, agency.id, since - LOOK_BACK, until)
-    shown = [one for one in footage if one.captured_to >= since]
-    rows = [
-        *_silent(session, agency, since, until, now),
-        *_skipped_by_devices(footage, since),
-        *_recordings(session, agency, shown),
-        *_late(session, agency, since, until),
-    ]
-    rows.sort(key=lambda row: (str(row["since"]), str(row["kind"]), str(row["subject_id"])))
-    counted = Counter(str(row["kind"]) for row in rows)
-    figures = {
-        "duties": len(ledger_duty.duties_ending(session, agency.id, since, until)),
-        "items": len(shown),
-        **{kind: counted[kind] for kind in (*KINDS, AWAITED)},
-        "findings": sum(counted[kind] for kind in KINDS),
-    }
-    names = (policy.UPLOAD_DEADLINE, policy.RECORDING_GAP, policy.SHORT_RECORDING)
+    """The report over ``[since, until)``: duties that ended in it, recordings made in it.
+
+    Duties come first, by their beginning; then recordings, by theirs; then what was late, by its deadline.
+    """
+    rules = _Rules(*(policy.History(session, agency, name) for name in RULES))
+    figures = dict.fromkeys(("duties", "items", *KINDS, AWAITED, "findings"), 0)
+    rows = chain(
+        _silent(session, agency, since, until, now, rules, figures),
+        _recorded(session, agency, since, until, rules, figures),
+        _late(session, agency, since, until),
+    )
     return Report(
-        "absence", "应录未录与缺传 / absence", since, until, now, figures, COLUMNS, rows,
-        policies_of(session, agency, until, *names),
+        "absence", "应录未录与缺传 / absence", since, until, now, figures, COLUMNS,
+        _counted(rows, figures), policies_of(session, agency, until, *RULES),
     )  # fmt: skip
+
+
+def _counted(rows: Iterable[Row], figures: dict[str, int]) -> Iterator[Row]:
+    for row in counted(rows, figures, "kind"):
+        figures["findings"] += row["kind"] != AWAITED
+        yield row
 
 
 def _row(
@@ -93,7 +101,7 @@ def _row(
     *,
     officer_no: str | None = None,
     device_no: str | None = None,
-) -> dict[str, Value]:
+) -> Row:
     return {
         "kind": kind,
         "officer_no": officer_no,
@@ -110,67 +118,88 @@ def _row(
 
 
 def _silent(
-    session: Session, agency: Agency, since: datetime, until: datetime, now: datetime
-) -> list[dict[str, Value]]:
-    duties = ledger_duty.duties_ending(session, agency.id, since, until)
-    if not duties:
-        return []
-    begin = min(duty.duty_from for duty, _ in duties)
-    # A recording of a duty may run on after it.
-    footage = ledger_reports.footage_between(session, agency.id, begin, until)
-    issues = ledger.issues_between(session, agency.id, begin, until)
+    session: Session,
+    agency: Agency,
+    since: datetime,
+    until: datetime,
+    now: datetime,
+    rules: _Rules,
+    figures: dict[str, int],
+) -> Iterator[Row]:
     numbers = {row.id: row.device_no for row in agencies.devices(session, agency.id)}
     known = {row.officer_no for row in agencies.officers(session, agency.id)}
-    heard = _heard(footage, issues, known)
-    rows = []
-    for duty, officer in duties:
-        spans = [*heard.get(officer.officer_no, []), *heard.get(str(officer.id), [])]
-        if any(start < duty.duty_to and end >= duty.duty_from for start, end in spans):
-            continue
-        rows.append(_silence(session, agency, duty, officer, issues, numbers, now))
-    return rows
+    for duties in ledger_reports.duties_ending(session, agency.id, since, until):
+        figures["duties"] += len(duties)
+        begin = min(duty.duty_from for duty, _ in duties)
+        # A recording of a duty may run on after it.
+        end = max(duty.duty_to for duty, _ in duties)
+        issues = ledger.issues_between(session, agency.id, begin, end)
+        footage = chain.from_iterable(ledger_reports.footage_between(session, agency.id, begin, end))
+        heard = _heard(duties, footage, issues, known)
+        for duty, officer_no in duties:
+            if duty.id not in heard:
+                yield _silence(agency, duty, officer_no, issues, numbers, now, rules)
 
 
 def _heard(
-    footage: Iterable[Footage], issues: Sequence[DeviceIssue], known: set[str]
-) -> dict[str, list[tuple[datetime, datetime]]]:
-    """When something was recorded: by the number of the officer files name, else by the id of the holder.
+    duties: Sequence[tuple[DutyPeriod, str]],
+    footage: Iterable[Footage],
+    issues: Sequence[DeviceIssue],
+    known: set[str],
+) -> set[UUID]:
+    """Duties of which something was recorded: by the officer files name, else by whoever held the device.
 
     A recorder that carries a number nobody has speaks for whoever holds it.
     """
     holders: dict[UUID, list[DeviceIssue]] = {}
     for issue in issues:
         holders.setdefault(issue.device_id, []).append(issue)
-    heard: dict[str, list[tuple[datetime, datetime]]] = {}
+    by_number: dict[str, list[DutyPeriod]] = {}
+    by_officer: dict[UUID, list[DutyPeriod]] = {}
+    for duty, officer_no in duties:
+        by_number.setdefault(officer_no, []).append(duty)
+        by_officer.setdefault(duty.officer_id, []).append(duty)
+    heard: set[UUID] = set()
     for one in footage:
-        span = (one.captured_from, one.captured_to)
         if one.collector in known:
-            heard.setdefault(one.collector, []).append(span)
-            continue
-        for issue in holders.get(one.device_id, []) if one.device_id else []:
-            if issue.issued_at <= span[1] and (issue.returned_at is None or issue.returned_at > span[0]):
-                heard.setdefault(str(issue.officer_id), []).append(span)
+            theirs = by_number.get(one.collector or "", [])
+        else:
+            theirs = [
+                duty
+                for issue in (holders.get(one.device_id, []) if one.device_id else [])
+                if _was_held(issue, one)
+                for duty in by_officer.get(issue.officer_id, [])
+            ]
+        heard.update(
+            duty.id
+            for duty in theirs
+            if one.captured_from < duty.duty_to and one.captured_to >= duty.duty_from
+        )
     return heard
 
 
+def _was_held(issue: DeviceIssue, one: Footage) -> bool:
+    is_begun = issue.issued_at <= one.captured_to
+    return is_begun and (issue.returned_at is None or issue.returned_at > one.captured_from)
+
+
 def _silence(
-    session: Session,
     agency: Agency,
     duty: DutyPeriod,
-    officer: Officer,
+    officer_no: str,
     issues: Sequence[DeviceIssue],
     numbers: dict[UUID, str],
     now: datetime,
-) -> dict[str, Value]:
+    rules: _Rules,
+) -> Row:
     held = [
         numbers[issue.device_id]
         for issue in issues
-        if issue.officer_id == officer.id
+        if issue.officer_id == duty.officer_id
         and issue.issued_at < duty.duty_to
         and (issue.returned_at is None or issue.returned_at > duty.duty_from)
     ]
-    rule = policy.in_force(session, agency, policy.UPLOAD_DEADLINE, duty.duty_to)
-    due = policy.due_at(rule, duty.duty_to, agency.time_zone)
+    due = policy.due_at(rules.deadline.at(duty.duty_to), duty.duty_to, agency.time_zone)
     if not held:
         kind, detail = "no_recorder", "执勤期间未领用记录仪 / on duty without a recorder"
     elif due > now:
@@ -184,36 +213,62 @@ def _silence(
         detail,
         "duty",
         duty.id,
-        officer_no=officer.officer_no,
+        officer_no=officer_no,
         device_no=" ".join(sorted(set(held))) or None,
     )
 
 
-# --- numbers that are missing -----------------------------------------------------------------
+# --- what was recorded ------------------------------------------------------------------------
 
 
-def _skipped_by_devices(footage: Iterable[Footage], since: datetime) -> list[dict[str, Value]]:
-    """Gaps in the numbering of devices that number their files through, whatever recording they are of."""
-    numbered = [one for one in footage if one.recording_key is None and one.sequence_no is not None]
-    rows = []
-    for _, group in groupby(numbered, key=lambda one: one.device_id):
-        listed = [one for one in group if one.device_id is not None]
-        for before, after in pairwise(listed):
-            skipped = range((before.sequence_no or 0) + 1, after.sequence_no or 0)
-            if 0 < len(skipped) <= LARGEST_SKIP and after.captured_to >= since:
-                rows.append(
-                    _row(
-                        "not_uploaded",
-                        before.captured_to,
-                        after.captured_from,
-                        f"缺号 / missing numbers: {_told(skipped)}",
-                        "item",
-                        after.item_id,
-                        officer_no=after.collector,
-                        device_no=after.device_no,
-                    )
-                )
-    return rows
+def _recorded(
+    session: Session,
+    agency: Agency,
+    since: datetime,
+    until: datetime,
+    rules: _Rules,
+    figures: dict[str, int],
+) -> Iterator[Row]:
+    """Numbers that are missing, short and interrupted recordings; each recording once, where it begins."""
+    newest: dict[UUID, Footage] = {}
+    for page in ledger_reports.footage_between(session, agency.id, since - LOOK_BACK, until):
+        shown = [one for one in page if one.captured_to >= since]
+        figures["items"] += len(shown)
+        keys = sorted({one.recording_key for one in shown if one.recording_key is not None})
+        found = grouping.recordings_of(session, agency.id, keys)
+        for one in page:
+            yield from _skipped_before(one, newest, since)
+            if one.captured_to < since:
+                continue
+            if one.recording_key is None:
+                yield from _short(one, one.duration_us, rules)
+            elif one.item_id == _first_shown(found[one.recording_key], since):
+                yield from _recording(one, found[one.recording_key], rules)
+
+
+def _first_shown(found: grouping.Recording, since: datetime) -> UUID | None:
+    """The member a recording is told with: the earliest that ends in the period."""
+    shown = [
+        (row.captured_from, row.id)
+        for row in found.members
+        if row.captured_from is not None and (row.captured_to or row.captured_from) >= since
+    ]
+    return min(shown)[1] if shown else None
+
+
+def _skipped_before(one: Footage, newest: dict[UUID, Footage], since: datetime) -> Iterator[Row]:
+    """The gap before a file of a device that numbers its files through, whatever recording they are of."""
+    if one.recording_key is not None or one.sequence_no is None or one.device_id is None:
+        return
+    before = newest.get(one.device_id)
+    newest[one.device_id] = one
+    if before is None:
+        return
+    skipped = range((before.sequence_no or 0) + 1, one.sequence_no)
+    if 0 < len(skipped) <= LARGEST_SKIP and one.captured_to >= since:
+        told = f"缺号 / missing numbers: {_told(skipped)}"
+        row = _of(one, "not_uploaded", told)
+        yield {**row, "since": before.captured_to, "until": one.captured_from}
 
 
 def _told(numbers: Sequence[int]) -> str:
@@ -222,28 +277,11 @@ def _told(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers[:MAX_NUMBERS_TOLD])) + (least + more if more else "")
 
 
-# --- recordings -------------------------------------------------------------------------------
-
-
-def _recordings(session: Session, agency: Agency, footage: Sequence[Footage]) -> list[dict[str, Value]]:
-    """Short ones, interrupted ones, and files missing inside of them; each recording once."""
-    rows: list[dict[str, Value]] = []
-    seen: set[str] = set()
-    for one in footage:
-        if one.recording_key is None:
-            rows += _short(session, agency, one, one.duration_us)
-        elif one.recording_key not in seen:
-            seen.add(one.recording_key)
-            rows += _recording(session, agency, one)
-    return rows
-
-
-def _recording(session: Session, agency: Agency, one: Footage) -> list[dict[str, Value]]:
-    found = grouping.recording_of(session, items.item_by_id(session, agency.id, one.item_id))
-    rows: list[dict[str, Value]] = []
+def _recording(one: Footage, found: grouping.Recording, rules: _Rules) -> Iterator[Row]:
+    """Files missing inside of a recording, where it was interrupted, and whether it is short."""
     if found.missing_sequence_nos:
-        rows.append(_of(one, "not_uploaded", f"缺号 / missing numbers: {_told(found.missing_sequence_nos)}"))
-    rule = policy.in_force(session, agency, policy.RECORDING_GAP, one.captured_from)
+        yield _of(one, "not_uploaded", f"缺号 / missing numbers: {_told(found.missing_sequence_nos)}")
+    rule = rules.gap.at(one.captured_from)
     allowed_us = rule.whole("max_gap_ms") * 1000
     least_us = rule.whole("resolution_ms") * 1000
     by_id: dict[UUID, Item] = {member.id: member for member in found.members}
@@ -251,32 +289,25 @@ def _recording(session: Session, agency: Agency, one: Footage) -> list[dict[str,
         # A time code is exact to the frame; other clocks are believed beyond their step and the policy's.
         doubt_us = joint.resolution_us if joint.clock == "timecode" else max(joint.resolution_us, least_us)
         if joint.gap_us > allowed_us + doubt_us:
-            gap = f"间断 / gap: {joint.gap_us // 1000} ms"
-            ended, begun = by_id[joint.before].captured_to, by_id[joint.after].captured_from
-            rows.append(
-                {
-                    **_of(one, "interrupted", gap),
-                    "since": ended,
-                    "until": begun,
-                    "subject_id": str(joint.after),
-                }
-            )
+            yield {
+                **_of(one, "interrupted", f"间断 / gap: {joint.gap_us // 1000} ms"),
+                "since": by_id[joint.before].captured_to,
+                "until": by_id[joint.after].captured_from,
+                "subject_id": str(joint.after),
+            }
     lengths = [member.duration_us for member in found.members]
     if not found.missing_sequence_nos and None not in lengths:
-        rows += _short(session, agency, one, sum(length or 0 for length in lengths))
-    return rows
+        yield from _short(one, sum(length or 0 for length in lengths), rules)
 
 
-def _short(session: Session, agency: Agency, one: Footage, duration_us: int | None) -> list[dict[str, Value]]:
+def _short(one: Footage, duration_us: int | None, rules: _Rules) -> Iterator[Row]:
     if duration_us is None or one.media_kind not in MOVING:
-        return []
-    rule = policy.in_force(session, agency, policy.SHORT_RECORDING, one.captured_from)
-    if duration_us >= rule.whole("min_ms") * 1000:
-        return []
-    return [_of(one, "short", f"时长 / length: {duration_us // 1000} ms")]
+        return
+    if duration_us < rules.short.at(one.captured_from).whole("min_ms") * 1000:
+        yield _of(one, "short", f"时长 / length: {duration_us // 1000} ms")
 
 
-def _of(one: Footage, kind: str, detail: str) -> dict[str, Value]:
+def _of(one: Footage, kind: str, detail: str) -> Row:
     return _row(
         kind,
         one.captured_from,
@@ -292,44 +323,23 @@ def _of(one: Footage, kind: str, detail: str) -> dict[str, Value]:
 # --- late -------------------------------------------------------------------------------------
 
 
-def _late(session: Session, agency: Agency, since: datetime, until: datetime) -> list[dict[str, Value]]:
-    return [
-        _row(
+def _late(session: Session, agency: Agency, since: datetime, until: datetime) -> Iterator[Row]:
+    for one in ledger_reports.late_items(session, agency.id, since, until):
+        yield _row(
             "late",
-            row.due_at,
-            item.received_at,
-            row.reason or "未说明原因 / no reason given",
+            one.due_at,
+            one.received_at,
+            one.reason or "未说明原因 / no reason given",
             "item",
-            item.id,
-            officer_no=item.collector,
-            device_no=device_no,
+            one.item_id,
+            officer_no=one.collector,
+            device_no=one.device_no,
         )
-        for row, item, device_no in ledger_duty.late_items(session, agency.id, since, until)
-    ]
 
 
 def lateness(session: Session, agency: Agency, since: datetime, until: datetime, now: datetime) -> Report:
     """Items that were due in the period and came later (4.2)."""
-    rows: list[dict[str, Value]] = [
-        {
-            "item_id": str(item.id),
-            "officer_no": item.collector,
-            "device_no": device_no,
-            "captured_to": item.captured_to,
-            "due_at": row.due_at,
-            "received_at": item.received_at,
-            "late_by_s": row.late_by_us // 1_000_000,
-            "reason": row.reason,
-            "reason_at": row.reason_at,
-        }
-        for row, item, device_no in ledger_duty.late_items(session, agency.id, since, until)
-    ]
-    figures = {
-        "late": len(rows),
-        "without_reason": sum(row["reason"] is None for row in rows),
-        "officers": len({row["officer_no"] for row in rows if row["officer_no"]}),
-        "devices": len({row["device_no"] for row in rows if row["device_no"]}),
-    }
+    figures = dict.fromkeys(("late", "without_reason", "officers", "devices"), 0)
     columns = (
         Column("item_id", "音像记录", "item"),
         Column("officer_no", "人员编号", "officer"),
@@ -342,9 +352,34 @@ def lateness(session: Session, agency: Agency, since: datetime, until: datetime,
         Column("reason_at", "说明时间", "reason given"),
     )
     return Report(
-        "lateness", "逾期上传 / late hand-in", since, until, now, figures, columns, rows,
+        "lateness", "逾期上传 / late hand-in", since, until, now, figures, columns,
+        _told_late(session, agency, since, until, figures),
         policies_of(session, agency, until, policy.UPLOAD_DEADLINE),
     )  # fmt: skip
+
+
+def _told_late(
+    session: Session, agency: Agency, since: datetime, until: datetime, figures: dict[str, int]
+) -> Iterator[Row]:
+    officers: set[str] = set()
+    devices: set[str] = set()
+    for one in ledger_reports.late_items(session, agency.id, since, until):
+        officers |= {one.collector} if one.collector else set()
+        devices |= {one.device_no} if one.device_no else set()
+        figures["late"] += 1
+        figures["without_reason"] += one.reason is None
+        figures["officers"], figures["devices"] = len(officers), len(devices)
+        yield {
+            "item_id": str(one.item_id),
+            "officer_no": one.collector,
+            "device_no": one.device_no,
+            "captured_to": one.captured_to,
+            "due_at": one.due_at,
+            "received_at": one.received_at,
+            "late_by_s": one.late_by_us // 1_000_000,
+            "reason": one.reason,
+            "reason_at": one.reason_at,
+        }
 
 
 # --- every day --------------------------------------------------------------------------------
@@ -385,7 +420,10 @@ def look(session: Session, agency: Agency, day: date, now: datetime) -> Daily:
     """The reading half of `daily`, which may take a while and holds up nobody who writes."""
     since = policy.start_of_day(day, agency.time_zone)
     until = policy.start_of_day(day + timedelta(days=1), agency.time_zone)
-    return Daily(day, absence(session, agency, since, until, now), is_new=True)
+    report = absence(session, agency, since, until, now)
+    for _ in report.rows:
+        pass  # Only the figures are told.
+    return Daily(day, report, is_new=True)
 
 
 def note(session: Session, agency: Agency, found: Daily, now: datetime) -> Daily:

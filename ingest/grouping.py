@@ -106,12 +106,27 @@ class Recording:
 
 def recording_of(session: Session, item: Item) -> Recording:
     """The recording an item belongs to, which may be itself alone."""
-    by = _by(item.recording_key)
     rows = recordings.members(session, item.agency_id, [item.recording_key]) if item.recording_key else [item]
+    return _laid_out(item.recording_key, rows, parts_of(session, item.agency_id, rows))
+
+
+def recordings_of(session: Session, agency_id: UUID, keys: Sequence[str]) -> dict[str, Recording]:
+    """Many recordings by their keys, in a few statements."""
+    members = recordings.members_of(session, agency_id, keys)
+    every = [row for rows in members.values() for row in rows]
+    parts = {part.id: part for part in parts_of(session, agency_id, every)}
+    return {
+        key: _laid_out(key, rows, [parts[row.id] for row in rows if row.id in parts])
+        for key, rows in members.items()
+    }
+
+
+def _laid_out(key: str | None, rows: Sequence[Item], parts: Iterable[Part[UUID]]) -> Recording:
+    by = _by(key)
     # Numbers in names of files that only time put together may have started again in between.
     is_numbered = by in {"sender", "number"} and any(row.sequence_no is not None for row in rows)
     by_id = {row.id: row for row in rows}
-    ordered = in_order(parts_of(session, item.agency_id, rows), by_number=is_numbered)
+    ordered = in_order(parts, by_number=is_numbered)
     timed = {part.id for part in ordered}
     members = [by_id[part.id] for part in ordered] + [row for row in rows if row.id not in timed]
     if is_numbered:

@@ -176,7 +176,7 @@ def _device(
             now,
         )
     if device.state == agencies.UNKNOWN:
-        # Whoever adopts it now ends the flags of what it brought: either of this file too, or before it comes.
+        # Whoever adopts it now ends the flags of what it brought: of this file too, or before it comes.
         lock_device(session, device)
     if device.state == agencies.UNKNOWN:
         return device, [

@@ -2,7 +2,8 @@
 
 A recording is due by the policy `upload_deadline` that was in force when it ended, counted from its end
 or from the end of the duty it was made on. It is judged once, by what is known when its times become
-known, or when it is known that no probe will tell more; a duty entered afterwards changes no judgement, it is a reason to give.
+known, or when it is known that no probe will tell more; a duty entered afterwards changes no judgement,
+it is a reason to give.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ to replace. All are made from rows alone, as of the end of the period.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from evidence.kinds import SourceKind
 from ingest import policy
 from ingest.ledger_clock import Stretch, is_beyond, stretches
-from ingest.ledger_report import Column, Report, Value
+from ingest.ledger_report import Column, Report, Row, Value
 from storage.db import agencies, ledger, ledger_reports
 from storage.db.ledger_tables import DeviceFault, DeviceReading
 from storage.db.tables import Agency, Device, DeviceIssue
@@ -24,6 +24,7 @@ from storage.db.tables import Agency, Device, DeviceIssue
 # How far back the state of a device is read from.
 LOOK_BACK = timedelta(days=90)
 LAST_READINGS = 3
+DEVICES_AT_ONCE = 20
 YEAR = timedelta(days=365)
 MONTH = timedelta(days=30)
 
@@ -88,44 +89,19 @@ def _held_at(issues: Iterable[DeviceIssue]) -> dict[UUID, DeviceIssue]:
 
 
 def device_stretches(
-    session: Session, agency: Agency, readings: Iterable[DeviceReading]
+    rules: policy.History, readings: Iterable[DeviceReading]
 ) -> list[tuple[Stretch, policy.Rule]]:
     """Free stretches of one device's clock, each with the clock policy in force at its end."""
     listed = list(readings)
     if not listed:
         return []
-    rule = policy.in_force(session, agency, policy.CLOCK, listed[-1].read_at)
-    found = stretches(listed, str(rule.body["docks_set_clock"]))
-    return [(one, policy.in_force(session, agency, policy.CLOCK, one.until)) for one in found]
+    found = stretches(listed, str(rules.at(listed[-1].read_at).body["docks_set_clock"]))
+    return [(one, rules.at(one.until)) for one in found]
 
 
 def clock(session: Session, agency: Agency, since: datetime, until: datetime, now: datetime) -> Report:
     """Drift of each device's clock in the period (D4): a row for each stretch it ran freely."""
-    by_device = _by_device(ledger.readings_between(session, agency.id, since, until))
-    numbers = {row.id: row.device_no for row in agencies.devices(session, agency.id)}
-    rows: list[dict[str, Value]] = []
-    for device_id, readings in by_device.items():
-        for stretch, rule in device_stretches(session, agency, readings):
-            rows.append(
-                {
-                    "finding": "drift" if is_beyond(stretch, rule) else None,
-                    "device_no": numbers[device_id],
-                    "since": stretch.since,
-                    "until": stretch.until,
-                    "reading_count": stretch.reading_count,
-                    "from_setting": stretch.from_setting,
-                    "last_offset_ms": _ms(stretch.last_offset_us),
-                    "drift_ms_per_day": _ms(stretch.drift_us_per_day),
-                    "limit_ms_per_day": rule.whole("max_drift_ms_per_day"),
-                }
-            )
-    rows.sort(key=lambda row: (str(row["device_no"]), str(row["since"])))
-    figures = {
-        "devices_read": len(by_device),
-        "stretches": len(rows),
-        "drift": sum(row["finding"] == "drift" for row in rows),
-        "devices_drifting": len({row["device_no"] for row in rows if row["finding"]}),
-    }
+    figures = dict.fromkeys(("devices_read", "stretches", "drift", "devices_drifting"), 0)
     columns = (
         Column("finding", "问题", "finding"),
         Column("device_no", "设备编号", "device"),
@@ -138,9 +114,48 @@ def clock(session: Session, agency: Agency, since: datetime, until: datetime, no
         Column("limit_ms_per_day", "限值毫秒", "limit ms/day"),
     )
     return Report(
-        "clock", "时钟漂移 / clock drift", since, until, now, figures, columns, rows,
-        policies_of(session, agency, until, policy.CLOCK),
+        "clock", "时钟漂移 / clock drift", since, until, now, figures, columns,
+        _clocks(session, agency, since, until, figures), policies_of(session, agency, until, policy.CLOCK),
     )  # fmt: skip
+
+
+def _clocks(
+    session: Session, agency: Agency, since: datetime, until: datetime, figures: dict[str, int]
+) -> Iterator[Row]:
+    rules = policy.History(session, agency, policy.CLOCK)
+    for device, readings in _read_between(
+        session, agency, agencies.devices(session, agency.id), since, until
+    ):
+        found = device_stretches(rules, readings)
+        drifting = [is_beyond(stretch, rule) for stretch, rule in found]
+        figures["devices_read"] += bool(readings)
+        figures["stretches"] += len(found)
+        figures["drift"] += sum(drifting)
+        figures["devices_drifting"] += any(drifting)
+        for (stretch, rule), is_drift in zip(found, drifting, strict=True):
+            yield {
+                "finding": "drift" if is_drift else None,
+                "device_no": device.device_no,
+                "since": stretch.since,
+                "until": stretch.until,
+                "reading_count": stretch.reading_count,
+                "from_setting": stretch.from_setting,
+                "last_offset_ms": _ms(stretch.last_offset_us),
+                "drift_ms_per_day": _ms(stretch.drift_us_per_day),
+                "limit_ms_per_day": rule.whole("max_drift_ms_per_day"),
+            }
+
+
+def _read_between(
+    session: Session, agency: Agency, devices: Sequence[Device], since: datetime, until: datetime
+) -> Iterator[tuple[Device, list[DeviceReading]]]:
+    """Each device with its readings, those of a few devices in memory at a time."""
+    for start in range(0, len(devices), DEVICES_AT_ONCE):
+        some = devices[start : start + DEVICES_AT_ONCE]
+        ids = [row.id for row in some]
+        found = _by_device(ledger.readings_between(session, agency.id, since, until, ids))
+        for device in some:
+            yield device, found.get(device.id, [])
 
 
 def _ms(us: int) -> int:
@@ -176,7 +191,7 @@ def health(session: Session, agency: Agency, since: datetime, until: datetime, n
     """
     rule = policy.in_force(session, agency, policy.DEVICE_HEALTH, until)
     devices = ledger_reports.devices_at(session, agency.id, until, state=agencies.REGISTERED)
-    readings = _by_device(ledger.readings_between(session, agency.id, until - LOOK_BACK, until))
+    clocks = policy.History(session, agency, policy.CLOCK)
     faults: dict[UUID, list[DeviceFault]] = {}
     for fault in ledger.faults_before(session, agency.id, until):
         faults.setdefault(fault.device_id, []).append(fault)
@@ -185,13 +200,10 @@ def health(session: Session, agency: Agency, since: datetime, until: datetime, n
     held = _held_at(ledger.issues_between(session, agency.id, until, until))
     people = {row.id: row.officer_no for row in ledger_reports.officers_at(session, agency.id, until)}
     rows: list[dict[str, Value]] = []
-    for device in devices:
-        read = readings.get(device.id, [])
+    for device, read in _read_between(session, agency, devices, until - LOOK_BACK, until):
         tickets = faults.get(device.id, [])
         seen = max(filter(None, [last.get(device.id), read[-1].read_at if read else None]), default=None)
-        drifting = [
-            stretch for stretch, law in device_stretches(session, agency, read) if is_beyond(stretch, law)
-        ]
+        drifting = [stretch for stretch, law in device_stretches(clocks, read) if is_beyond(stretch, law)]
         found = _findings(device, read, tickets, seen, largest.get(device.id), rule, until)
         if drifting:
             found.append("drift")

@@ -209,6 +209,21 @@ def in_force(session: Session, agency: Agency, name: str, at: datetime) -> Rule:
     return rule_of(row) if row is not None else _preset_rule(agency, default_of(name))
 
 
+class History:
+    """All versions of a policy, read once: for whoever judges many events."""
+
+    def __init__(self, session: Session, agency: Agency, name: str) -> None:
+        self._versions = ledger_duty.policy_versions(session, agency.id, check_name(name))
+        self._preset = _preset_rule(agency, default_of(name))
+
+    def at(self, instant: datetime) -> Rule:
+        """As `in_force`."""
+        for row in reversed(self._versions):
+            if row.applies_from <= instant:
+                return rule_of(row)
+        return self._preset
+
+
 def rule_of(row: PolicyRow) -> Rule:
     """A version as a rule."""
     return Rule(row.name, row.body, row.source, row.applies_from, row.version, row.id, None)

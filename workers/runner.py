@@ -182,9 +182,7 @@ class Runner:
                 max_attempts=self._settings.worker.max_attempts,
                 quarantine=isinstance(error, FINAL),
             )
-            is_late = state == "quarantined" and settle_quarantined(
-                session, lease.job_id, error.code, now
-            )
+            is_late = state == "quarantined" and settle_quarantined(session, lease.job_id, error.code, now)
         if state is None:
             self._note_lost(lease)
             return

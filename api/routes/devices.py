@@ -43,7 +43,7 @@ from api.schemas.ledger import (
 from api.table_body import TableBody, table_of, take_table
 from evidence.access import Act
 from ingest import ledger as device_ledger
-from ingest import roster
+from ingest import policy, roster
 from ingest.ledger_clock import is_beyond
 from ingest.ledger_health import device_stretches
 from ingest.ledger_sheets import EXAMPLES, Kind
@@ -214,7 +214,9 @@ def _clock(work: Work, row: Device) -> list[StretchShown]:
             drift_us_per_day=one.drift_us_per_day,
             finding="drift" if is_beyond(one, rule) else None,
         )
-        for one, rule in device_stretches(work.session, work.agency, reversed(readings))
+        for one, rule in device_stretches(
+            policy.History(work.session, work.agency, policy.CLOCK), reversed(readings)
+        )
     ]
 
 

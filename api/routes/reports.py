@@ -6,13 +6,15 @@ system administrator, who runs the machine, does not read them (A7).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any
+from tempfile import SpooledTemporaryFile
+from typing import IO, Annotated, Any
 from uuid import UUID
 
 from fastapi import Query, Response
+from fastapi.responses import StreamingResponse
 from sqlalchemy.orm import Session
 
 from api.auth.gate import Gate
@@ -39,6 +41,7 @@ from storage.db.tables import Agency, Item
 
 gate = Gate("报表 Reports")
 LONGEST = timedelta(days=400)
+SPOOLED_BYTES = 1 << 18
 DEFAULT_PERIOD = timedelta(days=7)
 EARLIEST, LATEST = datetime(1971, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
@@ -150,19 +153,9 @@ def _answer(
     with desk.reading() as work:
         start, end = _period(since, until, work.now)
         report = make(work.session, work.agency, start, end, work.now)
-        zone = work.agency.time_zone
-    name = f'attachment; filename="{report.name}.{wanted}"'
-    if wanted is Format.CSV:
-        return Response(
-            as_csv(report, zone),
-            media_type="text/csv; charset=utf-8",
-            headers={"Content-Disposition": name},
-        )
-    if wanted is Format.XLSX:
-        return Response(
-            as_xlsx(report, zone), media_type=sheets.XLSX_TYPE, headers={"Content-Disposition": name}
-        )
-    end_of_page = place + limit
+        if wanted is not Format.JSON:
+            return _file(report, wanted, work.agency.time_zone)
+        rows, has_more = report.page(place, limit)
     return ReportShown(
         name=report.name,
         title=report.title,
@@ -172,9 +165,32 @@ def _answer(
         figures=dict(report.figures),
         policies=[dict(entry) for entry in report.policies],
         columns=[ColumnShown(key=column.key, heading=column.heading) for column in report.columns],
-        rows=[json_row(row) for row in report.rows[place:end_of_page]],
-        next_cursor=write_cursor(end_of_page) if len(report.rows) > end_of_page else None,
+        rows=[json_row(row) for row in rows],
+        next_cursor=write_cursor(place + limit) if has_more else None,
     )
+
+
+def _file(report: Report, wanted: Format, zone_name: str) -> Response:
+    """The report as a file: whole on the disk, where it is long, before its first byte goes out."""
+    file = SpooledTemporaryFile(max_size=SPOOLED_BYTES)  # noqa: SIM115 - closed when it was sent
+    if wanted is Format.CSV:
+        as_csv(report, zone_name, file)
+    else:
+        as_xlsx(report, zone_name, file)
+    size = file.tell()
+    file.seek(0)
+    headers = {
+        "Content-Disposition": f'attachment; filename="{report.name}.{wanted}"',
+        "Content-Length": str(size),
+    }
+    media_type = "text/csv; charset=utf-8" if wanted is Format.CSV else sheets.XLSX_TYPE
+    return StreamingResponse(_parts(file), media_type=media_type, headers=headers)
+
+
+def _parts(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        while part := file.read(SPOOLED_BYTES):
+            yield part
 
 
 def _period(since: datetime | None, until: datetime | None, now: datetime) -> tuple[datetime, datetime]:

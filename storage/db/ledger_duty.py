@@ -80,24 +80,6 @@ def duties_of(
     return list(session.scalars(query.order_by(DutyPeriod.duty_from, DutyPeriod.id)))
 
 
-def duties_ending(
-    session: Session, agency_id: UUID, since: datetime, until: datetime
-) -> list[tuple[DutyPeriod, Officer]]:
-    """Duties that stand and end in ``[since, until)``, with their officers, earliest first."""
-    rows = session.execute(
-        select(DutyPeriod, Officer)
-        .join(Officer, Officer.id == DutyPeriod.officer_id)
-        .where(
-            DutyPeriod.agency_id == agency_id,
-            DutyPeriod.withdrawn_at.is_(None),
-            DutyPeriod.duty_to >= since,
-            DutyPeriod.duty_to < until,
-        )
-        .order_by(DutyPeriod.duty_to, DutyPeriod.id)
-    ).all()
-    return [(row[0], row[1]) for row in rows]
-
-
 def overlapping_duty(
     session: Session, agency_id: UUID, officer_id: UUID, duty_from: datetime, duty_to: datetime
 ) -> DutyPeriod | None:
@@ -192,18 +174,4 @@ def page_of_lateness(
     if after is not None:
         query = query.where(Lateness.id < after)
     rows = session.execute(query.order_by(Lateness.id.desc()).limit(limit)).all()
-    return [(row[0], row[1], row[2]) for row in rows]
-
-
-def late_items(
-    session: Session, agency_id: UUID, since: datetime, until: datetime
-) -> list[tuple[Lateness, Item, str | None]]:
-    """Late items that were due in ``[since, until)``, earliest first, with the number of their device."""
-    rows = session.execute(
-        select(Lateness, Item, Device.device_no)
-        .join(Item, and_(Item.id == Lateness.item_id, Item.agency_id == Lateness.agency_id))
-        .outerjoin(Device, Device.id == Item.device_id)
-        .where(Lateness.agency_id == agency_id, Lateness.due_at >= since, Lateness.due_at < until)
-        .order_by(Lateness.due_at, Lateness.id)
-    ).all()
     return [(row[0], row[1], row[2]) for row in rows]

@@ -1,19 +1,23 @@
-"""Queries of the reports: light rows over a stretch of time."""
+"""Queries of the reports: light rows over a stretch of time, a page at once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
-from storage.db.ledger_tables import Dock
+from storage.db.ledger_tables import Dock, DutyPeriod, Lateness
 from storage.db.tables import Device, Item, Officer
 
 LONGEST_RECORDING = timedelta(days=7)
+LONGEST_DUTY = timedelta(days=31)
+AT_ONCE = 500
+"""Rows of a page: what a report has in memory at a time, whatever it is over."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +37,12 @@ class Footage:
     sequence_no: int | None
 
 
-def footage_between(session: Session, agency_id: UUID, since: datetime, until: datetime) -> list[Footage]:
-    """Items that were being recorded at some instant of ``[since, until)``, by device and time."""
+def footage_between(
+    session: Session, agency_id: UUID, since: datetime, until: datetime
+) -> Iterator[list[Footage]]:
+    """Items that were being recorded at some instant of ``[since, until)``, by time, a page at once."""
     last = func.coalesce(Item.captured_to, Item.captured_from)
-    rows = session.execute(
+    query = (
         select(
             Item.id,
             Item.device_id,
@@ -44,26 +50,101 @@ def footage_between(session: Session, agency_id: UUID, since: datetime, until: d
             Item.collector,
             Item.media_kind,
             Item.captured_from,
-            Item.captured_to,
+            last,
             Item.duration_us,
             Item.recording_key,
             Item.sequence_no,
         )
         .outerjoin(Device, Device.id == Item.device_id)
-        .where(
-            Item.agency_id == agency_id,
-            # Bounds the walk over the index on capture times.
-            Item.captured_from >= since - LONGEST_RECORDING,
-            Item.captured_from < until,
-            last >= since,
+        .where(Item.agency_id == agency_id, Item.captured_from < until, last >= since)
+        .order_by(Item.captured_from, Item.id)
+        .limit(AT_ONCE)
+    )
+    # Bounds the walk over the index on capture times.
+    place = Item.captured_from >= since - LONGEST_RECORDING
+    while True:
+        rows: Sequence[Any] = session.execute(query.where(place)).all()
+        if rows:
+            yield [Footage(*row) for row in rows]
+        if len(rows) < AT_ONCE:
+            return
+        end = Footage(*rows[-1])
+        place = and_(
+            Item.captured_from >= end.captured_from,
+            or_(Item.captured_from > end.captured_from, Item.id > end.item_id),
         )
-        .order_by(Item.device_id, Item.captured_from, Item.id)
-    ).all()
-    return [
-        Footage(item_id, device_id, device_no, collector, kind, begun, ended or begun, duration, key, number)
-        for item_id, device_id, device_no, collector, kind, begun, ended, duration, key, number in rows
-        if begun is not None
-    ]
+
+
+@dataclass(frozen=True)
+class LateItem:
+    """What reports need of an item that came late."""
+
+    item_id: UUID
+    device_no: str | None
+    collector: str | None
+    captured_to: datetime | None
+    received_at: datetime
+    due_at: datetime
+    late_by_us: int
+    reason: str | None
+    reason_at: datetime | None
+
+
+def late_items(session: Session, agency_id: UUID, since: datetime, until: datetime) -> Iterator[LateItem]:
+    """Late items that were due in ``[since, until)``, earliest first, drawn a page at once."""
+    rows = session.execute(
+        select(
+            Item.id,
+            Device.device_no,
+            Item.collector,
+            Item.captured_to,
+            Item.received_at,
+            Lateness.due_at,
+            Lateness.late_by_us,
+            Lateness.reason,
+            Lateness.reason_at,
+        )
+        .join(Item, and_(Item.id == Lateness.item_id, Item.agency_id == Lateness.agency_id))
+        .outerjoin(Device, Device.id == Item.device_id)
+        .where(Lateness.agency_id == agency_id, Lateness.due_at >= since, Lateness.due_at < until)
+        .order_by(Lateness.due_at, Lateness.id)
+        .execution_options(yield_per=AT_ONCE)
+    )
+    for row in rows:
+        yield LateItem(*row)
+
+
+def duties_ending(
+    session: Session, agency_id: UUID, since: datetime, until: datetime
+) -> Iterator[list[tuple[DutyPeriod, str]]]:
+    """Duties that stand and end in ``[since, until)``, with officer numbers, by time, a page at once."""
+    query = (
+        select(DutyPeriod, Officer.officer_no)
+        .join(Officer, Officer.id == DutyPeriod.officer_id)
+        .where(
+            DutyPeriod.agency_id == agency_id,
+            DutyPeriod.withdrawn_at.is_(None),
+            # Bounds the walk over the index on beginnings; no duty is longer.
+            DutyPeriod.duty_from >= since - LONGEST_DUTY,
+            DutyPeriod.duty_from < until,
+            DutyPeriod.duty_to >= since,
+            DutyPeriod.duty_to < until,
+        )
+        .order_by(DutyPeriod.duty_from, DutyPeriod.id)
+        .limit(AT_ONCE)
+    )
+    place = DutyPeriod.duty_from >= since - LONGEST_DUTY
+    while True:
+        rows = [(row[0], row[1]) for row in session.execute(query.where(place)).all()]
+        if rows:
+            yield rows
+        if len(rows) < AT_ONCE:
+            return
+        last = rows[-1][0]
+        place = and_(
+            DutyPeriod.duty_from >= last.duty_from,
+            or_(DutyPeriod.duty_from > last.duty_from, DutyPeriod.id > last.id),
+        )
 
 
 def officers_at(session: Session, agency_id: UUID, at: datetime) -> list[Officer]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import and_, select
+from sqlalchemy import ColumnElement, and_, select
 from sqlalchemy.orm import Session
 
 from storage.db.tables import Claim, Device, Item
@@ -14,6 +14,7 @@ from storage.db.tables import Claim, Device, Item
 LONGEST = timedelta(days=1)
 MOST = 2000
 """Files of one recording, or around one file, that are looked at."""
+KEYS_AT_ONCE = 100
 
 
 def lock_device_of(session: Session, agency_id: UUID, item_id: UUID) -> None:
@@ -59,7 +60,9 @@ def said_of_near(session: Session, item: Item, field: str, value: str, within: t
         Claim.field == field,
         Claim.value == value,
     )
-    near = [Item.received_at.between(item.received_at - within, item.received_at + within)]
+    near: list[ColumnElement[bool]] = [
+        Item.received_at.between(item.received_at - within, item.received_at + within)
+    ]
     if item.captured_from is not None:
         near = [
             Item.captured_from.between(item.captured_from - within, item.captured_from + within),
@@ -84,15 +87,32 @@ def members(session: Session, agency_id: UUID, keys: Iterable[str]) -> list[Item
     )
 
 
+def members_of(session: Session, agency_id: UUID, keys: Sequence[str]) -> dict[str, list[Item]]:
+    """Items of each of many recordings, a hundred of these at once."""
+    found: dict[str, list[Item]] = {}
+    for start in range(0, len(keys), KEYS_AT_ONCE):
+        some = keys[start : start + KEYS_AT_ONCE]
+        for row in session.scalars(
+            select(Item).where(Item.agency_id == agency_id, Item.recording_key.in_(some)).order_by(Item.id)
+        ):
+            found.setdefault(row.recording_key or "", []).append(row)
+    return found
+
+
 def claims_about(
     session: Session, agency_id: UUID, item_ids: Sequence[UUID], fields: Sequence[str]
 ) -> dict[UUID, list[Claim]]:
     """What was said about some fields of some items, oldest first."""
     found: dict[UUID, list[Claim]] = {}
-    for row in session.scalars(
-        select(Claim)
-        .where(Claim.agency_id == agency_id, Claim.item_id.in_(item_ids), Claim.field.in_(fields))
-        .order_by(Claim.id)
-    ):
-        found.setdefault(row.item_id, []).append(row)
+    for start in range(0, len(item_ids), MOST):
+        for row in session.scalars(
+            select(Claim)
+            .where(
+                Claim.agency_id == agency_id,
+                Claim.item_id.in_(item_ids[start : start + MOST]),
+                Claim.field.in_(fields),
+            )
+            .order_by(Claim.id)
+        ):
+            found.setdefault(row.item_id, []).append(row)
     return found

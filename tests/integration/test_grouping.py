@@ -187,7 +187,12 @@ def years_of_one_number(pipeline: Pipeline, pattern: UUID, days: int = 3000) -> 
         connection.execute(insert(Item.__table__), copies)
         said = {"field": "recording_no", "value": "0123", "source": "filename", "clock": None}
         claims = [
-            {"id": new_id(), "agency_id": row["agency_id"], "item_id": copy["id"], "made_at": row["received_at"]}
+            {
+                "id": new_id(),
+                "agency_id": row["agency_id"],
+                "item_id": copy["id"],
+                "made_at": row["received_at"],
+            }
             for copy in copies
         ]
         connection.execute(insert(Claim.__table__), [{**claim, **said} for claim in claims])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from io import BytesIO
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import UUID
 
 import pytest
@@ -23,7 +25,7 @@ from storage.db import items, ledger_duty
 from storage.db.ledger_tables import Lateness, PolicyRow
 from storage.db.tables import Job
 from storage.open import Storage
-from tests.integration.test_ledger import ACTOR, DAY, House
+from tests.integration.test_ledger import ACTOR, DAY, Drawn, House
 from tests.support import media as footage
 from tests.support.clocks import SettableClock
 from tests.support.pipeline import Pipeline, Silence
@@ -85,9 +87,9 @@ class Shift(House):
         report = self.absence(since, until)
         return [(row["kind"], row["officer_no"], row["device_no"]) for row in report.rows]
 
-    def absence(self, since: datetime, until: datetime) -> Report:
+    def absence(self, since: datetime, until: datetime) -> Drawn:
         with self.read() as (session, agency):
-            return absence.absence(session, agency, since, until, self.clock.now())
+            return Drawn(*absence.absence(session, agency, since, until, self.clock.now()).drawn())
 
 
 @pytest.fixture
@@ -177,7 +179,7 @@ def test_a_late_item_is_kept_flagged_and_asked_a_reason_for_once(shift: Shift) -
         lateness.give_reason(session, agency, item_id, "again", actor=ACTOR, now=shift.clock.now())
     assert [leaf for leaf in shift.leaves(item_id) if "late" in leaf] == ["item:late", "item:late_reason"]
     with shift.read() as (session, agency):
-        report = absence.lateness(session, agency, SHOT, shift.clock.now(), shift.clock.now())
+        report, _ = absence.lateness(session, agency, SHOT, shift.clock.now(), shift.clock.now()).drawn()
     assert report.figures == {"late": 1, "without_reason": 0, "officers": 0, "devices": 1}
 
 
@@ -326,8 +328,8 @@ def test_silence_on_duty_is_told_from_a_deadline_still_to_come_and_from_empty_ha
     shift.on_duty("P2", now - 4 * DAY, now - 4 * DAY + 8 * HOUR)
     report = shift.absence(now - 7 * DAY, now)
     assert [(row["kind"], row["officer_no"], row["device_no"]) for row in report.rows] == [
-        ("no_recorder", "P2", None),
         ("nothing_recorded", "P1", "CAM1"),
+        ("no_recorder", "P2", None),
         ("awaited", "P1", "CAM1"),
     ]
     assert report.figures["duties"] == 4
@@ -403,11 +405,17 @@ def test_a_day_is_the_agencys_and_is_told_once(shift: Shift) -> None:
     assert shift.leaves("2026-03-02") == ["report:found"]
 
 
+def written(write: Callable[[Report, str, IO[bytes]], None], report: Report, zone: str) -> bytes:
+    out = BytesIO()
+    write(report, zone, out)
+    return out.getvalue()
+
+
 @pytest.mark.parametrize("text", ["=1+1", " =1+1", "\n=1+1", "＝1+1", "＋1", "－1", "＠SUM(1)", "\u3000=1"])
 def test_no_text_of_a_csv_begins_a_formula(text: str) -> None:
     at = datetime(2026, 3, 1, tzinfo=UTC)
     report = Report("r", "r", at, at, at, {}, (Column("a", "a", "a"),), [{"a": text}])
-    assert f"'{text}" in as_csv(report, "UTC").decode("utf-8-sig")
+    assert f"'{text}" in written(as_csv, report, "UTC").decode("utf-8-sig")
 
 
 def test_a_report_is_a_table_no_spreadsheet_runs(small: Shift) -> None:
@@ -419,13 +427,13 @@ def test_a_report_is_a_table_no_spreadsheet_runs(small: Shift) -> None:
     with small.write() as (session, agency):
         lateness.give_reason(session, agency, item_id, "=1+1", actor=ACTOR, now=small.clock.now())
     with small.read() as (session, agency):
-        report = absence.lateness(session, agency, SHOT, small.clock.now(), small.clock.now())
-    text = as_csv(report, "Asia/Shanghai").decode("utf-8-sig")
+        report, _ = absence.lateness(session, agency, SHOT, small.clock.now(), small.clock.now()).drawn()
+    text = written(as_csv, report, "Asia/Shanghai").decode("utf-8-sig")
     assert ",'=1+1," in text
     assert "2026-03-04 00:00:00" in text
     path = small.pipeline.storage.scratch / "late.xlsx"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(as_xlsx(report, "Asia/Shanghai"))
+    path.write_bytes(written(as_xlsx, report, "Asia/Shanghai"))
     cells = [cell for row in load_workbook(path)["lateness"].iter_rows() for cell in row]
     assert all(cell.data_type != "f" for cell in cells)
     assert "=1+1" in [cell.value for cell in cells]

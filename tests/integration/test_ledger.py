@@ -23,7 +23,7 @@ from evidence.kinds import ClaimSource, SourceKind
 from ingest import docks, intake, ledger_health, ledger_sheets, roster, sheets
 from ingest import ledger as device_ledger
 from ingest.facts import statements_from
-from ingest.ledger_report import Report
+from ingest.ledger_report import Report, Row
 from ingest.ledger_sheets import Kind
 from ingest.sources.base import StagedFile
 from storage.db import agencies, credentials, custody, items, ledger
@@ -36,6 +36,13 @@ from tests.support.pipeline import Pipeline
 
 ACTOR = "operator:0"
 DAY = timedelta(days=1)
+
+
+class Drawn:
+    """A report and its rows."""
+
+    def __init__(self, report: Report, rows: list[Row]) -> None:
+        self.report, self.figures, self.rows = report, report.figures, rows
 
 
 class House:
@@ -95,11 +102,11 @@ class House:
             found = custody.leaves_about(session, agency.id, str(subject))
         return [(leaf.body or b"").split(b'"action":"')[1].split(b'"')[0].decode() for leaf in found]
 
-    def report(self, make: Any, days: float = 30) -> Report:
+    def report(self, make: Any, days: float = 30) -> Drawn:
         with self.read() as (session, agency):
             now = self.clock.now()
             found: Report = make(session, agency, now - days * DAY, now, now)
-            return found
+            return Drawn(*found.drawn())
 
 
 @pytest.fixture
@@ -324,7 +331,9 @@ def test_adopting_a_device_ends_the_flags_of_all_it_brought_and_each_leaves_a_le
         found = list(session.scalars(select(Item).where(Item.device_id == row.id)))
         left = {entry["code"] for item in found for entry in item.flags}
         leaves = session.scalar(
-            select(func.count()).where(CustodyLeaf.action == "item:unflagged", CustodyLeaf.agency_id == agency.id)
+            select(func.count()).where(
+                CustodyLeaf.action == "item:unflagged", CustodyLeaf.agency_id == agency.id
+            )
         )
     assert (len(found), leaves) == (601, 601)
     assert roster.UNKNOWN_DEVICE not in left
@@ -361,9 +370,7 @@ def test_what_comes_while_its_device_is_adopted_keeps_no_flag(
         metadata=said,
         claims=tuple(statements_from(said, ClaimSource.DOCK)),
     )
-    stored = house.storage.objects.adopt(
-        path, digests.sha256, digests.size_bytes, pipeline.agency.id.hex
-    )
+    stored = house.storage.objects.adopt(path, digests.sha256, digests.size_bytes, pipeline.agency.id.hex)
     now = house.clock.now()
 
     def bring(session: Session, agency: Agency) -> None:
@@ -376,7 +383,9 @@ def test_what_comes_while_its_device_is_adopted_keeps_no_flag(
     with house.read() as (session, _):
         found = list(session.scalars(select(Item).where(Item.device_id == row.id)))
     assert len(found) == 3
-    assert [entry["code"] for item in found for entry in item.flags if entry["code"] == "device_unknown"] == []
+    assert [
+        entry["code"] for item in found for entry in item.flags if entry["code"] == "device_unknown"
+    ] == []
 
 
 # --- docks, tokens, faults --------------------------------------------------------------------
