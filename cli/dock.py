@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from cli.options import Branch
-from cli.shell import Parser, add_json, at_desk, operator, print_json, print_table
+from cli.shell import PAGE, Parser, add_json, all_pages, at_desk, operator, print_json, print_table
 from ingest import docks
 from storage.db import ledger
 
@@ -31,16 +31,18 @@ def _add(options: argparse.Namespace) -> int:
 
 def _list(options: argparse.Namespace) -> int:
     with at_desk(options) as desk, desk.read() as session:
-        last = ledger.docks_last_read(session, desk.agency.id)
         rows = [
             {
                 "dock_no": row.dock_no,
                 "place": row.place,
                 "registered_at": desk.local(row.created_at),
                 "retired_at": desk.local(row.retired_at),
-                "last_reading_at": desk.local(last.get(row.dock_no)),
+                "last_reading_at": desk.local(last),
             }
-            for row in ledger.docks(session, desk.agency.id)
+            for row, last in all_pages(
+                lambda after: ledger.page_of_docks(session, desk.agency.id, after=after, limit=PAGE),
+                lambda shown: shown[0].dock_no,
+            )
         ]
     if options.json:
         print_json(rows)

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from cli.options import Branch
-from cli.shell import Parser, add_json, at_desk, operator, print_json, print_table
+from cli.shell import PAGE, Parser, add_json, all_pages, at_desk, operator, print_json, print_table
 from evidence.errors import InvalidInput
 from ingest import policy, sheets
 from storage.db import ledger_duty
@@ -135,7 +135,12 @@ def _history(options: argparse.Namespace) -> int:
                 "author": row.author,
                 "made_at": desk.local(row.made_at),
             }
-            for row in ledger_duty.policy_versions(session, desk.agency.id, options.name)
+            for row in all_pages(
+                lambda after: ledger_duty.policy_versions(
+                    session, desk.agency.id, options.name, after=after or 0, limit=PAGE
+                ),
+                lambda shown: shown.version,
+            )
         ]
     if options.json:
         print_json(rows)

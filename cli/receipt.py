@@ -74,7 +74,8 @@ def _verify(options: argparse.Namespace) -> int:
         print(text)
     if not wrong:
         print(
-            f"回执有效 / valid: item {receipt.get('item')} sha256 {receipt.get('sha256')} "
+            f"回执有效 / valid: item {receipt.get('item')} "
+            f"device {receipt.get('device_no') or '未载明 / not named'} sha256 {receipt.get('sha256')} "
             f"size {receipt.get('size_bytes')} leaf {receipt.get('custody_leaf')}"
         )
     return 1 if wrong else 0

@@ -6,12 +6,12 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from rich.cells import cell_len
@@ -25,6 +25,10 @@ from storage.db.tables import Agency
 from storage.open import Storage, open_storage
 
 Parser = argparse.ArgumentParser
+PAGE = 200
+"""Rows of a list that are read at once."""
+T = TypeVar("T")
+K = TypeVar("K")
 
 
 def add_common(parser: Parser) -> None:
@@ -139,6 +143,22 @@ def at_desk(options: argparse.Namespace) -> Iterator[Desk]:
 def operator() -> str:
     """How custody names whoever runs a command: the machine's account number, never a name."""
     return f"operator:{os.getuid()}"
+
+
+def all_pages(page: Callable[[K | None], Sequence[T]], key: Callable[[T], K]) -> Iterator[T]:
+    """Every row of a list that is read a page at a time.
+
+    Args:
+        page: The page after a key, or the first; it is the last when it has fewer rows than `PAGE`.
+        key: Of a row, what the next page begins after.
+    """
+    after: K | None = None
+    while True:
+        rows = page(after)
+        yield from rows
+        if len(rows) < PAGE:
+            return
+        after = key(rows[-1])
 
 
 def print_json(value: object) -> None:

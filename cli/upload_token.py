@@ -6,7 +6,7 @@ import argparse
 from datetime import timedelta
 
 from cli.options import Branch, read_id
-from cli.shell import Parser, add_json, at_desk, operator, print_json, print_table
+from cli.shell import PAGE, Parser, add_json, all_pages, at_desk, operator, print_json, print_table
 from ingest.docks import issue_token, revoke_token, rotate_token
 from storage.db import accounts
 
@@ -60,7 +60,12 @@ def _list(options: argparse.Namespace) -> int:
                 "expires_at": desk.local(row.expires_at),
                 "revoked_at": desk.local(row.revoked_at),
             }
-            for row in accounts.upload_tokens(session, desk.agency.id)
+            for row in all_pages(
+                lambda after: accounts.page_of_upload_tokens(
+                    session, desk.agency.id, after=after, limit=PAGE
+                ),
+                lambda shown: shown.id,
+            )
         ]
     if options.json:
         print_json(rows)

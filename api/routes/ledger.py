@@ -17,6 +17,9 @@ from api.schemas.common import (
     Limit,
     Number,
     Page,
+    read_id_cursor,
+    read_place_cursor,
+    read_text_cursor,
     read_time_cursor,
     write_cursor,
 )
@@ -47,12 +50,16 @@ PolicyName = Annotated[str, Query(max_length=64)]
 
 
 @gate.get("/docks", Act.MANAGE_DEVICES, summary="采集站 Docks")
-def list_docks(desk: DeskOf) -> list[DockShown]:
+def list_docks(desk: DeskOf, cursor: Cursor = None, limit: Limit = PAGE_DEFAULT) -> Page[DockShown]:
     """按编号排列,含停用者。By number, also those out of use."""
+    after = read_text_cursor(cursor)
     with desk.reading() as work:
-        last = ledger.docks_last_read(work.session, work.agency_id)
-        rows = ledger.docks(work.session, work.agency_id)
-        return [_dock(row, last.get(row.dock_no)) for row in rows]
+        rows = ledger.page_of_docks(work.session, work.agency_id, after=after, limit=limit + 1)
+        shown = rows[:limit]
+        return Page(
+            items=[_dock(row, last) for row, last in shown],
+            next_cursor=write_cursor(shown[-1][0].dock_no) if len(rows) > limit else None,
+        )
 
 
 @gate.post(
@@ -79,10 +86,16 @@ def retire_dock(dock_id: UUID, desk: DeskOf) -> DockShown:
 
 
 @gate.get("/upload-tokens", Act.MANAGE_DEVICES, summary="上传令牌 Upload tokens")
-def list_tokens(desk: DeskOf) -> list[TokenShown]:
-    """不含令牌本身。Never the token itself."""
+def list_tokens(desk: DeskOf, cursor: Cursor = None, limit: Limit = PAGE_DEFAULT) -> Page[TokenShown]:
+    """新者在前,不含令牌本身。Newest first; never the token itself."""
+    after = read_id_cursor(cursor)
     with desk.reading() as work:
-        return [_token(row, TokenShown) for row in accounts.upload_tokens(work.session, work.agency_id)]
+        rows = accounts.page_of_upload_tokens(work.session, work.agency_id, after=after, limit=limit + 1)
+        shown = rows[:limit]
+        return Page(
+            items=[_token(row, TokenShown) for row in shown],
+            next_cursor=write_cursor(shown[-1].id) if len(rows) > limit else None,
+        )
 
 
 @gate.post(
@@ -254,10 +267,17 @@ def _duty(row: DutyPeriod, officer_no: str) -> DutyShown:
 
 
 @gate.get("/policies", Act.READ_POLICY, summary="现行规则 Policies in force")
-def list_policies(desk: DeskOf) -> list[PolicyShown]:
-    """各项规则现行版本;未设者为预设。What is in force now; where nothing was set, the preset."""
+def list_policies(desk: DeskOf, cursor: Cursor = None, limit: Limit = PAGE_DEFAULT) -> Page[PolicyShown]:
+    """按名称排列的现行版本;未设者为预设。In force now, by name; where nothing was set, the preset."""
+    after = read_text_cursor(cursor) or ""
+    names = [name for name in sorted(policy.SHAPES) if name > after]
     with desk.reading() as work:
-        return [_rule(policy.in_force(work.session, work.agency, name, work.now)) for name in policy.SHAPES]
+        return Page(
+            items=[
+                _rule(policy.in_force(work.session, work.agency, name, work.now)) for name in names[:limit]
+            ],
+            next_cursor=write_cursor(names[limit - 1]) if len(names) > limit else None,
+        )
 
 
 @gate.get("/policies/presets", Act.READ_POLICY, summary="预设 Presets")
@@ -278,11 +298,19 @@ def list_presets() -> list[PresetShown]:
 
 
 @gate.get("/policies/{name}", Act.READ_POLICY, problems=(404,), summary="规则的版本 Versions of a policy")
-def policy_history(name: str, desk: DeskOf) -> list[PolicyShown]:
+def policy_history(
+    name: str, desk: DeskOf, cursor: Cursor = None, limit: Limit = PAGE_DEFAULT
+) -> Page[PolicyShown]:
     """全部版本,旧者在前。Every version, oldest first."""
+    after = read_place_cursor(cursor)
     with desk.reading() as work:
         policy.check_name(name)
-        return [_version(row) for row in ledger_duty.policy_versions(work.session, work.agency_id, name)]
+        rows = ledger_duty.policy_versions(work.session, work.agency_id, name, after=after, limit=limit + 1)
+        shown = rows[:limit]
+        return Page(
+            items=[_version(row) for row in shown],
+            next_cursor=write_cursor(shown[-1].version) if len(rows) > limit else None,
+        )
 
 
 @gate.post(

@@ -73,7 +73,7 @@ class TokenShown(Output):
     """An upload token; the token itself is shown once, when it is made."""
 
     id: UUID
-    dock_no: str
+    dock_no: str = Field(examples=["DOCK-1"])
     device_id: UUID | None
     created_at: datetime
     expires_at: datetime | None

@@ -49,7 +49,9 @@ class Page(Output, Generic[T]):
     """One page of a list, and how to ask for the next."""
 
     items: list[T]
-    next_cursor: str | None = Field(description="下一页游标,空为末页 / For the next page; null on the last")
+    next_cursor: str | None = Field(
+        description="下一页游标,空为末页 / For the next page; null on the last", examples=["WyJET0NLLTIiXQ"]
+    )
 
 
 def write_cursor(*parts: object) -> str:

@@ -133,8 +133,8 @@ class DockShown(Output):
     """A docking station."""
 
     id: UUID
-    dock_no: str
-    place: str | None
+    dock_no: str = Field(examples=["DOCK-2"])
+    place: str | None = Field(examples=["一楼装备室"])
     created_at: datetime
     retired_at: datetime | None
     last_reading_at: datetime | None
@@ -208,8 +208,8 @@ class PolicySetting(Input):
 class PolicyShown(Output):
     """A policy in one version, or the preset that stands in for one."""
 
-    name: str
-    version: int | None = Field(description="空为预设 / Null: the preset")
+    name: str = Field(examples=["upload_deadline"])
+    version: int | None = Field(description="空为预设 / Null: the preset", examples=[2])
     applies_from: datetime | None
     source: str
     mark: str | None = Field(description="预设依据的可信程度 / How sure the preset's source is")

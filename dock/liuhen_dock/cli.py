@@ -252,6 +252,7 @@ def _receipt(options: argparse.Namespace) -> int:
             print(f"{path}: 无效 / not valid: {error.message}")
             status = LEFT
         else:
-            print(f"{path}: 有效 / valid: item {told.get('item')} sha256 {told.get('sha256')} "
+            print(f"{path}: 有效 / valid: item {told.get('item')} "
+                  f"device {told.get('device_no') or '未载明 / not named'} sha256 {told.get('sha256')} "
                   f"size {told.get('size_bytes')}")  # fmt: skip
     return status

@@ -95,7 +95,7 @@ def _require_about(receipt: Mapping[str, Any], expected: Expected) -> None:
     }
     # Receipts that name the device must name ours; an older server's receipt names the item alone.
     if expected.device_no and receipt.get("device_no") is not None:
-        wanted["device_no"] = expected.device_no
+        wanted["device_no"] = expected.device_no.strip()
     for field, value in wanted.items():
         found = receipt.get(field)
         if value == "" or type(found) is not type(value) or found != value:

@@ -394,8 +394,25 @@ def test_receipt_that_holds_is_believed_by_any_configured_key() -> None:
 
 
 @pytest.mark.parametrize(
+    ("named", "card"),
+    [
+        ({}, "0000001"),
+        ({"device_no": None}, "0000001"),
+        ({"device_no": "0000001"}, "0000001"),
+        ({"device_no": "0000001"}, " 0000001 "),
+        ({"device_no": "0000001"}, ""),
+    ],
+)
+def test_receipt_may_name_the_cards_device_or_none(named: dict[str, Any], card: str) -> None:
+    assert verify(signed({**BODY, **named}), [PUBLIC], replace(EXPECTED, device_no=card))
+
+
+@pytest.mark.parametrize(
     "raw",
     [
+        signed({**BODY, "device_no": 1}),
+        signed({**BODY, "device_no": ""}),
+        signed({**BODY, "device_no": ["0000001"]}),
         signed(BODY, Ed25519PrivateKey.generate()),
         signed(BODY).replace(b'"i-1"', b'"i-2"'),
         signed({**BODY, "item": "i-2"}),

@@ -92,14 +92,16 @@ def test_nothing_is_freed_unless_the_configuration_allows_it(
     assert card.left() == set(card.files)
 
 
-@pytest.mark.parametrize("forgery", ["other_key", "other_item"])
+@pytest.mark.parametrize("forgery", ["other_key", "other_item", "other_device"])
 def test_forged_receipt_frees_nothing(tmp_path: Path, upstream: Server, card: Card, forgery: str) -> None:
     card.record(1, 5000)
     if forgery == "other_key":
         upstream.issuer.signing_key = Ed25519PrivateKey.generate()
-    else:
+    elif forgery == "other_item":
         other = "0190a000-0000-7000-8000-000000000001"
         upstream.issuer.spoil = lambda body: body.update(item=other)
+    else:
+        upstream.issuer.spoil = lambda body: body.update(device_no="ANOTHER")
     with docked(config_for(upstream, tmp_path, card, free_after_receipt=True)) as station:
         assert not station.until_quiet(0.3)
         assert codes(station, card.root) == {"receipt_invalid"}

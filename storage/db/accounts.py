@@ -88,10 +88,11 @@ def holders(session: Session, agency_id: UUID) -> dict[UUID, str]:
     return {row[0]: row[1] for row in rows}
 
 
-def upload_tokens(session: Session, agency_id: UUID) -> list[UploadToken]:
-    """All upload tokens of the agency, newest first."""
-    return list(
-        session.scalars(
-            select(UploadToken).where(UploadToken.agency_id == agency_id).order_by(UploadToken.id.desc())
-        )
-    )
+def page_of_upload_tokens(
+    session: Session, agency_id: UUID, *, after: UUID | None, limit: int
+) -> list[UploadToken]:
+    """Upload tokens of the agency, newest first; `after` is the last id of the page before."""
+    query = select(UploadToken).where(UploadToken.agency_id == agency_id)
+    if after is not None:
+        query = query.where(UploadToken.id < after)
+    return list(session.scalars(query.order_by(UploadToken.id.desc()).limit(limit)))

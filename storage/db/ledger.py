@@ -35,19 +35,22 @@ def dock_by_id(session: Session, agency_id: UUID, dock_id: UUID) -> Dock:
     return row
 
 
-def docks(session: Session, agency_id: UUID) -> list[Dock]:
-    """All docks by number, also those out of use."""
-    return list(session.scalars(select(Dock).where(Dock.agency_id == agency_id).order_by(Dock.dock_no)))
+def page_of_docks(
+    session: Session, agency_id: UUID, *, after: str | None, limit: int
+) -> list[tuple[Dock, datetime | None]]:
+    """Docks by number, also those out of use, with when each last told the state of a device.
 
-
-def docks_last_read(session: Session, agency_id: UUID) -> dict[str, datetime]:
-    """When each dock last told the state of a device, by dock number."""
-    rows = session.execute(
-        select(DeviceReading.dock_no, func.max(DeviceReading.read_at))
-        .where(DeviceReading.agency_id == agency_id, DeviceReading.dock_no.is_not(None))
-        .group_by(DeviceReading.dock_no)
-    ).all()
-    return {row[0]: row[1] for row in rows if row[0] is not None}
+    `after` is the last number of the page before.
+    """
+    last = (
+        select(func.max(DeviceReading.read_at))
+        .where(DeviceReading.agency_id == agency_id, DeviceReading.dock_no == Dock.dock_no)
+        .scalar_subquery()
+    )
+    query = select(Dock, last).where(Dock.agency_id == agency_id)
+    if after is not None:
+        query = query.where(Dock.dock_no > after)
+    return [(row[0], row[1]) for row in session.execute(query.order_by(Dock.dock_no).limit(limit))]
 
 
 def tokens_not_revoked(

@@ -35,12 +35,14 @@ def newest_policy(session: Session, agency: Agency, name: str) -> PolicyRow | No
     ).first()
 
 
-def policy_versions(session: Session, agency_id: UUID, name: str | None = None) -> list[PolicyRow]:
-    """Versions of one policy, or of all, by name and number."""
-    query = select(PolicyRow).where(PolicyRow.agency_id == agency_id)
-    if name is not None:
-        query = query.where(PolicyRow.name == name)
-    return list(session.scalars(query.order_by(PolicyRow.name, PolicyRow.version)))
+def policy_versions(
+    session: Session, agency_id: UUID, name: str, *, after: int = 0, limit: int | None = None
+) -> list[PolicyRow]:
+    """Versions of a policy by number: all of them, or a page after the last number of the page before."""
+    query = select(PolicyRow).where(
+        PolicyRow.agency_id == agency_id, PolicyRow.name == name, PolicyRow.version > after
+    )
+    return list(session.scalars(query.order_by(PolicyRow.version).limit(limit)))
 
 
 def duty_by_id(session: Session, agency_id: UUID, duty_id: UUID) -> DutyPeriod:

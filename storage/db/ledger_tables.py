@@ -42,7 +42,10 @@ class DeviceReading(Base):
     """What was read off a device at one docking (R12, D4, D8). Append-only."""
 
     __tablename__ = "device_reading"
-    __table_args__ = (Index(None, "agency_id", "device_id", "read_at"),)
+    __table_args__ = (
+        Index(None, "agency_id", "device_id", "read_at"),
+        Index(None, "agency_id", "dock_no", "read_at"),
+    )
     id: Mapped[UUID] = _id()
     agency_id: Mapped[UUID] = _agency()
     device_id: Mapped[UUID] = mapped_column(ForeignKey("device.id"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -13,8 +13,9 @@ from openpyxl import Workbook, load_workbook
 from sqlalchemy import select
 
 from evidence.clock import rfc3339
-from ingest import lateness, sheets
+from ingest import docks, lateness, policy, sheets
 from storage.db import agencies, items
+from storage.db.ledger_tables import DeviceReading
 from storage.db.tables import Account, Item
 from tests.support.scene import Live, live_scene
 
@@ -31,6 +32,19 @@ def ask(live: Live, name: str, path: str, **params: Any) -> Any:
     answer = live.as_(name).get(API + path, params=params)
     assert answer.status_code == 200, answer.text
     return answer.json()
+
+
+def every(live: Live, name: str, path: str, limit: int = 200) -> list[Any]:
+    """All rows of a list, page after page."""
+    rows: list[Any] = []
+    more: dict[str, str] = {}
+    while True:
+        page = ask(live, name, path, limit=limit, **more)
+        assert len(page["items"]) <= limit
+        rows += page["items"]
+        if page["next_cursor"] is None:
+            return rows
+        more = {"cursor": page["next_cursor"]}
 
 
 def send(live: Live, name: str, path: str, status: int = 200, **body: Any) -> Any:
@@ -144,11 +158,57 @@ def test_a_token_is_rotated_and_a_dock_retired(live: Live) -> None:
     fresh = send(live, "system_admin", f"/upload-tokens/{token['id']}/rotate", 201, overlap_s=60)
     assert fresh["token"] != token["token"]
     send(live, "system_admin", f"/docks/{dock['id']}/retire")
-    rows = {row["id"]: row for row in ask(live, "system_admin", "/upload-tokens")}
+    rows = {row["id"]: row for row in every(live, "system_admin", "/upload-tokens")}
     assert rows[token["id"]]["revoked_at"] is not None
     assert rows[fresh["id"]]["revoked_at"] is not None
     body = send(live, "system_admin", f"/upload-tokens/{fresh['id']}/rotate", 409)
     assert body["code"] == "token_ended"
+
+
+@pytest.mark.parametrize(
+    ("path", "key"), [("/docks", "dock_no"), ("/upload-tokens", "id"), ("/policies", "name")]
+)
+def test_docks_tokens_and_policies_come_page_by_page(live: Live, path: str, key: str) -> None:
+    for number in range(5):
+        send(live, "system_admin", "/upload-tokens", 201, dock_no=f"PAGED-{path}-{number}")
+    whole = [row[key] for row in every(live, "system_admin", path)]
+    assert len(whole) >= 5
+    assert len(set(whole)) == len(whole)
+    assert whole == sorted(whole, reverse=path == "/upload-tokens")
+    assert [row[key] for row in every(live, "system_admin", path, limit=2)] == whole
+    first = ask(live, "system_admin", path, limit=2)
+    assert len(first["items"]) == 2
+    assert ask(live, "system_admin", path, limit=len(whole))["next_cursor"] is None, "a full page may be last"
+    for cursor in ("x", "WyJhIiwiYiJd", "W10"):
+        answer = live.as_("system_admin").get(API + path, params={"cursor": cursor})
+        assert (answer.status_code, answer.json()["code"]) == (422, "cursor_invalid")
+    assert live.as_("system_admin").get(API + path, params={"limit": 0}).status_code == 422
+
+
+def test_versions_of_a_policy_come_page_by_page_and_a_dock_says_when_it_was_last_read(live: Live) -> None:
+    scene = live.scene
+    now = scene.clock.now()
+    with scene.storage.database.transaction() as session:
+        body = policy.default_of(policy.SHORT_RECORDING).body
+        for number in range(3):
+            policy.set_policy(
+                session, scene.agency, policy.SHORT_RECORDING, body, source="某局规定第九条",
+                applies_from=now + timedelta(days=number), actor="operator:0", now=now,
+            )  # fmt: skip
+        docks.register_dock(session, scene.agency, "READ-1", place=None, actor="operator:0", now=now)
+        row = agencies.add_device(session, scene.agency.id, "READ-CAM", now)
+        for days in (3, 1, 2):
+            session.add(
+                DeviceReading(
+                    agency_id=scene.agency.id, device_id=row.id, dock_no="READ-1",
+                    read_at=now - timedelta(days=days), battery_percent=50,
+                )
+            )  # fmt: skip
+    for limit in (1, 2, 200):
+        rows = every(live, "officer", "/policies/short_recording", limit=limit)
+        assert [row["version"] for row in rows] == [1, 2, 3]
+    (dock,) = [row for row in every(live, "system_admin", "/docks") if row["dock_no"] == "READ-1"]
+    assert datetime.fromisoformat(dock["last_reading_at"]) == now - timedelta(days=1)
 
 
 def test_policies_are_set_by_legal_review_and_read_by_everybody(live: Live) -> None:
@@ -162,9 +222,9 @@ def test_policies_are_set_by_legal_review_and_read_by_everybody(live: Live) -> N
     send(live, "legal_reviewer", "/policies/upload_deadline", 201, **body)
     again = send(live, "legal_reviewer", "/policies/upload_deadline", 422, **body)
     assert again["code"] == "policy_backdated"
-    (row,) = [row for row in ask(live, "auditor", "/policies") if row["name"] == "upload_deadline"]
+    (row,) = [row for row in every(live, "auditor", "/policies") if row["name"] == "upload_deadline"]
     assert (row["version"], row["mark"]) == (1, None)
-    assert len(ask(live, "officer", "/policies/upload_deadline")) == 1
+    assert len(every(live, "officer", "/policies/upload_deadline")) == 1
     broken = send(live, "legal_reviewer", "/policies/clock", 422, **{**body, "body": {"x": 1.5}})
     assert broken["code"] == "policy_body"
     assert live.as_("officer").get(f"{API}/policies/retention").status_code == 404

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from datetime import timedelta
@@ -13,8 +14,10 @@ import pytest
 from sqlalchemy import select
 
 from cli.main import main
+from evidence.canonical import canonical_json
 from storage.db import agencies, grants, items
 from storage.db.tables import Account, CaseBinding, Grant
+from storage.keys import Purpose
 from storage.open import open_storage
 from tests.support.held_shift import play_shift
 from tests.support.installations import settings_for
@@ -224,12 +227,29 @@ def test_receipt_is_verified_offline(
         receipt = items.receptions_of(session, agency.id, item.id)[0].receipt
     desk.storage.database.dispose()
     assert receipt is not None
+    device_no = json.loads(receipt)["device_no"]
+    # As it was given before receipts named the device.
+    unnamed = {
+        name: value
+        for name, value in json.loads(receipt).items()
+        if name not in {"device_no", "key", "signature"}
+    }
+    key_id, signature = storage.keys.sign(Purpose.RECEIPT, canonical_json(unnamed))
     path, key = tmp_path / "receipt.json", tmp_path / "key.pem"
     path.write_text(receipt)
     liuhen("keys", "export", "receipt", "--out", key)
     footage = tmp_path / "DSJ-D1_0.mp4"
     words = ["receipt", "verify", str(path), "--key", str(key), "--footage"]
+    capsys.readouterr()
     assert main([*words, str(footage)]) == 0
+    assert f"device {device_no} " in capsys.readouterr().out
+    signed = {"key": key_id, "signature": base64.b64encode(signature).decode()}
+    path.write_text(json.dumps({**unnamed, **signed}))
+    assert main([*words, str(footage)]) == 0
+    assert "not named" in capsys.readouterr().out
+    path.write_text(json.dumps({**unnamed, **signed, "device_no": device_no}))
+    assert main([*words, str(footage)]) == 1
+    path.write_text(receipt)
     footage.write_bytes(b"other")
     assert main([*words, str(footage)]) == 1
     path.write_text(receipt.replace('"size_bytes":4000', '"size_bytes":4001'))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cli import dock, policy, shell, upload_token
 from cli.main import main
 
 
@@ -15,6 +16,30 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LIUHEN_DATA__FREE_FLOOR_BYTES", "0")
     return tmp_path / "data"
+
+
+def test_lists_go_on_past_a_page(
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (shell, dock, upload_token, policy):
+        monkeypatch.setattr(module, "PAGE", 2)
+    assert main(["init", "--agency-code", "demo", "--data", str(data)]) == 0
+    for number in range(4):
+        assert main(["token", "issue", "--dock", f"D-{number}", "--data", str(data)]) == 0
+    for hours in range(3):
+        words = ["--value", f"hours={hours}", "--source", "本局规定", "--data", str(data)]
+        assert main(["policy", "set", "upload_deadline", *words]) == 0
+
+    def listed(*words: str) -> list[dict[str, object]]:
+        capsys.readouterr()
+        assert main([*words, "--json", "--data", str(data)]) == 0
+        found: list[dict[str, object]] = json.loads(capsys.readouterr().out)
+        return found
+
+    numbers = [f"D-{number}" for number in range(4)]
+    assert [row["dock_no"] for row in listed("dock", "list")] == numbers
+    assert [row["dock_no"] for row in listed("token", "list")] == numbers[::-1]
+    assert [row["version"] for row in listed("policy", "history", "upload_deadline")] == [1, 2, 3]
 
 
 def test_a_year_of_the_ledger_by_command(

@@ -98,7 +98,23 @@ def test_the_receipt_is_signed_over_what_was_read_back(pipeline: Pipeline, tmp_p
     assert not verify_signature(public, canonical_json({**receipt, "size_bytes": 1}), signature)
     assert receipt["sha256"] == accepted.sha256.hex()
     assert receipt["may_erase"] is True
+    assert receipt["device_no"] == "CAM1"
+    assert not verify_signature(public, canonical_json({**receipt, "device_no": "CAM2"}), signature)
     assert {receipt["custody_leaf"], receipt["verified_leaf"]} <= leaves
+
+
+def test_a_receipt_of_equal_bytes_names_the_device_that_brought_them_or_none(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(b"the same bytes")
+    for said in ({"device_no": "CAM1"}, {"device_no": " CAM2 "}, {}):
+        pipeline.take(clip, **said)
+    pipeline.work(only={"verify"})
+    with pipeline.storage.database.read() as session:
+        given = session.scalars(select(Reception.receipt).order_by(Reception.id))
+        named = [json.loads(receipt or "").get("device_no", "none") for receipt in given]
+    assert named == ["CAM1", "CAM2", "none"]
 
 
 def test_a_flipped_bit_in_the_store_is_found_and_no_receipt_is_given(

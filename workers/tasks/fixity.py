@@ -22,9 +22,9 @@ from evidence.events import Topic
 from evidence.fixity import Digests, hash_stream
 from evidence.item import FIXITY_MISMATCH, Custody, move
 from ingest.damage import DAMAGED, Damage, note_damage, note_sound
-from storage.db import custody, items
+from storage.db import accounts, custody, items
 from storage.db.custody import Happening
-from storage.db.tables import Agency, Reception, StoredObject
+from storage.db.tables import Agency, Item, Reception, StoredObject
 from storage.keys import Purpose
 from workers.context import WORKER, JobContext, Outcome
 
@@ -150,6 +150,7 @@ def _verified(context: JobContext, found: Digests) -> Outcome:
             "version": RECEIPT_VERSION,
             "agency": agency.code,
             "item": str(item.id),
+            **_device_of(session, agency, item),
             "reception": str(reception.id),
             **digests,
             "size_bytes": found.size_bytes,
@@ -169,6 +170,13 @@ def _verified(context: JobContext, found: Digests) -> Outcome:
         )
 
     return Outcome(commit, events)
+
+
+def _device_of(session: Session, agency: Agency, item: Item) -> dict[str, str]:
+    """The device a receipt is about, so that no other one's card is wiped for it; nothing where none is known."""
+    if item.device_id is None:
+        return {}
+    return {"device_no": accounts.device_by_id(session, agency.id, item.device_id).device_no}
 
 
 def _failed(context: JobContext, object_id: UUID, damage: Damage) -> Outcome:

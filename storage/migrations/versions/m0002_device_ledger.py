@@ -167,6 +167,12 @@ def upgrade() -> None:
         ["agency_id", "device_id", "read_at"],
         unique=False,
     )
+    op.create_index(
+        op.f("ix_device_reading_agency_id_dock_no_read_at"),
+        "device_reading",
+        ["agency_id", "dock_no", "read_at"],
+        unique=False,
+    )
     op.create_table(
         "duty_period",
         sa.Column("id", storage.db.types.Id(length=16), nullable=False),
