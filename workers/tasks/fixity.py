@@ -173,7 +173,7 @@ def _verified(context: JobContext, found: Digests) -> Outcome:
 
 
 def _device_of(session: Session, agency: Agency, item: Item) -> dict[str, str]:
-    """The device a receipt is about, so that no other one's card is wiped for it; nothing where none is known."""
+    """The device a receipt is about, so that no other card is wiped for it; nothing where none is known."""
     if item.device_id is None:
         return {}
     return {"device_no": accounts.device_by_id(session, agency.id, item.device_id).device_no}
