@@ -7,12 +7,13 @@ One process, because an open upload has one running digest and one lock. What a 
 from __future__ import annotations
 
 import asyncio
+import resource
 
 import structlog
 
 from evidence.errors import Unavailable
 from evidence.listening import Listener
-from ingest.daemon.connection import Allowance, Connection
+from ingest.daemon.connection import MAX_LINES, Allowance, Connection
 from ingest.daemon.http import UploadApp
 from ingest.daemon.tls import server_tls
 from ingest.tus.sealing import Sealer
@@ -25,6 +26,8 @@ SWEEP_EVERY_S = 5.0
 STOP_WAIT_S = 10.0
 BACKLOG = 512
 HANDSHAKE_S = 10.0
+OPEN_FILES = 8 * MAX_LINES
+"""A line, and two files of its upload; services are started with leave for 1,024 as a rule."""
 
 
 async def serve(
@@ -44,6 +47,7 @@ async def serve(
     """
     listener.require_private()
     require_free(listener)
+    _raise_open_files()
     allowance = Allowance()
     server = await _listening(app, allowance, listener)
     sweeping = asyncio.create_task(_sweep(store, sealer, sweep_every_s))
@@ -85,6 +89,14 @@ async def _listening(app: UploadApp, allowance: Allowance, listener: Listener) -
             f"{error.strerror}",
             code="port_in_use",
         ) from error
+
+
+def _raise_open_files() -> None:
+    """Take the leave this process has to open more files, as far as lines may need it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _let_go(allowance: Allowance) -> None:

@@ -102,6 +102,8 @@ class UploadStore:
         self._final_of: dict[str, Upload] = {}
         """By id of a part: the upload it is, or was, joined into."""
         self.is_stopping = False
+        self.writer_count = 0
+        """Bodies that are being written at this moment."""
         self.joining = asyncio.Lock()
         """Held while a final upload is made, so that two requests never both take a part."""
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="upload-bytes")

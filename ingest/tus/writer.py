@@ -32,6 +32,9 @@ log = structlog.get_logger(__name__)
 
 BATCH_BYTES = 512 << 10
 """Below this the thread switches cost more than the writing; above it memory grows and speed does not."""
+LEAST_BATCH_BYTES = 64 << 10
+BATCHES_BYTES = 64 << 20
+"""Of all bodies together: where many are written at once, each gets a smaller batch."""
 SYNC_BYTES = 64 << 20
 SYNC_S = 5.0
 """How much, or how long, an unbroken body goes on without a new watermark: it bounds what a
@@ -54,6 +57,7 @@ async def writing(
         Unavailable: The disk is full (``disk_full``) or failing; what was acknowledged stays.
     """
     writer = Writer(store, upload, checksum)
+    store.writer_count += 1
     try:
         await writer.open(wanted_bytes)
         try:
@@ -63,6 +67,7 @@ async def writing(
             raise
         await writer.finish()
     finally:
+        store.writer_count -= 1
         writer.close()
 
 
@@ -119,7 +124,11 @@ class Writer:
         self._left_bytes -= len(fits)
         self._batch.append(fits)
         self._batch_bytes += len(fits)
-        if self._batch_bytes >= BATCH_BYTES or time.monotonic() - self._synced_at >= SYNC_S:
+        share_bytes = min(BATCH_BYTES, BATCHES_BYTES // self._store.writer_count)
+        if (
+            self._batch_bytes >= max(LEAST_BATCH_BYTES, share_bytes)
+            or time.monotonic() - self._synced_at >= SYNC_S
+        ):
             await self._send_batch()
         if len(fits) < len(data):
             raise InvalidInput(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import pytest
 
 from ingest.daemon import connection
 from ingest.daemon.connection import Allowance, Connection
-from tests.integration.tus_server import AUTH, OCTETS, Running, running
+from tests.integration.tus_server import AUTH, LIMITS, OCTETS, Running, running
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -255,3 +257,29 @@ def test_chunked_body_whose_frame_breaks_keeps_what_came(server: Running) -> Non
     deadline = time.monotonic() + 5
     while server.head(location).headers["upload-offset"] != "100":
         assert time.monotonic() < deadline
+
+
+def test_many_more_senders_than_files_a_service_may_open_are_served(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    try:
+        with running(tmp_path, limits=replace(LIMITS, max_open_uploads=200)) as server:
+            locations = [server.create(10) for _ in range(100)]
+            lines = []
+            for location in locations:
+                line = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+                lines.append(line)
+                line.sendall(
+                    f"PATCH {location} HTTP/1.1\r\nHost: x\r\nAuthorization: {AUTH['Authorization']}\r\n"
+                    f"Tus-Resumable: 1.0.0\r\nContent-Type: {OCTETS['Content-Type']}\r\n"
+                    "Upload-Offset: 0\r\nContent-Length: 10\r\n\r\n01234".encode()
+                )
+            for line in lines:
+                line.sendall(b"56789")
+            answers = [line.recv(4096) for line in lines]
+            for line in lines:
+                line.close()
+            assert all(answer.startswith(b"HTTP/1.1 204") for answer in answers)
+            assert len(server.register.items()) == 100
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
