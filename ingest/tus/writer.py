@@ -124,11 +124,9 @@ class Writer:
         self._left_bytes -= len(fits)
         self._batch.append(fits)
         self._batch_bytes += len(fits)
-        share_bytes = min(BATCH_BYTES, BATCHES_BYTES // self._store.writer_count)
-        if (
-            self._batch_bytes >= max(LEAST_BATCH_BYTES, share_bytes)
-            or time.monotonic() - self._synced_at >= SYNC_S
-        ):
+        share_bytes = max(LEAST_BATCH_BYTES, BATCHES_BYTES // self._store.writer_count)
+        is_due = time.monotonic() - self._synced_at >= SYNC_S
+        if is_due or self._batch_bytes >= min(BATCH_BYTES, share_bytes):
             await self._send_batch()
         if len(fits) < len(data):
             raise InvalidInput(
