@@ -120,6 +120,11 @@ class IngestSettings(Group):
     max_upload_bytes: int = Field(64 * GIB, gt=0, description="Largest single file")
     max_open_uploads: int = Field(64, gt=0, description="Open uploads one token or one device may hold")
     max_open_bytes: int = Field(256 * GIB, gt=0, description="Bytes that these may come to in all")
+    max_pushed_bytes_per_dock: int = Field(
+        256 * GIB,
+        gt=0,
+        description="Bytes of one dock that may lie pushed over SFTP or FTP and not yet freed",
+    )
     expiry_s: int = Field(7 * 86400, gt=0, description="An open upload nobody touches is dropped after this")
     read_deadline_s: float = Field(30.0, gt=0, description="A connection that brings no byte is closed")
     min_rate_bytes_s: int = Field(

@@ -7,7 +7,7 @@ import binascii
 import json
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from uuid import UUID
 
 import structlog
@@ -201,13 +201,21 @@ def receipt_checker(storage: Storage, *, noting: str | None = None) -> Callable[
     return may_free
 
 
-def _receipted(session: Session, agency_id: UUID, reception_key: str, sha256: bytes) -> Reception | None:
-    # A key that was used for other bytes got a second one, with their digest (ingest.intake).
+def receptions_under(
+    session: Session, agency_id: UUID, reception_key: str, sha256: bytes
+) -> Iterator[Reception]:
+    """What was received under a key: one that was used for other bytes got a second, with their digest."""
     for key in (reception_key, f"{reception_key}:{sha256.hex()}"):
         reception = items.reception_by_key(session, agency_id, key)
+        if reception is not None:
+            yield reception
+
+
+def _receipted(session: Session, agency_id: UUID, reception_key: str, sha256: bytes) -> Reception | None:
+    for reception in receptions_under(session, agency_id, reception_key, sha256):
         # None in force while an alarm stands: the dock may hold the only sound copy then.
-        receipt = None if reception is None else receipts.receipt_in_force(session, reception)
-        if reception is None or receipt is None:
+        receipt = receipts.receipt_in_force(session, reception)
+        if receipt is None:
             continue
         key_id, is_of_it = _read(receipt, str(reception.id), sha256)
         public = {

@@ -19,16 +19,20 @@ from evidence.errors import InvalidInput, Unavailable
 from evidence.listening import Listener, is_loopback
 from ingest.daemon.holding import Holder
 from ingest.daemon.listening import without_authority
-from ingest.daemon.pulled import agency_of, receipt_checker
-from ingest.daemon.pushed_ftp import FtpDoor, server_tls
+from ingest.daemon.pulled import agency_of, receipt_checker, receptions_under
+from ingest.daemon.pushed_ftp import FtpDoor
+from ingest.daemon.pushed_ftp_line import server_tls
 from ingest.daemon.pushed_logins import token_checker
 from ingest.daemon.pushed_sftp import SftpDoor
 from ingest.sources.base import StagedFile
-from ingest.sources.dropbox import Dock, Dropbox, DropboxFolder
+from ingest.sources.dropbox import Dropbox
+from ingest.sources.dropbox_folder import DropboxFolder
+from ingest.sources.dropbox_shelf import Dock
 from ingest.sources.journal import TakenJournal
 from ingest.sources.pulling import PullRules, PullSource
-from storage.db import credentials
+from storage.db import credentials, receipts
 from storage.db.credentials import Uploader
+from storage.objects.base import Namespace, object_key
 from storage.open import Storage
 
 log = structlog.get_logger(__name__)
@@ -103,11 +107,12 @@ class PushListeners:
 def open_dropbox(settings: Settings, storage: Storage) -> Dropbox:
     """What docks pushed to this host before, and will."""
     folder = settings.data.dir / "pushed" / (settings.ingest.host_id or "h0")
-    return Dropbox(folder, storage.objects.reserve, settings.ingest.max_upload_bytes)
+    ingest = settings.ingest
+    return Dropbox(folder, storage.objects.reserve, ingest.max_upload_bytes, ingest.max_pushed_bytes_per_dock)
 
 
 def dropbox_source(settings: Settings, storage: Storage, holder: Holder, box: Dropbox) -> PullSource:
-    """The engine over what was pushed: a copy in custody, ours freed when the receipt is signed."""
+    """The engine over what was pushed: a copy in custody, ours freed when that was read back."""
     ingest = settings.ingest
     rests = [
         door.unproven_after_s for door in (ingest.sftp, ingest.ftp) if door.enabled and door.unproven_after_s
@@ -122,14 +127,17 @@ def dropbox_source(settings: Settings, storage: Storage, holder: Holder, box: Dr
         rest_is_a_finding=True,
     )
     journal = settings.data.dir / "pushed" / f"{ingest.host_id or 'h0'}.taken.jsonl"
+    folder = DropboxFolder(box)
     return PullSource(
         rules,
-        DropboxFolder(box),
+        folder,
         origin=None,
         staging_dir=storage.objects.staging_dir,
         seen=TakenJournal(journal),
         accept=_accepting(storage, holder),
         may_free=receipt_checker(storage),
+        give_up=folder.keep_name,
+        is_read_back=_read_back_checker(storage),
         reserve=storage.objects.reserve,
     )
 
@@ -147,6 +155,20 @@ def _accepting(storage: Storage, holder: Holder) -> Callable[[UUID, StagedFile],
         return holder.hold(agency_id, staged)
 
     return accept
+
+
+def _read_back_checker(storage: Storage) -> Callable[[UUID, str, bytes], bool]:
+    """Whether what was pushed is in custody for good: the row says so, and the store has it now."""
+
+    def is_read_back(agency_id: UUID, reception_key: str, sha256: bytes) -> bool:
+        with storage.database.read() as session:
+            kept = any(
+                receipts.is_read_back(session, each, sha256)
+                for each in receptions_under(session, agency_id, reception_key, sha256)
+            )
+        return kept and storage.objects.exists(object_key(agency_id.hex, Namespace.ORIGINAL, sha256))
+
+    return is_read_back
 
 
 def start_pushed(

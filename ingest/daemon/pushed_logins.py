@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from config.settings import PushSettings
 from evidence.errors import NotAuthenticated
-from ingest.sources.dropbox import Dock
+from ingest.sources.dropbox_shelf import Dock
 from storage.db import credentials
 from storage.open import Storage
 

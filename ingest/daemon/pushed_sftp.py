@@ -19,8 +19,11 @@ from asyncssh.sftp import SFTPAttrs, SFTPName
 from config.settings import SftpSettings
 from evidence.errors import Conflict, EvidenceError, InvalidInput, NotFound, NotPermitted, Unavailable
 from evidence.filenames import display_name
+from ingest.daemon.pushed_disk import DiskThreads
 from ingest.daemon.pushed_logins import Doorkeeper
-from ingest.sources.dropbox import Dock, Dropbox, Incoming, Pushed, checked_folder
+from ingest.sources.dropbox import Dropbox
+from ingest.sources.dropbox_shelf import Dock, Pushed, checked_folder
+from ingest.sources.incoming import Incoming
 
 log = structlog.get_logger(__name__)
 
@@ -44,9 +47,11 @@ class SftpDoor:
         self.check_token = check_token
         self.keys = keys
         self.doorkeeper = Doorkeeper(settings)
+        self.disk = DiskThreads(PROTOCOL)
         self._host_key = host_key
         self._acceptor: asyncssh.SSHAcceptor | None = None
         self._connections: set[asyncssh.SSHServerConnection] = set()
+        self.sessions: set[_Files] = set()
 
     @property
     def port(self) -> int:
@@ -96,6 +101,8 @@ class SftpDoor:
             connection.abort()
         await asyncio.gather(*(each.wait_closed() for each in connections), return_exceptions=True)
         await self._acceptor.wait_closed()
+        await asyncio.gather(*(each.let_go() for each in list(self.sessions)), return_exceptions=True)
+        self.disk.close()
 
     def made(self, connection: asyncssh.SSHServerConnection) -> bool:
         """Note a connection; False when it is not to be spoken to."""
@@ -198,8 +205,20 @@ class _Files(asyncssh.SFTPServer):
             raise asyncssh.SFTPPermissionDenied("no dock has logged in")
         self._dock = server.dock
         self._box = door.box
+        self._disk = door.disk
         self._most_open = door.settings.max_open_files
         self._open: set[Incoming] = set()
+        door.sessions.add(self)
+        self._sessions = door.sessions
+
+    async def let_go(self) -> None:
+        """End what is open: nobody will."""
+        for incoming in list(self._open):
+            with _Told():
+                await self._disk.do(self._dock, incoming.let_go)
+
+    def exit(self) -> None:
+        self._sessions.discard(self)
 
     # --- writing ----------------------------------------------------------------------------------
 
@@ -209,8 +228,12 @@ class _Files(asyncssh.SFTPServer):
         if len(self._open) >= self._most_open:
             raise asyncssh.SFTPFailure("too many open files")
         with _Told():
-            incoming = await asyncio.to_thread(
-                self._box.begin, self._dock, path, PROTOCOL, truncate=bool(pflags & asyncssh.FXF_TRUNC)
+            incoming = await self._disk.do(
+                self._dock,
+                lambda: self._box.begin(
+                    self._dock, path, PROTOCOL, truncate=bool(pflags & asyncssh.FXF_TRUNC)
+                ),
+                undo=Incoming.let_go,
             )
         incoming.appends = bool(pflags & asyncssh.FXF_APPEND)
         self._open.add(incoming)
@@ -222,14 +245,21 @@ class _Files(asyncssh.SFTPServer):
         # A client that is gone closes nothing: the library does it for it, when the channel has ended.
         channel = self.channel
         is_gone = channel.is_closing() or channel.get_connection().is_closed() or self._is_at_end()
-        with _Told():
-            ended = await asyncio.to_thread(incoming.end, in_order=not is_gone)
+        try:
+            with _Told():
+                ended = await self._disk.do(self._dock, lambda: incoming.end(in_order=not is_gone))
+        except asyncssh.SFTPError as error:
+            log.error("push:not_ended", listener="sftp", dock=self._dock.dock_no, detail=error.reason)  # noqa: TRY400
+            if is_gone:
+                return  # Nobody hears of it, and the library is about to close the next one.
+            raise
         log.info(
             "push:ended",
             listener="sftp",
             dock=self._dock.dock_no,
             name=display_name(ended.name),
             state=ended.state,
+            proof=ended.proof,
             size_bytes=ended.size_bytes,
         )
 
@@ -237,21 +267,24 @@ class _Files(asyncssh.SFTPServer):
         session = getattr(self.channel, "_session", None)
         return session is None or bool(getattr(session, "_eof_received", False))
 
-    def write(self, file_obj: object, offset: int, data: bytes) -> int:
+    async def write(self, file_obj: object, offset: int, data: bytes) -> int:
         incoming = _incoming(file_obj)
+        at = None if incoming.appends else offset
         with _Told():
-            incoming.write(data, incoming.size_bytes if incoming.appends else offset)
+            await self._disk.do(self._dock, lambda: incoming.write(data, at))
         return len(data)
 
     async def fsync(self, file_obj: object) -> None:
         """Everything is synced at its close; a dock that asks sooner is not lied to."""
         with _Told():
-            await asyncio.to_thread(_incoming(file_obj).sync)
+            await self._disk.do(self._dock, _incoming(file_obj).sync)
 
-    def fsetstat(self, file_obj: object, attrs: SFTPAttrs) -> None:
-        if attrs.size is not None:
+    async def fsetstat(self, file_obj: object, attrs: SFTPAttrs) -> None:
+        size = attrs.size
+        if size is not None:
+            incoming = _incoming(file_obj)
             with _Told():
-                _incoming(file_obj).truncate(attrs.size)
+                await self._disk.do(self._dock, lambda: incoming.truncate(size))
 
     def setstat(self, path: bytes, attrs: SFTPAttrs) -> None:
         """Times and modes are taken and kept nowhere; a size cannot be set from afar."""
@@ -263,13 +296,13 @@ class _Files(asyncssh.SFTPServer):
 
     async def rename(self, oldpath: bytes, newpath: bytes) -> None:
         with _Told():
-            await asyncio.to_thread(self._box.rename, self._dock, oldpath, newpath)
+            await self._disk.do(self._dock, lambda: self._box.rename(self._dock, oldpath, newpath))
 
     posix_rename = rename
 
     async def remove(self, path: bytes) -> None:
         with _Told():
-            await asyncio.to_thread(self._box.discard, self._dock, path)
+            await self._disk.do(self._dock, lambda: self._box.discard(self._dock, path))
 
     def mkdir(self, path: bytes, attrs: SFTPAttrs) -> None:  # noqa: ARG002
         with _Told():

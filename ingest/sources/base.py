@@ -62,6 +62,8 @@ class ScanResult:
     """Name to stable code."""
     freed: list[str] = field(default_factory=list)
     """Removed at the source, on our receipt."""
+    given_up: list[str] = field(default_factory=list)
+    """Copies of ours that earn no receipt: removed, because the store's were read back."""
     stopped: str | None = None
     """Code of what would have held up every file."""
 

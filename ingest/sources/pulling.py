@@ -11,7 +11,8 @@ The rules, in order:
    taken and intake quarantines it.
 4. Handed in, then journalled. A crash in between hands in again under the same key.
 5. The place's copy is removed only if told to, only when our own signed receipt for that very reception and
-   digest is there, and only if a last look shows it unchanged. What spoke of it goes before it.
+   digest is there, and only if a last look shows it unchanged. What spoke of it goes before it. A copy on a
+   disk of ours that earns no receipt is given up once the stored bytes were read back: it is nobody's card.
 6. One file that cannot be fetched waits twice as long each time and never holds up the others. A full disk or
    a busy database ends the look. A place that is gone is waited for; its absence means nothing.
 7. No name of a place is part of a path of ours.
@@ -100,6 +101,9 @@ class PullSource:
         accept: Takes a staged file in for an agency: adopts it and commits its rows.
         may_free: Whether our signed receipt is there for a reception key and digest of an agency; asked
             right before the place's copy is removed, and makes a note of it.
+        give_up: Removes a copy that is ours and not the dock's; None where the copies are the place's.
+        is_read_back: Whether the bytes of a reception key and digest of an agency are in custody for good:
+            then such a copy is given up without a receipt.
         reserve: Raises Unavailable when there is no room for that many bytes.
         monotonic_s: For tests of settling.
         tell: Told once of what a person must look at: stable code and one line.
@@ -115,6 +119,8 @@ class PullSource:
         seen: Seen,
         accept: Callable[[UUID, StagedFile], object],
         may_free: Callable[[UUID, str, bytes], bool] = lambda _agency, _key, _sha256: False,
+        give_up: Callable[[RemoteFile], None] | None = None,
+        is_read_back: Callable[[UUID, str, bytes], bool] = lambda _agency, _key, _sha256: False,
         reserve: Callable[[int], None] = lambda _: None,
         monotonic_s: Callable[[], float] = time.monotonic,
         tell: Callable[[str, str], None] = lambda _code, _line: None,
@@ -126,6 +132,8 @@ class PullSource:
         self._seen = seen
         self._accept = accept
         self._may_free = may_free
+        self._give_up = give_up
+        self._is_read_back = is_read_back
         self._reserve = reserve
         self._monotonic_s = monotonic_s
         self._tell = tell
@@ -381,17 +389,26 @@ class PullSource:
         now = self._remote.look(file)
         if now is None or now.state != file.state:
             return
-        if not self._may_free(self._origin_of(file).agency_id, self._key(file), sha256):
+        arrival = (self._origin_of(file).agency_id, self._key(file), sha256)
+        has_receipt = self._may_free(*arrival)
+        if has_receipt:
+            remove: Callable[[RemoteFile], None] = self._remote.remove
+            told = result.freed
+        elif self._give_up is not None and self._is_read_back(*arrival):
+            remove, told = self._give_up, result.given_up
+        else:
             return
         # What speaks of it alone goes first: left behind, it could pass for a recording.
         for beside in listing.let_go(file):
-            self._remote.remove(beside)
-        self._remote.remove(file)
+            remove(beside)
+        remove(file)
         # What appears under the same name, size and time from now on is another recording, as a card whose
         # clock has stopped writes them: it is not known, and not removed for this one's receipt.
         self._seen.forget(self._key(file))
-        result.freed.append(shown)
-        log.info("source:freed", source=self._rules.place, name=shown, sha256=sha256.hex())
+        told.append(shown)
+        log.info(
+            "source:freed", source=self._rules.place, name=shown, sha256=sha256.hex(), receipt=has_receipt
+        )
 
     # --- what went wrong --------------------------------------------------------------------------
 

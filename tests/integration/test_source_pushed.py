@@ -28,7 +28,8 @@ from evidence.errors import InvalidInput
 from ingest.daemon.holding import hold
 from ingest.daemon.pushed import PushListeners, _make_host_key, dropbox_source, open_dropbox
 from ingest.sources.base import StagedFile
-from ingest.sources.dropbox import Dock, Dropbox
+from ingest.sources.dropbox import Dropbox
+from ingest.sources.dropbox_shelf import Dock
 from ingest.sources.pulling import PullSource
 from storage.db import agencies, credentials, items
 from storage.db.tables import Item, Reception

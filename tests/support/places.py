@@ -38,7 +38,9 @@ from cryptography.x509.oid import NameOID
 from config.settings import FtpSettings, SftpSettings
 from ingest.daemon.pushed_ftp import FtpDoor
 from ingest.daemon.pushed_sftp import SftpDoor
-from ingest.sources.dropbox import Dock, Dropbox, DropboxFolder
+from ingest.sources.dropbox import Dropbox
+from ingest.sources.dropbox_folder import DropboxFolder
+from ingest.sources.dropbox_shelf import Dock
 from ingest.sources.ftp import FtpAddress, FtpFolder
 from ingest.sources.manifest import ManifestAddress, ManifestFolder
 from ingest.sources.remote import RemoteFolder
@@ -400,7 +402,7 @@ class PushedPlace(Place):
     can_free = False
 
     def serve(self) -> None:
-        self.box = Dropbox(self.folder, lambda _: None, 1 << 30)
+        self.box = Dropbox(self.folder, lambda _: None, 1 << 30, 1 << 40)
         self.thread = LoopThread()
         self.start_door()
 

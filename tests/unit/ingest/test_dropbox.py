@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 from evidence.errors import Conflict, InvalidInput, Unavailable
-from ingest.sources.dropbox import Dock, Dropbox, DropboxFolder
+from ingest.sources.dropbox import Dropbox
+from ingest.sources.dropbox_folder import DropboxFolder
+from ingest.sources.dropbox_shelf import Dock
 
 AGENCY = UUID("0190a000-0000-7000-8000-0000000000aa")
 DOCK = Dock(AGENCY, "D-1", None, "token:1")
 
 
-def opened(folder: Path) -> Dropbox:
-    return Dropbox(folder, lambda _: None, 1 << 30)
+def opened(folder: Path, **told: Any) -> Dropbox:
+    return Dropbox(folder, lambda _: None, 1 << 30, told.pop("max_dock_bytes", 1 << 40), **told)
 
 
 def pushed(box: Dropbox, name: bytes, content: bytes, *, in_order: bool = True) -> None:
@@ -63,10 +68,10 @@ def test_length_without_bytes_does_not_count_after_another_boot(
     incoming.sync()
     incoming.write(b", then not", 6)
     if not same_boot:
-        monkeypatch.setattr("ingest.sources.dropbox.boot", lambda: "another")
+        monkeypatch.setattr("ingest.sources.dropbox_shelf.boot", lambda: "another")
     again = opened(tmp_path / "box")
     assert bytes_of(again, b"a.mp4") == left
-    monkeypatch.setattr("ingest.sources.dropbox.boot", lambda: "a third")
+    monkeypatch.setattr("ingest.sources.dropbox_shelf.boot", lambda: "a third")
     assert bytes_of(opened(tmp_path / "box"), b"a.mp4") == left, "what was synced at a start counts"
 
 
@@ -81,7 +86,7 @@ def test_disk_that_is_full_at_the_begin_cuts_nothing_and_leaks_nothing(
 
     descriptors = len(list(Path("/proc/self/fd").iterdir()))
     with monkeypatch.context() as broken:
-        broken.setattr("ingest.sources.dropbox.write_durably", full)
+        broken.setattr("ingest.sources.dropbox_shelf.write_durably", full)
         for name in (b"a.mp4", b"new.mp4"):
             with pytest.raises(Unavailable):
                 box.begin(DOCK, name, "sftp", truncate=True)
@@ -90,23 +95,37 @@ def test_disk_that_is_full_at_the_begin_cuts_nothing_and_leaks_nothing(
     assert len(list((tmp_path / "box").glob("*/*.part"))) == 1
 
 
+class Disk:
+    """A disk whose syncs fail when told to."""
+
+    fails = False
+
+    def sync(self, descriptor: int) -> None:
+        if self.fails:
+            raise OSError(errno.EIO, "Input/output error")
+        os.fdatasync(descriptor)
+
+
+@pytest.mark.parametrize(
+    "asked", [False, True], ids=["at the close", "when the dock asks, and not at the close"]
+)
 def test_sync_that_fails_frees_the_name_and_keeps_only_what_was_synced_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, asked: bool
 ) -> None:
-    box = opened(tmp_path / "box")
+    disk = Disk()
+    box = opened(tmp_path / "box", sync=disk.sync)
     pushed(box, b"a.mp4", b"first", in_order=False)
     incoming = box.begin(DOCK, b"a.mp4", "sftp", truncate=False)
     incoming.write(b" second", 5)
-
-    def failing(_descriptor: int) -> None:
-        raise OSError(5, "Input/output error")
-
-    with monkeypatch.context() as broken:
-        broken.setattr("ingest.sources.dropbox.os.fdatasync", failing)
-        with pytest.raises(Unavailable):
-            incoming.end(in_order=True)
-    assert bytes_of(box, b"a.mp4") == b"first"
-    assert not DropboxFolder(box).files()[0].may_settle
+    disk.fails = True
+    with pytest.raises(Unavailable):
+        incoming.sync() if asked else incoming.end(in_order=True)
+    disk.fails = False
+    if asked:
+        assert incoming.end(in_order=True).state == "torn", "a second sync would lie about the first"
+    for each in (box, opened(tmp_path / "box")):
+        assert bytes_of(each, b"a.mp4") == b"first"
+        assert not DropboxFolder(each).files()[0].may_settle
     box.begin(DOCK, b"a.mp4", "sftp", truncate=False).end(in_order=True)
 
 
