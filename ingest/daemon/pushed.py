@@ -104,11 +104,12 @@ class PushListeners:
                 await self.sftp.close()
 
 
-def open_dropbox(settings: Settings, storage: Storage) -> Dropbox:
-    """What docks pushed to this host before, and will."""
+def open_dropbox(settings: Settings, storage: Storage, sync: Callable[[int], None] = os.fdatasync) -> Dropbox:
+    """What docks pushed to this host before, and will; ``sync`` makes bytes behind a descriptor durable."""
     folder = settings.data.dir / "pushed" / (settings.ingest.host_id or "h0")
     ingest = settings.ingest
-    return Dropbox(folder, storage.objects.reserve, ingest.max_upload_bytes, ingest.max_pushed_bytes_per_dock)
+    limits = (ingest.max_upload_bytes, ingest.max_pushed_bytes_per_dock)
+    return Dropbox(folder, storage.objects.reserve, *limits, sync)
 
 
 def dropbox_source(settings: Settings, storage: Storage, holder: Holder, box: Dropbox) -> PullSource:

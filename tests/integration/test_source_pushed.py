@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import ftplib
 import hashlib
 import io
-import json
 import os
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
@@ -23,22 +21,42 @@ import asyncssh
 import pytest
 
 from config.settings import Settings
-from evidence.canonical import canonical_json
-from evidence.errors import InvalidInput
+from evidence.errors import InvalidInput, Unavailable
+from evidence.item import FIXITY_MISMATCH
 from ingest.daemon.holding import hold
 from ingest.daemon.pushed import PushListeners, _make_host_key, dropbox_source, open_dropbox
 from ingest.sources.base import StagedFile
 from ingest.sources.dropbox import Dropbox
-from ingest.sources.dropbox_shelf import Dock
+from ingest.sources.dropbox_shelf import Dock, Pushed
+from ingest.sources.journal import TakenJournal
 from ingest.sources.pulling import PullSource
 from storage.db import agencies, credentials, items
 from storage.db.tables import Item, Reception
-from storage.keys import Purpose
+from storage.objects.base import Namespace, object_key
 from storage.open import Storage
+from tests.support.held_shift import verify_once
 from tests.support.installations import settings_for
 from tests.support.places import certificate
 
 FOOTAGE = os.urandom(1 << 20)
+
+
+class SlowDisk:
+    """A disk whose first sync takes until it is let go."""
+
+    def __init__(self) -> None:
+        self.is_syncing = threading.Event()
+        self.let_go = threading.Event()
+        self._lock = threading.Lock()
+        self._is_first = True
+
+    def sync(self, descriptor: int) -> None:
+        with self._lock:
+            is_first, self._is_first = self._is_first, False
+        if is_first:
+            self.is_syncing.set()
+            assert self.let_go.wait(30)
+        os.fdatasync(descriptor)
 
 
 @dataclass
@@ -52,8 +70,8 @@ class Desk:
     listeners: PushListeners = field(init=False)
     source: PullSource = field(init=False)
 
-    def start(self) -> None:
-        self.box = open_dropbox(self.settings, self.storage)
+    def start(self, sync: Callable[[int], None] = os.fdatasync) -> None:
+        self.box = open_dropbox(self.settings, self.storage, sync)
         self.listeners = PushListeners(self.settings, self.storage, self.box)
         self.source = dropbox_source(self.settings, self.storage, self, self.box)  # type: ignore[arg-type]
 
@@ -104,6 +122,47 @@ class Desk:
         finally:
             client.close()
 
+    def on_slow_disk(self) -> SlowDisk:
+        """Start anew on a disk whose first sync takes until it is let go."""
+        self.listeners.close()
+        slow = SlowDisk()
+        self.start(slow.sync)
+        return slow
+
+    def push_whole(self, name: str, content: bytes) -> None:
+        self.sftp(_putting(f"{name}.part", content, name))
+
+    def names(self) -> list[str]:
+        """What the dock sees."""
+        return sorted(each.name.decode() for each in self.seen())
+
+    def seen(self) -> list[Pushed]:
+        return self.box.within(Dock(self._agency_id, "D-1", None, ""), b"")[0]
+
+    def parts(self) -> list[Path]:
+        """Bytes of pushed files on our disk."""
+        return list((self.settings.data.dir / "pushed").rglob("*.part"))
+
+    @property
+    def _agency_id(self) -> UUID:
+        with self.storage.database.read() as session:
+            return agencies.agencies(session)[0].id
+
+    def wait_until_closed(self) -> None:
+        """Until no transfer is open."""
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            files = self.seen()
+            if files and all(each.state != "open" for each in files):
+                return
+            time.sleep(0.01)
+        raise AssertionError("still open")
+
+    def read_back(self) -> None:
+        """Have every verifying job done, as a worker would."""
+        while verify_once(self.settings, self.storage, self.settings.data.dir):
+            pass
+
     def take(self) -> list[str]:
         return self.source.scan_once().taken
 
@@ -117,6 +176,16 @@ class Desk:
         with self.storage.database.read() as session:
             found = session.query(Item).all()
             return sorted(items.object_of(session, each).sha256.hex() for each in found)
+
+
+def _putting(name: str, content: bytes, whole_name: str | None = None) -> object:
+    async def put(client: asyncssh.SFTPClient, _: object) -> None:
+        async with client.open(name, "wb") as file:
+            await file.write(content)
+        if whole_name is not None:
+            await client.rename(name, whole_name)
+
+    return put
 
 
 def sha(content: bytes) -> str:
@@ -310,29 +379,240 @@ def test_new_process_finds_what_was_pushed_to_the_old_one(desk: Desk) -> None:
     assert [each.state for each in desk.box.listed()] == ["closed", "torn"]
 
 
-def test_pushed_file_is_freed_only_after_its_receipt(desk: Desk) -> None:
-    async def push(client: asyncssh.SFTPClient, _: object) -> None:
-        async with client.open("a.part", "wb") as file:
-            await file.write(b"footage")
-        await client.rename("a.part", "a.mp4")
-
-    desk.sftp(push)
+def test_pushed_file_is_freed_only_after_it_was_read_back(desk: Desk) -> None:
+    desk.push_whole("a.mp4", b"footage")
     desk.take()
     assert desk.source.scan_once().freed == []
     assert len(desk.box.listed()) == 1
+    desk.read_back()
+    assert desk.receptions()[0].receipt is not None
+    result = desk.source.scan_once()
+    assert (result.freed, result.given_up) == (["a.mp4"], [])
+    assert desk.names() == []
+
+
+def test_copy_that_earns_no_receipt_is_given_up_once_read_back_and_its_name_stays(desk: Desk) -> None:
+    desk.push_whole("a.mp4", b"footage")
+    agency_id, token_id = _token_of(desk)
     with desk.storage.database.transaction() as session:
-        reception = session.query(Reception).one()
-        said = {"reception": str(reception.id), "sha256": sha(b"footage"), "may_erase": True}
-        reception.receipt = json.dumps({**said, "key": "k", "signature": ""})
-    assert desk.source.scan_once().freed == [], "a receipt nobody signed frees nothing"
-    assert len(desk.box.listed()) == 1
-    with desk.storage.database.transaction() as session:
-        reception = session.query(Reception).one()
-        key_id, signature = desk.storage.keys.sign(Purpose.RECEIPT, canonical_json(said))
-        signed = {**said, "key": key_id, "signature": base64.b64encode(signature).decode()}
-        reception.receipt = json.dumps(signed)
+        credentials.revoke_upload_token(session, agency_id, token_id, desk.storage.clock.now())
+    assert desk.take() == ["a.mp4"]
+    for _ in range(2):
+        assert desk.source.scan_once().given_up == [], "rows alone are no reason: nobody read it back yet"
+    assert len(desk.parts()) == 1
+    desk.read_back()
+    assert desk.receptions()[0].receipt is None
+    result = desk.source.scan_once()
+    assert (result.freed, result.given_up) == ([], ["a.mp4"])
+    assert desk.parts() == []
+    assert desk.names() == ["a.mp4"], "a dock that takes vanishing for a receipt is told nothing"
+    assert desk.digests() == [sha(b"footage")]
+    assert desk.take() == []
+    desk.listeners.close()
+    desk.start()
+    assert (desk.take(), desk.names()) == ([], ["a.mp4"])
+
+
+def test_file_whose_digest_is_another_is_kept_in_custody_and_its_names_stay(desk: Desk) -> None:
+    async def push(client: asyncssh.SFTPClient, _: object) -> None:
+        for name, content in (("a.mp4.sha256", sha(b"whole").encode()), ("a.mp4", b"whol")):
+            async with client.open(f"{name}.part", "wb") as file:
+                await file.write(content)
+            await client.rename(f"{name}.part", name)
+
+    desk.sftp(push)
+    assert desk.take() == ["a.mp4"]
+    desk.read_back()
+    assert desk.source.scan_once().given_up == ["a.mp4"]
+    assert desk.names() == ["a.mp4", "a.mp4.sha256"]
+    assert desk.parts() == []
+    assert desk.take() == [], "what spoke of it is no recording"
+    desk.push_whole("a.mp4", b"whole")
+    assert desk.take() == ["a.mp4"], "pushed again, it is another arrival"
+    assert desk.digests() == sorted([sha(b"whol"), sha(b"whole")])
+    desk.read_back()
     assert desk.source.scan_once().freed == ["a.mp4"]
-    assert desk.box.listed() == []
+    assert "a.mp4" not in desk.names(), "this one has its receipt"
+
+
+@pytest.mark.parametrize("harm", ["flag", "gone"])
+def test_copy_stays_while_what_is_in_the_store_is_in_doubt(desk: Desk, harm: str) -> None:
+    desk.push_whole("a.mp4", b"footage")
+    agency_id, token_id = _token_of(desk)
+    with desk.storage.database.transaction() as session:
+        credentials.revoke_upload_token(session, agency_id, token_id, desk.storage.clock.now())
+    desk.take()
+    desk.read_back()
+    if harm == "gone":
+        key = object_key(agency_id.hex, Namespace.ORIGINAL, hashlib.sha256(b"footage").digest())
+        path = desk.storage.objects.path(key)
+        assert path is not None
+        path.unlink()
+    else:
+        with desk.storage.database.transaction() as session:
+            items.flag(session.query(Item).one(), FIXITY_MISMATCH, "found other bytes")
+    assert desk.source.scan_once().given_up == []
+    assert len(desk.parts()) == 1
+
+
+def test_process_that_dies_between_rows_and_giving_up_gives_up_later_and_takes_once(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.push_whole("a.mp4", b"footage")
+    agency_id, token_id = _token_of(desk)
+    with desk.storage.database.transaction() as session:
+        credentials.revoke_upload_token(session, agency_id, token_id, desk.storage.clock.now())
+    with monkeypatch.context() as dying:
+        dying.setattr(TakenJournal, "remember", _killed)  # The rows are there, the journal is not.
+        with pytest.raises(KeyboardInterrupt):
+            desk.take()
+    desk.listeners.close()
+    desk.start()
+    desk.read_back()
+    desk.take()
+    with monkeypatch.context() as dying:
+        dying.setattr(TakenJournal, "forget", _killed)  # The bytes are gone, and it is not noted.
+        with pytest.raises(KeyboardInterrupt):
+            desk.take()
+    desk.listeners.close()
+    desk.start()
+    assert desk.take() == []
+    assert (desk.parts(), desk.names()) == ([], ["a.mp4"])
+    assert (desk.digests(), len(desk.receptions())) == ([sha(b"footage")], 1)
+
+
+def _killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+# --- a slow disk, a full one, a dock that sends too much ------------------------------------------
+
+
+@pytest.mark.parametrize("first", ["sftp", "ftp"])
+def test_slow_sync_holds_up_its_own_transfer_alone_and_its_answer_comes_after_it(
+    desk: Desk, first: str
+) -> None:
+    slow = desk.on_slow_disk()
+    answered: list[str] = []
+
+    def push_slowly() -> None:
+        if first == "ftp":
+            with desk.ftp() as client:
+                answered.append(client.storbinary("STOR slow.part", io.BytesIO(b"footage")))
+        else:
+            desk.sftp(_putting("slow.part", b"footage"))
+            answered.append("closed")
+
+    sender = threading.Thread(target=push_slowly)
+    sender.start()
+    assert slow.is_syncing.wait(10)
+    began = time.monotonic()
+    with desk.ftp() as client:
+        assert client.size("slow.part") == 7
+        assert client.storbinary("STOR a.mp4.part", io.BytesIO(b"other")).startswith("226")
+        client.rename("a.mp4.part", "a.mp4")
+        with pytest.raises(ftplib.error_perm, match="another transfer"):
+            client.storbinary("STOR slow.part", io.BytesIO(b"two at once"))
+    desk.push_whole("b.mp4", b"another")
+    assert sorted(desk.take()) == ["a.mp4", "b.mp4"]
+    assert time.monotonic() - began < 10
+    assert (answered, sender.is_alive()) == ([], True), "nothing is said to be done before it is on disk"
+    slow.let_go.set()
+    sender.join(10)
+    assert answered in (["closed"], ["226 stored and synced; rename it when it is whole"])
+    assert [each.state for each in desk.box.listed() if each.name == b"slow.part"] == ["closed"]
+
+
+def test_dock_that_goes_while_its_disk_is_slow_leaves_its_file_to_be_gone_on_with(desk: Desk) -> None:
+    slow = desk.on_slow_disk()
+    with desk.ftp() as client:
+        data = client.transfercmd("STOR a.mp4")
+        data.sendall(b"foot")
+        data.close()
+        assert slow.is_syncing.wait(10)
+    slow.let_go.set()
+    desk.wait_until_closed()
+    with desk.ftp() as client:
+        client.sendcmd("ALLO 7")
+        client.storbinary("STOR a.mp4", io.BytesIO(b"age"), rest=4)
+    assert desk.take() == ["a.mp4"]
+    assert desk.digests() == [sha(b"footage")]
+
+
+def test_dock_with_too_much_waiting_is_told_so_over_both(desk: Desk) -> None:
+    desk.listeners.close()
+    desk.settings = desk.settings.model_copy(
+        update={"ingest": desk.settings.ingest.model_copy(update={"max_pushed_bytes_per_dock": 1000})}
+    )
+    desk.start()
+    with desk.ftp() as client:
+        client.storbinary("STOR old.part", io.BytesIO(bytes(600)))
+        data = client.transfercmd("STOR a.mp4.part")
+        with contextlib.suppress(OSError):  # We break it off under the sender's hands.
+            data.sendall(FOOTAGE)
+        data.close()
+        with pytest.raises(ftplib.error_perm, match="552 dock: expected at most 1000 bytes"):
+            client.voidresp()
+        client.delete("a.mp4.part")
+        assert client.sendcmd("NOOP").startswith("200"), "the line stays"
+
+    async def push(client: asyncssh.SFTPClient, _: object) -> None:
+        async with client.open("b.mp4.part", "wb") as file:
+            await file.write(bytes(300))
+            with pytest.raises(asyncssh.SFTPFailure, match="at most 1000 bytes"):
+                await file.write(bytes(300))
+        await client.rename("b.mp4.part", "b.mp4")
+        await client.remove("old.part")
+        async with client.open("c.part", "wb") as file:
+            await file.write(bytes(600))
+        await client.rename("c.part", "c.mp4")
+
+    desk.sftp(push)
+    assert desk.take() == ["c.mp4"], "a file that misses a refused piece is not whole by another name"
+
+
+@pytest.mark.parametrize("way", ["sftp", "ftp"])
+def test_free_space_floor_holds_while_bytes_arrive(desk: Desk, way: str) -> None:
+    def full(_wanted: int) -> None:
+        raise Unavailable("disk: full", code="disk_full")
+
+    desk.box._reserve = full
+    if way == "ftp":
+        with desk.ftp() as client, pytest.raises(ftplib.error_temp, match="452"):
+            client.storbinary("STOR a.part", io.BytesIO(b"footage"))
+    else:
+        with pytest.raises(asyncssh.SFTPFailure, match="full"):
+            desk.sftp(_putting("a.part", b"footage"))
+    assert desk.parts() == []
+
+
+def test_sftp_session_whose_disk_fails_at_its_end_leaves_no_file_busy(desk: Desk) -> None:
+    failing = [True]
+
+    def sync(descriptor: int) -> None:
+        if failing:
+            failing.pop()
+            raise OSError(5, "Input/output error")
+        os.fdatasync(descriptor)
+
+    desk.listeners.close()
+    desk.start(sync)
+
+    async def many(client: asyncssh.SFTPClient, connection: asyncssh.SSHClientConnection) -> None:
+        for number in range(3):
+            file = await client.open(f"{number}.part", "wb")
+            await file.write(b"footage")
+        connection.abort()
+        await connection.wait_closed()
+
+    with contextlib.suppress(asyncssh.Error, OSError):
+        desk.sftp(many)
+    desk.wait_until_closed()
+    assert sorted((each.state, each.size_bytes) for each in desk.box.listed()) == [
+        ("torn", 0),
+        ("torn", 7),
+        ("torn", 7),
+    ]
 
 
 # --- FTP ----------------------------------------------------------------------------------------
@@ -421,6 +701,83 @@ def test_ftp_dock_reads_nothing_and_stays_in_its_place(desk: Desk) -> None:
         client.cwd("/etc")
         assert client.pwd() == "/etc"
         assert [name for name, _ in client.mlsd()] == ["passwd.part"]
+
+
+def test_ftp_names_given_to_others_files_and_offsets_beyond_the_end_are_refused(desk: Desk) -> None:
+    with desk.ftp() as client:
+        client.sendcmd("ALLO 7")
+        client.storbinary("STOR whole.mp4", io.BytesIO(b"footage"))
+        client.storbinary("STOR a.part", io.BytesIO(b"foot"))
+        for refused in (
+            lambda: client.rename("whole.mp4", "b.mp4"),
+            lambda: client.delete("whole.mp4"),
+            lambda: client.storbinary("STOR a.part", io.BytesIO(b"age"), rest=5),
+            lambda: client.storbinary("STOR new.part", io.BytesIO(b"age"), rest=1),
+            lambda: client.storbinary("STOR whole.mp4", io.BytesIO(b"age"), rest=4),
+            lambda: client.sendcmd("RNTO b.mp4"),
+        ):
+            with pytest.raises(ftplib.error_perm):
+                refused()
+        client.rename("a.part", "whole.mp4")
+        assert client.size("whole.mp4") == 4
+    assert sorted(desk.take()) == ["whole.mp4", "whole.mp4"]
+    assert desk.digests() == sorted([sha(b"footage"), sha(b"foot")]), "neither took the other's place"
+
+
+def test_ftp_commands_sent_ahead_are_done_in_their_order(desk: Desk) -> None:
+    with desk.ftp() as client:
+        client.storbinary("STOR 0.part", io.BytesIO(b"footage"))
+        ahead = [f"RNFR {at}.part\r\nRNTO {at + 1}.part" for at in range(20)]
+        ahead += ["FROB", "RNFR 20.part", "RNTO a.mp4", "SIZE a.mp4"]
+        assert client.sock is not None
+        client.sock.sendall("\r\n".join([*ahead, ""]).encode())
+        codes = []
+        for _ in range(44):
+            with contextlib.suppress(ftplib.error_perm):
+                codes.append(client.getresp()[:3])
+        assert codes == ["350", "250"] * 21 + ["213"]
+    assert desk.take() == ["a.mp4"]
+
+
+def test_ftp_transfer_that_is_aborted_is_not_whole_and_the_line_stays(desk: Desk) -> None:
+    with desk.ftp() as client:
+        client.sendcmd("ALLO 4")
+        data = client.transfercmd("STOR a.mp4")
+        data.sendall(b"foot")
+        until = time.monotonic() + 5
+        while [each.size_bytes for each in desk.seen()] != [4] and time.monotonic() < until:
+            time.sleep(0.01)
+        client.putcmd("ABOR")
+        with pytest.raises(ftplib.error_temp, match="426"):
+            client.getresp()
+        assert client.getresp().startswith("226")
+        data.close()
+        assert client.size("a.mp4") == 4
+        assert desk.take() == []
+        client.sendcmd("ALLO 7")
+        client.storbinary("STOR a.mp4", io.BytesIO(b"age"), rest=4)
+    assert desk.take() == ["a.mp4"]
+
+
+@pytest.mark.parametrize("name", [b"\xd6\xb4\xb7\xa8.mp4", b"x" * 251 + b".mp4", b"y" * 1000])
+def test_names_of_odd_bytes_and_of_any_length_come_back_as_they_were(desk: Desk, name: bytes) -> None:
+    with desk.ftp() as client:
+        client.encoding = "latin-1"
+        client.file = client.sock.makefile("r", encoding="latin-1")  # type: ignore[union-attr]
+        shown = name.decode("latin-1")
+        client.storbinary("STOR a.part", io.BytesIO(b"footage"))
+        client.rename("a.part", shown)
+        assert [each for each, _ in client.mlsd()] == [shown]
+    desk.take()
+    assert [each.original_name_raw for each in desk.receptions()] == [name]
+
+
+def test_ftp_name_that_is_too_long_is_refused(desk: Desk) -> None:
+    with desk.ftp() as client:
+        for name in ("z" * 1001, "/".join("a" * 17)):
+            with pytest.raises(ftplib.error_perm, match="550"):
+                client.storbinary(f"STOR {name}", io.BytesIO(b"footage"))
+    assert desk.parts() == []
 
 
 def test_ftp_without_tls_is_not_listened_to(desk: Desk) -> None:

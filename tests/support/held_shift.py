@@ -84,15 +84,35 @@ def play_shift(settings: Settings, storage: Storage, folder: Path, count: int = 
     return desk
 
 
-def work_once(settings: Settings, storage: Storage, folder: Path) -> bool:
-    """Do one verifying job as a worker would, and make a derivative with it; False when there is none."""
+def verify_once(settings: Settings, storage: Storage, folder: Path) -> bool:
+    """Do one verifying job as a worker would; False when there is none."""
+    context = _leased(settings, storage, folder)
+    if context is None:
+        return False
+    outcome = fixity.verify(context)
+    with storage.database.transaction() as session:
+        jobs.hold_fence(session, context.lease)
+        outcome.commit(session, context.agency)
+        jobs.finish(session, context.lease, storage.clock.now())
+    return True
+
+
+def _leased(settings: Settings, storage: Storage, folder: Path) -> JobContext | None:
     with storage.database.transaction() as session:
         lease = jobs.take_next_lease(session, ("io",), "test", storage.clock.now(), timedelta(seconds=30))
     if lease is None:
-        return False
+        return None
     with storage.database.read() as session:
         agency = agencies.agency_by_id(session, lease.agency_id)
-    context = JobContext(lease, agency, storage, settings, folder, lambda _: None, lambda: False)
+    return JobContext(lease, agency, storage, settings, folder, lambda _: None, lambda: False)
+
+
+def work_once(settings: Settings, storage: Storage, folder: Path) -> bool:
+    """Do one verifying job as a worker would, and make a derivative with it; False when there is none."""
+    context = _leased(settings, storage, folder)
+    if context is None:
+        return False
+    lease, agency = context.lease, context.agency
     outcome = fixity.verify(context)
     poster = storage.objects.staging_dir / f"{new_id().hex}.jpg"
     poster.write_bytes(lease.subject_id.bytes * 50)
