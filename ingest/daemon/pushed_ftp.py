@@ -44,6 +44,7 @@ class FtpDoor(FtpLines):
         super().__init__(settings, tls, check_token)
         self._box = box
         self._disk = DiskThreads(PROTOCOL)
+        self._receiving: set[asyncio.Task[bool]] = set()
         self.answer(
             {
                 "abor": self.abort,
@@ -84,8 +85,13 @@ class FtpDoor(FtpLines):
         """Let every dock go; what they were sending stays to be gone on with."""
         for stream in list(self.connections):
             stream.writer.transport.abort()
+        for line in self._lines.values():
+            line.break_off()
         await asyncio.sleep(0.05)
         await self.close()
+        # The library forgets a line before what it was sending has ended.
+        if self._receiving:
+            await asyncio.wait(self._receiving)
         self._disk.close()
 
     # --- files ------------------------------------------------------------------------------------
@@ -131,6 +137,8 @@ class FtpDoor(FtpLines):
         task = asyncio.create_task(self._receive(connection, transfer))
         # A task that is cancelled before its first step ends nothing.
         task.add_done_callback(lambda _: None if incoming.is_ended else in_background(incoming.let_go))
+        self._receiving.add(task)
+        task.add_done_callback(self._receiving.discard)
         connection.extra_workers.add(task)
         return reply(connection, "150", "send it")
 

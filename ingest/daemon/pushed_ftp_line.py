@@ -63,6 +63,11 @@ class Line:
         self.turn = asyncio.Lock()
         """Held from when a command is read until it is done."""
 
+    def break_off(self) -> None:
+        """Let every transfer end as if its line had been cut."""
+        for transfer in self.transfers:
+            transfer.break_off()
+
 
 class FtpLines(aioftp.Server):
     """A server that knows its docks; `answer` adds what they may ask for."""
@@ -206,6 +211,7 @@ class FtpLines(aioftp.Server):
         return True
 
     async def gone(self, connection: Connection, rest: str) -> bool:  # noqa: ARG002
+        self.line_of(connection).break_off()
         return False
 
     async def stranger(self, connection: Connection, rest: str) -> bool:  # noqa: ARG002

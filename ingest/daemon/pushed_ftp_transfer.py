@@ -51,11 +51,16 @@ class FtpTransfer:
         self._is_aborted = False
         self._ended = asyncio.Event()
 
-    async def abort(self) -> None:
-        """Break it off, as `ABOR` asks for: it ends as if the line had been cut."""
+    def break_off(self) -> None:
+        """Let it end as if the line had been cut. Cancelling would not do: a read that has just got its bytes
+        takes no notice of it before Python 3.12."""
         self._is_aborted = True
         if self._stream is not None:
             self._stream.writer.transport.abort()
+
+    async def abort(self) -> None:
+        """Break it off, as `ABOR` asks for, and wait for the end."""
+        self.break_off()
         await self._ended.wait()
 
     async def run(self, connection: Connection) -> Reply:
@@ -80,7 +85,7 @@ class FtpTransfer:
         return reply
 
     async def _receive(self, stream: StreamIO) -> None:
-        while (data := await stream.read(BLOCK_BYTES)) and not self._is_aborted:
+        while not self._is_aborted and (data := await stream.read(BLOCK_BYTES)):
             await self._disk.do(self._dock, partial(self._incoming.write, data, self._position))
             self._position += len(data)
         if self._is_aborted:

@@ -241,7 +241,8 @@ class _Files(asyncssh.SFTPServer):
 
     async def close(self, file_obj: object) -> None:
         incoming = _incoming(file_obj)
-        self._open.discard(incoming)
+        if incoming.is_ended:
+            return  # By the listener, which closes.
         # A client that is gone closes nothing: the library does it for it, when the channel has ended.
         channel = self.channel
         is_gone = channel.is_closing() or channel.get_connection().is_closed() or self._is_at_end()
@@ -253,6 +254,8 @@ class _Files(asyncssh.SFTPServer):
             if is_gone:
                 return  # Nobody hears of it, and the library is about to close the next one.
             raise
+        finally:
+            self._open.discard(incoming)
         log.info(
             "push:ended",
             listener="sftp",
