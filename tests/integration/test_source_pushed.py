@@ -158,6 +158,14 @@ class Desk:
             time.sleep(0.01)
         raise AssertionError("still open")
 
+    def wait_until_nobody_is_there(self) -> None:
+        """Until both listeners have seen their docks go."""
+        doors = (self.listeners.sftp, self.listeners.ftp)
+        until = time.monotonic() + 10
+        while any(door.doorkeeper.connections for door in doors if door is not None):
+            assert time.monotonic() < until, "still there"
+            time.sleep(0.01)
+
     def read_back(self) -> None:
         """Have every verifying job done, as a worker would."""
         while verify_once(self.settings, self.storage, self.settings.data.dir):
@@ -537,6 +545,39 @@ def test_dock_that_goes_while_its_disk_is_slow_leaves_its_file_to_be_gone_on_wit
         client.storbinary("STOR a.mp4", io.BytesIO(b"age"), rest=4)
     assert desk.take() == ["a.mp4"]
     assert desk.digests() == [sha(b"footage")]
+
+
+@pytest.mark.parametrize("way", ["sftp", "ftp"])
+def test_dock_that_goes_while_its_file_is_begun_leaves_it_free(desk: Desk, way: str) -> None:
+    begun, going = threading.Event(), threading.Event()
+
+    def slow(_wanted: int) -> None:
+        begun.set()
+        assert going.wait(20)
+
+    desk.box._reserve = slow
+
+    async def open_and_go(client: asyncssh.SFTPClient, connection: asyncssh.SSHClientConnection) -> None:
+        async def opened() -> None:
+            await client.open("a.part", "wb")
+
+        opening = asyncio.create_task(opened())
+        assert await asyncio.to_thread(begun.wait, 10)
+        connection.abort()
+        await asyncio.gather(opening, return_exceptions=True)
+
+    if way == "ftp":
+        with desk.ftp() as client:
+            client.makepasv()
+            client.putcmd("STOR a.part")
+            assert begun.wait(10)
+    else:
+        with contextlib.suppress(asyncssh.Error, OSError):
+            desk.sftp(open_and_go)
+    desk.wait_until_nobody_is_there()
+    going.set()
+    desk.wait_until_closed()
+    assert [(each.state, each.size_bytes) for each in desk.seen()] == [("torn", 0)]
 
 
 def test_dock_with_too_much_waiting_is_told_so_over_both(desk: Desk) -> None:
