@@ -536,6 +536,7 @@ def test_dock_that_goes_while_its_disk_is_slow_leaves_its_file_to_be_gone_on_wit
     with desk.ftp() as client:
         data = client.transfercmd("STOR a.mp4")
         data.sendall(b"foot")
+        data.unwrap()  # type: ignore[attr-defined] -- closed at once, it would throw away what was sent
         data.close()
         assert slow.is_syncing.wait(10)
     slow.let_go.set()
@@ -591,6 +592,7 @@ def test_dock_with_too_much_waiting_is_told_so_over_both(desk: Desk) -> None:
         data = client.transfercmd("STOR a.mp4.part")
         with contextlib.suppress(OSError):  # We break it off under the sender's hands.
             data.sendall(FOOTAGE)
+            data.unwrap()  # type: ignore[attr-defined] -- closed at once, it would throw away what was sent
         data.close()
         with pytest.raises(ftplib.error_perm, match="552 dock: expected at most 1000 bytes"):
             client.voidresp()

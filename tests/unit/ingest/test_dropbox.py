@@ -306,8 +306,9 @@ def test_disk_that_fails_in_any_step_loses_nothing_and_frees_the_name(
 # --- pieces that are missing ----------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("goes_on", [False, True], ids=["ends at once", "goes on behind it"])
 def test_piece_the_disk_refused_is_missed_although_its_sender_ends_politely(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, goes_on: bool
 ) -> None:
     box = opened(tmp_path / "box")
     incoming = box.begin(DOCK, b"a.part", "sftp", truncate=True)
@@ -320,7 +321,8 @@ def test_piece_the_disk_refused_is_missed_although_its_sender_ends_politely(
         broken.setattr("ingest.sources.incoming.os.pwrite", full)
         with pytest.raises(Unavailable):
             incoming.write(b"tage", 3)
-    incoming.write(b"!", 7)
+    if goes_on:
+        incoming.write(b"!", 7)
     incoming.end(in_order=True)
     box.rename(DOCK, b"a.part", b"a.mp4")
     found = box.find(DOCK, b"a.mp4")
