@@ -21,9 +21,9 @@ from ingest.daemon.holding import Holder
 from ingest.daemon.listening import without_authority
 from ingest.daemon.pulled import agency_of, receipt_checker, receptions_under
 from ingest.daemon.pushed_ftp import FtpDoor
-from ingest.daemon.pushed_ftp_line import server_tls
 from ingest.daemon.pushed_logins import token_checker
 from ingest.daemon.pushed_sftp import SftpDoor
+from ingest.daemon.tls import server_tls
 from ingest.sources.base import StagedFile
 from ingest.sources.dropbox import Dropbox
 from ingest.sources.dropbox_folder import DropboxFolder
@@ -259,5 +259,5 @@ def _require_private_ftp(settings: Settings) -> None:
 
 def _ftp_door(settings: Settings, box: Dropbox, check: Callable[[str, str], Dock | None]) -> FtpDoor:
     ftp = settings.ingest.ftp
-    tls = server_tls(ftp.tls_cert, ftp.tls_key) if ftp.tls_cert and ftp.tls_key else None
+    tls = server_tls("ingest.ftp", ftp.tls_cert, ftp.tls_key) if ftp.tls_cert and ftp.tls_key else None
     return FtpDoor(ftp, box, tls, check)

@@ -14,7 +14,6 @@ import contextlib
 import random
 import ssl
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import aioftp
@@ -22,7 +21,7 @@ import structlog
 from aioftp.common import Connection, StreamIO
 
 from config.settings import FtpSettings
-from evidence.errors import EvidenceError, Unavailable
+from evidence.errors import EvidenceError
 from evidence.filenames import display_name
 from ingest.daemon.pushed_ftp_transfer import BLOCK_BYTES, RAW, FtpTransfer
 from ingest.daemon.pushed_logins import Doorkeeper
@@ -325,22 +324,3 @@ def reply(connection: Connection, code: str, text: str) -> bool:
 
 def _text(raw: str) -> str:
     return raw.encode(RAW).decode("utf-8", "replace")
-
-
-def server_tls(cert: Path, key: Path) -> ssl.SSLContext:
-    """Our side of TLS.
-
-    Raises:
-        Unavailable: Certificate or key cannot be read.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(cert, key)
-    except (OSError, ssl.SSLError) as error:
-        raise Unavailable(
-            f"ingest.ftp listener: expected a certificate and its key, found {type(error).__name__}; "
-            "check tls_cert and tls_key",
-            code="listener_tls_unreadable",
-        ) from error
-    return context
