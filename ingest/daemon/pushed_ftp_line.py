@@ -10,8 +10,6 @@ the other, in the order they came, however many were sent ahead. What they do wi
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import random
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -23,7 +21,7 @@ from aioftp.common import Connection, StreamIO
 from config.settings import FtpSettings
 from evidence.errors import EvidenceError
 from evidence.filenames import display_name
-from ingest.daemon.pushed_ftp_transfer import BLOCK_BYTES, RAW, FtpTransfer
+from ingest.daemon.pushed_ftp_transfer import BLOCK_BYTES, RAW, FtpTransfer, passive_server
 from ingest.daemon.pushed_logins import Doorkeeper
 from ingest.sources.dropbox_shelf import Dock
 
@@ -296,24 +294,11 @@ class FtpLines(aioftp.Server):
         connection: Connection,
         handler_callback: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
     ) -> asyncio.Server:
-        control = connection.client_host
-
-        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            peer = writer.get_extra_info("peername")
-            if peer is None or peer[0] != control:
-                log.warning("push:data_refused", listener="ftp", address=peer[0] if peer else None)
-                writer.transport.abort()
-                return
-            await handler_callback(reader, writer)
-
-        settings = self._settings
-        ports = list(range(settings.passive_from, settings.passive_to + 1)) if settings.passive_from else [0]
-        random.shuffle(ports)
         tls = self._tls if self.line_of(connection).is_data_private else None
-        for port in ports:
-            with contextlib.suppress(OSError):
-                return await asyncio.start_server(accept, connection.server_host, port, ssl=tls)
-        raise aioftp.errors.NoAvailablePort
+        settings = self._settings
+        return await passive_server(
+            connection, handler_callback, (settings.passive_from, settings.passive_to), tls
+        )
 
 
 def reply(connection: Connection, code: str, text: str) -> bool:

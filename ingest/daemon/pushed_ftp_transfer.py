@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
+import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
+import aioftp
 import structlog
 from aioftp.common import Connection, StreamIO
 
@@ -116,6 +120,38 @@ class FtpTransfer:
         if reply is not None:
             return reply
         return "226", "stored and synced" + ("" if ended.proof else "; rename it when it is whole")
+
+
+async def passive_server(
+    connection: Connection,
+    taken: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    ports: tuple[int, int],
+    tls: ssl.SSLContext | None,
+) -> asyncio.Server:
+    """Listen for the data of a line, for its own dock alone.
+
+    Args:
+        ports: First and last to choose from; 0 for any.
+
+    Raises:
+        NoAvailablePort: All of them are taken.
+    """
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = writer.get_extra_info("peername")
+        if peer is None or peer[0] != connection.client_host:
+            log.warning("push:data_refused", listener="ftp", address=peer[0] if peer else None)
+            writer.transport.abort()
+            return
+        await taken(reader, writer)
+
+    first, last = ports
+    choice = list(range(first, last + 1)) if first else [0]
+    random.shuffle(choice)
+    for port in choice:
+        with contextlib.suppress(OSError):
+            return await asyncio.start_server(accept, connection.server_host, port, ssl=tls)
+    raise aioftp.errors.NoAvailablePort
 
 
 async def send_lines(connection: Connection, lines: Sequence[str]) -> Reply:
