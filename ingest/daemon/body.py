@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
 from evidence.errors import Unavailable
+from ingest.daemon.tap import Tap
 from ingest.tus.upload import Upload
+from ingest.tus.writer import Writer
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -32,14 +35,20 @@ class Patience:
 
 
 class Body:
-    """The body of one request."""
+    """The body of one request.
 
-    def __init__(self, receive: Receive) -> None:
+    Args:
+        receive: Of the ASGI server.
+        tap: The rest of it straight from the socket, where the server can; see `ingest.daemon.tap`.
+    """
+
+    def __init__(self, receive: Receive, tap: Callable[[], Tap | None] = lambda: None) -> None:
         self._receive = receive
-        self.ended = False
+        self._tap = tap
+        self._is_ended = False
 
-    async def chunks(self, upload: Upload, claim: int, patience: Patience) -> AsyncIterator[bytes]:
-        """The body piece by piece, as long as the claim holds and bytes keep coming.
+    async def pour(self, upload: Upload, claim: int, patience: Patience, writer: Writer) -> None:
+        """Write it, as long as the claim holds and bytes keep coming.
 
         The rate counts only time spent waiting for the sender: a slow disk of ours is not its fault.
 
@@ -48,30 +57,66 @@ class Body:
             Conflict: A newer request took the upload over.
             Unavailable: No byte came within the deadline (``read_deadline``), or too few over a
                 window of waiting (``too_slow``).
+            EvidenceError: As `Writer.append`.
         """
-        waited_s, came_bytes = 0.0, 0
-        while not self.ended:
-            asked_at = time.monotonic()
-            async with upload.waiting(claim, patience.read_deadline_s):
-                message = await self._receive()
-            waited_s += time.monotonic() - asked_at
-            piece = self._piece(message)
-            came_bytes += len(piece)
-            yield piece
-            if waited_s < patience.window_s:
-                continue
-            if came_bytes < patience.min_rate_bytes_s * waited_s:
-                raise Unavailable(
-                    f"body: expected {patience.min_rate_bytes_s} bytes a second, found {came_bytes} in "
-                    f"{waited_s:.0f} s; what came is kept, ask with HEAD and go on",
-                    code="too_slow",
-                )
-            waited_s, came_bytes = 0.0, 0
+        rate = _Rate(patience)
+        while not self._is_ended:
+            tap = self._tap()
+            if tap is not None:
+                with contextlib.closing(tap):
+                    await self._pour_from(tap, upload, claim, rate, writer)
+                return
+            async with upload.waiting(claim, patience.read_deadline_s), rate.waiting():
+                piece = self._piece(await self._receive())
+            await writer.append(piece)
+            rate.require(len(piece))
+
+    async def _pour_from(self, tap: Tap, upload: Upload, claim: int, rate: _Rate, writer: Writer) -> None:
+        while tap.left_bytes:
+            async with upload.waiting(claim, rate.patience.read_deadline_s), rate.waiting():
+                await tap.readable()
+            came_bytes = await writer.pump(tap.fill)
+            if tap.is_cut and tap.left_bytes:
+                raise ClientGone
+            rate.require(came_bytes)
+        self._is_ended = True
 
     def _piece(self, message: Message) -> bytes:
         if message["type"] != "http.request":
-            self.ended = True
+            self._is_ended = True
             raise ClientGone
-        self.ended = not message.get("more_body", False)
+        self._is_ended = not message.get("more_body", False)
         piece: bytes = message.get("body", b"")
         return piece
+
+
+class _Rate:
+    """How fast a sender is, over each window of waiting for it."""
+
+    def __init__(self, patience: Patience) -> None:
+        self.patience = patience
+        self._waited_s, self._came_bytes = 0.0, 0
+
+    @contextlib.asynccontextmanager
+    async def waiting(self) -> AsyncIterator[None]:
+        asked_at = time.monotonic()
+        yield
+        self._waited_s += time.monotonic() - asked_at
+
+    def require(self, came_bytes: int) -> None:
+        """Count what came.
+
+        Raises:
+            Unavailable: Too little over the window (``too_slow``).
+        """
+        self._came_bytes += came_bytes
+        if self._waited_s < self.patience.window_s:
+            return
+        least = self.patience.min_rate_bytes_s
+        if self._came_bytes < least * self._waited_s:
+            raise Unavailable(
+                f"body: expected {least} bytes a second, found {self._came_bytes} in {self._waited_s:.0f} s; "
+                "what came is kept, ask with HEAD and go on",
+                code="too_slow",
+            )
+        self._waited_s, self._came_bytes = 0.0, 0

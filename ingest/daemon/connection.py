@@ -17,6 +17,7 @@ Source: RFC 9112.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -27,7 +28,8 @@ import structlog
 
 from evidence.errors import EvidenceError, InvalidInput, Unavailable
 from ingest.daemon.exchange import Exchange, encode
-from ingest.daemon.head import HeadSize, path_of, require_few, require_framing
+from ingest.daemon.head import HeadSize, length_of, path_of, require_few, require_framing
+from ingest.daemon.tap import Tap
 from ingest.tus import protocol
 
 log = structlog.get_logger(__name__)
@@ -88,6 +90,7 @@ class Connection(asyncio.BufferedProtocol):
         self._writable = asyncio.Event()
         self._writable.set()
         self._is_paused = False
+        self._is_tapped = False
         self._is_ending = False
         self._lingered_bytes = 0
         self._transport: asyncio.Transport
@@ -188,6 +191,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _hold_back(self) -> None:
         """Read on once nothing waits to be taken: few large reads, not many small ones."""
+        if self._is_tapped:
+            return
         held_bytes = self.held_bytes
         is_full = held_bytes > 0 if self._is_paused else held_bytes >= self._allowance.each_bytes // 2
         if is_full != self._is_paused and not self._transport.is_closing():
@@ -223,6 +228,8 @@ class Connection(asyncio.BufferedProtocol):
     def _linger(self) -> None:
         """Say no more, throw away what still comes, and end soon (RFC 9112, section 9.6)."""
         self._is_ending = True
+        if self._is_tapped:
+            self._is_tapped, self._is_paused = False, True
         for exchange in self._waiting:
             exchange.drop_pieces()
         self._hold_back()
@@ -255,6 +262,8 @@ class Connection(asyncio.BufferedProtocol):
         exchange.method = self._parser.get_method().decode("ascii")
         exchange.target = path_of(exchange.target)
         exchange.keeps_line = self._parser.should_keep_alive() and not self._parser.should_upgrade()
+        exchange.left_bytes = length_of(exchange.headers)
+        exchange.open_tap = self._tapped
         exchange.has_head = True
         self._head = HeadSize()
         self._waiting.append(exchange)
@@ -268,6 +277,33 @@ class Connection(asyncio.BufferedProtocol):
     def on_message_complete(self) -> None:
         self._current.ended()
         self._incoming = None
+
+    def _tapped(self) -> Tap | None:
+        """Let the rest of the body that comes now be read off the socket by somebody else."""
+        incoming = self._incoming
+        if incoming is None or not incoming.left_bytes or self._scheme != "http":
+            return None
+        if self._transport.is_closing() or incoming is not self._waiting[0]:
+            return None
+        self._is_tapped = True
+        self._transport.pause_reading()
+        # Another number for the same socket: the loop watches the transport's own for nobody else.
+        descriptor = os.dup(self._transport.get_extra_info("socket").fileno())
+        return Tap(descriptor, incoming.left_bytes, self._untapped)
+
+    def _untapped(self, tap: Tap) -> None:
+        """Go on reading behind the body; llhttp, which saw only its beginning, begins anew."""
+        incoming = self._current
+        incoming.left_bytes = tap.left_bytes
+        if not tap.left_bytes:
+            self._is_tapped, self._is_paused = False, True
+            self._parser = httptools.HttpRequestParser(self)
+            self.on_message_complete()
+            self._hold_back()
+        elif tap.is_cut:
+            incoming.lost()
+            self.close()
+        # Else its reply ends the line, and is said before anything more is read.
 
     @property
     def _current(self) -> Exchange:

@@ -11,7 +11,10 @@ from http import HTTPStatus
 from typing import Any
 
 from ingest.daemon.body import Message
+from ingest.daemon.tap import Tap
 
+TAP = "liuhen.tap"
+"""The extension of ASGI that `Exchange.tap` is."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 Headers = list[tuple[bytes, bytes]]
 
@@ -38,6 +41,10 @@ class Exchange:
     is_answered: bool = False
     held_bytes: int = 0
     """Of pieces that came and were not taken yet."""
+    left_bytes: int | None = None
+    """What is to come of a body whose length is known; None of one in chunks."""
+    open_tap: Callable[[], Tap | None] = lambda: None
+    """The rest of the body straight from the socket, where that can be."""
     awaits_leave: bool = False
     _pieces: deque[bytes] = field(default_factory=deque)
     _waiting: asyncio.Future[None] | None = None
@@ -47,6 +54,8 @@ class Exchange:
         """A piece of the body arrived."""
         self._pieces.append(piece)
         self.held_bytes += len(piece)
+        if self.left_bytes is not None:
+            self.left_bytes -= len(piece)
         self._wake()
 
     def ended(self) -> None:
@@ -76,10 +85,7 @@ class Exchange:
     async def receive(self) -> Message:
         """The next piece of the body, or that the sender is gone; may be cancelled."""
         while not (self._pieces or self.is_whole or self.is_cut):
-            if self.awaits_leave and not self.is_answered:
-                # Only now somebody wants the body: one that is not wanted is never sent.
-                self.awaits_leave = False
-                self.write(CONTINUE)
+            self.give_leave()
             self._waiting = asyncio.get_running_loop().create_future()
             try:
                 await self._waiting
@@ -97,6 +103,22 @@ class Exchange:
         if self.is_cut and not self.is_whole:
             return {"type": "http.disconnect"}
         return {"type": "http.request", "body": b"", "more_body": False}
+
+    def give_leave(self) -> None:
+        """Ask for the body, if its sender waits to be asked: one that nobody wants is never sent."""
+        if self.awaits_leave and not self.is_answered:
+            self.awaits_leave = False
+            self.write(CONTINUE)
+
+    def tap(self) -> Tap | None:
+        """The rest of the body, to be read by whoever writes it; None where it comes in pieces alone.
+
+        The pieces that came before are to be taken first. Whoever gets one closes it.
+        """
+        if self._pieces or self.is_whole or self.is_cut or not self.left_bytes:
+            return None
+        self.give_leave()
+        return self.open_tap()
 
     async def send(self, message: Message) -> None:
         """Take the reply: one start, one body."""
@@ -124,6 +146,7 @@ class Exchange:
             "path": self.target.decode("latin-1"),
             "raw_path": self.target,
             "headers": self.headers,
+            "extensions": {TAP: self.tap},
         }
 
 

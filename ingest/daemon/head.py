@@ -31,6 +31,11 @@ def require_framing(headers: Headers) -> None:
         )
 
 
+def length_of(headers: Headers) -> int | None:
+    """How long the body is, where that was said; llhttp has seen that it was said once and in digits."""
+    return next((int(value) for name, value in headers if name == b"content-length"), None)
+
+
 class HeadSize:
     """How large a head has grown, and which of its lines is the longest."""
 

@@ -20,6 +20,7 @@ from ingest.daemon import draft, put, tus
 from ingest.daemon import receipts as by_digest
 from ingest.daemon.body import Body, ClientGone, Message, Patience, Receive
 from ingest.daemon.cors import Origins
+from ingest.daemon.exchange import TAP
 from ingest.daemon.receiving import BASE, Receiver, Request
 from ingest.tus import protocol
 from ingest.tus.protocol import Reply
@@ -83,7 +84,7 @@ class UploadApp:
             return
         try:
             headers = protocol.read_headers(scope["headers"])
-            reply = await self._answer(scope, headers, Body(receive))
+            reply = await self._answer(scope, headers, Body(receive, scope["extensions"][TAP]))
         except EvidenceError as error:
             reply = protocol.refusal(error)
         except ClientGone:

@@ -65,7 +65,7 @@ class Receiver:
 
         Raises:
             ClientGone: It was cut off; what came counts, unless under a checksum.
-            EvidenceError: As `writing` and `Body.chunks`.
+            EvidenceError: As `writing` and `Body.pour`.
         """
         announced = protocol.content_length(request.headers)
         length = upload.record.length_bytes
@@ -75,8 +75,7 @@ class Receiver:
         # writer looks at disk and bounds as it goes.
         wanted = announced if announced is not None else 0 if length is None else left
         async with writing(self.store, upload, wanted_bytes=wanted, checksum=checksum) as writer:
-            async for piece in request.body.chunks(upload, claim, self._patience):
-                await writer.append(piece)
+            await request.body.pour(upload, claim, self._patience, writer)
 
     async def settle_if_whole(self, upload: Upload) -> None:
         """Make the item of an upload that has all its bytes.

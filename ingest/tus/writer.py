@@ -15,8 +15,9 @@ import asyncio
 import contextlib
 import errno
 import os
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import structlog
 
@@ -39,8 +40,22 @@ SYNC_BYTES = 64 << 20
 SYNC_S = 5.0
 """How much, or how long, an unbroken body goes on without a new watermark: it bounds what a
 power cut costs. What is acknowledged is always below the watermark."""
+BLOCK_BYTES = 512 << 10
+PUMP_BYTES = 8 << 20
+"""What one turn in a thread takes at most, before others have theirs."""
 _VECTOR = 512
 """Buffers handed to one system call, below IOV_MAX."""
+
+
+_own = threading.local()
+
+
+def _block() -> memoryview:
+    """The calling thread's block."""
+    if not hasattr(_own, "block"):
+        _own.block = memoryview(bytearray(BLOCK_BYTES))
+    found: memoryview = _own.block
+    return found
 
 
 @contextlib.asynccontextmanager
@@ -129,10 +144,45 @@ class Writer:
         if is_due or self._batch_bytes >= min(BATCH_BYTES, share_bytes):
             await self._send_batch()
         if len(fits) < len(data):
-            raise InvalidInput(
-                f"body: expected {self._end_bytes} bytes in all, found more",
-                code="body_too_long",
-            )
+            raise self._too_long()
+
+    async def pump(self, fill: Callable[[memoryview], int]) -> int:
+        """Take the next bytes of the body from where they come, in the thread that writes them.
+
+        Args:
+            fill: Called in a thread: reads into a block as much as is there, and says how much.
+
+        Returns:
+            How many bytes; 0 when nothing was there.
+
+        Raises:
+            InvalidInput: As `append`.
+        """
+        await self._send_batch()
+        await self._drained()
+        came_bytes = await self._store.in_thread(self._pump, fill)
+        await self._keep_up()
+        return came_bytes
+
+    def _pump(self, fill: Callable[[memoryview], int]) -> int:
+        came_bytes = 0
+        while came_bytes < PUMP_BYTES:
+            if not self._left_bytes:
+                raise self._too_long()
+            block = _block()[: self._left_bytes]
+            count = fill(block)
+            if count:
+                self._left_bytes -= count
+                self._write([block[:count]])
+                came_bytes += count
+            if count < len(block) or not self._left_bytes:
+                break
+        return came_bytes
+
+    def _too_long(self) -> InvalidInput:
+        return InvalidInput(
+            f"body: expected {self._end_bytes} bytes in all, found more", code="body_too_long"
+        )
 
     async def _send_batch(self) -> None:
         """Hand the batch to a thread once the last one is done; after a failed write drop it."""
@@ -150,6 +200,10 @@ class Writer:
 
     async def _write_batch(self, batch: list[bytes]) -> None:
         await self._store.in_thread(self._write, batch)
+        await self._keep_up()
+
+    async def _keep_up(self) -> None:
+        """Acknowledge what is written of a long body, and look at disk and bounds again."""
         is_due = (
             self._written_bytes - self._upload.offset_bytes >= SYNC_BYTES
             or time.monotonic() - self._synced_at >= SYNC_S
@@ -159,7 +213,7 @@ class Writer:
                 await self._acknowledge()
             self._store.require_room(self._upload, 0, self._written_bytes - self._upload.offset_bytes)
 
-    def _write(self, batch: list[bytes]) -> None:
+    def _write(self, batch: Sequence[bytes | memoryview]) -> None:
         views = [memoryview(data) for data in batch if data]
         first = 0
         with translated("upload"):

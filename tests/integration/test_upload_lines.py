@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import resource
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -283,3 +285,116 @@ def test_many_more_senders_than_files_a_service_may_open_are_served(tmp_path: Pa
             assert len(server.register.items()) == 100
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def head_of(method: str, path: str, length: int, **more: str) -> bytes:
+    said = {"Host": "x", **AUTH, **OCTETS, "Content-Length": str(length)}
+    said |= {name.replace("_", "-"): value for name, value in more.items()}
+    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in said.items())]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def heard(line: socket.socket) -> bytes:
+    """One reply without a body, or with all of it in the same piece."""
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        received = line.recv(65536)
+        if not received:
+            break
+        answer += received
+    return answer
+
+
+def test_long_bodies_and_short_requests_take_turns_on_one_line(server: Running) -> None:
+    content = os.urandom(5 << 20)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as line:
+        for _ in range(3):
+            location = server.create(len(content) + 5)
+            line.sendall(head_of("PATCH", location, len(content), Upload_Offset="0") + content)
+            answer = heard(line)
+            assert answer.startswith(b"HTTP/1.1 204")
+            assert b"upload-offset: %d" % len(content) in answer
+            line.sendall(HEALTH)
+            assert heard(line).startswith(b"HTTP/1.1 200")
+            line.sendall(head_of("PATCH", location, 5, Upload_Offset=str(len(content))) + b"12345" + HEALTH)
+            answers = heard(line)
+            assert answers.startswith(b"HTTP/1.1 204")
+            while answers.count(b"HTTP/1.1") < 2:
+                answers += line.recv(65536)
+            stored = server.register.items()[-1]
+            assert stored["sha256"] == hashlib.sha256(content + b"12345").hexdigest()
+
+
+def test_request_sent_ahead_of_the_reply_to_a_long_body_is_carried_out(server: Running) -> None:
+    content = os.urandom(3 << 20)
+    location = server.create(len(content))
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as line:
+        line.sendall(head_of("PATCH", location, len(content), Upload_Offset="0") + content + HEALTH)
+        answers = b""
+        while answers.count(b"HTTP/1.1") < 2:
+            answers += line.recv(65536)
+    assert answers.startswith(b"HTTP/1.1 204")
+    assert b"HTTP/1.1 200 OK" in answers
+
+
+@pytest.mark.parametrize("how", ["fin", "rst"])
+def test_sender_that_goes_in_the_middle_of_a_long_body_keeps_what_it_sent(server: Running, how: str) -> None:
+    location = server.create(64 << 20)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as line:
+        line.sendall(head_of("PATCH", location, 64 << 20, Upload_Offset="0") + bytes(4 << 20))
+        deadline = time.monotonic() + 10
+        while server.part(location).stat().st_size < 4 << 20:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        if how == "rst":
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    began = time.monotonic()
+    assert server.head(location).headers["upload-offset"] == str(4 << 20)
+    assert time.monotonic() - began < 3
+
+
+def test_refusal_in_the_middle_of_a_long_body_is_heard(server: Running) -> None:
+    location = server.create(64 << 20)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as line:
+        line.sendall(head_of("PATCH", location, 64 << 20, Upload_Offset="0") + bytes(2 << 20))
+        deadline = time.monotonic() + 10
+        while server.part(location).stat().st_size < 2 << 20:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert server.head(location).headers["upload-offset"] == str(2 << 20)  # Takes the upload over.
+        line.sendall(bytes(8 << 20))
+        answer = heard(line)
+        assert answer.startswith(b"HTTP/1.1 423")
+        assert b"connection: close" in answer
+
+
+def test_stopping_listener_lets_a_long_body_go_with_what_came(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        location = server.create(64 << 20)
+        line = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+        line.sendall(head_of("PATCH", location, 64 << 20, Upload_Offset="0") + bytes(2 << 20))
+        deadline = time.monotonic() + 10
+        while server.part(location).stat().st_size < 2 << 20:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        began = time.monotonic()
+    assert time.monotonic() - began < 8, "nobody is waited for who has nothing to say"
+    answer = heard(line)
+    line.close()
+    assert b"upload-offset: %d" % (2 << 20) in answer
+
+
+def test_no_descriptor_is_left_behind_by_long_bodies(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        for number in range(12):
+            location = server.create(2 << 20)
+            with socket.create_connection(("127.0.0.1", server.port), timeout=20) as line:
+                sent = 2 << 20 if number % 2 else 1 << 20
+                line.sendall(head_of("PATCH", location, 2 << 20, Upload_Offset="0") + bytes(sent))
+                if number % 2:
+                    assert heard(line).startswith(b"HTTP/1.1 204")
+        deadline = time.monotonic() + 5
+        while len(list(Path("/proc/self/fd").iterdir())) > before:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
