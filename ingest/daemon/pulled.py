@@ -15,6 +15,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy.orm import Session
 
+from config.profiles import load_sidecar_fields
 from config.settings import Settings, SourceSettings
 from evidence.canonical import canonical_json
 from evidence.custody import Action
@@ -83,8 +84,10 @@ def pull_source(each: SourceSettings, settings: Settings, storage: Storage, hold
         staging_dir=storage.objects.staging_dir,
         seen=TakenJournal(journals / f"{each.name}.jsonl"),
         accept=holder.hold,
+        has_receipt=receipt_checker(storage),
         may_free=receipt_checker(storage, noting=each.name),
         reserve=storage.objects.reserve,
+        sidecar_fields=load_sidecar_fields(settings.ingest.sidecar_fields),
         tell=_teller(storage, origin, each.name),
     )
 

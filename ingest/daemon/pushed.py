@@ -14,6 +14,7 @@ from uuid import UUID
 import asyncssh
 import structlog
 
+from config.profiles import load_sidecar_fields
 from config.settings import Settings
 from evidence.errors import InvalidInput, Unavailable
 from evidence.listening import Listener, is_loopback
@@ -136,10 +137,12 @@ def dropbox_source(settings: Settings, storage: Storage, holder: Holder, box: Dr
         staging_dir=storage.objects.staging_dir,
         seen=TakenJournal(journal),
         accept=_accepting(storage, holder),
+        has_receipt=receipt_checker(storage),
         may_free=receipt_checker(storage),
         give_up=folder.keep_name,
         is_read_back=_read_back_checker(storage),
         reserve=storage.objects.reserve,
+        sidecar_fields=load_sidecar_fields(ingest.sidecar_fields),
     )
 
 

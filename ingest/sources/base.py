@@ -64,6 +64,8 @@ class ScanResult:
     """Removed at the source, on our receipt."""
     given_up: list[str] = field(default_factory=list)
     """Copies of ours that earn no receipt: removed, because the store's were read back."""
+    replaced: list[str] = field(default_factory=list)
+    """Found to have other bytes than those of their receipt; kept, and taken by a later look."""
     stopped: str | None = None
     """Code of what would have held up every file."""
 

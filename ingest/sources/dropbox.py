@@ -9,7 +9,9 @@ When is a pushed file whole? Neither SFTP nor FTP says that a transfer is all th
 4. Only where the settings say so: it was closed in order and rested; then it is flagged.
 
 A reply that a transfer is done is given after the bytes are synced. A whole file is never written again: the
-next transfer under its name is another file. What came of a broken transfer stays, to be gone on with.
+next transfer under its name is another file. What came of a broken transfer stays, to be gone on with. A file
+without proof may be sent again at any moment, in the same second and to the same size: so each counts the
+transfers begun into it, and none is freed for what an earlier one brought.
 
 Nobody waits for the disk with the lock in hand. A file that is being written, or that somebody renames or
 removes in this moment, is *busy*: whoever else wants it is told so at once, and every other file is free.
@@ -115,11 +117,13 @@ class Dropbox:
             if before is not None:
                 self._require_idle(before)
             spent = self._spent(dock, clean, is_new=before is None)
-            synced = 0 if before is None else before.size_bytes
+            earlier = before or _unknown(dock, clean)
+            synced = earlier.size_bytes
             begun = replace(
-                before or _unknown(dock, clean),
+                earlier,
                 state=OPEN, proof=None, protocol=protocol, actor=dock.actor, device_no=dock.device_no,
                 size_bytes=min(synced, offset_bytes) if truncate else synced, boot=boot(), hole_at=None,
+                transfers=earlier.transfers + 1,
             )  # fmt: skip
             # From here on it is busy for all others; nothing is told before it is on disk.
             self._put(begun, synced)
@@ -319,22 +323,26 @@ class Dropbox:
             raise _gone()
         return self._shelf.reading(found)
 
-    def free(self, identity: str) -> None:
+    def free(self, identity: str, transfers: int) -> None:
         """Remove a file that is in custody, with its receipt signed.
 
+        Args:
+            transfers: How many had been begun into it when it was taken.
+
         Raises:
-            Unavailable: A transfer writes it (``source_gone``): it is another file from now on.
+            Unavailable: A transfer was begun into it since, ended or not (``source_gone``): it is another
+                file.
         """
-        with self._taken(identity) as found:
+        with self._taken(identity, transfers) as found:
             self._forget(found)
 
-    def keep_name(self, identity: str) -> None:
+    def keep_name(self, identity: str, transfers: int) -> None:
         """Remove the bytes of a file that is in custody and earns no receipt; its dock still sees its name.
 
         Raises:
             Unavailable: As `free`.
         """
-        with self._taken(identity) as found:
+        with self._taken(identity, transfers) as found:
             kept = self._shelf.keep_name(found)
             with self._lock:
                 self._put(kept, 0)
@@ -342,10 +350,12 @@ class Dropbox:
     # --- inside: whose turn it is -----------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _taken(self, identity: str) -> Iterator[Pushed]:
+    def _taken(self, identity: str, transfers: int) -> Iterator[Pushed]:
         with self._lock:
             found = self._files.get(identity)
             if found is None or found.state in {OPEN, IN_CUSTODY} or found.id in self._busy:
+                raise _gone()
+            if found.transfers != transfers:
                 raise _gone()
             self._busy.add(identity)
         try:

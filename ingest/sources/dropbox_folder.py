@@ -23,11 +23,11 @@ class DropboxFolder:
         return [_remote(found) for found in self._box.listed()]
 
     def look(self, file: RemoteFile) -> RemoteFile | None:
-        found = self._box.by_id(file.version)
+        found = self._box.by_id(file.slot.decode())
         return None if found is None else _remote(found)
 
     def read(self, file: RemoteFile, offset_bytes: int) -> Generator[bytes, None, None]:
-        descriptor = self._box.opened(file.version)
+        descriptor = self._box.opened(file.slot.decode())
         try:
             while chunk := os.pread(descriptor, READ_BYTES, offset_bytes):
                 offset_bytes += len(chunk)
@@ -35,15 +35,23 @@ class DropboxFolder:
         finally:
             os.close(descriptor)
 
+    def rename(self, file: RemoteFile, path: bytes) -> bool:  # noqa: ARG002 -- ids are its names
+        return False
+
     def remove(self, file: RemoteFile) -> None:
-        self._box.free(file.version)
+        self._box.free(*_taken(file))
 
     def keep_name(self, file: RemoteFile) -> None:
         """Remove the bytes alone: they are in custody, without a receipt."""
-        self._box.keep_name(file.version)
+        self._box.keep_name(*_taken(file))
 
     def disconnect(self) -> None:
         """Nothing to let go of."""
+
+
+def _taken(file: RemoteFile) -> tuple[str, int]:
+    identity, _, transfers = file.version.partition(":")
+    return identity, int(transfers)
 
 
 def _remote(found: Pushed) -> RemoteFile:
@@ -53,9 +61,11 @@ def _remote(found: Pushed) -> RemoteFile:
         name=found.name.rpartition(b"/")[2],
         size_bytes=found.size_bytes,
         mtime_ns=found.mtime_s * 10**9,
-        version=found.id,
+        version=f"{found.id}:{found.transfers}",
         slot=found.id.encode(),
         proof=found.proof,
+        # Bytes come by transfers alone, and each makes it another state.
+        is_immutable=True,
         may_settle=found.state == CLOSED,
         origin=Origin(UUID(found.agency_id), found.actor, found.dock_no, found.device_no),
         metadata={"pushed_over": found.protocol, "proof": found.proof or "rest or digest"},

@@ -66,6 +66,8 @@ class Pushed:
     size_bytes: int = 0
     """While it is open: how much of it was synced before."""
     mtime_s: int = 0
+    transfers: int = 0
+    """How many were begun into it: two states of equal size and time are told apart."""
     boot: str = ""
     """Of an open one: the boot it was opened in; after another one only what was synced counts."""
     hole_at: int | None = None

@@ -22,7 +22,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -39,11 +39,11 @@ from ingest.sources.copying import CopiedFile, FileState, copy_whole
 from ingest.sources.journal import Seen
 from ingest.sources.sidecar import (
     MAX_SIDECAR_BYTES,
-    SUFFIXES,
+    is_companion,
     is_plain_file,
-    is_table,
     read_sidecar,
     sidecar_of,
+    spoken_of,
     table_of,
 )
 
@@ -174,7 +174,7 @@ class FolderSource:
             result.failed[display_name(folder.name)] = "source_unreadable"
             log.warning("folder:unreadable", name=display_name(folder.name), detail=error.strerror)
             return
-        spoken_of = self._spoken_of({entry.name for entry in entries})
+        spoken = spoken_of({os.fsencode(entry.name) for entry in entries if not self._is_marker(entry.name)})
         for entry in entries:
             path = Path(entry.path)
             try:
@@ -193,7 +193,9 @@ class FolderSource:
                 self._skip(path, "not a file", result)
             elif self._is_unfinished(entry.name):
                 self._skip(path, "name of an unfinished or hidden file", result)
-            elif not self._is_companion(path, state, spoken_of):
+            elif not self._is_marker(entry.name) and not is_companion(
+                os.fsencode(entry.name), state.st_size, spoken
+            ):
                 yield path, FileState.of(state)
 
     def _skip(self, path: Path, reason: str, result: ScanResult) -> None:
@@ -206,38 +208,15 @@ class FolderSource:
     def _is_unfinished(self, name: str) -> bool:
         return name.startswith(".") or name.lower().endswith(UNFINISHED)
 
-    def _is_companion(self, path: Path, state: os.stat_result, spoken_of: set[str]) -> bool:
-        """A marker, or a sidecar: something that speaks of another file of the same folder.
-
-        A sidecar may be copied before its recording. It is no recording of its own as long as it has
-        not settled; by then the recording, finished or not, has appeared beside it.
-        """
-        marker = self._settings.marker_suffix
-        if marker and path.name.endswith(marker):
-            return True
-        if is_table(path.name):
-            return True
-        if path.suffix not in SUFFIXES or state.st_size > MAX_SIDECAR_BYTES:
-            return False
-        return path.name[: -len(path.suffix)] in spoken_of
-
-    def _spoken_of(self, names: set[str]) -> set[str]:
-        """What names of sidecars in a folder begin with: `X.mp4` and, without a sidecar `X.mp4.json`, `X`."""
-        marker = self._settings.marker_suffix
-        found: set[str] = set()
-        for name in names:
-            if name.endswith(SUFFIXES) or (marker and name.endswith(marker)):
-                continue
-            found.add(name)
-            if not any(name + suffix in names for suffix in SUFFIXES):
-                found.update(name[:at] for at, character in enumerate(name) if character == ".")
-        return found
+    def _is_marker(self, name: str) -> bool:
+        marker = self._settings.marker_suffix or None
+        return marker is not None and name.endswith(marker)
 
     def _is_whole(self, path: Path, state: FileState, now_s: float, result: ScanResult) -> bool:
         if self._seen.digest_of(self._key(path, state)) is not None:
             self._watched.pop(path, None)
             return False
-        sidecar = sidecar_of(path) or table_of(path)
+        sidecar = _beside(path, sidecar_of) or _beside(path, table_of)
         try:
             beside = FileState.of(sidecar.lstat()) if sidecar is not None else None
         except OSError:
@@ -289,7 +268,7 @@ class FolderSource:
         self._watched.pop(path, None)
         result.taken.append(shown)
         if self._settings.after_take == "move":
-            self._move_to_done(path, shown, result)
+            self._move_to_done(path, copied.state, shown, result)
         return True
 
     def _failed(self, path: Path, shown: str, code: str, result: ScanResult) -> None:
@@ -302,9 +281,9 @@ class FolderSource:
         watch.resume_at_scan = self._scans + min(2**watch.failures, RETRY_MOST_SCANS) - 1
 
     def _describe(self, path: Path, copied: CopiedFile, key: str) -> StagedFile:
-        beside = sidecar_of(path) or table_of(path)
-        sidecar = read_sidecar(beside, path.name, self._sidecar_fields)
         raw_name = os.fsencode(path.name)
+        beside = _beside(path, sidecar_of) or _beside(path, table_of)
+        sidecar = read_sidecar(beside, raw_name, self._sidecar_fields)
         device_no = self._settings.device_no
         assumed = (Statement("device_no", device_no, ClaimSource.DOCK),) if device_no is not None else ()
         return StagedFile(
@@ -323,28 +302,52 @@ class FolderSource:
             declared_sha256=sidecar.declared_sha256,
         )
 
-    def _move_to_done(self, path: Path, shown: str, result: ScanResult) -> None:
-        """Rename what was taken, with its sidecar and marker, never over another file."""
-        marker = self._settings.marker_suffix
-        beside = [path, sidecar_of(path)]
-        if marker:
-            beside += [path.with_name(path.name + marker), path.with_name(path.stem + marker)]
+    def _move_to_done(self, path: Path, state: FileState, shown: str, result: ScanResult) -> None:
+        """Rename what was taken, with its sidecar and marker, never over another file.
+
+        What has come into its place since it was copied is another recording, and stays to be taken.
+        """
         done = self._root / DONE / path.parent.relative_to(self._root)
         try:
+            beside = [each for each in self._beside_it(path) if is_plain_file(each)]
             done.mkdir(parents=True, exist_ok=True)
-            for file in beside:
-                if file is not None and is_plain_file(file):
-                    _rename_beside(file, done)
+            if FileState.of(path.lstat()) != state:
+                return
+            moved = _rename_beside(path, done)
+            # Renaming alone sets the time of change.
+            now = FileState.of(moved.lstat())
+            if replace(now, ctime_ns=state.ctime_ns) != state:
+                _rename_beside(moved, path.parent)
+                return
+            for each in beside:
+                _rename_beside(each, done)
         except OSError as error:
             result.failed[shown] = "not_moved"
             log.warning("folder:not_moved", name=shown, detail=error.strerror)
 
+    def _beside_it(self, path: Path) -> list[Path]:
+        """What speaks of a recording and is none itself."""
+        marker = self._settings.marker_suffix
+        found = [path.with_name(path.name + marker), path.with_name(path.stem + marker)] if marker else []
+        sidecar = _beside(path, sidecar_of)
+        if sidecar is not None and sidecar.lstat().st_size <= MAX_SIDECAR_BYTES:
+            found.append(sidecar)
+        return found
 
-def _rename_beside(file: Path, folder: Path) -> None:
+
+def _beside(recording: Path, find: Callable[[bytes, Callable[[bytes], bool]], bytes | None]) -> Path | None:
+    """What `find` finds in the recording's folder."""
+    name = find(
+        os.fsencode(recording.name), lambda each: is_plain_file(recording.with_name(os.fsdecode(each)))
+    )
+    return None if name is None else recording.with_name(os.fsdecode(name))
+
+
+def _rename_beside(file: Path, folder: Path) -> Path:
     """Rename into a folder under the first name that is free there."""
     target = folder / file.name
     number = 0
     while os.path.lexists(target):
         number += 1
         target = folder / f"{file.stem}~{number}{file.suffix}"
-    file.rename(target)
+    return file.rename(target)

@@ -30,6 +30,7 @@ from ingest.sources.remote import (
     RemoteFile,
     cut,
     is_plain_name,
+    listed,
     unreachable,
 )
 
@@ -89,6 +90,9 @@ class FtpFolder:
             else:
                 # What the dock will say to a transfer we left cannot be told from the next reply.
                 self.disconnect()
+
+    def rename(self, file: RemoteFile, path: bytes) -> bool:
+        return self._asked(self._rename(file.path, path), file)
 
     def remove(self, file: RemoteFile) -> None:
         self._asked(self._remove(file.path), file)
@@ -152,23 +156,30 @@ class FtpFolder:
                 if info.get("type") == "dir" and depth < MAX_DEPTH:
                     folders.append((path, depth + 1))
                 elif info.get("type") == "file" and "link_dst" not in info:
-                    found.append(_file(path, name, info))
+                    found.append(_file(path, info))
             if len(found) > MAX_FILES:
                 raise unreachable(self._what, f"more than {MAX_FILES} files in it; clear the dock")
         return found
 
     async def _looked(self, file: RemoteFile) -> RemoteFile | None:
         client = await self._connected()
-        folder = file.path[: len(file.path) - len(file.name)].rstrip(b"/") or b"/"
         # From a listing again: MLST and LIST of some docks disagree about times.
-        found = [
-            _file(file.path, name, info) async for name, info in _entries(client, folder) if name == file.name
-        ]
-        return found[0] if found else None
+        async for name, info in _entries(client, file.folder or b"/"):
+            if file.folder + b"/" + name == file.path:
+                return _file(file.path, info)
+        return None
 
     async def _retrieve(self, path: bytes, offset_bytes: int) -> DataConnectionThrottleStreamIO:
         client = await self._connected()
         return await client.get_stream(f"RETR {path.decode(RAW)}", "1xx", offset=offset_bytes)
+
+    async def _rename(self, old: bytes, new: bytes) -> bool:
+        client = await self._connected()
+        for command, expected in ((b"RNFR " + old, "350"), (b"RNTO " + new, "2xx")):
+            code, _ = await client.command(command.decode(RAW), (expected, "4xx", "5xx"))
+            if not code.matches(expected):
+                return False
+        return True
 
     async def _remove(self, path: bytes) -> None:
         client = await self._connected()
@@ -276,8 +287,10 @@ async def _entries(
             yield name, info
 
 
-def _file(path: bytes, name: bytes, info: BasicListInfo | UnixListInfo) -> RemoteFile:
-    return RemoteFile(path, name, int(info["size"]), _time_ns(str(info.get("modify", ""))))
+def _file(path: bytes, info: BasicListInfo | UnixListInfo) -> RemoteFile:
+    # Where the dock tells which file it is (RFC 3659, 7.5.2), another one of equal size and time is seen.
+    version = str(info.get("unique", ""))[:200]
+    return listed(path, int(info["size"]), _time_ns(str(info.get("modify", ""))), version)
 
 
 def _time_ns(text: str) -> int | None:

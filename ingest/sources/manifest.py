@@ -101,6 +101,9 @@ class ManifestFolder:
         finally:
             answer.close()
 
+    def rename(self, file: RemoteFile, path: bytes) -> bool:  # noqa: ARG002 -- a manifest's names are its server's
+        return False
+
     def remove(self, file: RemoteFile) -> None:
         raise NotPermitted(
             f"file {display_name(file.name)}: a manifest's files are its server's to remove",
@@ -157,7 +160,9 @@ class ManifestFolder:
             raise InvalidInput("manifest entry: expected a url, found none that can be read") from error
         self._require_origin(address)
         digest = entry.get("sha256")
-        version = str(entry.get("modified_at") or entry.get("etag") or "")[:200]
+        # Each of them alone may tell two files of one address and size apart.
+        told = [str(entry.get(key) or "")[:200] for key in ("modified_at", "etag", "sha256")]
+        version = "\n".join(told) if any(told) else ""
         return RemoteFile(
             str(address).encode(),
             raw,

@@ -10,9 +10,8 @@ The rules, in order:
    A declared digest it does not come to makes it wait too, until rest says that no more will come: then it is
    taken and intake quarantines it.
 4. Handed in, then journalled. A crash in between hands in again under the same key.
-5. The place's copy is removed only if told to, only when our own signed receipt for that very reception and
-   digest is there, and only if a last look shows it unchanged. What spoke of it goes before it. A copy on a
-   disk of ours that earns no receipt is given up once the stored bytes were read back: it is nobody's card.
+5. The place's copy is removed only if told to, after everything was taken that can be, and only as
+   `ingest.sources.freeing` allows: on our receipt, and after it was read again.
 6. One file that cannot be fetched waits twice as long each time and never holds up the others. A full disk or
    a busy database ends the look. A place that is gone is waited for; its absence means nothing.
 7. No name of a place is part of a path of ours.
@@ -32,6 +31,7 @@ from uuid import UUID
 
 import structlog
 
+from config.profiles import SidecarFields
 from evidence.clock import rfc3339
 from evidence.errors import (
     Conflict,
@@ -46,11 +46,23 @@ from evidence.filenames import decode_name, display_name
 from evidence.kinds import ClaimSource
 from ingest.facts import Statement
 from ingest.sources.base import ScanResult, StagedFile
+from ingest.sources.freeing import Fate, Freeing, MayFree, Taken
 from ingest.sources.journal import Seen
 from ingest.sources.partial import Partial
-from ingest.sources.remote import CUT, GONE, UNREACHABLE, UNREADABLE, Origin, RemoteFile, RemoteFolder, cut
+from ingest.sources.remote import (
+    CUT,
+    GONE,
+    UNREACHABLE,
+    UNREADABLE,
+    Origin,
+    RemoteFile,
+    RemoteFolder,
+    Stopped,
+    changed,
+    cut,
+)
 from ingest.sources.settling import MAX_DIGEST_BYTES, Listing, Watched, parse_digest_file
-from ingest.sources.sidecar import MAX_SIDECAR_BYTES, Sidecar, read_sidecar
+from ingest.sources.sidecar import Sidecar, is_table, most_bytes, sidecar_from
 
 log = structlog.get_logger(__name__)
 
@@ -85,10 +97,6 @@ class PullRules:
     """Whether a file that is whole by rest alone says so."""
 
 
-class _Stopped(Exception):
-    """Told to stop in the middle of a file."""
-
-
 class PullSource:
     """A `Source` over a `RemoteFolder`.
 
@@ -99,12 +107,14 @@ class PullSource:
         staging_dir: Where copies are made: on the object store's file system.
         seen: What was taken before.
         accept: Takes a staged file in for an agency: adopts it and commits its rows.
-        may_free: Whether our signed receipt is there for a reception key and digest of an agency; asked
-            right before the place's copy is removed, and makes a note of it.
+        has_receipt: Whether our signed receipt is there for a reception key and digest of an agency; asked
+            before the place's copy is read again.
+        may_free: The same, asked right before the place's copy is removed; makes a note of it.
         give_up: Removes a copy that is ours and not the dock's; None where the copies are the place's.
         is_read_back: Whether the bytes of a reception key and digest of an agency are in custody for good:
             then such a copy is given up without a receipt.
         reserve: Raises Unavailable when there is no room for that many bytes.
+        sidecar_fields: What fields of sidecars may be called; what is shipped when omitted.
         monotonic_s: For tests of settling.
         tell: Told once of what a person must look at: stable code and one line.
     """
@@ -118,10 +128,12 @@ class PullSource:
         staging_dir: Path,
         seen: Seen,
         accept: Callable[[UUID, StagedFile], object],
-        may_free: Callable[[UUID, str, bytes], bool] = lambda _agency, _key, _sha256: False,
+        has_receipt: MayFree = lambda _agency, _key, _sha256: False,
+        may_free: MayFree = lambda _agency, _key, _sha256: False,
         give_up: Callable[[RemoteFile], None] | None = None,
-        is_read_back: Callable[[UUID, str, bytes], bool] = lambda _agency, _key, _sha256: False,
+        is_read_back: MayFree = lambda _agency, _key, _sha256: False,
         reserve: Callable[[int], None] = lambda _: None,
+        sidecar_fields: SidecarFields | None = None,
         monotonic_s: Callable[[], float] = time.monotonic,
         tell: Callable[[str, str], None] = lambda _code, _line: None,
     ) -> None:
@@ -131,9 +143,9 @@ class PullSource:
         self._staging_dir = staging_dir
         self._seen = seen
         self._accept = accept
-        self._may_free = may_free
-        self._give_up = give_up
-        self._is_read_back = is_read_back
+        self._freeing = Freeing(rules.place, remote, seen, has_receipt, may_free, give_up, is_read_back)
+        self._sidecar_fields = sidecar_fields
+        self._table: tuple[RemoteFile, bytes] | None = None
         self._reserve = reserve
         self._monotonic_s = monotonic_s
         self._tell = tell
@@ -170,13 +182,24 @@ class PullSource:
         self._back()
         now_s = self._monotonic_s()
         self._watched.begin(listing, now_s)
+        self._freeing.begin(listing)
+        self._table = None
+        held: list[tuple[RemoteFile, Taken]] = []
         for file in listing.skipped:
             self._skip(file, result)
         for file in listing.recordings:
             if stop is not None and stop.is_set():
                 return result
-            if not self._one(file, listing, now_s, stop, result):
+            taken = self._taken_of(file)
+            if taken is not None:
+                held.append((file, taken))
+            elif not self._one(file, listing, now_s, stop, result):
                 return result
+        if self._rules.frees:
+            # What is not here yet comes before what is here already.
+            for file, taken in held:
+                if not self._free(file, taken, listing, stop, result):
+                    return result
         self._sweep(listing)
         return result
 
@@ -190,30 +213,24 @@ class PullSource:
         stop: threading.Event | None,
         result: ScanResult,
     ) -> bool:
-        """Free it, take it or leave it; False when the look must end."""
+        """Take it or leave it; False when the look must end."""
         shown = display_name(file.name)
+        if self._watched.is_backing_off(file):
+            return True
         try:
-            taken = self._seen.digest_of(self._key(file))
-            if self._watched.is_backing_off(file):
-                return True
-            if taken is not None:
-                if self._rules.frees:
-                    self._free(file, listing, taken, shown, result)
-                return True
-            settled = self._watched.has_settled(file, now_s) and not self._rules.marker_suffix
+            # What spoke of a file that is set aside may be gone: it was whole once, and rests.
+            rest_counts = file.is_set_aside or not self._rules.marker_suffix
+            settled = self._watched.has_settled(file, now_s) and rest_counts
             if not self._is_whole(file, listing, settled=settled):
                 result.settling.append(shown)
                 return True
             self._take(file, listing, settled, stop)
-        except _Stopped:
+        except Stopped:
             return False
         except EvidenceError as error:
             return self._failed(file, shown, error, result)
         except Exception:
-            self._watched.failed(file)
-            result.failed[shown] = "internal"
-            log.exception("source:not_taken", source=self._rules.place, name=shown)
-            return True
+            return self._failed_inside(file, shown, result)
         self._watched.unsettle(file)
         result.taken.append(shown)
         return True
@@ -272,7 +289,7 @@ class PullSource:
             self._reserve(file.size_bytes - had_bytes)
             self._stream(file, partial, stop)
             if self._remote_state(file) != file.state:
-                raise _changed(file)
+                raise changed(file)
             return partial.finish()
         except Conflict:
             partial.drop()
@@ -285,7 +302,7 @@ class PullSource:
 
     def _stream(self, file: RemoteFile, partial: Partial, stop: threading.Event | None) -> None:
         if partial.have_bytes > file.size_bytes:
-            raise _changed(file)
+            raise changed(file)
         if partial.have_bytes == file.size_bytes > 0:
             return
         overlap = partial.tail()
@@ -302,14 +319,14 @@ class PullSource:
                 if overlap:
                     common = min(len(overlap), len(chunk))
                     if chunk[:common] != overlap[:common]:
-                        raise _changed(file)
+                        raise changed(file)
                     overlap, chunk = overlap[common:], chunk[common:]
                 if partial.have_bytes + len(chunk) > file.size_bytes:
-                    raise _changed(file)
+                    raise changed(file)
                 if chunk:
                     partial.write(chunk)
                 if stop is not None and stop.is_set():
-                    raise _Stopped
+                    raise Stopped
         if partial.have_bytes != file.size_bytes:
             raise cut(
                 f"file {display_name(file.name)}",
@@ -339,7 +356,7 @@ class PullSource:
         findings: list[tuple[str, str]],
         origin: Origin,
     ) -> StagedFile:
-        said = self._sidecar(listing.sidecar_of(file))
+        said = self._sidecar(file, listing.sidecar_of(file))
         device_no = origin.device_no
         metadata = {"source_path": decode_name(file.path)[:1000], **file.metadata, **said.metadata}
         if file.mtime_ns is not None:
@@ -361,54 +378,65 @@ class PullSource:
             declared_sha256=declared or said.declared_sha256,
         )
 
-    def _sidecar(self, beside: RemoteFile | None) -> Sidecar:
+    def _sidecar(self, file: RemoteFile, beside: RemoteFile | None) -> Sidecar:
         if beside is None:
             return Sidecar()
-        # Its ending is one of ours; nothing else of its name comes near a path.
-        copy = self._staging_dir / f"{self._prefix}sidecar{_ending(beside.name)}"
-        try:
-            copy.write_bytes(self._small(beside, MAX_SIDECAR_BYTES))
-            return read_sidecar(copy)
-        finally:
-            copy.unlink(missing_ok=True)
+        return sidecar_from(beside.name, self._said(beside), file.name, self._sidecar_fields)
 
-    def _small(self, file: RemoteFile, most_bytes: int) -> bytes:
-        content = b""
+    def _said(self, beside: RemoteFile) -> bytes:
+        """The bytes of a sidecar; a folder's table is fetched once a look and not for each of its files."""
+        if self._table is not None and self._table[0] == beside:
+            return self._table[1]
+        content = self._small(beside, most_bytes(beside.name))
+        if is_table(beside.name):
+            self._table = beside, content
+        return content
+
+    def _small(self, file: RemoteFile, at_most_bytes: int) -> bytes:
+        """What a small file holds; of a larger one a byte more than it may have."""
+        content = bytearray()
         with contextlib.closing(self._remote.read(file, 0)) as chunks:
             for chunk in chunks:
                 content += chunk
-                if len(content) > most_bytes:
+                if len(content) > at_most_bytes:
                     break
-        return content[: most_bytes + 1]
+        return bytes(content[: at_most_bytes + 1])
 
     # --- freeing ----------------------------------------------------------------------------------
 
+    def _taken_of(self, file: RemoteFile) -> Taken | None:
+        key = self._key(file)
+        sha256 = self._seen.digest_of(key)
+        if sha256 is None:
+            return self._freeing.taken_of(file)
+        return Taken(self._origin_of(file).agency_id, key, sha256)
+
     def _free(
-        self, file: RemoteFile, listing: Listing, sha256: bytes, shown: str, result: ScanResult
-    ) -> None:
-        now = self._remote.look(file)
-        if now is None or now.state != file.state:
-            return
-        arrival = (self._origin_of(file).agency_id, self._key(file), sha256)
-        has_receipt = self._may_free(*arrival)
-        if has_receipt:
-            remove: Callable[[RemoteFile], None] = self._remote.remove
-            told = result.freed
-        elif self._give_up is not None and self._is_read_back(*arrival):
-            remove, told = self._give_up, result.given_up
-        else:
-            return
-        # What speaks of it alone goes first: left behind, it could pass for a recording.
-        for beside in listing.let_go(file):
-            remove(beside)
-        remove(file)
-        # What appears under the same name, size and time from now on is another recording, as a card whose
-        # clock has stopped writes them: it is not known, and not removed for this one's receipt.
-        self._seen.forget(self._key(file))
-        told.append(shown)
-        log.info(
-            "source:freed", source=self._rules.place, name=shown, sha256=sha256.hex(), receipt=has_receipt
-        )
+        self,
+        file: RemoteFile,
+        taken: Taken,
+        listing: Listing,
+        stop: threading.Event | None,
+        result: ScanResult,
+    ) -> bool:
+        """Free it or leave it; False when the look must end."""
+        shown = display_name(file.name)
+        if self._watched.is_backing_off(file):
+            return True
+        try:
+            fate = self._freeing.free(file, taken, listing, stop)
+        except Stopped:
+            return False
+        except EvidenceError as error:
+            return self._failed(file, shown, error, result)
+        except Exception:
+            return self._failed_inside(file, shown, result)
+        if fate is Fate.REPLACED:
+            self._watched.unsettle(file)
+            result.replaced.append(shown)
+        elif fate is not Fate.KEPT:
+            (result.freed if fate is Fate.FREED else result.given_up).append(shown)
+        return True
 
     # --- what went wrong --------------------------------------------------------------------------
 
@@ -428,6 +456,12 @@ class PullSource:
         if isinstance(error, Unavailable) and error.code not in _OF_ONE_FILE:
             result.stopped = error.code
             return False
+        return True
+
+    def _failed_inside(self, file: RemoteFile, shown: str, result: ScanResult) -> bool:
+        self._watched.failed(file)
+        result.failed[shown] = "internal"
+        log.exception("source:not_taken", source=self._rules.place, name=shown)
         return True
 
     def _gone(self, error: EvidenceError, result: ScanResult) -> None:
@@ -487,16 +521,3 @@ class PullSource:
         if origin is None:
             raise ValueError(f"{self._rules.place}: expected an origin for each file, found none")
         return origin
-
-
-def _changed(file: RemoteFile) -> Conflict:
-    return Conflict(
-        f"file {display_name(file.name)}: expected it to stay as it was, found it changed while it was "
-        "fetched; it will be tried again",
-        code="source_changed",
-    )
-
-
-def _ending(name: bytes) -> str:
-    """The ending of a sidecar, which is one of a few known ones."""
-    return "." + name.rpartition(b".")[2].decode("ascii", "replace")[:8]

@@ -21,7 +21,15 @@ from dataclasses import dataclass, field
 from evidence.errors import InvalidInput
 from evidence.fixity import parse_sha256
 from ingest.sources.remote import RemoteFile
-from ingest.sources.sidecar import MAX_SIDECAR_BYTES, SUFFIXES
+from ingest.sources.sidecar import (
+    MAX_SIDECAR_BYTES,
+    is_companion,
+    is_table,
+    sidecar_of,
+    spoken_of,
+    stem_of,
+    table_of,
+)
 
 UNFINISHED = (".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", ".download", "~")
 DIGEST_SUFFIXES = (b".sha256", b".sha256sum")
@@ -59,17 +67,21 @@ class Listing:
 
     def __post_init__(self) -> None:
         found = sorted(self.files, key=lambda file: file.key)
-        # Of several files of one path, what lies beside one is the newest.
-        self._by_path = {file.path: file for file in found}
         self._marker = self.marker_suffix.encode() if self.marker_suffix else None
+        self._folders = _by_folder(found)
         self.recordings, self.skipped = [], []
-        companions = {beside.path for file in found for beside in self._said_of(file)}
+        names: dict[bytes, set[bytes]] = {}
         for file in found:
-            if file.path in companions or file.name.lower().endswith(DIGEST_SUFFIXES):
-                continue
-            if self._marker and file.name.endswith(self._marker):
-                continue
-            (self.skipped if is_unfinished(file.name) else self.recordings).append(file)
+            if not self._is_mark(file.name):
+                names.setdefault(file.folder, set()).add(file.name)
+        spoken = {folder: spoken_of(inside) for folder, inside in names.items()}
+        for file in found:
+            if file.is_set_aside:  # It was taken for a recording once, whatever has come beside it since.
+                self.recordings.append(file)
+            elif not self._is_mark(file.name) and not is_companion(
+                file.name, file.size_bytes, spoken[file.folder]
+            ):
+                (self.skipped if is_unfinished(file.name) else self.recordings).append(file)
         self._speaks_of: dict[bytes, set[bytes]] = {}
         for file in (*self.recordings, *self.skipped):
             for beside in self.companions_of(file):
@@ -79,7 +91,7 @@ class Listing:
         """The marker beside it."""
         if self._marker is None:
             return None
-        return self._beside(file, [file.name + self._marker, _stem(file.name) + self._marker])
+        return self._beside(file, [file.name + self._marker, stem_of(file.name) + self._marker])
 
     def digest_of(self, file: RemoteFile) -> RemoteFile | None:
         """The digest sidecar beside it."""
@@ -87,18 +99,23 @@ class Listing:
         return found if found is not None and found.size_bytes <= MAX_DIGEST_BYTES else None
 
     def sidecar_of(self, file: RemoteFile) -> RemoteFile | None:
-        """The sidecar with what was said of it: the one with its whole name, else the one with its stem."""
-        for suffix in SUFFIXES:
-            end = suffix.encode()
-            found = self._beside(file, [file.name + end, _stem(file.name) + end])
-            if found is not None and found.size_bytes <= MAX_SIDECAR_BYTES:
-                return found
-        return None
+        """What was said of it: its own sidecar, else the table of its folder."""
+        inside = self._folders.get(file.folder, {})
+        name = sidecar_of(file.name, inside.__contains__) or table_of(file.name, inside.__contains__)
+        return None if name is None else inside[name]
 
-    def companions_of(self, file: RemoteFile) -> list[RemoteFile]:
+    def beside(self, file: RemoteFile) -> list[RemoteFile]:
         """Everything beside it that speaks of it."""
         found = (self.digest_of(file), self.sidecar_of(file), self.marker_of(file))
         return [beside for beside in found if beside is not None]
+
+    def companions_of(self, file: RemoteFile) -> list[RemoteFile]:
+        """Everything beside it that speaks of it and of files of its name alone, and is no recording."""
+        return [
+            beside
+            for beside in self.beside(file)
+            if not is_table(beside.name) and beside.size_bytes <= MAX_SIDECAR_BYTES
+        ]
 
     def let_go(self, file: RemoteFile) -> list[RemoteFile]:
         """What speaks of nothing else once this file is removed."""
@@ -110,23 +127,31 @@ class Listing:
                 left.append(beside)
         return left
 
-    def _said_of(self, file: RemoteFile) -> list[RemoteFile]:
-        if file.name.endswith(tuple(suffix.encode() for suffix in SUFFIXES)):
-            return []
-        return self.companions_of(file)
+    def _is_mark(self, name: bytes) -> bool:
+        """Whether it is a marker or a digest."""
+        return name.lower().endswith(DIGEST_SUFFIXES) or (
+            self._marker is not None and name.endswith(self._marker)
+        )
 
     def _beside(self, file: RemoteFile, names: list[bytes]) -> RemoteFile | None:
-        folder = file.path[: len(file.path) - len(file.name)]
-        for name in names:
-            found = self._by_path.get(folder + name)
-            if name != file.name and found is not None:
-                return found
-        return None
+        inside = self._folders.get(file.folder, {})
+        return next((inside[name] for name in names if name != file.name and name in inside), None)
 
 
-def _stem(name: bytes) -> bytes:
-    stem, dot, _ = name.rpartition(b".")
-    return stem if dot and stem else name
+def _by_folder(files: list[RemoteFile]) -> dict[bytes, dict[bytes, RemoteFile]]:
+    """The files by folder and name; of several of one path the last, of one name at several paths none."""
+    folders: dict[bytes, dict[bytes, RemoteFile]] = {}
+    doubtful: set[tuple[bytes, bytes]] = set()
+    for file in files:
+        inside = folders.setdefault(file.folder, {})
+        if file.is_set_aside:
+            continue
+        if file.name in inside and inside[file.name].path != file.path:
+            doubtful.add((file.folder, file.name))
+        inside[file.name] = file
+    for folder, name in doubtful:
+        del folders[folder][name]
+    return folders
 
 
 def _cases(suffixes: tuple[bytes, ...]) -> list[bytes]:
@@ -156,7 +181,7 @@ class Watched:
         self._scans += 1
         watches: dict[bytes, _Watch] = {}
         for file in listing.recordings:
-            observed = (file.state, *(beside.state for beside in listing.companions_of(file)))
+            observed = (file.state, *(beside.state for beside in listing.beside(file)))
             watch = self._watches.get(file.key)
             watches[file.key] = (
                 watch if watch and watch.observed == observed else _Watch(observed, now_s, self._scans)

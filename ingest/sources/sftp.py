@@ -28,6 +28,7 @@ from ingest.sources.remote import (
     RemoteFile,
     cut,
     is_plain_name,
+    listed,
     unreachable,
 )
 
@@ -73,7 +74,7 @@ class SftpFolder:
             if error.code == GONE:
                 return None
             raise
-        return _file(file.path, file.name, attributes)
+        return _file(file.path, attributes)
 
     def read(self, file: RemoteFile, offset_bytes: int) -> Generator[bytes, None, None]:
         opened = self._asked(self._open(file.path), file)
@@ -85,6 +86,16 @@ class SftpFolder:
         finally:
             if self._connection is not None:
                 self._asked(opened.close(), file)
+
+    def rename(self, file: RemoteFile, path: bytes) -> bool:
+        try:
+            # The plain request of version 3: servers refuse it where something has that path already.
+            self._asked(self._rename(file.path, path), file)
+        except Unavailable as error:
+            if error.code == UNREADABLE:
+                return False
+            raise
+        return True
 
     def remove(self, file: RemoteFile) -> None:
         self._asked(self._remove(file.path), file)
@@ -125,7 +136,7 @@ class SftpFolder:
                 if _is(entry.attrs, stat.S_IFDIR) and depth < MAX_DEPTH:
                     folders.append((path, depth + 1))
                 elif _is(entry.attrs, stat.S_IFREG):
-                    found.append(_file(path, name, entry.attrs))
+                    found.append(_file(path, entry.attrs))
             if len(found) > MAX_FILES:
                 raise unreachable(self._what, f"more than {MAX_FILES} files in it; clear the dock")
         return found
@@ -135,6 +146,9 @@ class SftpFolder:
 
     async def _open(self, path: bytes) -> asyncssh.SFTPClientFile:
         return await (await self._sftp()).open(path, "rb", encoding=None)
+
+    async def _rename(self, old: bytes, new: bytes) -> None:
+        await (await self._sftp()).rename(old, new)
 
     async def _remove(self, path: bytes) -> None:
         await (await self._sftp()).remove(path)
@@ -284,6 +298,6 @@ def _is(attributes: SFTPAttrs, kind: int) -> bool:
     )
 
 
-def _file(path: bytes, name: bytes, attributes: SFTPAttrs) -> RemoteFile:
+def _file(path: bytes, attributes: SFTPAttrs) -> RemoteFile:
     mtime_ns = None if attributes.mtime is None else attributes.mtime * 10**9 + (attributes.mtime_ns or 0)
-    return RemoteFile(path, name, attributes.size or 0, mtime_ns)
+    return listed(path, attributes.size or 0, mtime_ns)

@@ -4,13 +4,15 @@
 whole folder (`TABLES`) with a column of file names. Fields are found under the names of
 `config.profiles.SidecarFields`. A sidecar that cannot be used is a finding on the recording, which is taken
 all the same; how each form is read is in `ingest.sources.sidecar_forms`.
+
+Names are bytes, as on the device: the same rules hold for a card and for a dock that is fetched from.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +20,7 @@ from zoneinfo import ZoneInfo
 
 from config.profiles import SidecarFields, load_sidecar_fields
 from evidence.errors import InvalidInput
+from evidence.filenames import decode_name
 from evidence.fixity import parse_sha256
 from evidence.kinds import ClaimSource
 from ingest.facts import Statement, statements_from
@@ -25,10 +28,16 @@ from ingest.sources.sidecar_forms import Row, plain_name, read_csv, read_json, r
 
 MAX_SIDECAR_BYTES = 64 << 10
 MAX_TABLE_BYTES = 4 << 20
-SUFFIX = ".json"
-SUFFIXES = (".json", ".JSON", ".xml", ".XML", ".csv", ".CSV")
+SUFFIXES = (b".json", b".JSON", b".xml", b".XML", b".csv", b".CSV")
 """In the order they are looked for."""
-TABLES = ("files.csv", "index.csv", "manifest.csv", "清单.csv")
+TABLES = tuple(
+    (stem + suffix).encode(coding)
+    for stem, coding in (("files", "ascii"), ("FILES", "ascii"), ("Files", "ascii"),
+                         ("index", "ascii"), ("INDEX", "ascii"), ("Index", "ascii"),
+                         ("manifest", "ascii"), ("MANIFEST", "ascii"), ("Manifest", "ascii"),
+                         ("清单", "utf-8"), ("清单", "gb18030"))
+    for suffix in (".csv", ".CSV")
+)  # fmt: skip
 """Names of a table that speaks of every recording of its folder; such a file is never a recording."""
 TIMES = ("captured_from", "captured_to", "device_clock", "dock_clock")
 TIME_FORMS = ("%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M:%S", "%Y%m%d%H%M%S", "%Y-%m-%dT%H:%M:%S")
@@ -51,27 +60,62 @@ class Sidecar:
         return tuple(statements_from(self.known, ClaimSource.SIDECAR))
 
 
-def sidecar_of(recording: Path) -> Path | None:
-    """The sidecar of a recording: the one with its whole name, else the one with its stem."""
+def sidecar_of(recording: bytes, is_there: Callable[[bytes], bool]) -> bytes | None:
+    """The sidecar of a recording: the one with its whole name, else the one with its stem.
+
+    Args:
+        is_there: Whether a regular file of that name is in the recording's folder.
+    """
     for suffix in SUFFIXES:
-        for candidate in (recording.with_name(recording.name + suffix), recording.with_suffix(suffix)):
-            if candidate != recording and not is_table(candidate.name) and is_plain_file(candidate):
-                return candidate
+        for name in (recording + suffix, stem_of(recording) + suffix):
+            if name != recording and not is_table(name) and is_there(name):
+                return name
     return None
 
 
-def is_table(name: str) -> bool:
-    """Whether a file of that name speaks of its whole folder."""
-    return name.lower() in TABLES
-
-
-def table_of(recording: Path) -> Path | None:
+def table_of(recording: bytes, is_there: Callable[[bytes], bool]) -> bytes | None:
     """The table of the recording's folder."""
-    for name in TABLES:
-        candidate = recording.with_name(name)
-        if candidate != recording and is_plain_file(candidate):
-            return candidate
-    return None
+    return next((name for name in TABLES if name != recording and is_there(name)), None)
+
+
+def is_table(name: bytes) -> bool:
+    """Whether a file of that name speaks of its whole folder."""
+    return name in TABLES
+
+
+def is_companion(name: bytes, size_bytes: int, spoken_of: Collection[bytes]) -> bool:
+    """Whether a file speaks of others of its folder, and is therefore no recording of its own.
+
+    Args:
+        spoken_of: As `spoken_of` found it for the folder.
+    """
+    if is_table(name):
+        return True
+    if not name.endswith(SUFFIXES) or size_bytes > MAX_SIDECAR_BYTES:
+        return False
+    return stem_of(name) in spoken_of
+
+
+def spoken_of(names: Collection[bytes]) -> set[bytes]:
+    """What names of sidecars in a folder begin with: `X.mp4` and, without a sidecar `X.mp4.json`, `X`.
+
+    A sidecar may be copied before its recording: by the time it has settled the recording, finished or
+    not, has appeared beside it. So `X.mp4.part` counts as well.
+    """
+    found: set[bytes] = set()
+    for name in names:
+        if name.endswith(SUFFIXES):
+            continue
+        found.add(name)
+        if not any(name + suffix in names for suffix in SUFFIXES):
+            found.update(name[:at] for at in range(len(name)) if name[at : at + 1] == b".")
+    return found
+
+
+def stem_of(name: bytes) -> bytes:
+    """A name without its last ending."""
+    stem, dot, _ = name.rpartition(b".")
+    return stem if dot and stem else name
 
 
 def is_plain_file(path: Path) -> bool:
@@ -82,8 +126,8 @@ def is_plain_file(path: Path) -> bool:
         return False
 
 
-def read_sidecar(path: Path | None, recording: str = "", fields: SidecarFields | None = None) -> Sidecar:
-    """Read a sidecar or a folder's table; never raises for what is in it.
+def read_sidecar(path: Path | None, recording: bytes = b"", fields: SidecarFields | None = None) -> Sidecar:
+    """Read a sidecar or a folder's table on this machine; never raises for what is in it.
 
     Args:
         recording: Name of the file it is read for.
@@ -91,21 +135,46 @@ def read_sidecar(path: Path | None, recording: str = "", fields: SidecarFields |
     """
     if path is None:
         return Sidecar()
+    name = os.fsencode(path.name)
+    try:
+        raw = _read_bounded(path, most_bytes(name))
+    except OSError as error:
+        return _unusable(f"sidecar: expected it readable, found {type(error).__name__}")
+    except InvalidInput as error:
+        return _unusable(error.message)
+    return sidecar_from(name, raw, recording, fields)
+
+
+def most_bytes(name: bytes) -> int:
+    """How large a sidecar of that name may be."""
+    return MAX_TABLE_BYTES if is_table(name) else MAX_SIDECAR_BYTES
+
+
+def sidecar_from(
+    name: bytes, raw: bytes, recording: bytes = b"", fields: SidecarFields | None = None
+) -> Sidecar:
+    """What a sidecar or a folder's table says of a recording; never raises for what is in it.
+
+    Args:
+        name: Of the sidecar; its ending says its form.
+        raw: Its bytes, or at least one more than `most_bytes`.
+        recording: Name of the file it is read for.
+        fields: What its fields may be called; what is shipped when omitted.
+    """
     names = fields or load_sidecar_fields()
     try:
-        row = _row(path, recording, names)
-    except (OSError, ValueError, RecursionError) as error:
-        return _unusable(
-            f"sidecar: expected readable {path.suffix[1:].upper()}, found {type(error).__name__}"
-        )
+        row = _row(name, _text(raw, most_bytes(name)), decode_name(recording), names)
+    except (ValueError, RecursionError) as error:
+        form = decode_name(name).rpartition(".")[2].upper()
+        return _unusable(f"sidecar: expected readable {form}, found {type(error).__name__}")
     except InvalidInput as error:
         return _unusable(error.message)
     if row is None:
         return Sidecar()
     known = _known(row.values, names)
     findings = [
-        ("sidecar_field_ignored", f"sidecar: expected text, number or true/false for {name[:40]!a}")
-        for name in row.ignored
+        ("sidecar_field_ignored", f"sidecar: expected text, number or true/false for {field_name[:40]!a}")
+        for field_name in row.ignored
     ]
     declared = None
     if known.get("sha256", "").strip():
@@ -119,17 +188,15 @@ def read_sidecar(path: Path | None, recording: str = "", fields: SidecarFields |
     return Sidecar(metadata, tuple(findings), declared, known)
 
 
-def _row(path: Path, recording: str, names: SidecarFields) -> Row | None:
+def _row(name: bytes, text: str, recording: str, names: SidecarFields) -> Row | None:
     """The fields that speak of the recording; None where a folder's table has no line for it."""
-    form = path.suffix.lower()
-    table = is_table(path.name)
-    text = _read_bounded(path, MAX_TABLE_BYTES if table else MAX_SIDECAR_BYTES)
-    if form == ".xml":
+    form = name.rpartition(b".")[2].lower()
+    if form == b"xml":
         return read_xml(text)
-    if form != ".csv":
+    if form != b"csv":
         return read_json(text)
     rows = read_csv(text)
-    columns = {plain_name(name) for name in names.file_column}
+    columns = {plain_name(column) for column in names.file_column}
     called = {recording, recording.rsplit(".", 1)[0]} - {""}
     named = [
         row
@@ -140,7 +207,7 @@ def _row(path: Path, recording: str, names: SidecarFields) -> Row | None:
         raise InvalidInput(f"sidecar: expected one line for {recording[:60]!a}, found {len(named)}")
     if named:
         return named[0]
-    if table:
+    if is_table(name):
         return None
     if len(rows) != 1:
         raise InvalidInput(f"sidecar: expected one line below the heads, found {len(rows)}")
@@ -178,14 +245,17 @@ def _unusable(line: str) -> Sidecar:
     return Sidecar(findings=(("sidecar_unreadable", f"{line}; the recording is taken without it"),))
 
 
-def _read_bounded(path: Path, most_bytes: int) -> str:
+def _read_bounded(path: Path, at_most_bytes: int) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise InvalidInput("sidecar: expected a regular file, found another kind")
-        raw = file.read(most_bytes + 1)
-    if len(raw) > most_bytes:
-        raise InvalidInput(f"sidecar: expected at most {most_bytes} bytes, found more")
+        return file.read(at_most_bytes + 1)
+
+
+def _text(raw: bytes, at_most_bytes: int) -> str:
+    if len(raw) > at_most_bytes:
+        raise InvalidInput(f"sidecar: expected at most {at_most_bytes} bytes, found more")
     for encoding in ("utf-8-sig", "gb18030"):
         try:
             return raw.decode(encoding)

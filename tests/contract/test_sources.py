@@ -6,150 +6,14 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from uuid import UUID
 
 import pytest
 
-from config.settings import FolderSettings
 from evidence.errors import Unavailable
-from ingest.sources.base import ScanResult, Source, StagedFile
-from ingest.sources.folder import FolderSource
-from ingest.sources.journal import TakenJournal
 from ingest.sources.partial import OVERLAP_BYTES
-from ingest.sources.pulling import PullRules, PullSource
-from ingest.sources.remote import Origin, RemoteFolder
-from storage.objects.local import LocalObjectStore
-from tests.support.places import (
-    FtpPlace,
-    FtpsPlace,
-    HttpPlace,
-    Place,
-    PushedFtpPlace,
-    PushedPlace,
-    SftpPlace,
-)
-
-AGENCY = UUID("0190a000-0000-7000-8000-0000000000aa")
-BIG = os.urandom(1 << 20) * 3
-SETTLE_S = 10.0
-
-
-class FolderPlace(Place):
-    """A folder of this machine, or a mount of another."""
-
-    kind = "folder"
-    can_free = False
-
-    def serve(self) -> None:
-        if not self.folder.exists():
-            (self.folder.parent / "away").rename(self.folder)
-
-    def stop(self) -> None:
-        self.folder.rename(self.folder.parent / "away")
-
-
-PLACES: list[type[Place]] = [FolderPlace, SftpPlace, FtpPlace, FtpsPlace, HttpPlace]
-REMOTE = [SftpPlace, FtpPlace, HttpPlace]
-"""FTPS differs from FTP by its handshake alone, which the tests over all places see."""
-PUSHED: list[type[Place]] = [PushedPlace, PushedFtpPlace]
-
-
-@dataclass
-class Desk:
-    """A place, a store, and what was handed in: intake without its rows."""
-
-    tmp_path: Path
-    place: Place
-    store: LocalObjectStore = field(init=False)
-    accepted: list[StagedFile] = field(default_factory=list)
-    failing: list[Exception] = field(default_factory=list)
-    receipts: set[bytes] = field(default_factory=set)
-    told: list[str] = field(default_factory=list)
-    free_bytes: int | None = None
-    now_s: float = 1000.0
-    source: Source = field(init=False)
-    remote: RemoteFolder | None = None
-
-    def __post_init__(self) -> None:
-        self.store = LocalObjectStore.create(self.tmp_path / "objects")
-        self.restart()
-
-    def restart(self, **rules: object) -> None:
-        """A new process: nothing but disk is left of the old one."""
-        seen = TakenJournal(self.tmp_path / "taken.jsonl")
-        if self.place.kind == "folder":
-            self.source = FolderSource(
-                FolderSettings(path=self.place.folder, settle_s=SETTLE_S, **rules),  # type: ignore[arg-type]
-                staging_dir=self.store.staging_dir,
-                seen=seen,
-                accept=lambda staged: self.accept(AGENCY, staged),
-                reserve=self.reserve,
-                monotonic_s=lambda: self.now_s,
-            )
-            return
-        if self.remote is not None:
-            self.remote.disconnect()
-        self.remote = self.place.remote()
-        self.source = PullSource(
-            PullRules(
-                self.place.kind,
-                f"{self.place.kind}:place",
-                None if isinstance(self.place, PushedPlace) else SETTLE_S,
-                **rules,  # type: ignore[arg-type]
-            ),
-            self.remote,
-            origin=Origin(AGENCY, "source:place", "D-1", None),
-            staging_dir=self.store.staging_dir,
-            seen=seen,
-            accept=self.accept,
-            may_free=lambda _agency, _key, sha256: sha256 in self.receipts,
-            reserve=self.reserve,
-            monotonic_s=lambda: self.now_s,
-            tell=lambda code, _line: self.told.append(code),
-        )
-
-    def reserve(self, size: int) -> None:
-        if self.free_bytes is not None and size > self.free_bytes:
-            raise Unavailable("disk: full", code="disk_full")
-
-    def accept(self, agency_id: UUID, staged: StagedFile) -> None:
-        if self.failing:
-            raise self.failing.pop(0)
-        self.store.adopt(staged.path, staged.sha256, staged.size_bytes, agency_id.hex)
-        self.accepted.append(staged)
-
-    def look(self) -> ScanResult:
-        """One look, a pause long enough, another look."""
-        self.source.scan_once()
-        self.now_s += SETTLE_S
-        return self.source.scan_once()
-
-    def scans(self) -> list[str]:
-        """What two looks with a pause between them took."""
-        first = self.source.scan_once().taken
-        self.now_s += SETTLE_S
-        return sorted([*first, *self.source.scan_once().taken])
-
-    def digests(self) -> list[str]:
-        return sorted(staged.sha256.hex() for staged in self.accepted)
-
-
-def sha(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def desk_at(kind: type[Place], tmp_path: Path) -> Iterator[Desk]:
-    folder = tmp_path / "dock"
-    folder.mkdir()
-    place = kind(folder)
-    place.serve()
-    desk = Desk(tmp_path, place)
-    yield desk
-    if desk.remote is not None:
-        desk.remote.disconnect()
-        place.stop()
+from tests.support.fetching import BIG, PLACES, PUSHED, REMOTE, SETTLE_S, Desk, desk_at, sha
+from tests.support.places import PushedPlace
 
 
 @pytest.fixture(params=PLACES, ids=lambda kind: kind.kind)
@@ -164,11 +28,6 @@ def any_desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
 
 @pytest.fixture(params=REMOTE, ids=lambda kind: kind.kind)
 def remote_desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
-    yield from desk_at(request.param, tmp_path)
-
-
-@pytest.fixture(params=[SftpPlace, FtpPlace], ids=lambda kind: kind.kind)
-def freeing_desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
     yield from desk_at(request.param, tmp_path)
 
 
@@ -393,75 +252,3 @@ def test_marker_says_when_a_file_is_whole(remote_desk: Desk) -> None:
     assert desk.look().taken == []
     desk.place.put("a.ok", b"")
     assert desk.source.scan_once().taken == ["a.mp4"]
-
-
-def test_dock_copy_goes_only_after_the_receipt(freeing_desk: Desk) -> None:
-    desk = freeing_desk
-    desk.restart(frees=True)
-    path = desk.place.put("a.mp4", b"footage")
-    beside = desk.place.put("a.mp4.sha256", sha(b"footage").encode())
-    for _ in range(3):
-        desk.look()
-    assert (path.exists(), desk.digests()) == (True, [sha(b"footage")])
-    desk.receipts.add(hashlib.sha256(b"footage").digest())
-    assert desk.look().freed == []  # The first of its two looks freed it.
-    assert (path.exists(), beside.exists()) == (False, False)
-
-
-def test_recording_like_a_removed_one_is_taken_before_it_is_removed(freeing_desk: Desk) -> None:
-    desk = freeing_desk
-    desk.restart(frees=True)
-    desk.receipts.add(hashlib.sha256(b"footage").digest())
-    path = desk.place.put("a.mp4", b"footage")
-    os.utime(path, (946684800, 946684800))
-    for _ in range(3):
-        desk.look()
-    assert not path.exists()
-    # The card's clock stands still, and its recorder begins its numbers anew.
-    path = desk.place.put("a.mp4", b"another")
-    os.utime(path, (946684800, 946684800))
-    for _ in range(3):
-        desk.look()
-    assert (path.exists(), desk.digests()) == (True, sorted([sha(b"footage"), sha(b"another")]))
-    desk.restart(frees=True)
-    for _ in range(2):
-        desk.look()
-    assert path.exists(), "no receipt was given for it"
-
-
-def test_what_speaks_of_two_files_stays_until_both_go(freeing_desk: Desk) -> None:
-    desk = freeing_desk
-    desk.restart(frees=True, marker_suffix=".ok")
-    desk.receipts.add(hashlib.sha256(b"footage").digest())
-    first, second = desk.place.put("a.mp4", b"footage"), desk.place.put("a.jpg", b"picture")
-    marker, sidecar = desk.place.put("a.ok", b""), desk.place.put("a.json", b'{"place": "A"}')
-    for _ in range(3):
-        desk.look()
-    assert [each.exists() for each in (first, second, marker, sidecar)] == [False, True, True, True]
-    desk.receipts.add(hashlib.sha256(b"picture").digest())
-    for _ in range(2):
-        desk.look()
-    assert [each.exists() for each in (second, marker, sidecar)] == [False, False, False]
-
-
-def test_dock_copy_stays_when_not_told_to_remove_it(freeing_desk: Desk) -> None:
-    desk = freeing_desk
-    path = desk.place.put("a.mp4", b"footage")
-    desk.receipts.add(hashlib.sha256(b"footage").digest())
-    for _ in range(3):
-        desk.look()
-    assert path.exists()
-
-
-def test_copy_that_changed_after_its_receipt_is_another_file(freeing_desk: Desk) -> None:
-    desk = freeing_desk
-    desk.restart(frees=True)
-    path = desk.place.put("a.mp4", b"footage")
-    desk.look()
-    path.write_bytes(b"footage, and more of it")
-    desk.receipts.add(hashlib.sha256(b"footage").digest())
-    desk.look()
-    assert path.exists()
-    desk.look()
-    assert desk.digests() == sorted([sha(b"footage"), sha(b"footage, and more of it")])
-    assert path.exists()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ftplib
+import hashlib
 import http.server
 import io
 import ipaddress
@@ -17,7 +18,7 @@ import shutil
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -92,6 +93,13 @@ class Place:
     cut_after_bytes: int | None = None
     """Serve so many more bytes, then break the connection, once."""
     threads: list[LoopThread] = field(default_factory=list)
+    while_serving: Callable[[], object] | None = None
+    """Done once, after a first piece was served."""
+    refuses_rename: bool = False
+    hides_renamed: bool = False
+    """Whether names this server does not know are left out of its listings."""
+    tells_identity: bool = False
+    """Whether listings say more of a file than its size and time."""
 
     kind: ClassVar[str] = ""
     has_raw_names: ClassVar[bool] = True
@@ -124,9 +132,16 @@ class Place:
         """Whether the server refuses to read it."""
         return os.path.basename(os.fsdecode(str(path))) in getattr(self, "locked", set())  # noqa: PTH119
 
+    def is_hidden(self, name: object) -> bool:
+        """Whether a listing leaves it out."""
+        return self.hides_renamed and ".liuhen-" in os.fsdecode(str(name))
+
     def count(self, size: int) -> bool:
         """Note what is served; True when the line is to be cut now."""
         self.served_bytes += size
+        if self.while_serving is not None:
+            done, self.while_serving = self.while_serving, None
+            done()
         if self.cut_after_bytes is not None:
             self.cut_after_bytes -= size
             if self.cut_after_bytes <= 0:
@@ -155,6 +170,23 @@ class SftpPlace(Place):
                 if place.is_locked(os.fsdecode(path)):
                     raise asyncssh.SFTPPermissionDenied("no")
                 return super().open(path, pflags, attrs)
+
+            def rename(self, oldpath: bytes, newpath: bytes) -> object:
+                if place.refuses_rename:
+                    raise asyncssh.SFTPPermissionDenied("no")
+                if os.path.lexists(self.map_path(newpath)):
+                    raise asyncssh.SFTPFailure("there is one")
+                return super().rename(oldpath, newpath)
+
+            def lstat(self, path: bytes) -> object:
+                if place.is_hidden(path):
+                    raise asyncssh.SFTPNoSuchFile("no")
+                return super().lstat(path)
+
+            async def scandir(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
+                async for entry in super().scandir(path):
+                    if not place.is_hidden(entry.filename):
+                        yield entry
 
             def read(self, file_obj: object, offset: int, size: int) -> bytes:
                 time.sleep(place.slow_s)
@@ -227,6 +259,10 @@ class _RawNames(aioftp.PathIO):
     async def unlink(self, path: Path) -> None:
         await super().unlink(_on_disk(path))
 
+    async def rename(self, source: Path, destination: Path) -> Path:
+        renamed: Path = await super().rename(_on_disk(source), _on_disk(destination))
+        return renamed
+
     async def _open(self, path: Path, **kwargs: Any) -> Any:
         return await super()._open(_on_disk(path), **kwargs)
 
@@ -259,7 +295,26 @@ class FtpPlace(Place):
                     raise ConnectionResetError
                 return data
 
+            def list(self, path: Path) -> Any:
+                async def entries() -> AsyncIterator[Path]:
+                    async for entry in listed(path):
+                        if not place.is_hidden(entry.name):
+                            yield entry
+
+                listed = super().list
+                return entries()
+
         class Server(aioftp.Server):
+            async def rnto(self, connection: Any, rest: Any) -> bool:
+                if place.refuses_rename:
+                    connection.response("553", "no")
+                    return True
+                return bool(await super().rnto(connection, rest))
+
+            def _build_mlsx_facts_from_stats(self, stats: os.stat_result) -> Any:
+                unique = {"Unique": f"{stats.st_dev:x}g{stats.st_ino:x}"} if place.tells_identity else {}
+                return {**super()._build_mlsx_facts_from_stats(stats), **unique}
+
             async def retr(self, connection: Any, rest: Any) -> bool:
                 if place.is_locked(rest):
                     connection.response("550", "no")
@@ -351,6 +406,8 @@ class HttpPlace(Place):
                 if path.is_file():
                     state = path.stat()
                     told = {"size_bytes": state.st_size, "modified_at": str(state.st_mtime_ns)}
+                    if self.tells_identity:
+                        told["etag"] = hashlib.sha256(path.read_bytes()).hexdigest()
                     files.append({"url": f"/files/{quote(relative)}", "name": path.name, **told})
         return {"files": [*files, *self.extra]}
 

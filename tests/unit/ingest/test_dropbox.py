@@ -8,6 +8,7 @@ import os
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -287,7 +288,7 @@ def test_disk_that_fails_in_any_step_loses_nothing_and_frees_the_name(
         "rename": lambda: box.rename(DOCK, b"a.part", b"a.mp4"),
         "end": lambda: incoming and incoming.end(in_order=True),
         "discard": lambda: box.discard(DOCK, b"a.part"),
-        "keep_name": lambda: box.keep_name(identity),
+        "keep_name": lambda: box.keep_name(identity, 1),
         "begin over": lambda: box.begin(DOCK, b"a.part", "sftp", truncate=True),
     }
     with monkeypatch.context() as broken:
@@ -409,9 +410,9 @@ def test_what_is_cut_sent_again_or_freed_no_longer_counts(tmp_path: Path) -> Non
         incoming.write(b"23456789", 2)
         incoming.end(in_order=True)
     box.rename(DOCK, b"a.part", b"a.mp4")
-    box.free(box.listed()[0].id)
+    box.free(box.listed()[0].id, 3)
     pushed(box, b"b.part", b"0123456789")
-    box.keep_name(box.listed()[0].id)
+    box.keep_name(box.listed()[0].id, 1)
     pushed(box, b"c.part", b"0123456789")
     with pytest.raises(Unavailable):
         pushed(box, b"d.part", b"x")
@@ -436,7 +437,8 @@ def whole(box: Dropbox, name: bytes, content: bytes) -> str:
 
 def test_bytes_in_custody_go_and_their_name_stays(tmp_path: Path) -> None:
     box = opened(tmp_path / "box")
-    box.keep_name(whole(box, b"a.mp4", b"footage"))
+    whole(box, b"a.mp4", b"footage")
+    box.keep_name(box.listed()[0].id, 1)
     for each in (box, opened(tmp_path / "box")):
         found = each.find(DOCK, b"a.mp4")
         assert found is not None
@@ -466,7 +468,7 @@ def test_process_that_dies_while_bytes_go_loses_none_that_are_not_in_custody(
         else:
             dying.setattr(Path, "unlink", killed)
         with pytest.raises(KeyboardInterrupt):
-            box.keep_name(identity)
+            box.keep_name(identity, 1)
     assert len(list((tmp_path / "box").glob("*/*.part"))) == 1
     again = opened(tmp_path / "box")
     found = again.find(DOCK, b"a.mp4")
@@ -482,7 +484,7 @@ def test_process_that_dies_while_bytes_go_loses_none_that_are_not_in_custody(
 def test_what_is_pushed_under_a_kept_name_is_new(tmp_path: Path, way: str) -> None:
     box = opened(tmp_path / "box")
     kept = whole(box, b"a.mp4", b"footage")
-    box.keep_name(kept)
+    box.keep_name(kept, 1)
     with pytest.raises(InvalidInput):
         box.begin(DOCK, b"a.mp4", "ftp", truncate=True, offset_bytes=3)
     if way == "renamed to it":
@@ -494,7 +496,7 @@ def test_what_is_pushed_under_a_kept_name_is_new(tmp_path: Path, way: str) -> No
         again = incoming.end(in_order=True).id
     assert again != kept, "another file, another arrival"
     assert [file.proof is not None for file in DropboxFolder(box).files()] == [True]
-    box.free(again)
+    box.free(again, 1)
     assert box.find(DOCK, b"a.mp4") is None, "its receipt was signed: the older name does not come back"
     assert opened(tmp_path / "box").find(DOCK, b"a.mp4") is None
 
@@ -503,7 +505,7 @@ def test_kept_names_never_keep_footage_out(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("ingest.sources.dropbox.MAX_NAMES", 2)
     box = opened(tmp_path / "box")
     for name in (b"1", b"2", b"3"):
-        box.keep_name(whole(box, name, b"footage"))
+        box.keep_name(whole(box, name, b"footage"), 1)
     assert {each.name for each in box.within(DOCK, b"")[0]} == {b"2", b"3"}
     for name in (b"4", b"5"):
         pushed(box, name, b"footage")
@@ -522,3 +524,31 @@ def test_file_that_a_dock_goes_on_with_is_not_freed(tmp_path: Path) -> None:
     incoming.write(b"age", 4)
     incoming.end(in_order=True)
     assert bytes_of(box, b"a.mp4") == b"footage"
+
+
+@pytest.mark.parametrize("how", ["ended", "running", "torn by a crash"])
+def test_file_sent_again_at_equal_size_and_time_is_another_and_not_freed_for_the_older(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr("ingest.sources.dropbox.time", SimpleNamespace(time=lambda: 1_700_000_000))
+    box = opened(tmp_path / "box")
+    pushed(box, b"a.mp4", b"footage")
+    (taken,) = DropboxFolder(box).files()
+    incoming = box.begin(DOCK, b"a.mp4", "ftp", truncate=True)
+    incoming.write(b"another", 0)
+    if how == "ended":
+        incoming.end(in_order=True)
+    elif how == "torn by a crash":
+        box = opened(tmp_path / "box")
+    remote = DropboxFolder(box)
+    for freeing in (remote.remove, remote.keep_name):
+        with pytest.raises(Unavailable):
+            freeing(taken)
+    if how == "running":
+        incoming.end(in_order=True)
+    (now,) = remote.files()
+    assert b"".join(remote.read(now, 0)) == b"another"
+    assert (now.size_bytes, now.mtime_ns) == (taken.size_bytes, taken.mtime_ns)
+    assert now.identity("here") != taken.identity("here"), "no journal takes one for the other"
+    remote.remove(now)
+    assert remote.files() == []

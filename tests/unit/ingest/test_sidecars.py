@@ -13,7 +13,7 @@ from config.profiles import load_sidecar_fields
 from evidence.errors import InvalidInput
 from evidence.kinds import ClaimSource
 from evidence.zfy import SIZE_BYTES, parse_zfy, parse_zfy_base64
-from ingest.sources.sidecar import Sidecar, read_sidecar, sidecar_of, table_of
+from ingest.sources.sidecar import Sidecar, is_plain_file, read_sidecar, sidecar_of, table_of
 from ingest.sources.sidecar_forms import read_csv, read_json, read_xml
 
 XML = """<?xml version="1.0" encoding="{encoding}"?>
@@ -42,7 +42,7 @@ def beside(folder: Path, name: str, content: str | bytes) -> Path:
 @pytest.mark.parametrize("encoding", ["utf-8", "gb18030", "utf-8-sig"])
 def test_xml_is_read_whatever_its_coding(tmp_path: Path, encoding: str) -> None:
     path = beside(tmp_path, "A.mp4.xml", XML.format(encoding=encoding).encode(encoding))
-    assert said(read_sidecar(path, "A.mp4")) == {
+    assert said(read_sidecar(path, b"A.mp4")) == {
         "device_no": "0000001",
         "officer_no": "123456",
         "place": "人民路 12 号",
@@ -54,7 +54,7 @@ def test_xml_is_read_whatever_its_coding(tmp_path: Path, encoding: str) -> None:
     "text", [LAUGHS, FOREIGN, "<a>" * 40 + "</a>" * 40, "<a>", "", "<a " + "b='1' " * 2 + "/>", "\0<a/>"]
 )
 def test_hostile_xml_is_a_finding_and_never_an_entity(tmp_path: Path, text: str) -> None:
-    read = read_sidecar(beside(tmp_path, "A.xml", text), "A.mp4")
+    read = read_sidecar(beside(tmp_path, "A.xml", text), b"A.mp4")
     assert [code for code, _ in read.findings] == ["sidecar_unreadable"]
     assert read.claims == ()
     assert "root:" not in read.findings[0][1]
@@ -64,16 +64,17 @@ def test_hostile_xml_is_a_finding_and_never_an_entity(tmp_path: Path, text: str)
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_a_table_speaks_of_each_file_of_its_folder(tmp_path: Path, encoding: str, delimiter: str) -> None:
     table = beside(tmp_path, "清单.csv", TABLE.replace(",", delimiter).encode(encoding))
-    assert table_of(tmp_path / "B.mp4") == table
-    assert sidecar_of(tmp_path / "B.mp4") is None
-    assert said(read_sidecar(table, "B.mp4")) == {"device_no": "0000002", "place": "乙路"}
-    assert read_sidecar(table, "C.mp4") == Sidecar()
+    there = {table.name.encode(), b"B.mp4"}
+    assert table_of(b"B.mp4", there.__contains__) == table.name.encode()
+    assert sidecar_of(b"B.mp4", there.__contains__) is None
+    assert said(read_sidecar(table, b"B.mp4")) == {"device_no": "0000002", "place": "乙路"}
+    assert read_sidecar(table, b"C.mp4") == Sidecar()
 
 
 def test_a_csv_of_one_recording_needs_no_file_name(tmp_path: Path) -> None:
     path = beside(tmp_path, "A.csv", "device_no,key file\n7,true\n")
-    assert sidecar_of(tmp_path / "A.mp4") == path
-    assert said(read_sidecar(path, "A.mp4")) == {"device_no": "7", "key_file": "true"}
+    assert sidecar_of(b"A.mp4", {b"A.csv"}.__contains__) == b"A.csv"
+    assert said(read_sidecar(path, b"A.mp4")) == {"device_no": "7", "key_file": "true"}
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_a_csv_of_one_recording_needs_no_file_name(tmp_path: Path) -> None:
     ],
 )
 def test_a_table_that_does_not_say_one_thing_is_a_finding(tmp_path: Path, text: str) -> None:
-    read = read_sidecar(beside(tmp_path, "A.csv", text), "A.mp4")
+    read = read_sidecar(beside(tmp_path, "A.csv", text), b"A.mp4")
     assert [code for code, _ in read.findings] == ["sidecar_unreadable"]
 
 
@@ -96,20 +97,20 @@ def test_a_name_of_the_agency_and_its_zone_are_understood(tmp_path: Path) -> Non
     own = tmp_path / "fields.toml"
     own.write_text('timezone = "Asia/Shanghai"\n[fields]\ncaptured_from = ["KSSJ"]\n')
     path = beside(tmp_path, "A.json", '{"KSSJ": "2024/03/04 09:15:30", "colour": "red"}')
-    read = read_sidecar(path, "A.mp4", load_sidecar_fields(own))
+    read = read_sidecar(path, b"A.mp4", load_sidecar_fields(own))
     assert said(read) == {"captured_from": "2024-03-04T09:15:30+08:00"}
     assert read.metadata == {"KSSJ": "2024/03/04 09:15:30", "colour": "red"}
 
 
 def test_a_time_without_a_zone_stays_as_it_was_written(tmp_path: Path) -> None:
     path = beside(tmp_path, "A.json", '{"captured_from": "2024/03/04 09:15:30"}')
-    assert said(read_sidecar(path, "A.mp4")) == {"captured_from": "2024/03/04 09:15:30"}
+    assert said(read_sidecar(path, b"A.mp4")) == {"captured_from": "2024/03/04 09:15:30"}
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
     target = beside(tmp_path, "secret", '{"place": "x"}')
     (tmp_path / "A.json").symlink_to(target)
-    assert sidecar_of(tmp_path / "A.mp4") is None
+    assert not is_plain_file(tmp_path / "A.json")
     assert read_sidecar(tmp_path / "A.json").findings[0][0] == "sidecar_unreadable"
 
 
