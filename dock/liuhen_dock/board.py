@@ -112,6 +112,8 @@ class Board:
         with self._lock:
             self._acknowledged += more_bytes
             self._samples.append((self._clock.monotonic(), self._acknowledged))
+            # Here as well: a dock nobody looks at runs for months.
+            self._forget_old_samples()
 
     def snapshot(self) -> dict[str, Any]:
         """Everything, as JSON has it."""
@@ -133,10 +135,15 @@ class Board:
         with self._lock:
             return {name: panel.state for name, panel in self._panels.items()}
 
-    def _rate(self) -> int:
+    def _forget_old_samples(self) -> float:
+        """Keep those of the window; the time that it ends at."""
         now = self._clock.monotonic()
         while self._samples and self._samples[0][0] < now - RATE_WINDOW_S:
             self._samples.popleft()
+        return now
+
+    def _rate(self) -> int:
+        now = self._forget_old_samples()
         if len(self._samples) < 2:
             return 0
         (since, before), (_, after) = self._samples[0], self._samples[-1]

@@ -26,10 +26,8 @@ from liuhen_dock.config import (
     CONFIG_VARIABLE,
     DEFAULT_PROFILES,
     TOKEN_VARIABLE,
-    Config,
     default_path,
     load_config,
-    read_token,
 )
 from liuhen_dock.errors import BadReceipt, ConfigError, DockError
 from liuhen_dock.mounts import volumes
@@ -122,8 +120,7 @@ def _parser() -> argparse.ArgumentParser:
 
 @contextmanager
 def _at_work(options: argparse.Namespace, ended: Event) -> Iterator[Station]:
-    config = load_config(options.config, os.environ)
-    read_token(config)
+    config = load_config(options.config, os.environ, needs_token=True)
     console = Console()
     with ExitStack() as stack:
         made = stack.enter_context(station(config))
@@ -214,8 +211,7 @@ def _profiles(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    config = load_config(options.config, os.environ)
-    read_token(config)
+    config = load_config(options.config, os.environ, needs_token=True)
     print(f"配置可用 / the configuration is good: {config.path}")
     print(f"服务器 / server: {config.server_url}; 公钥 / receipt keys: {len(config.receipt_keys)}")
     freeing = "凭回执清理 / freed by receipt" if config.free_after_receipt else "从不清理 / never freed"
@@ -227,20 +223,18 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _receipt(options: argparse.Namespace) -> int:
+    given = Path(options.what)
+    # A receipt in a file and a key that is given need no configuration: any machine can look.
+    needs_config = options.key is None or not given.is_file()
+    config = load_config(options.config, os.environ) if needs_config else None
+    keys = list(config.receipt_keys) if config is not None else []
     if options.key is not None:
         path = Path(options.key)
         keys = [parse_key(path.read_text("utf-8") if path.is_file() else options.key)]
-        config: Config | None = None
-    else:
-        config = load_config(options.config, os.environ)
-        keys = list(config.receipt_keys)
-    given = Path(options.what)
     if given.is_file():
         paths = [given]
-    elif config is not None:
-        paths = ReceiptFolder(config.state_dir / "receipts").find(options.what)
     else:
-        paths = []
+        paths = ReceiptFolder(config.state_dir / "receipts").find(options.what) if config is not None else []
     if not paths:
         print(f"没有回执 / no receipt: {options.what}", file=sys.stderr)
         return LEFT

@@ -27,7 +27,7 @@ from liuhen_dock.errors import ConfigError
 from liuhen_dock.mounts import Slot
 from liuhen_dock.pace import Hours
 from liuhen_dock.profiles import Profile, chosen, load_profiles
-from liuhen_dock.receipts import parse_key
+from liuhen_dock.receipts import KEY_BYTES, parse_key
 
 TOKEN_VARIABLE = "LIUHEN_DOCK_TOKEN"  # noqa: S105 - the name of a variable
 CONFIG_VARIABLE = "LIUHEN_DOCK_CONFIG"
@@ -75,8 +75,11 @@ class Config:
     """The environment, for the token."""
 
 
-def load_config(path: Path, environment: Mapping[str, str]) -> Config:
+def load_config(path: Path, environment: Mapping[str, str], *, needs_token: bool = False) -> Config:
     """Read the configuration.
+
+    Args:
+        needs_token: Also require a token that can be used, as whoever speaks to the server does.
 
     Raises:
         ConfigError: One line per fault.
@@ -85,7 +88,8 @@ def load_config(path: Path, environment: Mapping[str, str]) -> Config:
         raw = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(
-            f"{path}: expected the configuration, found no file", code="config_missing"
+            f"{path}: expected the configuration, found no file; write it there or name it with --config",
+            code="config_missing",
         ) from error
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}", code="config_missing") from error
@@ -93,9 +97,12 @@ def load_config(path: Path, environment: Mapping[str, str]) -> Config:
         raise ConfigError(f"{path}: expected TOML in UTF-8: {error}") from error
     reader = _Reader(raw, path.parent.absolute())
     config = _build(reader, path, environment)
+    if needs_token:
+        try:
+            read_token(config)
+        except ConfigError as error:
+            reader.faults.append(error.message)
     reader.finish(path)
-    if config is None:  # `finish` has raised: a fault is why there is none
-        raise ConfigError(f"{path}: unusable")
     return config
 
 
@@ -216,7 +223,7 @@ class _Reader:
         return None
 
 
-def _build(reader: _Reader, path: Path, environment: Mapping[str, str]) -> Config | None:
+def _build(reader: _Reader, path: Path, environment: Mapping[str, str]) -> Config:
     url = _server_url(reader)
     keys = _receipt_keys(reader)
     profiles, every = _profiles(reader)
@@ -316,18 +323,24 @@ def _receipt_keys(reader: _Reader) -> tuple[Ed25519PublicKey, ...]:
 
 def _is_base64_key(text: str) -> bool:
     try:
-        return len(base64.b64decode(text, validate=True)) == 32
+        return len(base64.b64decode(text, validate=True)) in KEY_BYTES
     except ValueError:
         return False
 
 
 def _profiles(reader: _Reader) -> tuple[tuple[Profile, ...], dict[str, Profile]]:
+    folder, names = reader.file("watch.profiles_dir"), reader.texts("watch.profiles", DEFAULT_PROFILES)
     try:
-        every = load_profiles(reader.file("watch.profiles_dir"))
-        return tuple(chosen(every, reader.texts("watch.profiles", DEFAULT_PROFILES))), every
+        every = load_profiles(folder)
+    except ConfigError as error:
+        # Which of the names are known cannot be said without them.
+        reader.fault("watch.profiles_dir", error.message)
+        return (), {}
+    try:
+        return tuple(chosen(every, names)), every
     except ConfigError as error:
         reader.fault("watch.profiles", error.message)
-        return (), {}
+        return (), every
 
 
 def _zone(reader: _Reader) -> tzinfo | None:
@@ -350,7 +363,7 @@ def _slots(reader: _Reader, profiles: Mapping[str, Profile]) -> tuple[Slot, ...]
         row.leftovers()
         if folder is None:
             reader.fault(f"{name}.folder", "expected a path, found none")
-        elif profile is not None and profile not in profiles:
+        elif profile is not None and profiles and profile not in profiles:
             reader.fault(
                 f"{name}.profile", f"expected one of {', '.join(sorted(profiles))}, found {profile!r}"
             )

@@ -15,15 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_public_key
 
 from liuhen_dock.durable import sync_folder, write_durably
 from liuhen_dock.errors import BadReceipt, ConfigError, DockError
 
 VERSION = "liuhen-receipt/1"
 MAX_BYTES = 64 * 1024
+KEY_BYTES = (32, 44)
+"""A public key alone, and as a PEM holds it (RFC 8410)."""
 _MAX_SAFE_INTEGER = 2**53 - 1
 
 
@@ -38,7 +40,7 @@ class Expected:
 
 
 def parse_key(text: str) -> Ed25519PublicKey:
-    """A public key, as PEM or as base64 of its 32 bytes.
+    """A public key, as PEM, or as base64: what stands between the lines of a PEM, or the 32 bytes alone.
 
     Raises:
         ConfigError: Code ``receipt_key_invalid``.
@@ -46,11 +48,16 @@ def parse_key(text: str) -> Ed25519PublicKey:
     try:
         if "BEGIN PUBLIC KEY" in text:
             key = load_pem_public_key(text.strip().encode())
-            if isinstance(key, Ed25519PublicKey):
-                return key
         else:
-            return Ed25519PublicKey.from_public_bytes(b64decode(text.strip(), validate=True))
-    except ValueError as error:
+            raw = b64decode(text.strip(), validate=True)
+            key = (
+                Ed25519PublicKey.from_public_bytes(raw)
+                if len(raw) == KEY_BYTES[0]
+                else load_der_public_key(raw)
+            )
+        if isinstance(key, Ed25519PublicKey):
+            return key
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise ConfigError(
             "receipt key: expected PEM or base64 of an Ed25519 public key; `liuhen keys export receipt`",
             code="receipt_key_invalid",

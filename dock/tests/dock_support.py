@@ -22,14 +22,22 @@ from liuhen_dock.config import Config, load_config
 from liuhen_dock.station import Station
 from tests.integration.tus_server import LIMITS, Register, Running, running
 
+ENDS_AFTER_S = 120.0
 TOKEN = "dock-1-secret"
 NAME = "DSJ_{device}_123456_202403{day:02d}_091530{key}.mp4"
 
 
-def footage(size_bytes: int, seed: int = 0) -> bytes:
+class Content(bytes):
+    """Bytes of a file, told apart by digest: millions of them, compared line by line, explain nothing."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} bytes {hashlib.sha256(self).hexdigest()[:12]}>"
+
+
+def footage(size_bytes: int, seed: int = 0) -> Content:
     """Bytes that no other seed gives."""
     block = hashlib.sha512(b"footage %d" % seed).digest()
-    return (block * (size_bytes // len(block) + 1))[:size_bytes]
+    return Content((block * (size_bytes // len(block) + 1))[:size_bytes])
 
 
 @dataclass
@@ -52,7 +60,7 @@ class Card:
         path.write_bytes(content)
         at = datetime(2024, 3, day, 9, tzinfo=UTC).timestamp()
         os.utime(path, (at, at))
-        self.files[path.name] = content
+        self.files[path.name] = Content(content)
         return path
 
     def left(self) -> set[str]:
@@ -66,7 +74,8 @@ class FakeClock:
     def __init__(self, at: datetime = datetime(2026, 3, 4, 9, tzinfo=UTC)) -> None:
         self._start = at
         self.passed_s = 0.0
-        self.waits: list[float] = []
+        self.waits: set[float] = set()
+        """What was waited for, each length once: who waits for ever fills no memory."""
         self._lock = threading.Lock()
 
     def now(self) -> datetime:
@@ -78,7 +87,7 @@ class FakeClock:
     def wait(self, seconds: float, stop: threading.Event) -> bool:
         with self._lock:
             self.passed_s += max(0.0, seconds)
-            self.waits.append(seconds)
+            self.waits.add(seconds)
         # A breath, so that a loop of waits lets the others work.
         return stop.wait(0.002)
 
@@ -144,7 +153,7 @@ class Server:
             for item in self.run.register.items()
             if bytes.fromhex(item["sha256"]) == finished.sha256
         )
-        return b"".join(map(bytes, self.run.objects.read_back(key)))
+        return Content(b"".join(map(bytes, self.run.objects.read_back(key))))
 
     def said(self, name: str) -> Mapping[str, str]:
         """The metadata of a file."""
@@ -198,12 +207,17 @@ port = 0
 
 @contextmanager
 def docked(path: Path, **options: Any) -> Iterator[Station]:
-    """A station in this process."""
+    """A station in this process. One that gets nowhere is ended: with a clock that is moved it would try
+    again hundreds of times a second, and each try is kept with the log of the test."""
     config: Config = load_config(path, {})
     made = Station(config, jitter=lambda: 0.0, **options)
+    ending = threading.Timer(ENDS_AFTER_S, made.stop.set)
+    ending.daemon = True
+    ending.start()
     try:
         yield made
     finally:
+        ending.cancel()
         made.close()
 
 

@@ -65,6 +65,10 @@ def test_once_uploads_frees_and_says_so(
     assert cli.main(["receipt", str(kept), "--key", other]) == cli.LEFT
     assert "无效 / not valid" in capsys.readouterr().out
     assert cli.main(["receipt", "--config", str(path), "ffff"]) == cli.LEFT
+    own = ["receipt", "--config", str(path), digest[:8], "--key"]
+    assert (cli.main([*own, upstream.issuer.public_key]), cli.main([*own, other])) == (cli.OK, cli.LEFT)
+    away = ["receipt", "--config", str(tmp_path / "none"), str(kept), "--key", upstream.issuer.public_key]
+    assert cli.main(away) == cli.OK, "a receipt and a key are enough, anywhere"
 
 
 def test_once_without_receipts_ends_with_something_left(

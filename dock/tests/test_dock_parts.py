@@ -14,10 +14,13 @@ from typing import Any
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from dock_support import FakeClock, write_config
 
 from evidence import canonical, filenames
+from liuhen_dock.board import RATE_WINDOW_S, Board
 from liuhen_dock.config import TOKEN_VARIABLE, load_config, read_token
 from liuhen_dock.errors import BadReceipt, ConfigError, DockError, Refused
 from liuhen_dock.journal import Entry, FileKey, Journal, Phase
@@ -505,6 +508,37 @@ colour = "blue"
         "slot 1.folder", "slot 2.colour",
     ):  # fmt: skip
         assert sum(f": {fault}" in line for line in lines) == 1, fault
+
+
+def test_missing_token_and_profiles_are_told_with_the_rest_and_bring_no_others(tmp_path: Path) -> None:
+    path = write_config(tmp_path, "http://127.0.0.1:1", PUBLIC_TEXT, tmp_path / "card")
+    text = path.read_text("utf-8").replace(
+        "mount_roots", 'profiles = ["own"]\nprofiles_dir = "none"\nmount_roots'
+    )
+    path.write_text(text.replace("[[slot]]", '[[slot]]\nprofile = "own"'), "utf-8")
+    (tmp_path / "token").unlink()
+    with pytest.raises(ConfigError) as refused:
+        load_config(path, {}, needs_token=True)
+    faults = [line.removeprefix(f"{path}: ") for line in refused.value.message.splitlines()]
+    assert [fault.split()[0] for fault in faults] == ["watch.profiles_dir:", "token"]
+
+
+def test_key_is_taken_in_every_form_it_is_exported_or_copied_in() -> None:
+    pem = PUBLIC.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    for form in (pem, pem.splitlines()[1], PUBLIC_TEXT):
+        assert parse_key(form).public_bytes_raw() == PUBLIC.public_bytes_raw()
+    other = ec.generate_private_key(ec.SECP256R1()).public_key()
+    with pytest.raises(ConfigError, match="Ed25519"):
+        parse_key(other.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode())
+
+
+def test_agent_nobody_looks_at_keeps_no_more_than_the_last_seconds() -> None:
+    clock = FakeClock()
+    board = Board(clock)
+    for _ in range(1000):
+        board.acknowledged(1)
+        clock.passed_s += 1
+    assert len(board._samples) <= RATE_WINDOW_S + 1
 
 
 def test_token_that_others_can_read_is_refused(tmp_path: Path) -> None:
