@@ -7,7 +7,7 @@ import binascii
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from uuid import UUID
 
 import structlog
@@ -204,31 +204,28 @@ def receipt_checker(storage: Storage, *, noting: str | None = None) -> Callable[
     return may_free
 
 
-def receptions_under(
-    session: Session, agency_id: UUID, reception_key: str, sha256: bytes
-) -> Iterator[Reception]:
+def reception_of(session: Session, agency_id: UUID, reception_key: str, sha256: bytes) -> Reception | None:
     """What was received under a key: one that was used for other bytes got a second, with their digest."""
-    for key in (reception_key, f"{reception_key}:{sha256.hex()}"):
-        reception = items.reception_by_key(session, agency_id, key)
-        if reception is not None:
-            yield reception
+    return items.reception_by_key(
+        session, agency_id, f"{reception_key}:{sha256.hex()}"
+    ) or items.reception_by_key(session, agency_id, reception_key)
 
 
 def _receipted(session: Session, agency_id: UUID, reception_key: str, sha256: bytes) -> Reception | None:
-    for reception in receptions_under(session, agency_id, reception_key, sha256):
-        # None in force while an alarm stands: the dock may hold the only sound copy then.
-        receipt = receipts.receipt_in_force(session, reception)
-        if receipt is None:
-            continue
-        key_id, is_of_it = _read(receipt, str(reception.id), sha256)
-        public = {
-            each.id: each.public_key
-            for each in custody_reading.signing_keys(session, agency_id)
-            if each.purpose == Purpose.RECEIPT
-        }
-        if is_of_it and key_id in public and _is_signed(receipt, public[key_id]):
-            return reception
-        log.error("source:receipt_refused", reception=str(reception.id))
+    reception = reception_of(session, agency_id, reception_key, sha256)
+    # None in force while an alarm stands: the dock may hold the only sound copy then.
+    receipt = None if reception is None else receipts.receipt_in_force(session, reception)
+    if reception is None or receipt is None:
+        return None
+    key_id, is_of_it = _read(receipt, str(reception.id), sha256)
+    public = {
+        each.id: each.public_key
+        for each in custody_reading.signing_keys(session, agency_id)
+        if each.purpose == Purpose.RECEIPT
+    }
+    if is_of_it and key_id in public and _is_signed(receipt, public[key_id]):
+        return reception
+    log.error("source:receipt_refused", reception=str(reception.id))
     return None
 
 

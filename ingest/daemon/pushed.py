@@ -20,7 +20,7 @@ from evidence.errors import InvalidInput, Unavailable
 from evidence.listening import Listener, is_loopback
 from ingest.daemon.holding import Holder
 from ingest.daemon.listening import without_authority
-from ingest.daemon.pulled import agency_of, receipt_checker, receptions_under
+from ingest.daemon.pulled import agency_of, receipt_checker, reception_of
 from ingest.daemon.pushed_ftp import FtpDoor
 from ingest.daemon.pushed_logins import token_checker
 from ingest.daemon.pushed_sftp import SftpDoor
@@ -166,10 +166,8 @@ def _read_back_checker(storage: Storage) -> Callable[[UUID, str, bytes], bool]:
 
     def is_read_back(agency_id: UUID, reception_key: str, sha256: bytes) -> bool:
         with storage.database.read() as session:
-            kept = any(
-                receipts.is_read_back(session, each, sha256)
-                for each in receptions_under(session, agency_id, reception_key, sha256)
-            )
+            reception = reception_of(session, agency_id, reception_key, sha256)
+            kept = reception is not None and receipts.is_read_back(session, reception, sha256)
         return kept and storage.objects.exists(object_key(agency_id.hex, Namespace.ORIGINAL, sha256))
 
     return is_read_back

@@ -17,8 +17,10 @@ from uuid import UUID
 import asyncssh
 import pytest
 from pydantic import ValidationError
+from sqlalchemy import select
 
-from config.settings import FolderSettings, SourceSettings
+from config.settings import FolderSettings, Settings, SourceSettings
+from evidence.custody import Action
 from evidence.errors import EvidenceError, NotAuthenticated, Unavailable
 from ingest.daemon.holding import Holder
 from ingest.daemon.pulled import pull_source, remote_folder
@@ -33,10 +35,12 @@ from ingest.sources.remote import Origin, RemoteFolder
 from messaging.events import EventPublisher
 from messaging.jobs import Announcer
 from storage.db import agencies, alarms
+from storage.db.tables import CustodyLeaf, Reception, StoredObject
 from storage.objects.local import LocalObjectStore
 from storage.open import Storage
 from tests.support.installations import settings_for
-from tests.support.places import USER, FtpsPlace, HttpPlace, Place, SftpPlace
+from tests.support.pipeline import Pipeline
+from tests.support.places import PASSWORD, USER, FtpsPlace, HttpPlace, Place, SftpPlace
 
 AGENCY = UUID("0190a000-0000-7000-8000-0000000000aa")
 
@@ -116,6 +120,62 @@ def test_changed_host_key_raises_one_alarm(sftp: SftpPlace, sqlite_storage: Stor
         agency = agencies.agencies(session)[0]
         standing = alarms.alarms(session, agency.id)
         assert [(each.code, each.subject_id) for each in standing] == [("host_key_changed", "dock-3")]
+
+
+@pytest.mark.parametrize("refuses_rename", [False, True])
+def test_dock_is_freed_on_signed_receipts_and_what_took_a_name_is_another_item(
+    sftp: SftpPlace, settings: Settings, storage: Storage, tmp_path: Path, refuses_rename: bool
+) -> None:
+    sftp.refuses_rename = refuses_rename
+    (tmp_path / "password").write_text(PASSWORD)
+    each = SourceSettings.model_validate(
+        {
+            "name": "dock-3",
+            "kind": "sftp",
+            "host": "127.0.0.1",
+            "port": sftp.port,
+            "username": USER,
+            "password_file": tmp_path / "password",
+            "host_key_sha256": [sftp.host_key.get_fingerprint("sha256")],
+            "settle_s": 0,
+            "after_take": "delete",
+        }
+    )
+    publisher = EventPublisher("inproc://nobody")
+    holder = Holder(storage, publisher, Announcer("memory://"))
+    source = pull_source(each, settings, storage, holder)
+
+    def put(content: bytes) -> None:
+        os.utime(sftp.put("a.mp4", content), (946684800, 946684800))
+
+    def at_the_dock() -> list[bytes]:
+        return [path.read_bytes() for path in sftp.folder.iterdir()]
+
+    put(b"footage")
+    for _ in range(3):
+        source.scan_once()
+    assert at_the_dock() == [b"footage"], "nobody has signed for it yet"
+    put(b"another")
+    Pipeline(storage, settings).work(only={"verify"})
+    for _ in range(4):
+        source.scan_once()
+    assert at_the_dock() == [b"another"], "the receipt there is is for other bytes"
+    Pipeline(storage, settings).work(only={"verify"})
+    for _ in range(2):
+        source.scan_once()
+    assert at_the_dock() == []
+    source.run(_set())
+    holder.close()
+    publisher.close()
+    with storage.database.read() as session:
+        held = session.scalars(select(StoredObject.sha256)).all()
+        names = session.scalars(select(Reception.original_name_raw)).all()
+        freed = session.scalars(select(CustodyLeaf).where(CustodyLeaf.action == Action.SOURCE_FREED)).all()
+    assert {bytes(sha256) for sha256 in held} == {
+        hashlib.sha256(content).digest() for content in (b"footage", b"another")
+    }
+    assert [bytes(name) for name in names] == [b"a.mp4", b"a.mp4"]
+    assert len(freed) == 1, "the first copy was replaced before it could be freed"
 
 
 @pytest.mark.parametrize(("is_listed", "code"), [(True, None), (False, "host_key_unknown")])
