@@ -39,6 +39,7 @@ from ingest.sources.copying import CopiedFile, FileState, copy_whole
 from ingest.sources.journal import Seen
 from ingest.sources.sidecar import (
     MAX_SIDECAR_BYTES,
+    TABLE_PATIENCE,
     is_companion,
     is_plain_file,
     read_sidecar,
@@ -63,6 +64,8 @@ class _Watch:
 
     observed: tuple[FileState, FileState | None]
     since_s: float
+    table: FileState | None = None
+    table_since_s: float = 0.0
     failures: int = 0
     resume_at_scan: int = 0
 
@@ -216,14 +219,13 @@ class FolderSource:
         if self._seen.digest_of(self._key(path, state)) is not None:
             self._watched.pop(path, None)
             return False
-        sidecar = _beside(path, sidecar_of) or _beside(path, table_of)
-        try:
-            beside = FileState.of(sidecar.lstat()) if sidecar is not None else None
-        except OSError:
-            beside = None
+        sidecar = _state_of(_beside(path, sidecar_of))
+        table = _state_of(_beside(path, table_of)) if sidecar is None else None
         watch = self._watched.get(path)
-        if watch is None or watch.observed != (state, beside):
-            watch = self._watched[path] = _Watch((state, beside), now_s)
+        if watch is None or watch.observed != (state, sidecar):
+            watch = self._watched[path] = _Watch((state, sidecar), now_s)
+        if watch.table != table:
+            watch.table, watch.table_since_s = table, now_s
         if self._scans < watch.resume_at_scan:
             return False
         marker = self._settings.marker_suffix
@@ -233,7 +235,9 @@ class FolderSource:
                 for candidate in (path.with_name(path.name + marker), path.with_name(path.stem + marker))
             )
         else:
-            is_whole = now_s - watch.since_s >= self._settings.settle_s
+            rested_s, settle_s = now_s - watch.since_s, self._settings.settle_s
+            has_table_rested = table is None or now_s - watch.table_since_s >= settle_s
+            is_whole = rested_s >= settle_s and (has_table_rested or rested_s >= settle_s * TABLE_PATIENCE)
         if not is_whole:
             result.settling.append(display_name(path.name))
         return is_whole
@@ -341,6 +345,13 @@ def _beside(recording: Path, find: Callable[[bytes, Callable[[bytes], bool]], by
         os.fsencode(recording.name), lambda each: is_plain_file(recording.with_name(os.fsdecode(each)))
     )
     return None if name is None else recording.with_name(os.fsdecode(name))
+
+
+def _state_of(path: Path | None) -> FileState | None:
+    try:
+        return None if path is None else FileState.of(path.lstat())
+    except OSError:
+        return None
 
 
 def _rename_beside(file: Path, folder: Path) -> Path:

@@ -7,7 +7,7 @@ The rules, in order; one is enough:
 3. A digest is declared, by a sidecar ``X.sha256`` / ``X.sha256sum`` or by the manifest: it is fetched, and
    counts if it comes to that digest.
 4. Without markers: size, time and sidecars were the same in two listings at least ``settle_s`` apart, by our
-   own monotonic clock.
+   own monotonic clock. The table of its folder too, unless it never rests.
 
 Names that programs give to unfinished files never count.
 """
@@ -23,6 +23,7 @@ from evidence.fixity import parse_sha256
 from ingest.sources.remote import RemoteFile
 from ingest.sources.sidecar import (
     MAX_SIDECAR_BYTES,
+    TABLE_PATIENCE,
     is_companion,
     is_table,
     sidecar_of,
@@ -165,6 +166,9 @@ class _Watch:
     first_scan: int
     failures: int = 0
     resume_at_scan: int = 0
+    table: object = None
+    """State of the folder's table, where that is what speaks of it."""
+    table_since_s: float = 0.0
 
 
 class Watched:
@@ -181,11 +185,15 @@ class Watched:
         self._scans += 1
         watches: dict[bytes, _Watch] = {}
         for file in listing.recordings:
-            observed = (file.state, *(beside.state for beside in listing.beside(file)))
+            beside = listing.beside(file)
+            observed = (file.state, *(each.state for each in beside if not is_table(each.name)))
             watch = self._watches.get(file.key)
-            watches[file.key] = (
-                watch if watch and watch.observed == observed else _Watch(observed, now_s, self._scans)
-            )
+            if watch is None or watch.observed != observed:
+                watch = _Watch(observed, now_s, self._scans)
+            table = next((each.state for each in beside if is_table(each.name)), None)
+            if watch.table != table:
+                watch.table, watch.table_since_s = table, now_s
+            watches[file.key] = watch
         self._watches = watches
 
     def forget_all(self) -> None:
@@ -197,7 +205,13 @@ class Watched:
         watch = self._watches.get(file.key)
         if self._settle_s is None or watch is None or not file.may_settle:
             return False
-        return self._scans > watch.first_scan and now_s - watch.since_s >= self._settle_s
+        rested_s = now_s - watch.since_s
+        has_table_rested = now_s - watch.table_since_s >= self._settle_s or watch.table is None
+        return (
+            self._scans > watch.first_scan
+            and rested_s >= self._settle_s
+            and (has_table_rested or rested_s >= self._settle_s * TABLE_PATIENCE)
+        )
 
     def is_backing_off(self, file: RemoteFile) -> bool:
         """Whether it failed and waits for a later listing."""

@@ -39,6 +39,8 @@ TABLES = tuple(
     for suffix in (".csv", ".CSV")
 )  # fmt: skip
 """Names of a table that speaks of every recording of its folder; such a file is never a recording."""
+TABLE_PATIENCE = 10
+"""A table that never rests is waited for so many times as long as a recording must rest, and no longer."""
 TIMES = ("captured_from", "captured_to", "device_clock", "dock_clock")
 TIME_FORMS = ("%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M:%S", "%Y%m%d%H%M%S", "%Y-%m-%dT%H:%M:%S")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from config.profiles import load_sidecar_fields
-from ingest.sources.sidecar import MAX_SIDECAR_BYTES, MAX_TABLE_BYTES
-from tests.support.fetching import Desk, FolderPlace, desk_at
+from ingest.sources.sidecar import MAX_SIDECAR_BYTES, MAX_TABLE_BYTES, TABLE_PATIENCE
+from tests.support.fetching import SETTLE_S, Desk, FolderPlace, desk_at
 from tests.support.places import FtpPlace, HttpPlace, SftpPlace
 
 TABLE = "文件名,CamID,地点\r\nA.mp4,0000001,甲路\r\n执法.mp4,0000002,乙路\r\nD/C.mp4,0000003,丙路\r\n"
@@ -75,6 +75,16 @@ def test_table_that_is_still_written_is_waited_for(desk: Desk) -> None:
     assert desk.source.scan_once().taken == []
     desk.look()
     assert said(desk) == {b"A.mp4": {"device_no": "8"}}
+
+
+def test_table_that_never_rests_holds_no_recording_up_for_ever(desk: Desk) -> None:
+    desk.place.put("A.mp4", b"footage")
+    for number in range(TABLE_PATIENCE + 1):
+        lines = "".join(f"{each}.mp4,{each}\n" for each in range(number))
+        desk.place.put("index.csv", f"filename,device_no\nA.mp4,8\n{lines}".encode())
+        assert bool(desk.source.scan_once().taken) == (number == TABLE_PATIENCE)
+        desk.now_s += SETTLE_S
+        assert number < TABLE_PATIENCE or said(desk) == {b"A.mp4": {"device_no": "8"}}
 
 
 @pytest.mark.parametrize(
