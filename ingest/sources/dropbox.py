@@ -11,7 +11,8 @@ When is a pushed file whole? Neither SFTP nor FTP says that a transfer is all th
 A reply that a transfer is done is given after the bytes are synced. A whole file is never written again: the
 next transfer under its name is another file. What came of a broken transfer stays, to be gone on with. A file
 without proof may be sent again at any moment, in the same second and to the same size: so each counts the
-transfers begun into it, and none is freed for what an earlier one brought.
+transfers begun into it, and none is freed for what an earlier one brought. A folder's table is never
+whole: it is never taken, so its dock may write it anew or remove it.
 
 Nobody waits for the disk with the lock in hand. A file that is being written, or that somebody renames or
 removes in this moment, is *busy*: whoever else wants it is told so at once, and every other file is free.
@@ -51,6 +52,7 @@ from ingest.sources.incoming import Incoming
 from ingest.sources.partial import boot
 from ingest.sources.remote import GONE
 from ingest.sources.settling import is_unfinished
+from ingest.sources.sidecar import is_table
 
 log = structlog.get_logger(__name__)
 
@@ -162,9 +164,7 @@ class Dropbox:
                 given_up.append(before)
             self._busy.update(each.id for each in (found, *given_up))
         try:
-            proof = (
-                "renamed" if found.state == CLOSED and not is_unfinished(clean.rpartition(b"/")[2]) else None
-            )
+            proof = "renamed" if found.state == CLOSED and _may_be_whole(clean) else None
             renamed = replace(found, name_hex=clean.hex(), proof=proof)
             # The new name first: a crash in between leaves one file more, not one less.
             self._shelf.save(renamed)
@@ -290,9 +290,8 @@ class Dropbox:
                 os.close(descriptor)
             ended = replace(ended, size_bytes=size)
             if in_order and is_sound:
-                is_named = not is_unfinished(found.name.rpartition(b"/")[2])
                 is_declared = declared_bytes is not None and declared_bytes == size
-                proof = "declared_size" if is_named and is_declared else None
+                proof = "declared_size" if is_declared and _may_be_whole(found.name) else None
                 closed = replace(ended, state=CLOSED, proof=proof)
             else:
                 closed = ended
@@ -424,6 +423,12 @@ class Dropbox:
                 self._forget(each)
             except Unavailable as error:
                 log.warning("push:not_given_up", id=each.id, code=error.code, detail=error.message)
+
+
+def _may_be_whole(name: bytes) -> bool:
+    """Whether a file of that name is ever written for the last time, as a folder's table is not."""
+    last = name.rpartition(b"/")[2]
+    return not is_unfinished(last) and not is_table(last)
 
 
 def _unknown(dock: Dock, name: bytes) -> Pushed:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import asyncssh
 import pytest
@@ -23,7 +24,7 @@ from ingest.sources.base import StagedFile
 from ingest.sources.dropbox_shelf import Dock
 from ingest.sources.journal import TakenJournal
 from storage.db import credentials, items
-from storage.db.tables import Item
+from storage.db.tables import Claim, Item
 from storage.objects.base import Namespace, object_key
 from storage.open import Storage
 from tests.support.pushing import FOOTAGE, Desk, putting, sha, started_desk, token_of
@@ -324,3 +325,49 @@ def test_file_of_a_token_that_ended_is_kept_without_a_receipt(
     desk.source = dropbox_source(desk.settings, desk.storage, desk, box)  # type: ignore[arg-type]
     assert desk.source.scan_once().taken == ["a.mp4"]
     assert (held[0].earns_receipt, [code for code, _ in held[0].findings]) == (False, ["token_ended"])
+
+
+# --- what was sent again, and what speaks of it ---------------------------------------------------
+
+
+def test_file_sent_again_over_one_in_custody_is_not_freed_for_its_receipt(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.sources.dropbox.time", SimpleNamespace(time=lambda: 1_700_000_000))
+
+    def push(content: bytes) -> None:
+        desk.sftp(putting("a.mp4", content))
+        desk.sftp(putting("a.mp4.sha256", sha(content).encode()))
+
+    push(b"footage")
+    assert desk.take() == ["a.mp4"]
+    desk.read_back()
+    assert desk.receptions()[0].receipt is not None
+    push(b"another")
+    result = desk.source.scan_once()
+    assert (result.taken, result.freed, result.given_up) == (["a.mp4"], [], [])
+    assert desk.digests() == sorted([sha(b"footage"), sha(b"another")])
+    desk.read_back()
+    assert desk.source.scan_once().freed == ["a.mp4"]
+    assert desk.parts() == []
+
+
+def test_pushed_table_speaks_of_its_folder_in_the_agencys_words_and_stays(desk: Desk, tmp_path: Path) -> None:
+    own = tmp_path / "fields.toml"
+    own.write_text('[fields]\ndevice_no = ["CamID"]\n')
+    ingest = desk.settings.ingest.model_copy(update={"sidecar_fields": own})
+    desk.settings = desk.settings.model_copy(update={"ingest": ingest})
+    desk.listeners.close()
+    desk.start()
+    for day, device_no in (("1", "0000001"), ("2", "0000002")):
+        table = f"文件名,CamID\r\n{day}.mp4,{device_no}\r\n"
+        desk.sftp(putting("清单.csv.part", table.encode("gb18030"), "清单.csv"))
+        desk.push_whole(f"{day}.mp4", day.encode())
+        assert desk.take() == [f"{day}.mp4"]
+        desk.read_back()
+        assert desk.source.scan_once().freed == [f"{day}.mp4"]
+        assert desk.names() == ["清单.csv"]
+    with desk.storage.database.read() as session:
+        said = {each.value for each in session.query(Claim) if each.field == "device_no"}
+    assert said == {"0000001", "0000002"}
+    assert len(desk.parts()) == 1

@@ -552,3 +552,22 @@ def test_file_sent_again_at_equal_size_and_time_is_another_and_not_freed_for_the
     assert now.identity("here") != taken.identity("here"), "no journal takes one for the other"
     remote.remove(now)
     assert remote.files() == []
+
+
+@pytest.mark.parametrize("way", ["renamed", "declared size"])
+def test_table_that_a_dock_pushes_each_day_lies_here_once_and_is_its_to_remove(
+    tmp_path: Path, way: str
+) -> None:
+    box = opened(tmp_path / "box")
+    name = "D/清单.csv".encode()
+    for day in (b"Monday", b"Sunday"):
+        incoming = box.begin(DOCK, name + b".part" if way == "renamed" else name, "ftp", truncate=True)
+        incoming.declared_bytes = len(day)
+        incoming.write(day, 0)
+        incoming.end(in_order=True)
+        if way == "renamed":
+            box.rename(DOCK, name + b".part", name)
+    assert (len(box.listed()), bytes_of(box, name)) == (1, b"Sunday")
+    assert len(list((tmp_path / "box").glob("*/*.part"))) == 1
+    box.discard(DOCK, name)
+    assert box.listed() == []
