@@ -7,8 +7,8 @@ The rules, in order:
    what came; the next try goes on from there (`ingest.sources.partial`), and compares a few bytes of what it
    has, so that a file replaced in between is not spliced.
 3. It counts if it has exactly the listed size and a second look shows it unchanged; else it settles anew.
-   A declared digest it does not come to makes it wait too, until rest says that no more will come: then it is
-   taken and intake quarantines it.
+   A declared digest that it does not come to, or that cannot be read, makes it wait too, until rest says that
+   no more will come: then it is taken, and intake quarantines what comes to another digest.
 4. Handed in, then journalled. A crash in between hands in again under the same key.
 5. The place's copy is removed only if told to, after everything was taken that can be, and only as
    `ingest.sources.freeing` allows: on our receipt, and after it was read again.
@@ -253,8 +253,9 @@ class PullSource:
             )
         partial = Partial(self._stem(file), file.identity(self._rules.place))
         sha256 = self._fetched(file, partial, stop)
-        declared, findings = self._declared(file, listing)
-        if declared is not None and declared != sha256 and not settled and file.proof is None:
+        is_whole = settled or file.proof is not None
+        declared, findings = self._declared(file, listing, is_whole=is_whole)
+        if declared is not None and declared != sha256 and not is_whole:
             partial.drop()
             raise FixityError(
                 f"file {display_name(file.name)}: expected sha256 {declared.hex()[:16]}… as declared, found "
@@ -337,13 +338,22 @@ class PullSource:
         now = self._remote.look(file)
         return None if now is None else now.state
 
-    def _declared(self, file: RemoteFile, listing: Listing) -> tuple[bytes | None, list[tuple[str, str]]]:
+    def _declared(
+        self, file: RemoteFile, listing: Listing, *, is_whole: bool
+    ) -> tuple[bytes | None, list[tuple[str, str]]]:
         beside = listing.digest_of(file)
         if beside is None:
             return file.declared_sha256, []
         try:
             return parse_digest_file(self._small(beside, MAX_DIGEST_BYTES)), []
         except InvalidInput as error:
+            if not is_whole and file.declared_sha256 is None and listing.marker_of(file) is None:
+                # It may have been cut like the file that it is to prove whole.
+                raise FixityError(
+                    f"file {display_name(file.name)}: expected a digest beside it, found none that can be "
+                    "read; it will be read again",
+                    code="declared_digest_unreadable",
+                ) from error
             return file.declared_sha256, [("declared_digest_unreadable", error.message)]
 
     def _described(

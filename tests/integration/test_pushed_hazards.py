@@ -371,3 +371,15 @@ def test_pushed_table_speaks_of_its_folder_in_the_agencys_words_and_stays(desk: 
         said = {each.value for each in session.query(Claim) if each.field == "device_no"}
     assert said == {"0000001", "0000002"}
     assert len(desk.parts()) == 1
+
+
+@pytest.mark.parametrize("cut", [b"", b"2c26b46b68"])
+def test_digest_that_was_cut_proves_no_file_whole(desk: Desk, cut: bytes) -> None:
+    desk.sftp(putting("a.mp4", b"foot"))
+    desk.sftp(putting("a.mp4.sha256", cut))
+    result = desk.source.scan_once()
+    assert (result.taken, result.failed) == ([], {"a.mp4": "declared_digest_unreadable"})
+    desk.sftp(putting("a.mp4", b"footage"))
+    desk.sftp(putting("a.mp4.sha256", sha(b"footage").encode()))
+    assert desk.take() == ["a.mp4"]
+    assert desk.digests() == [sha(b"footage")]
