@@ -75,7 +75,8 @@ class Body:
         while tap.left_bytes:
             async with upload.waiting(claim, rate.patience.read_deadline_s), rate.waiting():
                 await tap.readable()
-            came_bytes = await writer.pump(tap.fill)
+            # Whoever takes the upload over is not kept waiting for a slow disk to have it all.
+            came_bytes = await writer.pump(lambda into: tap.fill(into) if upload.is_held_by(claim) else 0)
             if tap.is_cut and tap.left_bytes:
                 raise ClientGone
             rate.require(came_bytes)

@@ -21,12 +21,13 @@ import os
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import cast
 
 import httptools
 import structlog
 
-from evidence.errors import EvidenceError, InvalidInput, Unavailable
+from evidence.errors import EvidenceError, InvalidInput
 from ingest.daemon.exchange import Exchange, encode
 from ingest.daemon.head import HeadSize, length_of, path_of, require_few, require_framing
 from ingest.daemon.tap import Tap
@@ -47,9 +48,10 @@ LINGER_S = 5.0
 LINGER_BYTES = 16 << 20
 """A refused body is read and thrown away that long, because a client that is still sending when the line
 closes often loses the reply that says why."""
-MAX_LINES = 2048
-MAX_WAITING = 8
+MAX_WAITING = 4
 """Requests sent ahead on one line."""
+MAX_FRAME_BYTES = 64 << 10
+"""Of frames and trailers of a body in chunks, without a byte of the body."""
 
 
 @dataclass
@@ -67,6 +69,14 @@ class Allowance:
     def each_bytes(self) -> int:
         """What one line may hold."""
         return max(self.least_bytes, min(self.most_bytes, self.total_bytes // max(1, len(self.lines))))
+
+
+def refusal_of(error: EvidenceError) -> bytes:
+    """What is said to a sender that made no request anybody could carry out; it ends the line."""
+    reply = protocol.refusal(error)
+    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in reply.headers.items()]
+    headers.append((b"content-length", str(len(reply.body)).encode()))
+    return encode(reply.status, headers, reply.body, keeps_line=False)
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -92,6 +102,9 @@ class Connection(asyncio.BufferedProtocol):
         self._is_paused = False
         self._is_tapped = False
         self._is_ending = False
+        self._is_lost = False
+        self._came_bytes = 0
+        self._frame_bytes = 0
         self._lingered_bytes = 0
         self._transport: asyncio.Transport
         self._client: tuple[str, int] | None = None
@@ -109,18 +122,13 @@ class Connection(asyncio.BufferedProtocol):
         peer = transport.get_extra_info("peername")
         self._client = (str(peer[0]), int(peer[1])) if isinstance(peer, tuple) else None
         self._scheme = "https" if transport.get_extra_info("sslcontext") else "http"
-        if len(self._allowance.lines) >= MAX_LINES:
-            self._answer(Unavailable(
-                f"listener: expected at most {MAX_LINES} lines at once, found more; "
-                "try again in a moment", code="too_many_lines",
-            ))  # fmt: skip
-            return
         self._allowance.lines.add(self)
         self._limit(HEAD_S, self.close)
 
     def connection_lost(self, _: Exception | None) -> None:
         self._allowance.lines.discard(self)
         self._limit(None)
+        self._is_lost = True
         self._writable.set()
         for exchange in self._waiting:
             exchange.lost()
@@ -133,8 +141,9 @@ class Connection(asyncio.BufferedProtocol):
         return False
 
     def close(self) -> None:
-        """End the line once everything written is on its way."""
+        """End the line once everything written is on its way; not if that takes for ever."""
         self._transport.close()
+        self._limit(REPLY_S, self.abort)
 
     def abort(self) -> None:
         """End the line now."""
@@ -154,7 +163,8 @@ class Connection(asyncio.BufferedProtocol):
         """Let the line have that long for what it is at; None: as long as it likes."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = None if seconds is None or then is None else self._loop.call_later(seconds, then)
+        is_none = seconds is None or then is None or self._is_lost
+        self._timer = None if is_none else self._loop.call_later(seconds or 0, then or self.abort)
 
     # --- bytes in -----------------------------------------------------------------------------------
 
@@ -170,9 +180,18 @@ class Connection(asyncio.BufferedProtocol):
             return
         data = self._allowance.buffer[:size_bytes]
         try:
+            body, before = self._incoming, self._came_bytes
+            in_body = body is not None and body.has_head
             self._parser.feed_data(data)
             if self._incoming is not None and not self._incoming.has_head:
                 self._head.grow(data)
+            is_frame = in_body and body is self._incoming and self._came_bytes == before
+            self._frame_bytes = self._frame_bytes + size_bytes if is_frame else 0
+            if self._frame_bytes > MAX_FRAME_BYTES:
+                raise InvalidInput(
+                    "body: expected bytes of the file, found frames or trailers without end",
+                    code="bad_request",
+                )
         except httptools.HttpParserUpgrade:
             # Another protocol was offered; we answer in this one and end (RFC 9110, section 7.8).
             self._waiting[-1].keeps_line = False
@@ -187,7 +206,8 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def held_bytes(self) -> int:
         """What came over this line and nobody has taken yet."""
-        return sum(each.held_bytes for each in self._waiting)
+        ahead = sum(each.head_bytes for each in islice(self._waiting, 1, None))
+        return ahead + sum(each.held_bytes for each in self._waiting)
 
     def _hold_back(self) -> None:
         """Read on once nothing waits to be taken: few large reads, not many small ones."""
@@ -213,29 +233,24 @@ class Connection(asyncio.BufferedProtocol):
             # In the middle of a body: whoever carries the request out ends it, with what came.
             incoming.cut()
         elif self.is_idle:
-            self._answer(error)
+            self._write(refusal_of(error))
+            self._linger()
         else:
             self._waiting[-1].keeps_line = False
-
-    def _answer(self, error: EvidenceError) -> None:
-        """Refuse what is no request of anyone, and end the line."""
-        reply = protocol.refusal(error)
-        headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in reply.headers.items()]
-        headers.append((b"content-length", str(len(reply.body)).encode()))
-        self._write(encode(reply.status, headers, reply.body, keeps_line=False))
-        self._linger()
 
     def _linger(self) -> None:
         """Say no more, throw away what still comes, and end soon (RFC 9112, section 9.6)."""
         self._is_ending = True
-        if self._is_tapped:
-            self._is_tapped, self._is_paused = False, True
+        self._is_tapped = False
         for exchange in self._waiting:
             exchange.drop_pieces()
         self._hold_back()
-        if self._transport.can_write_eof() and not self._transport.is_closing():
-            self._transport.write_eof()
         self._limit(LINGER_S, self.close)
+        if self._transport.can_write_eof() and not self._transport.is_closing():
+            try:
+                self._transport.write_eof()
+            except OSError:
+                self.abort()  # Reset by its sender, and not told to us yet.
 
     # --- what llhttp finds --------------------------------------------------------------------------
 
@@ -251,20 +266,27 @@ class Connection(asyncio.BufferedProtocol):
         self._current.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._current.has_head:
+            return  # Of a trailer nothing counts: it came after the request was let in.
         require_few(self._current.headers)
+        self._head.add(name, value)
         self._current.headers.append((name.lower(), value))
         if name.lower() == b"expect" and value.lower() == b"100-continue":
             self._current.awaits_leave = True
 
     def on_headers_complete(self) -> None:
         exchange = self._current
-        require_framing(exchange.headers)
+        version = self._parser.get_http_version()
+        require_framing(exchange.headers, version)
+        if version == "1.0":
+            exchange.awaits_leave = False
         exchange.method = self._parser.get_method().decode("ascii")
         exchange.target = path_of(exchange.target)
         exchange.keeps_line = self._parser.should_keep_alive() and not self._parser.should_upgrade()
         exchange.left_bytes = length_of(exchange.headers)
         exchange.open_tap = self._tapped
         exchange.has_head = True
+        exchange.head_bytes = self._head.size_bytes
         self._head = HeadSize()
         self._waiting.append(exchange)
         if self._serving is None:
@@ -272,6 +294,7 @@ class Connection(asyncio.BufferedProtocol):
             self._serving = self._loop.create_task(self._serve())
 
     def on_body(self, piece: bytes) -> None:
+        self._came_bytes += len(piece)
         self._current.came(piece)
 
     def on_message_complete(self) -> None:
@@ -285,10 +308,13 @@ class Connection(asyncio.BufferedProtocol):
             return None
         if self._transport.is_closing() or incoming is not self._waiting[0]:
             return None
-        self._is_tapped = True
+        try:
+            # Another number for the same socket: the loop watches the transport's own for nobody else.
+            descriptor = os.dup(self._transport.get_extra_info("socket").fileno())
+        except OSError:
+            return None  # No more files can be opened: it comes in pieces.
+        self._is_tapped = self._is_paused = True
         self._transport.pause_reading()
-        # Another number for the same socket: the loop watches the transport's own for nobody else.
-        descriptor = os.dup(self._transport.get_extra_info("socket").fileno())
         return Tap(descriptor, incoming.left_bytes, self._untapped)
 
     def _untapped(self, tap: Tap) -> None:
@@ -296,7 +322,7 @@ class Connection(asyncio.BufferedProtocol):
         incoming = self._current
         incoming.left_bytes = tap.left_bytes
         if not tap.left_bytes:
-            self._is_tapped, self._is_paused = False, True
+            self._is_tapped = False
             self._parser = httptools.HttpRequestParser(self)
             self.on_message_complete()
             self._hold_back()
@@ -318,6 +344,7 @@ class Connection(asyncio.BufferedProtocol):
         try:
             while self._waiting:
                 exchange = self._waiting[0]
+                self._hold_back()  # Its head counts no more among those sent ahead.
                 await self._app(exchange.scope(self._scheme, self._client), exchange.receive, exchange.send)
                 async with asyncio.timeout(REPLY_S):
                     await self._writable.wait()

@@ -15,6 +15,8 @@ from ingest.daemon.tap import Tap
 
 TAP = "liuhen.tap"
 """The extension of ASGI that `Exchange.tap` is."""
+PIECE_COSTS_BYTES = 64
+"""Chunks of a byte each would else cost many times what is counted."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 Headers = list[tuple[bytes, bytes]]
 
@@ -39,8 +41,9 @@ class Exchange:
     is_gone: bool = False
     """Whether nobody is there to hear a reply."""
     is_answered: bool = False
+    head_bytes: int = 0
     held_bytes: int = 0
-    """Of pieces that came and were not taken yet."""
+    """Of pieces that came and were not taken yet, and what each costs beside its bytes."""
     left_bytes: int | None = None
     """What is to come of a body whose length is known; None of one in chunks."""
     open_tap: Callable[[], Tap | None] = lambda: None
@@ -53,7 +56,7 @@ class Exchange:
     def came(self, piece: bytes) -> None:
         """A piece of the body arrived."""
         self._pieces.append(piece)
-        self.held_bytes += len(piece)
+        self.held_bytes += len(piece) + PIECE_COSTS_BYTES
         if self.left_bytes is not None:
             self.left_bytes -= len(piece)
         self._wake()
@@ -93,7 +96,7 @@ class Exchange:
                 self._waiting = None
         if self._pieces:
             piece = self._pieces.popleft()
-            self.held_bytes -= len(piece)
+            self.held_bytes -= len(piece) + PIECE_COSTS_BYTES
             self.make_room()
             return {
                 "type": "http.request",

@@ -115,9 +115,9 @@ class UploadApp:
                     code="method_not_allowed",
                 )
             return await by_digest.answer(self._receipts_of, await self._who(headers), path)
-        if self.is_stopping:
-            raise Unavailable("upload: the listener is stopping; try again in a moment", code="stopping")
+        self._require_running()
         uploader = await self._who(headers)
+        self._require_running()  # Those that are under way when it stops are interrupted once.
         below = path.removeprefix(BASE).lstrip("/")
         request = Request(
             method,
@@ -142,6 +142,10 @@ class UploadApp:
         if scheme.lower() != "bearer" or not token.strip():
             raise NotAuthenticated("authorization: expected a bearer token of a dock or device, found none")
         return await asyncio.to_thread(self._authenticate, token.strip())
+
+    def _require_running(self) -> None:
+        if self.is_stopping:
+            raise Unavailable("upload: the listener is stopping; try again in a moment", code="stopping")
 
     def _remote(self, scope: Scope, headers: Mapping[str, str]) -> str:
         if self._behind_proxy and "x-forwarded-for" in headers:

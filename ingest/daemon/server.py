@@ -11,11 +11,10 @@ import resource
 
 import structlog
 
-from evidence.errors import Unavailable
 from evidence.listening import Listener
-from ingest.daemon.connection import MAX_LINES, Allowance, Connection
+from ingest.daemon.connection import Allowance, Connection
+from ingest.daemon.door import MAX_LINES, Door
 from ingest.daemon.http import UploadApp
-from ingest.daemon.tls import server_tls
 from ingest.tus.sealing import Sealer
 from ingest.tus.uploads import UploadStore
 from messaging.sockets import require_free
@@ -24,8 +23,6 @@ log = structlog.get_logger(__name__)
 
 SWEEP_EVERY_S = 5.0
 STOP_WAIT_S = 10.0
-BACKLOG = 512
-HANDSHAKE_S = 10.0
 OPEN_FILES = 8 * MAX_LINES
 """A line, and two files of its upload; services are started with leave for 1,024 as a rule."""
 
@@ -49,7 +46,7 @@ async def serve(
     require_free(listener)
     _raise_open_files()
     allowance = Allowance()
-    server = await _listening(app, allowance, listener)
+    door = Door(listener, allowance, lambda: Connection(app, allowance, lambda: app.is_stopping))
     sweeping = asyncio.create_task(_sweep(store, sealer, sweep_every_s))
     stopping = asyncio.create_task(stop.wait())
     try:
@@ -58,7 +55,7 @@ async def serve(
         app.is_stopping = True
         stopping.cancel()
         sweeping.cancel()
-        server.close()
+        await door.close()
         store.interrupt_all()
         await _let_go(allowance)
         (ended,) = await asyncio.gather(sweeping, return_exceptions=True)
@@ -66,29 +63,6 @@ async def serve(
         sealer.close()
     if isinstance(ended, Exception):
         raise ended
-
-
-async def _listening(app: UploadApp, allowance: Allowance, listener: Listener) -> asyncio.Server:
-    tls = (
-        server_tls(listener.name, listener.tls_cert, listener.tls_key)
-        if listener.tls_cert and listener.tls_key
-        else None
-    )
-    try:
-        return await asyncio.get_running_loop().create_server(
-            lambda: Connection(app, allowance, lambda: app.is_stopping),
-            listener.host,
-            listener.port,
-            ssl=tls,
-            ssl_handshake_timeout=HANDSHAKE_S if tls else None,
-            backlog=BACKLOG,
-        )
-    except OSError as error:
-        raise Unavailable(
-            f"{listener.name} listener {listener.host}:{listener.port}: expected to listen there, found "
-            f"{error.strerror}",
-            code="port_in_use",
-        ) from error
 
 
 def _raise_open_files() -> None:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import time
 from collections.abc import Callable
 
-LINGER_MS = 5
-"""A fast sender is waited for in the thread that long: going back to the loop for every few kilobytes costs
-more than they do."""
+LINGER_S = 0.02
+"""A fast sender is waited for in the thread that long in all: going back to the loop for every few kilobytes
+costs more than they do, and a thread is not to be had for a trickle."""
 FAST_BYTES = 64 << 10
 """What must have come at once for a sender to be fast."""
 
@@ -55,24 +56,27 @@ class Tap:
         """
         most_bytes = min(len(into), self.left_bytes)
         have_bytes = 0
+        waits_until: float | None = None
         while have_bytes < most_bytes and not self.is_cut:
             try:
                 count = os.readv(self._descriptor, [into[have_bytes:most_bytes]])
             except BlockingIOError:
-                if have_bytes < FAST_BYTES or not self._comes_soon():
+                now = time.monotonic()
+                waits_until = waits_until or now + LINGER_S
+                if have_bytes < FAST_BYTES or not self._comes_within(waits_until - now):
                     break
                 continue
-            except ConnectionError:
-                count = 0
+            except OSError:
+                count = 0  # Reset, timed out, no way there any more: it is gone.
             self.is_cut = count == 0
             have_bytes += count
         self.left_bytes -= have_bytes
         return have_bytes
 
-    def _comes_soon(self) -> bool:
+    def _comes_within(self, seconds: float) -> bool:
         waiting = select.poll()
         waiting.register(self._descriptor, select.POLLIN)
-        return bool(waiting.poll(LINGER_MS))
+        return seconds > 0 and bool(waiting.poll(seconds * 1000))
 
     def close(self) -> None:
         """Let go of the socket, at the end of the body or before."""

@@ -86,9 +86,13 @@ class Upload:
             self._timer.reschedule(asyncio.get_running_loop().time())
         return self._claims
 
+    def is_held_by(self, claim: int) -> bool:
+        """Whether nobody claimed it later; may be asked in a thread."""
+        return self._claims == claim
+
     def require_claim(self, claim: int) -> None:
         """Raises Conflict (``upload_interrupted``) when someone claimed the upload later."""
-        if self._claims != claim:
+        if not self.is_held_by(claim):
             raise Conflict(
                 "upload: expected to be its only sender, found a newer request for it; ask with HEAD "
                 "and send from there",

@@ -40,6 +40,8 @@ SYNC_BYTES = 64 << 20
 SYNC_S = 5.0
 """How much, or how long, an unbroken body goes on without a new watermark: it bounds what a
 power cut costs. What is acknowledged is always below the watermark."""
+PIECE_COSTS_BYTES = 64
+"""What a piece takes beside its bytes."""
 BLOCK_BYTES = 512 << 10
 PUMP_BYTES = 8 << 20
 """What one turn in a thread takes at most, before others have theirs."""
@@ -138,7 +140,7 @@ class Writer:
         fits = data[: self._left_bytes]
         self._left_bytes -= len(fits)
         self._batch.append(fits)
-        self._batch_bytes += len(fits)
+        self._batch_bytes += len(fits) + PIECE_COSTS_BYTES
         share_bytes = max(LEAST_BATCH_BYTES, BATCHES_BYTES // self._store.writer_count)
         is_due = time.monotonic() - self._synced_at >= SYNC_S
         if is_due or self._batch_bytes >= min(BATCH_BYTES, share_bytes):
@@ -189,6 +191,7 @@ class Writer:
         await self._drained()
         if self._is_broken:
             self._batch, self._batch_bytes = [], 0
+        if not self._batch:
             return
         batch, self._batch, self._batch_bytes = self._batch, [], 0
         self._in_flight = asyncio.create_task(self._write_batch(batch))

@@ -18,9 +18,10 @@ from typing import Any
 
 import pytest
 
-from ingest.daemon import connection
+from ingest.daemon import connection, door
 from ingest.daemon.connection import Allowance, Connection
 from tests.integration.tus_server import AUTH, LIMITS, OCTETS, Running, running
+from tests.support.places import certificate
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -46,9 +47,9 @@ def talk(server: Running, said: bytes, *, half_closes: bool = False) -> bytes:
 
 
 def test_line_serves_one_request_after_another(server: Running) -> None:
-    answers = talk(server, HEALTH * 5)
-    assert answers.count(b"HTTP/1.1 200 OK") == 5
-    assert answers.count(b"connection: keep-alive") == 5
+    answers = talk(server, HEALTH * 4)
+    assert answers.count(b"HTTP/1.1 200 OK") == 4
+    assert answers.count(b"connection: keep-alive") == 4
 
 
 def test_requests_sent_far_ahead_end_the_line_after_those_before_them(server: Running) -> None:
@@ -103,6 +104,9 @@ def test_absolute_address_of_a_proxy_is_understood(server: Running) -> None:
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"GET /healthz HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"GET /healthz HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
         b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef",
         b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
         b"GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n",
@@ -110,7 +114,20 @@ def test_absolute_address_of_a_proxy_is_understood(server: Running) -> None:
         b"GET /heal\x00thz HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET /healthz HTTP/1.1\r\nX: a\rb\r\n\r\n",
     ],
-    ids=["tls", "http2", "two-framings", "two-lengths", "negative", "unframed", "space", "nul", "bare-cr"],
+    ids=[
+        "tls",
+        "http2",
+        "two-framings",
+        "old-chunks",
+        "no-host",
+        "two-hosts",
+        "two-lengths",
+        "negative",
+        "unframed",
+        "space",
+        "nul",
+        "bare-cr",
+    ],
 )
 def test_what_two_readers_could_read_differently_is_refused(server: Running, said: bytes) -> None:
     answer = talk(server, said)
@@ -168,7 +185,7 @@ def test_silent_line_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_line_too_many_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "MAX_LINES", 3)
+    monkeypatch.setattr(door, "MAX_LINES", 3)
     with running(tmp_path) as server:
         with contextlib.ExitStack() as lines:
             held, deadline = 0, time.monotonic() + 5
@@ -398,3 +415,159 @@ def test_no_descriptor_is_left_behind_by_long_bodies(tmp_path: Path) -> None:
         while len(list(Path("/proc/self/fd").iterdir())) > before:
             assert time.monotonic() < deadline
             time.sleep(0.05)
+
+
+def test_trickle_after_a_burst_holds_neither_thread_nor_upload(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        location, over = server.create(64 << 20), threading.Event()
+        line = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+        line.sendall(head_of("PATCH", location, 64 << 20, Upload_Offset="0") + bytes(1 << 20))
+
+        def trickle() -> None:
+            with contextlib.suppress(OSError):
+                while not over.wait(0.001):
+                    line.sendall(b"\0")
+
+        trickling = threading.Thread(target=trickle)
+        trickling.start()
+        try:
+            for _ in range(3):
+                time.sleep(0.3)
+                began = time.monotonic()
+                assert server.head(location).status_code == 200
+                assert time.monotonic() - began < 1.5
+                break  # The first takes it over, and ends the trickle's line.
+        finally:
+            over.set()
+            trickling.join()
+            line.close()
+
+
+def test_trailer_says_nothing_of_who_sends_or_what(server: Running) -> None:
+    said = b"POST /uploads/ HTTP/1.1\r\nHost: x\r\nTus-Resumable: 1.0.0\r\nUpload-Length: 3\r\n"
+    said += b"Content-Type: application/offset+octet-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    said += b"3\r\nabc\r\n0\r\n"
+    answer = talk(server, said + f"Authorization: {AUTH['Authorization']}\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 401")
+
+
+def test_trailer_without_end_is_refused(server: Running) -> None:
+    location = server.create(1000)
+    head = head_of("PATCH", location, 0, Upload_Offset="0").replace(
+        b"Content-Length: 0", b"Transfer-Encoding: chunked"
+    )
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as line:
+        line.sendall(head + b"64\r\n" + bytes(100) + b"\r\n0\r\n")
+        time.sleep(0.2)
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            line.sendall(b"x-endless: ")
+            while sent < 8 << 20:
+                line.sendall(b"y" * 65536)
+                sent += 65536
+        with contextlib.suppress(ConnectionError):
+            assert heard(line).startswith(b"HTTP/1.1 4")
+    deadline = time.monotonic() + 5
+    while server.head(location).headers["upload-offset"] != "100":
+        assert time.monotonic() < deadline
+
+
+def test_sender_that_never_reads_its_replies_is_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "REPLY_S", 0.5)
+    monkeypatch.setattr(connection, "HEAD_S", 0.5)
+    with running(tmp_path) as server, socket.socket() as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        line.connect(("127.0.0.1", server.port))
+        line.settimeout(0.5)
+        with contextlib.suppress(OSError):
+            for _ in range(100_000):  # Until nothing more is taken.
+                line.sendall(HEALTH)
+        deadline = time.monotonic() + 10
+        while True:
+            with contextlib.suppress(TimeoutError):
+                try:
+                    line.sendall(b"x")
+                except ConnectionError:
+                    break
+            assert time.monotonic() < deadline, "expected the line to be ended"
+            time.sleep(0.05)
+
+
+def test_heads_sent_ahead_stop_the_reading() -> None:
+    large = (
+        b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n" + b"x-fill: " + b"y" * 150_000 + b"\r\n\r\n"
+    )
+    held: list[int] = []
+
+    async def main() -> None:
+        allowance, app = Allowance(), Stuck()
+        listening = await asyncio.get_running_loop().create_server(
+            lambda: Connection(app, allowance, lambda: False), "127.0.0.1", 0
+        )
+        reader, writer = await asyncio.open_connection(*listening.sockets[0].getsockname())
+        writer.write(large * 4)
+        for _ in range(50):
+            await asyncio.sleep(0.01)
+            held.append(sum(each.held_bytes for each in allowance.lines))
+        app.go_on.set()
+        answers = b""
+        while answers.count(b"HTTP/1.1 204") < 4:
+            received = await reader.read(65536)
+            assert received
+            answers += received
+        writer.close()
+        await writer.wait_closed()
+        listening.close()
+
+    asyncio.run(main())
+    assert 150_000 < max(held) < (512 << 10) + 150_000
+
+
+def test_chunks_of_a_byte_are_counted_for_what_they_cost() -> None:
+    held: list[int] = []
+
+    async def main() -> None:
+        allowance, app = Allowance(), Stuck()
+        listening = await asyncio.get_running_loop().create_server(
+            lambda: Connection(app, allowance, lambda: False), "127.0.0.1", 0
+        )
+        _, writer = await asyncio.open_connection(*listening.sockets[0].getsockname())
+        writer.write(
+            b"PUT /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 200_000
+        )
+        pieces = 0
+        for _ in range(100):
+            await asyncio.sleep(0.01)
+            for line in allowance.lines:
+                held.append(line.held_bytes)
+                pieces = sum(len(each._pieces) for each in line._waiting)
+        assert 0 < pieces < 100_000
+        app.go_on.set()
+        writer.close()
+        await writer.wait_closed()
+        listening.close()
+        await asyncio.sleep(0.1)
+
+    asyncio.run(main())
+    assert max(held) > 256 << 10
+
+
+def test_handshakes_are_counted_among_the_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "MAX_TLS_LINES", 4)
+    monkeypatch.setattr(door, "HANDSHAKE_S", 1.0)
+    with (
+        running(tmp_path / "data", tls=certificate()) as server,
+        contextlib.ExitStack() as lines,
+    ):
+        held = [
+            lines.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=5))
+            for _ in range(10)
+        ]
+        ended = 0
+        began = time.monotonic()
+        for line in held:
+            ended += line.recv(1) == b""
+        assert ended == 10, "turned away at once, or let go when the handshake did not come"
+        assert time.monotonic() - began < 4
