@@ -19,6 +19,11 @@ Receive = Callable[[], Awaitable[Message]]
 RATE_WINDOW_S = 60.0
 
 
+def no_tap() -> Tap | None:
+    """Of a server that has none: the body comes in pieces."""
+    return None
+
+
 class ClientGone(Exception):
     """The sender closed the connection before its body ended; nobody is there to answer."""
 
@@ -42,7 +47,7 @@ class Body:
         tap: The rest of it straight from the socket, where the server can; see `ingest.daemon.tap`.
     """
 
-    def __init__(self, receive: Receive, tap: Callable[[], Tap | None] = lambda: None) -> None:
+    def __init__(self, receive: Receive, tap: Callable[[], Tap | None] = no_tap) -> None:
         self._receive = receive
         self._tap = tap
         self._is_ended = False

@@ -18,7 +18,7 @@ import structlog
 from evidence.errors import EvidenceError, InvalidInput, NotAuthenticated, NotFound, Unavailable
 from ingest.daemon import draft, put, tus
 from ingest.daemon import receipts as by_digest
-from ingest.daemon.body import Body, ClientGone, Message, Patience, Receive
+from ingest.daemon.body import Body, ClientGone, Message, Patience, Receive, no_tap
 from ingest.daemon.cors import Origins
 from ingest.daemon.exchange import TAP
 from ingest.daemon.receiving import BASE, Receiver, Request
@@ -84,7 +84,9 @@ class UploadApp:
             return
         try:
             headers = protocol.read_headers(scope["headers"])
-            reply = await self._answer(scope, headers, Body(receive, scope["extensions"][TAP]))
+            reply = await self._answer(
+                scope, headers, Body(receive, scope.get("extensions", {}).get(TAP, no_tap))
+            )
         except EvidenceError as error:
             reply = protocol.refusal(error)
         except ClientGone:
