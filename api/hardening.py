@@ -6,6 +6,7 @@ A plain ASGI layer, so that a refusal costs no parsing and a stream is not buffe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -31,6 +32,10 @@ MAX_ANONYMOUS_BODY_BYTES = 8 << 10
 SIGN_IN_PATH = "/api/v1/sessions"
 # From the first look at a body to its last byte.
 BODY_DEADLINE_S = 30.0
+# A refused body is read and thrown away up to that, because a client that is still sending when the line
+# closes often loses the answer that says why.
+DRAIN_BYTES = 4 << 20
+DRAIN_S = 2.0
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -87,6 +92,7 @@ class Hardening:
         try:
             refused = _refusal(scope)
             if refused is not None:
+                await _throw_away(scope, receive)
                 await _answer(refused, sending)
                 return
             await self._app(scope, _bounded(scope, receive), sending)
@@ -168,10 +174,25 @@ def _bounded(scope: Scope, receive: Receive) -> Receive:
         taken += len(message.get("body", b""))
         if taken > most:
             # A chunked body tells its size only by coming; whoever reads it passes this on.
+            if not is_whole:
+                await _throw_away(scope, receive)
             raise HTTPException(413)
         return message
 
     return receiving
+
+
+async def _throw_away(scope: Scope, receive: Receive) -> None:
+    """Read a small rest of a refused body; not one whose sender waits to be asked for it."""
+    if not _has_body(scope) or _header(scope["headers"], b"expect") is not None:
+        return
+    left, is_more = DRAIN_BYTES, True
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_S):
+            while is_more and left > 0:
+                message = await receive()
+                is_more = message["type"] == "http.request" and message.get("more_body", False)
+                left -= len(message.get("body", b""))
 
 
 async def _answer(problem: Problem, send: Send) -> None:
