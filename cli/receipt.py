@@ -81,16 +81,25 @@ def _verify(options: argparse.Namespace) -> int:
     return 1 if wrong else 0
 
 
+def _newest(answer: dict[str, Any]) -> dict[str, Any]:
+    """The receipt itself, also out of an answer about all receptions of some bytes."""
+    if "receptions" not in answer:
+        return answer
+    given = [one for one in answer["receptions"] if one["receipt"] is not None]
+    found: dict[str, Any] = max(given, key=lambda one: str(one["received_at"]))["receipt"]
+    return found
+
+
 def _read(path: Path) -> tuple[dict[str, Any], bytes, bytes]:
     """The receipt, the bytes that were signed, and the signature."""
     if path.stat().st_size > MAX_BYTES:
         raise InvalidInput(f"receipt: expected at most {MAX_BYTES} bytes", code="receipt_unreadable")
     try:
-        receipt = json.loads(path.read_text(encoding="utf-8"))
+        receipt = _newest(json.loads(path.read_text(encoding="utf-8")))
         signed = {name: value for name, value in receipt.items() if name not in {"key", "signature"}}
         return receipt, canonical_json(signed), b64decode(receipt["signature"], validate=True)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidInput(
-            f"receipt {path.name}: expected the JSON of a receipt, found something else",
+            f"receipt {path.name}: expected the JSON of a receipt or an answer with one, found neither",
             code="receipt_unreadable",
         ) from error

@@ -29,6 +29,8 @@ from storage.db.custody import Happening
 from storage.db.tables import Agency, Case, CaseBinding, Item
 
 PIPELINE = "system"
+UNBOUND_BECAUSE = ("case_unknown", "case_no_invalid")
+"""Flags that say why nobody but a person could bind an item; they end when one does."""
 
 
 def bind_by_claims(session: Session, agency: Agency, item: Item, now: datetime) -> CaseBinding | None:
@@ -156,6 +158,9 @@ def bind(
         ),
         now,
     )
+    if state is Binding.BOUND:
+        for code in UNBOUND_BECAUSE:
+            items.unflag(item, code)
     if state is Binding.BOUND and item.av_record_no is None:
         _draw_number(session, agency, item, case, author, now)
     _refresh(session, item)

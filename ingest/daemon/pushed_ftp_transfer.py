@@ -52,6 +52,7 @@ class FtpTransfer:
         self._start = self._position = start_bytes
         self._declared = declared_bytes
         self._stream: StreamIO | None = None
+        self._broke_off: str | None = None
         self._is_aborted = False
         self._ended = asyncio.Event()
 
@@ -74,8 +75,8 @@ class FtpTransfer:
             self._stream = await _data_connection(connection)
             await self._receive(self._stream)
             reply = None
-        except (OSError, EOFError):  # Cut, or silent for too long.
-            pass
+        except (OSError, EOFError) as error:  # Cut, or silent for too long.
+            self._broke_off = "told to" if self._is_aborted else type(error).__name__
         except EvidenceError as error:
             reply = refusal(error)
         finally:
@@ -116,6 +117,7 @@ class FtpTransfer:
             state=ended.state,
             proof=ended.proof,
             size_bytes=ended.size_bytes,
+            broke_off=self._broke_off,
         )
         if reply is not None:
             return reply

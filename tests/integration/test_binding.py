@@ -123,6 +123,19 @@ def test_a_number_that_cannot_be_bound_is_a_flag(storage: Storage, number: str, 
     assert [flag["code"] for flag in item.flags] == [code]
 
 
+def test_the_flag_of_an_unknown_case_ends_when_somebody_binds_the_item(storage: Storage) -> None:
+    item_id = make_item(storage)
+    claim_case_no(storage, item_id, "没有此案")
+    settle(storage, item_id)
+    case_id = make_case(storage, "没有此案")
+    with storage.database.transaction() as session:
+        case = session.get_one(Case, case_id)
+        agency, item = session.get_one(Agency, case.agency_id), session.get_one(Item, item_id)
+        items.flag(item, "truncated", "something else")
+        binding.bind(session, agency, item, case, author="person", reason="opened since", now=DAY)
+    assert [flag["code"] for flag in item_of(storage, item_id).flags] == ["truncated"]
+
+
 def test_a_closed_case_is_a_flag(storage: Storage) -> None:
     make_case(storage, "旧案1号", closed_at=DAY - timedelta(hours=1))
     item_id = make_item(storage)

@@ -243,6 +243,14 @@ def test_receipt_is_verified_offline(
     capsys.readouterr()
     assert main([*words, str(footage)]) == 0
     assert f"device {device_no} " in capsys.readouterr().out
+    # As the answer about all receptions of some bytes holds it, and one that has none yet.
+    told = {"received_at": "2026-01-02T00:00:00Z", "receipt": json.loads(receipt)}
+    waits = {"received_at": "2026-01-03T00:00:00Z", "receipt": None}
+    path.write_text(json.dumps({"sha256": "…", "receptions": [told, waits]}))
+    assert main([*words, str(footage)]) == 0
+    path.write_text(json.dumps({"receptions": [waits]}))
+    assert main([*words, str(footage)]) == 2
+    capsys.readouterr()
     signed = {"key": key_id, "signature": base64.b64encode(signature).decode()}
     path.write_text(json.dumps({**unnamed, **signed}))
     assert main([*words, str(footage)]) == 0
