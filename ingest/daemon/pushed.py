@@ -138,7 +138,7 @@ def dropbox_source(settings: Settings, storage: Storage, holder: Holder, box: Dr
         seen=TakenJournal(journal),
         accept=_accepting(storage, holder),
         has_receipt=receipt_checker(storage),
-        may_free=receipt_checker(storage),
+        may_free=receipt_checker(storage, noting="pushed"),
         give_up=folder.keep_name,
         is_read_back=_read_back_checker(storage),
         reserve=storage.objects.reserve,

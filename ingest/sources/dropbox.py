@@ -267,6 +267,16 @@ class Dropbox:
             self._put(noted, self._sizes[found.id])
         return noted
 
+    def note_cut(self, found: Pushed, size_bytes: int) -> Pushed:
+        """Note, durably, that no more than so much of an open file counts."""
+        if size_bytes >= found.size_bytes:
+            return found
+        noted = replace(found, size_bytes=size_bytes)
+        self._shelf.save(noted)
+        with self._lock:
+            self._put(noted, self._sizes[found.id])
+        return noted
+
     def sync(self, found: Pushed, descriptor: int, whole_to: int | None) -> Pushed:
         """Sync what came so far, and note how much that is."""
         synced = self._shelf.sync(found, descriptor, whole_to)

@@ -211,14 +211,16 @@ class Shelf:
                 synced again, so it goes.
         """
         with translated("pushed file"):
+            # Behind a hole may lie what an older transfer left.
+            sure_bytes = found.size_bytes if found.hole_at is None else min(found.size_bytes, found.hole_at)
             if is_sound:
                 try:
                     self._sync(descriptor)
                 except OSError:
-                    os.ftruncate(descriptor, min(found.size_bytes, os.fstat(descriptor).st_size))
+                    os.ftruncate(descriptor, min(sure_bytes, os.fstat(descriptor).st_size))
                     raise
             else:
-                os.ftruncate(descriptor, min(found.size_bytes, os.fstat(descriptor).st_size))
+                os.ftruncate(descriptor, min(sure_bytes, os.fstat(descriptor).st_size))
             return os.fstat(descriptor).st_size
 
     # --- records ----------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ class _Proof:
     is_noted: bool = False
 
     def begin(self, state: object) -> None:
-        self.state, self.digest = state, StreamingDigest()
+        self.state, self.digest, self.is_noted = state, StreamingDigest(), False
 
     @property
     def have_bytes(self) -> int:

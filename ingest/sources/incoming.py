@@ -35,6 +35,10 @@ class Receiving(Protocol):
         """Sync what came so far; what lies behind ``whole_to`` does not count."""
         ...
 
+    def note_cut(self, found: Pushed, size_bytes: int) -> Pushed:
+        """Note, durably, that no more than so much counts."""
+        ...
+
     def note_hole(self, found: Pushed, at_bytes: int) -> Pushed:
         """Note, durably, that what lies behind there may be a hole."""
         ...
@@ -132,6 +136,8 @@ class Incoming:
         with self._turn:
             if size_bytes > self.size_bytes:
                 raise InvalidInput("size: expected what is here at most, found more", code="push_offset")
+            # The record first: after a power cut it must not speak for old bytes that the cut was to remove.
+            self._found = self._box.note_cut(self._found, size_bytes)
             with translated("pushed file"):
                 os.ftruncate(self._file(), size_bytes)
             self.size_bytes = size_bytes

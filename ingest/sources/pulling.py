@@ -218,8 +218,10 @@ class PullSource:
         if self._watched.is_backing_off(file):
             return True
         try:
-            # What spoke of a file that is set aside may be gone: it was whole once, and rests.
-            rest_counts = file.is_set_aside or not self._rules.marker_suffix
+            # What spoke of a file that is set aside may be gone: it was whole once, and rests. One with its
+            # marker that rests and still does not come to its digest is taken, and quarantined.
+            has_marker = not self._rules.marker_suffix or listing.marker_of(file) is not None
+            rest_counts = file.is_set_aside or has_marker
             settled = self._watched.has_settled(file, now_s) and rest_counts
             if not self._is_whole(file, listing, settled=settled):
                 result.settling.append(shown)

@@ -244,6 +244,18 @@ def test_file_short_of_its_digest_waits_and_is_at_last_taken_as_it_is(remote_des
     assert desk.accepted[0].declared_sha256 == hashlib.sha256(b"footage").digest(), "intake quarantines it"
 
 
+def test_marked_file_that_never_comes_to_its_digest_is_taken_for_quarantine(remote_desk: Desk) -> None:
+    desk = remote_desk
+    desk.restart(marker_suffix=".ok")
+    desk.place.put("a.mp4", b"foot")
+    desk.place.put("a.mp4.sha256", sha(b"footage").encode())
+    desk.place.put("a.ok", b"")
+    for _ in range(8):
+        desk.look()
+    assert [staged.sha256.hex() for staged in desk.accepted] == [sha(b"foot")]
+    assert desk.accepted[0].declared_sha256 == hashlib.sha256(b"footage").digest()
+
+
 def test_marker_says_when_a_file_is_whole(remote_desk: Desk) -> None:
     desk = remote_desk
     desk.restart(marker_suffix=".ok")

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import asyncssh
 import pytest
+from sqlalchemy import select
 
 from evidence.errors import Unavailable
 from evidence.item import FIXITY_MISMATCH
@@ -24,7 +25,7 @@ from ingest.sources.base import StagedFile
 from ingest.sources.dropbox_shelf import Dock
 from ingest.sources.journal import TakenJournal
 from storage.db import credentials, items
-from storage.db.tables import Claim, Item
+from storage.db.tables import Claim, CustodyLeaf, Item
 from storage.objects.base import Namespace, object_key
 from storage.open import Storage
 from tests.support.pushing import FOOTAGE, Desk, putting, sha, started_desk, token_of
@@ -45,6 +46,9 @@ def test_pushed_file_is_freed_only_after_it_was_read_back(desk: Desk) -> None:
     result = desk.source.scan_once()
     assert (result.freed, result.given_up) == (["a.mp4"], [])
     assert desk.names() == []
+    with desk.storage.database.read() as session:
+        bodies = [str(leaf.body) for leaf in session.scalars(select(CustodyLeaf))]
+    assert sum('"source:freed"' in body for body in bodies) == 1, "that its name went is in the log"
 
 
 # --- copies in custody ----------------------------------------------------------------------------

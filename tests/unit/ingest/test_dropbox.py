@@ -363,6 +363,39 @@ def test_hole_does_not_outlive_the_process_that_was_to_fill_it(tmp_path: Path, a
     assert bytes_of(opened(tmp_path / "box"), b"a.part") == b"foo", "the dock goes on where the hole began"
 
 
+def test_cut_that_a_power_cut_undoes_brings_no_older_bytes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = opened(tmp_path / "box")
+    pushed(box, b"a.part", b"older footage", in_order=False)
+    incoming = box.begin(DOCK, b"a.part", "sftp", truncate=False)
+    incoming.truncate(0)
+    # The cut did not reach the disk before the power went; its record did.
+    (part,) = (tmp_path / "box").glob("*/*.part")
+    part.write_bytes(b"older footage")
+    monkeypatch.setattr("ingest.sources.dropbox_shelf.boot", lambda: "another")
+    assert [each.size_bytes for each in opened(tmp_path / "box").listed()] == [0]
+
+
+def test_bytes_whose_sync_failed_do_not_stay_over_older_ones(tmp_path: Path) -> None:
+    fails: list[OSError] = []
+
+    def sync(descriptor: int) -> None:
+        if fails:
+            raise fails[0]
+        os.fdatasync(descriptor)
+
+    box = opened(tmp_path / "box", sync=sync)
+    pushed(box, b"a.part", b"older footage", in_order=False)
+    incoming = box.begin(DOCK, b"a.part", "sftp", truncate=False)
+    incoming.write(b"newer", 0)
+    fails.append(OSError(errno.EIO, "the disk failed"))
+    with pytest.raises(Unavailable):
+        incoming.end(in_order=True)
+    fails.clear()
+    assert bytes_of(opened(tmp_path / "box"), b"a.part") == b""
+
+
 def test_offset_beyond_what_is_here_is_refused_and_cuts_nothing(tmp_path: Path) -> None:
     box = opened(tmp_path / "box")
     pushed(box, b"a.part", b"footage", in_order=False)
