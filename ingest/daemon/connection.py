@@ -364,6 +364,7 @@ class Connection(asyncio.BufferedProtocol):
         except TimeoutError:
             self.abort()
         except BaseException:
+            # Cancelled, or failed inside: a sender must not wait on a line nobody serves.
             self.abort()
             raise
         finally:
