@@ -23,7 +23,7 @@ from media.sandbox import CHILD
 from media.supervise import Ended, Limits, death_of, raise_if_stopped, supervise
 
 # Before the inputs of every command: no questions, no banner, progress as key=value lines.
-ALWAYS = ("-hide_banner", "-nostdin", "-loglevel", "warning", "-progress", "pipe:1", "-stats_period", "0.1")
+ALWAYS = ("-hide_banner", "-nostdin", "-loglevel", "warning", "-progress", "pipe:1", "-stats_period", "0.05")
 MOVING = {b"frame", b"total_size", b"out_time_us"}
 OUT_OF_SPACE = "No space left on device"
 

@@ -40,6 +40,7 @@ class Wanted:
         subject_id: What it is about.
         input_digest: Of the bytes it reads; with kind, subject and parameters it makes a job unique.
         priority: Lower first.
+        after_s: How long it waits at least before a worker takes it.
     """
 
     kind: str
@@ -48,6 +49,7 @@ class Wanted:
     input_digest: bytes = NO_INPUT
     params: Mapping[str, Any] | None = None
     priority: int = 50
+    after_s: float = 0
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def want(session: Session, agency_id: UUID, wanted: Wanted, now: datetime) -> No
             params=params,
             state="ready",
             priority=wanted.priority,
-            run_after=at,
+            run_after=shared_now(session, now, timedelta(seconds=wanted.after_s)),
             created_at=at,
             attempt=0,
             deaths=0,

@@ -96,6 +96,22 @@ def test_most_urgent_job_comes_first(storage: Storage) -> None:
     assert held.subject_id == urgent
 
 
+def test_a_job_that_steps_back_is_taken_when_its_time_has_come(
+    storage: Storage, clock: SettableClock
+) -> None:
+    later, now = new_id(), new_id()
+    want(storage, later, priority=10, after_s=2)
+    want(storage, now, priority=50)
+    first = lease(storage)
+    assert first is not None
+    assert first.subject_id == now
+    assert lease(storage) is None
+    let_pass(storage, clock, 2.1)
+    second = lease(storage)
+    assert second is not None
+    assert second.subject_id == later
+
+
 def test_a_leased_job_is_nobody_elses(storage: Storage) -> None:
     want(storage, new_id())
     assert lease(storage, "w1") is not None

@@ -8,6 +8,7 @@ played is an outcome: it is kept, listed and bound (invariant 2, L15).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,9 @@ from workers.tasks.tracks import may_hold_track
 QUICK_RUNGS = frozenset({"copy", "audio"})
 GROWING = "growing.json"
 RENDITION = "rendition.mp4"
+EXAMINE_WAITS_S = 3.0
+LONG_READING_BYTES = 64 << 20
+"""A reading of every packet that takes long steps back until the first segment of the copy is out."""
 
 
 def probe(context: JobContext) -> Outcome:
@@ -49,6 +53,9 @@ def probe(context: JobContext) -> Outcome:
     report = _probed(context, "header")
     plans = plan_renditions(report)
     copies = [plan for plan in plans if plan.rung.copies_video or plan.rung.copies_audio]
+    examination = _wanted(context, "examine", 25)
+    if len(copies) == len(plans) and report.size_bytes >= LONG_READING_BYTES:
+        examination = replace(examination, after_s=EXAMINE_WAITS_S)
     facts: dict[str, Any] = {"media_kind": str(report.media_kind), "decodable": report.decodable}
     news: list[tuple[Topic, str, str, Mapping[str, Any]]] = [
         (Topic.ITEM, str(context.lease.subject_id), "probed", facts)
@@ -68,7 +75,7 @@ def probe(context: JobContext) -> Outcome:
         if report.media_kind is MediaKind.PHOTO:
             jobs.want(session, agency.id, _wanted(context, "photo", 20, queue=QUICK), now)
             return
-        jobs.want(session, agency.id, _wanted(context, "examine", 25), now)
+        jobs.want(session, agency.id, examination, now)
         if may_hold_track(report):
             jobs.want(session, agency.id, _wanted(context, "track", 45), now)
         if len(copies) == len(plans):
