@@ -281,7 +281,7 @@ def test_chunked_body_whose_frame_breaks_keeps_what_came(server: Running) -> Non
 def test_many_more_senders_than_files_a_service_may_open_are_served(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     # Beside what this process has open already: other tests in it keep connections and logs.
-    have = len(os.listdir("/proc/self/fd"))
+    have = sum(1 for _ in Path("/proc/self/fd").iterdir())
     resource.setrlimit(resource.RLIMIT_NOFILE, (have + 40, hard))
     try:
         with running(tmp_path, limits=replace(LIMITS, max_open_uploads=200)) as server:
