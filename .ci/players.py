@@ -1,0 +1,331 @@
+"""Does everything play? Each rendition of real and hostile footage, in every player that is on this machine.
+
+Takes what `real_footage.py` takes to a real installation, waits for the renditions and asks every player it
+finds to play each of them from the media listener: FFmpeg, GStreamer, VLC, mpv, Chromium natively and through
+hls.js (with seeks, after which the duration must be what it was). Shaka Packager (SHAKA_PACKAGER=path) and
+mp4box.js (MP4BOX=folder that has it in node_modules) parse the stored objects. Prints a table; exit status 1
+when something did not play. FULL=1 takes the long files too, ONLY=text those whose name or case has it.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, sync_playwright
+from sqlalchemy import select
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import httpx
+from real_footage import Sent, generated, real_footage, upload_all
+
+from media.run import packaged_ffmpeg
+from storage.db.tables import Derivative, Item, Job, Reception
+from tests.journey.chromium import ARGUMENTS, browser_path, served
+from tests.support.cluster import EVERYTHING, PASSWORD, Cluster, running
+
+ROOT = Path(__file__).resolve().parent.parent
+HLS_JS = ROOT / ".cache/node/node_modules/hls.js/dist/hls.min.js"
+PATIENCE_S = 90
+PAGE = """<!doctype html><meta charset="utf-8">
+<video id="v" muted playsinline crossorigin="anonymous"></video>
+<script src="/hls.js"></script><script>
+async function tried(address, native) {
+  const old = document.getElementById('v'), v = old.cloneNode()
+  old.replaceWith(v)
+  let hls = null
+  const failed = new Promise((_, no) => {
+    v.onerror = () => no(new Error(`element ${v.error.code} ${v.error.message}`))
+    setTimeout(() => no(new Error(`late at ${v.currentTime} of ${v.duration}, ready ${v.readyState}`)), 45000)
+    if (!native) {
+      hls = new Hls({ enableWorker: false })
+      hls.on(Hls.Events.ERROR, (_, e) => { if (e.fatal) no(new Error(`${e.type} ${e.details}`)) })
+      hls.loadSource(address)
+      hls.attachMedia(v)
+    } else { v.src = address }
+  })
+  const on = (name) => new Promise((yes) => v.addEventListener(name, yes, { once: true }))
+  const walk = async () => {
+    await on('loadeddata')
+    const before = v.duration
+    for (const at of [0.5, 0.1, 0.9]) {
+      const seeked = on('seeked')
+      v.currentTime = before * at
+      await seeked
+    }
+    const over = on('ended')
+    v.playbackRate = 4
+    await v.play()
+    await over
+    return [before, v.duration]
+  }
+  try { return await Promise.race([walk(), failed]) } finally {
+    if (hls) hls.destroy()
+    v.removeAttribute('src'); v.load()
+  }
+}
+</script>"""
+MP4BOX = """import { createFile } from 'mp4box'
+import { readFileSync } from 'node:fs'
+const file = createFile(), bytes = readFileSync(process.argv[2])
+let found = null
+file.onReady = (info) => { found = info }
+file.onError = (module, why) => { console.error(module, why); process.exit(1) }
+const buffer = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length)
+buffer.fileStart = 0
+file.appendBuffer(buffer)
+file.flush()
+if (!found || !found.isFragmented || !found.tracks.every((t) => t.nb_samples > 0)) process.exit(1)
+"""
+
+
+@dataclass
+class Played:
+    """One rendition and who could not play it."""
+
+    name: str
+    url: str
+    frames: int | None
+    duration_s: float
+    has_picture: bool
+    objects: list[Path]
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+Player = Callable[[Played], str | None]
+
+
+def ran(command: list[object], *, user: str | None = None, env: dict[str, str] | None = None) -> str | None:
+    """None when a command ended with 0 in time, else its last words."""
+    options: dict[str, Any] = {} if user is None else {"user": user}
+    try:
+        done = subprocess.run(
+            list(map(str, command)), stdin=subprocess.DEVNULL, capture_output=True, check=False,
+            timeout=PATIENCE_S, env=env, **options,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return f"not done in {PATIENCE_S} s"
+    words = (done.stderr + done.stdout).decode("utf-8", "replace").strip().splitlines()
+    return None if done.returncode == 0 else (words or [f"exit {done.returncode}"])[-1][:160]
+
+
+def by_ffmpeg(played: Played) -> str | None:
+    """Every frame decoded, none too many, no error said.
+
+    The FFmpeg of the path: 9.0 reads the first range of a playlist over HTTP and then, silently, no other,
+    whoever serves it; 5.1 and 8.1 read all.
+    """
+    done = subprocess.run(
+        ["ffmpeg", "-v", "error", "-progress", "pipe:1", "-i", played.url, "-map", "0", "-fps_mode",
+         "passthrough", "-enc_time_base", "-1", "-f", "null", "-"],
+        stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=PATIENCE_S,
+    )  # fmt: skip
+    if done.returncode != 0 or done.stderr.strip():
+        return (done.stderr.decode("utf-8", "replace").strip().splitlines() or ["it failed"])[-1][:160]
+    seen = [int(line[6:]) for line in done.stdout.decode().splitlines() if line.startswith("frame=")]
+    if played.has_picture and played.frames is not None and seen[-1:] != [played.frames]:
+        return f"{seen[-1:]} frames of {played.frames}"
+    return None
+
+
+def by_gstreamer(played: Played) -> str | None:
+    """Plays to the end of the stream."""
+    sinks = ["video-sink=fakesink sync=false", "audio-sink=fakesink sync=false"]
+    return ran(["gst-launch-1.0", "-q", "playbin3", f"uri={played.url}", *sinks])
+
+
+def by_mpv(played: Played) -> str | None:
+    """Plays to the end, as fast as it can."""
+    return ran(["mpv", "--no-config", "--vo=null", "--ao=null", "--untimed", "--really-quiet", played.url])
+
+
+def by_vlc(played: Played) -> str | None:
+    """Plays to the end; it refuses to run as root."""
+    user = "nobody" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
+    with tempfile.TemporaryDirectory(prefix="vlc-") as home:
+        if os.getuid() == 0:
+            shutil.chown(home, user)
+        # It ends with 0 whatever happened, so what it read is written down and counted.
+        copied = Path(home, "copied.ts")
+        command = ["cvlc", "-q", f"--sout=#std{{access=file,mux=ts,dst={copied}}}", played.url, "vlc://quit"]
+        said = ran(command, user=user, env={**os.environ, "HOME": home, "XDG_RUNTIME_DIR": home})
+        if said is not None or not copied.exists():
+            return said or "it wrote nothing"
+        return _holds(copied, played)
+
+
+def _holds(path: Path, played: Played) -> str | None:
+    done = subprocess.run(
+        [packaged_ffmpeg(), "-v", "error", "-progress", "pipe:1", "-i", path, "-f", "null", "-"],
+        stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=PATIENCE_S,
+    )  # fmt: skip
+    shown = [line.partition("=")[2] for line in done.stdout.decode().splitlines() if "out_time_us=" in line]
+    seconds = int(shown[-1]) / 1e6 if shown and shown[-1].isdigit() else 0.0
+    if abs(seconds - played.duration_s) > max(0.5, played.duration_s / 20):
+        return f"{seconds:.3f} s of {played.duration_s:.3f}"
+    return None
+
+
+def by_shaka(played: Played) -> str | None:
+    """Parses each stored object."""
+    for path in played.objects:
+        said = ran([os.environ["SHAKA_PACKAGER"], f"input={path}", "--dump_stream_info"])
+        if said is not None:
+            return said
+    return None
+
+
+def by_mp4box(played: Played) -> str | None:
+    """Finds every sample of each stored object."""
+    script = Path(os.environ["MP4BOX"]) / "liuhen-parse.mjs"
+    script.write_text(MP4BOX, "utf-8")
+    for path in played.objects:
+        said = ran(["node", script, path])
+        if said is not None:
+            return said
+    return None
+
+
+def in_chromium(browser: Browser, site: str, *, native: bool) -> Player:
+    """Plays with seeks; the duration stays what it was, and is the recording's."""
+
+    def play(played: Played) -> str | None:
+        page = browser.new_page()
+        try:
+            page.goto(site)
+            before, after = page.evaluate("([url, native]) => tried(url, native)", [played.url, native])
+        except Exception as error:  # whatever a browser says is what the table shows
+            return str(error).splitlines()[0][:160]
+        finally:
+            page.close()
+        if abs(before - after) > 0.05 or abs(before - played.duration_s) > max(0.15, played.duration_s / 50):
+            return f"duration {played.duration_s:.3f}, shown {before:.3f}, after seeks {after:.3f}"
+        return None
+
+    return play
+
+
+def found_players(stack: ExitStack) -> dict[str, Player]:
+    """The players that are here."""
+    players: dict[str, Player] = {}
+    for name, program, play in (
+        ("ffmpeg", "ffmpeg", by_ffmpeg), ("gstreamer", "gst-launch-1.0", by_gstreamer), ("mpv", "mpv", by_mpv), ("vlc", "cvlc", by_vlc),
+    ):  # fmt: skip
+        if shutil.which(program):
+            players[name] = play
+    if os.environ.get("SHAKA_PACKAGER"):
+        players["shaka"] = by_shaka
+    if os.environ.get("MP4BOX"):
+        players["mp4box"] = by_mp4box
+    files = {"/": ("text/html", PAGE.encode()), "/hls.js": ("text/javascript", HLS_JS.read_bytes())}
+    site = stack.enter_context(served(files))
+    playwright = stack.enter_context(sync_playwright())
+    browser = playwright.chromium.launch(executable_path=browser_path(), args=ARGUMENTS)
+    stack.callback(browser.close)
+    players["hls.js"] = in_chromium(browser, site, native=False)
+    players["native"] = in_chromium(browser, site, native=True)
+    return players
+
+
+def wait_rendered(cluster: Cluster, *, redacted: bool) -> None:
+    """Wait for renditions; redaction is left out unless it is asked for."""
+    deadline = time.monotonic() + 3600
+    while time.monotonic() < deadline:
+        with cluster.storage.database.transaction() as session:
+            if not redacted:
+                for job in session.scalars(select(Job).where(Job.kind == "redact", Job.state == "ready")):
+                    job.state = "cancelled"
+                for job in session.scalars(select(Job).where(Job.kind == "redact", Job.state == "leased")):
+                    job.state, job.fence = "cancelled", job.fence + 1
+            left = session.scalars(select(Job.kind).where(Job.state.in_(("ready", "leased")))).all()
+        if not left:
+            return
+        time.sleep(1)
+    raise TimeoutError(f"expected every rendition within an hour, found {left} waiting")
+
+
+def granted(cluster: Cluster, items: list[tuple[str, Item]], variant: str) -> list[Played]:
+    """A grant for each item that plays, and where its bytes lie."""
+    api = httpx.Client(base_url=cluster.settings.api_url, timeout=60)
+    signed = api.post("/api/v1/sessions", json={"username": "legal_reviewer", "password": PASSWORD})
+    signed.raise_for_status()
+    api.headers["Authorization"] = f"Bearer {signed.json()['token']}"
+    kind = "redacted" if variant == "redacted" else "rendition"
+    played = []
+    for name, item in items:
+        wanted = {"variant": variant, "purpose": "legal_review", "reason": "does it play"}
+        grant = api.post(f"/api/v1/items/{item.id}/grants", json=wanted).raise_for_status().json()
+        with cluster.storage.database.read() as session:
+            rows = session.scalars(
+                select(Derivative).where(Derivative.item_id == item.id, Derivative.kind == kind)
+            ).all()
+            objects = [cluster.storage.objects.path(row.store_key) for row in rows]
+            best = max(rows, key=lambda row: row.info["height_px"] or 0)
+        url = str(httpx.URL(cluster.settings.api_url).join(grant["playlist_url"]))
+        played.append(
+            Played(
+                name, url, best.info["frame_count"], best.info["duration_us"] / 1e6,
+                bool(best.info["height_px"]), objects,
+            )
+        )  # fmt: skip
+    return played
+
+
+def main() -> int:
+    """Run it; 0 when everything played everywhere."""
+    full, only = os.environ.get("FULL") == "1", os.environ.get("ONLY", "")
+    redacted = os.environ.get("REDACTED") == "1"
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="liuhen-players-")))
+        files: list[Sent] = [*real_footage(full=full), *generated(folder / "cases", 2, full=full)]
+        files = [sent for sent in files if only in sent.case or only in sent.name.decode("utf-8", "replace")]
+        cluster = stack.enter_context(running(folder / "installation", *EVERYTHING))
+        ids = upload_all(cluster, files)
+        wait_rendered(cluster, redacted=redacted)
+        with cluster.storage.database.read() as session:
+            found = session.execute(
+                select(Reception.reception_key, Item).join(Item, Item.id == Reception.item_id)
+            )
+            by_key = dict(tuple(row) for row in found)
+        known: dict[Any, str] = {}
+        for place, sent in enumerate(files):
+            item = by_key[f"tus:{ids[place]}"]
+            if item.media == "rendered" and item.media_kind != "photo":
+                known.setdefault(item.id, f"{sent.case}/{item.original_name}")
+        items = {item.id: item for item in by_key.values()}
+        playing = granted(
+            cluster,
+            [(name, items[key]) for key, name in known.items()],
+            "redacted" if redacted else "original",
+        )
+        players = found_players(stack)
+        print(f"{len(playing)} recordings in {', '.join(players)}", flush=True)
+        for each in playing:
+            for name, play in players.items():
+                said = play(each)
+                if said is not None:
+                    each.failed[name] = said
+            words = "; ".join(f"{name}: {said}" for name, said in each.failed.items())
+            print(
+                f"{'WRONG' if words else 'ok':5} {each.name:60.60} {each.duration_s:8.3f} s  {words}",
+                flush=True,
+            )
+    wrong = [each.name for each in playing if each.failed]
+    print(f"{len(playing) - len(wrong)} played everywhere, {len(wrong)} did not")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
