@@ -35,6 +35,9 @@ def settle_quarantined(session: Session, job_id: UUID, code: str, now: datetime)
     """
     job = session.scalars(select(Job).where(Job.id == job_id)).one()
     agency = agencies.agency_by_id(session, job.agency_id)
+    if code == UNREADABLE:
+        # First of all, because it locks every item of the object in one order.
+        _alarm(session, agency, job, now)
     item = session.scalars(
         select(Item).where(Item.agency_id == agency.id, Item.id == job.subject_id).with_for_update()
     ).one_or_none()
@@ -45,8 +48,6 @@ def settle_quarantined(session: Session, job_id: UUID, code: str, now: datetime)
         Happening(Action.JOB_QUARANTINED, "item" if item else "job", str(job.subject_id), WORKER, facts),
         now,
     )
-    if code == UNREADABLE:
-        _alarm(session, agency, job, item, now)
     if item is None:
         return False
     items.flag(
@@ -67,8 +68,10 @@ def settle_quarantined(session: Session, job_id: UUID, code: str, now: datetime)
     return lateness.judge(session, agency, item, now) is not None
 
 
-def _alarm(session: Session, agency: Agency, job: Job, item: Item | None, now: datetime) -> None:
+def _alarm(session: Session, agency: Agency, job: Job, now: datetime) -> None:
     """The medium gave nothing back at any attempt: that is damage, and is told by name."""
+    about = select(Item).where(Item.agency_id == agency.id, Item.id == job.subject_id)
+    item = session.scalars(about).one_or_none()
     stored = (
         items.object_of(session, item) if item else items.object_by_id(session, agency.id, job.subject_id)
     )

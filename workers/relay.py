@@ -10,28 +10,25 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from uuid import UUID
 
 import structlog
-from sqlalchemy.orm import Session
 
 from config.load import load_settings
 from config.logs import set_up_logging
 from config.settings import Settings
 from evidence.errors import Conflict, CustodyError, EvidenceError
-from evidence.events import Event, Topic
 from messaging.events import EventPublisher, Forwarder
 from messaging.jobs import Announcer
-from storage.db import agencies, jobs, leadership
-from storage.db.tables import Job
+from storage.db import agencies, leadership
 from storage.open import Storage, open_storage
 from storage.sequencer import sequence_agency
 from workers.cadence import Cadence
 from workers.context import worker_label
-from workers.quarantine import settle_quarantined
 from workers.runner import announce_due
 from workers.schedule import check_absence, want_rereads
+from workers.sweep import Sweep
 
 LEADERSHIP = "relay"
 LEAD_S = 6.0
@@ -49,6 +46,7 @@ class Relay:
         self._settings = settings
         self._announcer = announcer
         self._publisher = publisher
+        self._sweep = Sweep(storage, settings.worker, publisher)
         self._owner = worker_label()
         self._renew_at = 0.0
         worker = settings.worker
@@ -124,39 +122,7 @@ class Relay:
 
     def sweep(self) -> int:
         """Take back the leases of workers that fell silent; the number taken back."""
-        now = self._storage.clock.now()
-        with self._storage.database.transaction() as session:
-            taken = jobs.sweep_leases(
-                session,
-                now,
-                max_deaths=self._settings.worker.max_deaths,
-                isolate_after_deaths=self._settings.worker.isolate_after_deaths,
-            )
-            session.flush()
-            quarantined = [job for job in taken if job.state == "quarantined"]
-            late = [
-                (job.agency_id, str(job.subject_id)) for job in quarantined if self._settle(session, job, now)
-            ]
-            told = [(job.agency_id, str(job.id), job.kind, job.state) for job in taken]
-            codes = {row.id: row.code for row in agencies.agencies(session)}
-        for agency_id, job_id, kind, state in told:
-            log.warning("lease_taken_back", job=job_id, kind=kind, state=state)
-            self._publisher.publish(
-                Event(Topic.JOB, codes[agency_id], job_id, "lease_taken_back", now, {"kind": kind})
-            )
-        for agency_id, item_id in late:
-            self._publisher.publish(Event(Topic.ITEM, codes[agency_id], item_id, "late", now, {}))
-        return len(told)
-
-    @staticmethod
-    def _settle(session: Session, job: Job, now: datetime) -> bool:
-        """Whether the item is late; one that cannot be settled keeps no other from being taken back."""
-        try:
-            with session.begin_nested():
-                return settle_quarantined(session, job.id, "worker_died", now)
-        except Exception:
-            log.exception("settle_failed", job=str(job.id), kind=job.kind)
-            return False
+        return self._sweep.round()
 
     def sequence(self) -> int:
         """Give waiting leaves their places and sign a checkpoint for each agency; the number placed."""

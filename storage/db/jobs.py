@@ -231,29 +231,47 @@ def put_back(
     return state if changed else None
 
 
-def sweep_leases(session: Session, now: datetime, *, max_deaths: int, isolate_after_deaths: int) -> list[Job]:
-    """Take back jobs whose workers fell silent. Returns the rows as they are now."""
+def silent(session: Session, now: datetime) -> list[tuple[UUID, UUID]]:
+    """Jobs whose workers let their leases run out, as (agency, id), the longest silent first."""
+    over = (Job.state == "leased", Job.lease_until < shared_now(session, now))
+    rows = session.execute(select(Job.agency_id, Job.id).where(*over).order_by(Job.lease_until))
+    return [(row[0], row[1]) for row in rows]
+
+
+def take_back(
+    session: Session,
+    agency_id: UUID,
+    job_id: UUID,
+    now: datetime,
+    *,
+    max_deaths: int,
+    isolate_after_deaths: int,
+) -> Job | None:
+    """Count the death of a job's worker: ready again, isolated, or quarantined.
+
+    Returns:
+        The row as it is now; None when its worker spoke again, or somebody else is at it.
+    """
     at = shared_now(session, now)
     found = session.execute(
         select(Job, at)
-        .where(Job.state == "leased", Job.lease_until < at)
-        .order_by(Job.lease_until)
-        .limit(200)
+        .where(Job.agency_id == agency_id, Job.id == job_id, Job.state == "leased", Job.lease_until < at)
         .with_for_update(skip_locked=True, of=Job)
-    ).all()
-    rows: list[Job] = []
-    for job, swept_at in found:
-        rows.append(job)
-        job.deaths += 1
-        job.last_error = f"worker {job.lease_owner} fell silent ({job.deaths})"
-        job.lease_owner, job.lease_until, job.announced_at = None, None, None
-        if job.deaths >= max_deaths:
-            job.state, job.finished_at = "quarantined", swept_at
-        else:
-            job.state, job.run_after = "ready", swept_at
-            if job.deaths >= isolate_after_deaths:
-                job.queue = "isolated"
-    return rows
+    ).one_or_none()
+    if found is None:
+        return None
+    job, swept_at = found[0], found[1]
+    job.deaths += 1
+    job.last_error = f"worker {job.lease_owner} fell silent ({job.deaths})"
+    job.lease_owner, job.lease_until, job.announced_at = None, None, None
+    if job.deaths >= max_deaths:
+        job.state, job.finished_at = "quarantined", swept_at
+    else:
+        job.state, job.run_after = "ready", swept_at
+        if job.deaths >= isolate_after_deaths:
+            job.queue = "isolated"
+    session.flush()
+    return job
 
 
 def leases_in_force(session: Session, job_ids: Sequence[UUID]) -> set[tuple[UUID, int]]:
@@ -329,6 +347,22 @@ def has_waited(session: Session, queues: Sequence[str], now: datetime, longer_th
     return found is not None
 
 
+def job_by_id(session: Session, agency_id: UUID, job_id: UUID) -> Job:
+    """The job of that id.
+
+    Raises:
+        NotFound: The agency has none.
+    """
+    job = session.scalars(select(Job).where(Job.agency_id == agency_id, Job.id == job_id)).one_or_none()
+    if job is None:
+        raise _no_job(job_id)
+    return job
+
+
+def _no_job(job_id: UUID) -> NotFound:
+    return NotFound(f"job {job_id}: expected a job of this agency, found none", code="job_not_found")
+
+
 def requeue(session: Session, agency_id: UUID, job_id: UUID, now: datetime) -> Job:
     """Give a quarantined job fresh attempts.
 
@@ -339,7 +373,7 @@ def requeue(session: Session, agency_id: UUID, job_id: UUID, now: datetime) -> J
     query = select(Job, shared_now(session, now)).where(Job.agency_id == agency_id, Job.id == job_id)
     found = session.execute(query.with_for_update(of=Job)).one_or_none()
     if found is None:
-        raise NotFound(f"job {job_id}: expected a job of this agency, found none", code="job_not_found")
+        raise _no_job(job_id)
     job, at = found[0], found[1]
     if job.state != "quarantined":
         raise Conflict(f"job {job_id}: expected quarantined, found {job.state}", code="job_not_quarantined")

@@ -55,12 +55,13 @@ def state_of(storage: Storage, subject: UUID) -> Job:
 
 
 def sweep(storage: Storage, max_deaths: int = 5, isolate: int = 3) -> int:
+    now = storage.clock.now()
     with storage.database.transaction() as session:
-        return len(
-            jobs.sweep_leases(
-                session, storage.clock.now(), max_deaths=max_deaths, isolate_after_deaths=isolate
-            )
-        )
+        taken = [
+            jobs.take_back(session, *each, now, max_deaths=max_deaths, isolate_after_deaths=isolate)
+            for each in jobs.silent(session, now)
+        ]
+    return sum(job is not None for job in taken)
 
 
 def test_wanting_twice_makes_one_job(storage: Storage) -> None:

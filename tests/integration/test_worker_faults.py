@@ -20,7 +20,6 @@ from tests.support.installations import settings_for
 from tests.support.pipeline import Pipeline, Silence, pipeline_settings
 from workers import runner as runner_module
 from workers.context import JobContext, Outcome
-from workers.relay import Relay
 from workers.runner import Runner, Task
 from workers.tasks import TASKS
 
@@ -173,33 +172,3 @@ def test_a_requeued_rendition_makes_an_unplayable_item_playable(
         "rendered",
         "checked",
     )
-
-
-def test_one_item_that_cannot_be_settled_does_not_stop_the_relay(
-    pipeline: Pipeline, tmp_path: Path, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from workers import relay as relay_module
-
-    for number in range(2):
-        path = tmp_path / f"{number}.mp4"
-        path.write_bytes(bytes([number]) * 10)
-        pipeline.take(path)
-    with pipeline.storage.database.transaction() as session:
-        for job in session.scalars(select(Job).where(Job.kind == "probe")):
-            job.state, job.deaths, job.lease_until, job.lease_owner = "leased", 4, clock.now(), "dead"
-    clock.advance(60)
-    real, calls = relay_module.settle_quarantined, [0]
-
-    def poisonous(*arguments: object) -> None:
-        calls[0] += 1
-        if calls[0] == 1:
-            raise ValueError("poison")
-        real(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(relay_module, "settle_quarantined", poisonous)
-    relay = Relay(pipeline.storage, pipeline.settings, Silence(), Silence())  # type: ignore[arg-type]
-    assert relay.sweep() == 2
-    with pipeline.storage.database.read() as session:
-        states = list(session.scalars(select(Job.state).where(Job.kind == "probe")))
-    assert states == ["quarantined", "quarantined"]
-    assert {item.media for item in pipeline.items()} == {"unprobed", "unplayable"}
