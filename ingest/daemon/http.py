@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from evidence.errors import EvidenceError, InvalidInput, NotAuthenticated, NotFound, Unavailable
+from evidence.errors import EvidenceError, InvalidInput, NotAuthenticated, NotFound
 from ingest.daemon import draft, put, tus
 from ingest.daemon import receipts as by_digest
 from ingest.daemon.body import Body, ClientGone, Message, Patience, Receive, no_tap
@@ -27,7 +27,7 @@ from ingest.tus.protocol import Reply
 from ingest.tus.sealing import Sealer
 from ingest.tus.state import Phase, UploadRecord
 from ingest.tus.upload import Upload
-from ingest.tus.uploads import UploadStore
+from ingest.tus.uploads import UploadStore, stopping
 from storage.db.credentials import Uploader
 
 log = structlog.get_logger(__name__)
@@ -147,7 +147,7 @@ class UploadApp:
 
     def _require_running(self) -> None:
         if self.is_stopping:
-            raise Unavailable("upload: the listener is stopping; try again in a moment", code="stopping")
+            raise stopping()
 
     def _remote(self, scope: Scope, headers: Mapping[str, str]) -> str:
         if self._behind_proxy and "x-forwarded-for" in headers:

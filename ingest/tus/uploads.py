@@ -65,6 +65,11 @@ class UploadLimits:
     """What the open uploads of one token, or of one device, may come to in all."""
 
 
+def stopping() -> Unavailable:
+    """What is said to whoever comes when this host is about to end."""
+    return Unavailable("upload: the listener is stopping; try again in a moment", code="stopping")
+
+
 class UploadStore:
     """All uploads of this host; use as a context manager around the server's life.
 
@@ -341,7 +346,11 @@ class UploadStore:
         Raises:
             Conflict: A newer request came (``upload_interrupted``), or the present writer did
                 not let go in time (``upload_busy``).
+            Unavailable: This host is about to end (``stopping``).
         """
+        if self.is_stopping:
+            # Every writer was interrupted; a claim made now, as for an upload made meanwhile, would never be.
+            raise stopping()
         claim = upload.claim()
         try:
             async with asyncio.timeout(CLAIM_WAIT_S):
