@@ -1,4 +1,4 @@
-"""`liuhen dock add|list|retire`: docking stations."""
+"""`liuhen dock add|set|list|retire`: docking stations."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ def arguments(parser: Parser, _name: str) -> None:
     adding = branch.add("add", "登记采集站 / register a dock", _add)
     adding.add_argument("dock_no", metavar="NO", help="采集站编号 / dock number")
     adding.add_argument("--place", metavar="TEXT", help="位置 / where it stands")
+    setting = branch.add("set", "变更采集站位置 / say where a dock stands", _set)
+    setting.add_argument("dock_no", metavar="NO", help="采集站编号 / dock number")
+    setting.add_argument(
+        "--place", required=True, metavar="TEXT", help="位置,空为清除 / where it stands; empty: not known"
+    )
     add_json(branch.add("list", "采集站列表 / list docks", _list))
     retiring = branch.add("retire", "停用,令牌随即失效 / out of use; its tokens end", _retire)
     retiring.add_argument("dock_no", metavar="NO", help="采集站编号 / dock number")
@@ -26,6 +31,15 @@ def _add(options: argparse.Namespace) -> int:
             session, agency, options.dock_no, place=options.place, actor=operator(), now=desk.now()
         )
     print(f"已登记 / registered: {row.dock_no}")
+    return 0
+
+
+def _set(options: argparse.Namespace) -> int:
+    with at_desk(options) as desk, desk.write() as (session, agency):
+        row = docks.set_dock(
+            session, agency, options.dock_no, place=options.place, actor=operator(), now=desk.now()
+        )
+    print(f"已变更 / set: {row.dock_no}  {row.place or ''}".rstrip())
     return 0
 
 

@@ -19,6 +19,9 @@ from storage.db import agencies, cases, items
 from storage.db.items import ItemFilter
 from storage.db.tables import Item
 
+DIGEST_CHARS = 12
+"""Of a digest in a table of many: enough to tell them apart; the whole of it is in JSON."""
+
 
 def arguments(parser: Parser, _name: str) -> None:
     branch = Branch(parser)
@@ -48,13 +51,15 @@ def _list(options: argparse.Namespace) -> int:
             binding=options.binding,
         )
         found = items.page_of_items(session, desk.agency.id, wanted, after=None, limit=max(1, options.limit))
-        rows = [_row(row) for row in found]
+        digests = items.digests_of(session, desk.agency.id, found)
+        rows = [_row(row, digests[row.id]) for row in found]
     if options.json:
         print_json(rows)
         return 0
     heads = (
         "编号 id",
         "名称 name",
+        "摘要 sha256",
         "秒 s",
         "保管 custody",
         "媒体 media",
@@ -62,14 +67,15 @@ def _list(options: argparse.Namespace) -> int:
         "脱敏 redaction",
         "提示 flags",
     )
-    print_table(heads, [tuple(row.values()) for row in rows])
+    print_table(heads, [tuple((row | {"sha256": row["sha256"][:DIGEST_CHARS]}).values()) for row in rows])
     return 0
 
 
-def _row(row: Item) -> dict[str, Any]:
+def _row(row: Item, sha256: bytes) -> dict[str, Any]:
     return {
         "id": str(row.id),
         "name": row.original_name,
+        "sha256": sha256.hex(),
         "duration_s": None if row.duration_us is None else round(row.duration_us / 1e6, 3),
         "custody": row.custody,
         "media": row.media,
@@ -103,9 +109,8 @@ def _show(options: argparse.Namespace) -> int:
         stored = items.object_of(session, row)
         views = views_of(session, row, items.claims_of(session, desk.agency.id, row.id), desk.now())
         facts: dict[str, Any] = {
-            **_row(row),
+            **_row(row, stored.sha256),
             "media_kind": row.media_kind,
-            "sha256": stored.sha256.hex(),
             "sm3": stored.sm3.hex() if stored.sm3 else None,
             "size_bytes": stored.size_bytes,
             "av_record_no": row.av_record_no,

@@ -127,6 +127,7 @@ class Action(StrEnum):
     DEVICE_REGISTERED = "device:registered"
     DEVICE_RETIRED = "device:retired"
     DEVICE_RETURNED = "device:returned"
+    DOCK_CHANGED = "dock:changed"
     DOCK_REGISTERED = "dock:registered"
     DOCK_RETIRED = "dock:retired"
     DUTY_ENTERED = "duty:entered"

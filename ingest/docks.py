@@ -37,7 +37,11 @@ def register_dock(
         Conflict: The number is taken.
     """
     number = agencies.check_number("dock", dock_no)
-    taken = Conflict(f"dock {number}: expected a free number, found it taken", code="dock_no_taken")
+    taken = Conflict(
+        f"dock {number}: expected a free number, found it taken, as by the first token given for it; "
+        "say where it stands with `liuhen dock set`",
+        code="dock_no_taken",
+    )
     if ledger.dock_by_no(session, agency.id, number) is not None:
         raise taken
     row = Dock(agency_id=agency.id, dock_no=number, place=line("place", place), created_at=now)
@@ -57,6 +61,29 @@ def dock(session: Session, agency: Agency, dock_no: str) -> Dock:
     row = ledger.dock_by_no(session, agency.id, dock_no.strip())
     if row is None:
         raise NotFound(f"dock {dock_no[:64]}: expected one registered, found none", code="dock_not_found")
+    return row
+
+
+def set_dock(
+    session: Session, agency: Agency, dock_no: str, *, place: str | None, actor: str, now: datetime
+) -> Dock:
+    """Say where a dock stands, such as one entered by its first token; the same again changes nothing.
+
+    Raises:
+        InvalidInput: An unusable place.
+        NotFound: No such dock.
+        Conflict: It is out of use.
+    """
+    row = dock(session, agency, dock_no)
+    ledger.lock_dock(session, row)
+    if row.retired_at is not None:
+        raise _retired(row)
+    stands = line("place", place)
+    if stands == row.place:
+        return row
+    row.place = stands
+    facts = {"dock_no": row.dock_no, "place": row.place}
+    custody.record(session, agency, Happening(Action.DOCK_CHANGED, "dock", str(row.id), actor, facts), now)
     return row
 
 

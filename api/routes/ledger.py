@@ -24,6 +24,7 @@ from api.schemas.common import (
     write_cursor,
 )
 from api.schemas.ledger import (
+    DockChange,
     DockRegistration,
     DockShown,
     DutyEntry,
@@ -74,6 +75,17 @@ def register_dock(body: DockRegistration, desk: DeskOf) -> DockShown:
         return _dock(row, None)
 
 
+@gate.patch("/docks/{dock_id}", Act.MANAGE_DEVICES, problems=(404, 409), summary="变更采集站位置 Move a dock")
+def set_dock(dock_id: UUID, body: DockChange, desk: DeskOf) -> DockShown:
+    """停用者不可变更。Not one out of use."""
+    with desk.writing() as work:
+        row = ledger.dock_by_id(work.session, work.agency_id, dock_id)
+        docks.set_dock(
+            work.session, work.agency, row.dock_no, place=body.place, actor=work.actor.label, now=work.now
+        )
+        return _dock(row, ledger.last_read_at(work.session, work.agency_id, row))
+
+
 @gate.post(
     "/docks/{dock_id}/retire", Act.MANAGE_DEVICES, problems=(404, 409), summary="停用采集站 Retire a dock"
 )
@@ -82,7 +94,7 @@ def retire_dock(dock_id: UUID, desk: DeskOf) -> DockShown:
     with desk.writing() as work:
         row = ledger.dock_by_id(work.session, work.agency_id, dock_id)
         docks.retire_dock(work.session, work.agency, row.dock_no, actor=work.actor.label, now=work.now)
-        return _dock(row, None)
+        return _dock(row, ledger.last_read_at(work.session, work.agency_id, row))
 
 
 @gate.get("/upload-tokens", Act.MANAGE_DEVICES, summary="上传令牌 Upload tokens")

@@ -129,6 +129,12 @@ class DockRegistration(Input):
     place: Line | None = Field(None, examples=["一楼装备室"])
 
 
+class DockChange(Input):
+    """Say where a dock stands."""
+
+    place: Line | None = Field(description="空为清除 / Null: not known", examples=["一楼装备室"])
+
+
 class DockShown(Output):
     """A docking station."""
 

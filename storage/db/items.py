@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -66,6 +66,20 @@ def object_by_id(session: Session, agency_id: UUID, object_id: UUID) -> StoredOb
             f"object {object_id}: expected one of this agency, found none", code="object_not_found"
         )
     return row
+
+
+def digests_of(
+    session: Session, agency_id: UUID, rows: Sequence[Item], *, at_once: int = 500
+) -> dict[UUID, bytes]:
+    """SHA-256 of each of these items' bytes, by the id of the item."""
+    by_object: dict[UUID, bytes] = {}
+    for start in range(0, len(rows), at_once):
+        ids = {row.object_id for row in rows[start : start + at_once]}
+        query = select(StoredObject.id, StoredObject.sha256).where(
+            StoredObject.agency_id == agency_id, StoredObject.id.in_(ids)
+        )
+        by_object |= {row[0]: row[1] for row in session.execute(query)}
+    return {row.id: by_object[row.object_id] for row in rows}
 
 
 def object_of(session: Session, item: Item) -> StoredObject:

@@ -53,6 +53,12 @@ def page_of_docks(
     return [(row[0], row[1]) for row in session.execute(query.order_by(Dock.dock_no).limit(limit))]
 
 
+def last_read_at(session: Session, agency_id: UUID, dock: Dock) -> datetime | None:
+    """When a dock last told the state of a device."""
+    of_dock = (DeviceReading.agency_id == agency_id, DeviceReading.dock_no == dock.dock_no)
+    return session.scalar(select(func.max(DeviceReading.read_at)).where(*of_dock))
+
+
 def tokens_not_revoked(
     session: Session, agency_id: UUID, *, dock_no: str | None = None, device_id: UUID | None = None
 ) -> list[UploadToken]:

@@ -157,7 +157,12 @@ def test_a_token_is_rotated_and_a_dock_retired(live: Live) -> None:
     token = send(live, "system_admin", "/upload-tokens", 201, dock_no="DK-1")
     fresh = send(live, "system_admin", f"/upload-tokens/{token['id']}/rotate", 201, overlap_s=60)
     assert fresh["token"] != token["token"]
+    moved = live.as_("system_admin").patch(f"{API}/docks/{dock['id']}", json={"place": "二楼"})
+    assert (moved.status_code, moved.json()["place"]) == (200, "二楼")
+    taken = send(live, "system_admin", "/docks", 409, dock_no="DK-1", place="三楼")
+    assert "liuhen dock set" in taken["detail"]
     send(live, "system_admin", f"/docks/{dock['id']}/retire")
+    assert live.as_("system_admin").patch(f"{API}/docks/{dock['id']}", json={"place": "x"}).status_code == 409
     rows = {row["id"]: row for row in every(live, "system_admin", "/upload-tokens")}
     assert rows[token["id"]]["revoked_at"] is not None
     assert rows[fresh["id"]]["revoked_at"] is not None

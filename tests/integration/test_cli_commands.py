@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Callable
 from datetime import timedelta
@@ -159,6 +160,13 @@ def test_taken_files_are_held_bound_and_unbound(
     rows = said(capsys)
     assert [row["name"] for row in rows] == ["clip0.mp4", "clip1.mp4", "clip2.mp4"]
     assert {path.name: (path.stat().st_mtime_ns, path.stat().st_size) for path in card.iterdir()} == before
+    assert liuhen("item", "list", "--json") == 0
+    digests = {row["name"]: row["sha256"] for row in said(capsys)}
+    held = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in card.glob("clip*.mp4")}
+    assert digests == held
+    assert liuhen("item", "list") == 0
+    table = capsys.readouterr().out
+    assert all(digest[:12] in table and digest not in table for digest in held.values())
     item = rows[0]["item"]
     assert (
         liuhen("bind", item, "示执罚[2026]17号", "--reason", "指定", "--from", "0:00", "--to", "0:01.5") == 0

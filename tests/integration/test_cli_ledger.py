@@ -75,8 +75,13 @@ def test_a_year_of_the_ledger_by_command(
     assert liuhen("duty", "add", "P1", "2026-02-10T16:30", "2026-02-10T18:30") == 4
     (entered,) = listed("duty", "list")
     assert (entered["officer_no"], entered["duty_from"]) == ("P1", "2026-02-10 08:30:00")
-    assert liuhen("dock", "add", "D-01", "--place", "一楼") == 0
     assert liuhen("token", "issue", "--dock", "D-01") == 0
+    assert liuhen("dock", "add", "D-01", "--place", "一楼") == 4
+    assert "liuhen dock set" in capsys.readouterr().err, "the way out is named"
+    for place in ("一楼", "二楼", "二楼"):
+        assert liuhen("dock", "set", "D-01", "--place", place) == 0
+    assert [row["place"] for row in listed("dock", "list")] == ["二楼"]
+    assert liuhen("dock", "set", "D-02", "--place", "一楼") == 3
     (token,) = listed("token", "list")
     assert liuhen("token", "rotate", str(token["id"]), "--overlap-hours", "0") == 0
     assert liuhen("token", "rotate", str(token["id"])) == 4
@@ -100,4 +105,5 @@ def test_a_year_of_the_ledger_by_command(
     assert listed("device", "unknown") == []
     assert liuhen("device", "retire", "CAM1") == 0
     assert liuhen("dock", "retire", "D-01") == 0
+    assert liuhen("dock", "set", "D-01", "--place", "三楼") == 4
     assert listed("device", "list")[0]["state"] == "retired"

@@ -27,7 +27,7 @@ from ingest.ledger_report import Report, Row
 from ingest.ledger_sheets import Kind
 from ingest.sources.base import StagedFile
 from storage.db import agencies, credentials, custody, items, ledger
-from storage.db.ledger_tables import DeviceReading
+from storage.db.ledger_tables import DeviceReading, Dock
 from storage.db.tables import Agency, CustodyLeaf, Device, Item, Officer, UploadToken
 from storage.open import Storage
 from tests.support.asked import questions
@@ -413,6 +413,25 @@ def test_a_rotated_token_works_beside_the_old_one_until_the_overlap_ends(house: 
     assert ended.value.code == "token_ended"
     with pytest.raises(InvalidInput), house.write() as (session, agency):
         docks.rotate_token(session, agency, fresh.id, overlap=-DAY, life=None, actor=ACTOR, now=now)
+
+
+def test_where_a_dock_stands_is_said_after_its_first_token_and_saying_it_again_is_nothing(
+    house: House,
+) -> None:
+    def stands(place: str | None) -> Dock:
+        with house.write() as (session, agency):
+            return docks.set_dock(session, agency, "D1", place=place, actor=ACTOR, now=house.clock.now())
+
+    with house.write() as (session, agency):
+        docks.issue_token(
+            session, agency, dock_no="D1", device_no=None, life=None, actor=ACTOR, now=house.clock.now()
+        )
+    assert (stands(" 一楼 ").place, stands("一楼").place) == ("一楼", "一楼")
+    row = stands(None)
+    assert row.place is None
+    assert house.leaves(row.id) == ["dock:registered", "dock:changed", "dock:changed"]
+    with pytest.raises(InvalidInput):
+        stands("一楼\n二楼")
 
 
 def test_a_dock_is_entered_by_its_first_token_and_its_tokens_end_with_it(house: House) -> None:
