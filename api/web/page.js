@@ -11,7 +11,9 @@ const WORDS = {
     missing: "缺项", complete: "五要素齐全", open: "未结", closed: "已结", party: "当事人", cause: "案由",
     pendingPlay: "正在脱敏,完成后即可观看", cutting: "正在裁剪…", ready: "片段已就绪,下载(SHA-256 {digest}…)",
     failed: "未能完成,请重试", wrong: "用户名或口令不对", offline: "无法连接服务器", noRight: "此账号的角色不接触影像",
-    span: "本案时段", seconds: "秒", until: "授权有效至",
+    span: "本案时段", seconds: "秒", until: "授权有效至", comma: "、",
+    duties: "本账号可做的事", how: "在服务器上用所列命令,或经接口(见页末“接口说明”)。",
+    why: "{roles}不接触影像:管理系统、账号与审计的人不看影像,看影像的人不管这些(A7)。要调阅,请用承办、审核、法制审核或档案人员的账号登录。",
     facts: { case_no: "案件编号", captured_at: "采集时间", captured_place: "采集地点", collector: "采集人", object_of_proof: "证明对象" },
     states: { received: "已接收", verified: "已校验", quarantined: "已隔离", sealed: "已固化", disposed: "已处置",
       unprobed: "待识别", probed: "已识别", rendered: "可播放", unplayable: "无法播放",
@@ -20,6 +22,10 @@ const WORDS = {
     purposes: { case_handling: "办案", legal_review: "法制审核", case_file_review: "案卷评查", supervision: "执法监督",
       appraisal: "评议考核", public_opinion: "舆情应对", decision_support: "行政决策", credit: "信用",
       reconsideration: "行政复议", litigation: "行政诉讼", training: "教学" },
+    roles: { system_admin: "系统管理员", security_officer: "安全保密员", auditor: "审计员" },
+    acts: { manage_devices: "管理设备、采集站、执法人员与上传令牌", manage_accounts: "管理账号与角色", manage_jobs: "查看与重做处理任务",
+      manage_alarms: "处理告警", manage_duty: "登记执勤", read_policy: "查看规则", read_custody: "查看保管链",
+      report_on_equipment: "装备类报表", report_on_conduct: "执勤与录制类报表", watch_events: "查看实时动态" },
   },
   en: {
     motto: "Enforcement recordings: found and watched by case number", signIn: "Sign in", signOut: "Sign out",
@@ -32,16 +38,29 @@ const WORDS = {
     closed: "Closed", party: "Party", cause: "Cause", pendingPlay: "Being redacted; it can be watched afterwards",
     cutting: "Being cut…", ready: "The clip is ready, download (SHA-256 {digest}…)", failed: "It failed; ask again",
     wrong: "Wrong user name or password", offline: "The server cannot be reached",
-    noRight: "This account's role sees no footage", span: "Span of this case", seconds: "s", until: "Granted until",
+    noRight: "This account's role sees no footage", span: "Span of this case", seconds: "s", until: "Granted until", comma: ", ",
+    duties: "What this account may do", how: "By the commands named, on the server, or through the API (the link below).",
+    why: "The role {roles} sees no footage: who runs the machine, the accounts or the audit does not watch, and who watches does not run them (A7). To watch, sign in as a handler, a reviewer, legal review or the archive.",
     facts: { case_no: "case number", captured_at: "time", captured_place: "place", collector: "collector", object_of_proof: "object of proof" },
     states: {}, purposes: {},
+    roles: { system_admin: "system administrator", security_officer: "security officer", auditor: "auditor" },
+    acts: { manage_devices: "manage devices, docks, officers and upload tokens", manage_accounts: "manage accounts and roles",
+      manage_jobs: "look at jobs and requeue them", manage_alarms: "see to alarms", manage_duty: "enter duty",
+      read_policy: "read policies", read_custody: "read the custody log", report_on_equipment: "reports on equipment",
+      report_on_conduct: "reports on duty and recording", watch_events: "watch what is going on" },
   },
+};
+
+const COMMANDS = {
+  manage_devices: "device, dock, officer, token", manage_accounts: "account", manage_jobs: "jobs", manage_alarms: "alarm",
+  manage_duty: "duty", read_policy: "policy", read_custody: "custody", report_on_equipment: "report",
+  report_on_conduct: "report", watch_events: "watch",
 };
 
 const byId = (id) => document.getElementById(id);
 const state = {
   token: sessionStorage.getItem("token"), language: localStorage.getItem("language") || "zh",
-  case: null, cursor: null, item: null, posters: [], news: null, clip: 0, zone: undefined,
+  case: null, cursor: null, item: null, posters: [], news: null, clip: 0, zone: undefined, me: null,
 };
 const word = (name) => WORDS[state.language][name];
 const stateWord = (name) => word("states")[name] || name;
@@ -109,7 +128,19 @@ const clock = (micros) => {
   const seconds = Math.round(micros / 1e6);
   return [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60].map((part) => String(part).padStart(2, "0")).join(":");
 };
-const when = (text) => text && new Date(text).toLocaleString(state.language === "zh" ? "zh-CN" : "en-GB", { timeZone: state.zone });
+
+// An instant in the agency's zone, which is said: 2026-11-27 08:00:00 +08:00.
+function when(text) {
+  if (!text) return text;
+  const two = "2-digit";
+  const written = new Intl.DateTimeFormat("en-GB", {
+    timeZone: state.zone, timeZoneName: "longOffset", hourCycle: "h23",
+    year: "numeric", month: two, day: two, hour: two, minute: two, second: two,
+  }).formatToParts(new Date(text));
+  const part = Object.fromEntries(written.map(({ type, value }) => [type, value]));
+  const zone = part.timeZoneName.replace("GMT", "") || "+00:00";
+  return `${part.year}-${part.month}-${part.day} ${part.hour}:${part.minute}:${part.second} ${zone}`;
+}
 
 function translate() {
   document.documentElement.lang = state.language === "zh" ? "zh-CN" : "en";
@@ -119,6 +150,16 @@ function translate() {
   byId("purpose").replaceChildren(...Object.keys(WORDS.zh.purposes).map((name) =>
     make("option", { value: name }, word("purposes")[name] || name.replaceAll("_", " "))));
   byId("purpose").value = chosen;
+  if (state.me) tellDuties(state.me);
+}
+
+// Who may see no footage is shown what the account is for, and why it is not for that.
+function tellDuties(me) {
+  byId("why").textContent = word("why").replace("{roles}", me.roles.map((name) => word("roles")[name] || name).join(word("comma")));
+  byId("acts").replaceChildren(...me.acts.flatMap((act) => [
+    make("dt", {}, word("acts")[act] || act),
+    make("dd", {}, make("code", {}, COMMANDS[act] ? `liuhen ${COMMANDS[act]}` : "")),
+  ]));
 }
 
 // -- signing in -----------------------------------------------------------------------------
@@ -132,13 +173,17 @@ function leave() {
 
 function show(me) {
   const mustChange = Boolean(me?.must_change_password);
+  const seesFootage = Boolean(me?.acts.includes("see_redacted"));
+  state.me = me;
   byId("door").hidden = Boolean(me);
   byId("renew").hidden = !mustChange;
-  byId("desk").hidden = !me || mustChange;
+  byId("desk").hidden = !seesFootage || mustChange;
+  byId("duties").hidden = !me || seesFootage || mustChange;
   byId("sign-out").hidden = !me;
   byId("who").textContent = me ? `${me.display_name} · ${me.agency}` : "";
   if (mustChange) byId("change").elements.old.focus();
-  else if (me) byId("search").elements.case_no.focus();
+  else if (seesFootage) byId("search").elements.case_no.focus();
+  else if (me) tellDuties(me);
   else { byId("items").replaceChildren(); byId("case").replaceChildren(); if (byId("player").open) byId("player").close(); }
 }
 
@@ -203,7 +248,7 @@ function card(item) {
     state.posters.push(url);
     picture.src = url;
   }).catch(() => picture.removeAttribute("src"));
-  const missing = item.facts.missing.map((name) => word("facts")[name] || name).join("、");
+  const missing = item.facts.missing.map((name) => word("facts")[name] || name).join(word("comma"));
   const span = item.binding.span_us;
   return make("li", { class: "card" }, picture, make("div", {},
     make("h3", {}, item.av_record_no || item.original_name),

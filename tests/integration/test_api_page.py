@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
+from cli.main import COMMANDS
+from evidence.kinds import SEPARATED_ROLES, Role
 from tests.journey.chromium import ARGUMENTS, browser_path
 from tests.support.scene import CASE_A, PASSWORD, Live, live_scene
 
@@ -58,11 +61,14 @@ def test_a_reviewer_finds_a_case_and_watches_it(live: Live, page: Page) -> None:
     page.get_by_role("button", name="登录").click()
     page.get_by_label("案件编号").fill(CASE_A.replace("〔", "[").replace("〕", "]"))
     page.get_by_role("button", name="查找").click()
+    edges = [page.locator(f"#search {name}").bounding_box() for name in ("input", "select", "button")]
+    assert len({(round(edge["y"]), round(edge["height"])) for edge in edges if edge}) == 1, "one row, one height"
     cards = page.locator("li.card")
     expect(cards).to_have_count(2)
     expect(cards.first).to_contain_text("demo-LX-2026-0001")
     expect(cards.first).to_contain_text("已脱敏")
     expect(cards.first).to_contain_text("缺项")
+    expect(cards.first).to_contain_text(re.compile(r"2026-\d\d-\d\d \d\d:\d\d:\d\d \+08:00"))
     expect(cards.first.locator("img")).to_have_js_property("naturalWidth", 32)
     cards.first.get_by_role("button", name="观看脱敏件").click()
     expect(page.get_by_text("已处理:人脸;未处理:车牌、文字、语音")).to_be_visible()
@@ -79,14 +85,25 @@ def test_a_reviewer_finds_a_case_and_watches_it(live: Live, page: Page) -> None:
     assert complaints == []
 
 
-def test_who_sees_no_footage_is_told_so(live: Live, page: Page) -> None:
+@pytest.mark.parametrize("role", sorted(SEPARATED_ROLES))
+def test_who_sees_no_footage_is_told_what_the_account_is_for_and_why(
+    live: Live, page: Page, role: Role
+) -> None:
     page.goto(live.api_url)
-    page.locator("#sign-in").get_by_label("用户名").fill("auditor")
+    page.locator("#sign-in").get_by_label("用户名").fill(role)
     page.locator("#sign-in").get_by_label("口令").fill(PASSWORD)
     page.get_by_role("button", name="登录").click()
-    page.get_by_label("案件编号").fill(CASE_A)
-    page.get_by_role("button", name="查找").click()
-    expect(page.get_by_text("此账号的角色不接触影像")).to_be_visible()
+    expect(page.get_by_role("heading", name="本账号可做的事")).to_be_visible()
+    expect(page.get_by_text("不接触影像:")).to_be_visible()
+    expect(page.get_by_label("案件编号")).to_be_hidden()
+    acts = live.as_(role).get("/api/v1/me").json()["acts"]
+    for _ in ("zh", "en"):
+        words, commands = page.locator("#acts dt").all_inner_texts(), page.locator("#acts dd").all_inner_texts()
+        assert len(words) == len(set(words)) == len(acts) > 0
+        assert not any("_" in word for word in words), "in words, not by code"
+        assert {word for line in commands for word in re.findall(r"[a-z]+", line)} <= {"liuhen", *COMMANDS}
+        assert all(line.startswith("liuhen ") for line in commands)
+        page.get_by_role("button", name="中文 / English").click()
 
 
 def test_a_wrong_password_is_said_in_words(live: Live, page: Page) -> None:
@@ -95,6 +112,9 @@ def test_a_wrong_password_is_said_in_words(live: Live, page: Page) -> None:
     page.locator("#sign-in").get_by_label("口令").fill("wrong wrong wrong")
     page.get_by_role("button", name="登录").click()
     expect(page.get_by_text("用户名或口令不对")).to_be_visible()
+    fonts = page.evaluate("getComputedStyle(document.body).fontFamily")
+    chinese = {"Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Micro Hei", "Microsoft YaHei", "PingFang SC"}
+    assert {name for name in chinese if name in fonts.rpartition("sans-serif")[0]} == chinese
 
 
 def test_the_api_page_lists_every_operation(live: Live, page: Page) -> None:
