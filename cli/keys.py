@@ -1,4 +1,4 @@
-"""`liuhen keys list|export|rotate`: public halves, to be kept where receipts and exports are verified."""
+"""`liuhen keys list|export|host|rotate`: public halves, to be kept where receipts are verified."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cli.options import Branch
-from cli.shell import Parser, add_json, at_desk, operator, print_json, print_table
+from cli.shell import Parser, add_json, at_desk, operator, print_json, print_table, settings_of
 from evidence.errors import InvalidInput, NotFound
+from ingest.sources import host_key
 from storage.db import custody_reading
 from storage.keys import Purpose
 from storage.rotation import rotate_key
@@ -32,6 +33,8 @@ def arguments(parser: Parser, _name: str) -> None:
     exporting.add_argument("purpose", choices=SIGNING, help="用途 / what it signs")
     exporting.add_argument("--id", metavar="KEY", help="密钥编号,默认最新 / default the newest")
     exporting.add_argument("--out", type=Path, metavar="FILE", help="写入文件 / write to a file")
+    hosting = branch.add("host", "SFTP 主机密钥指纹 / fingerprint of the SFTP listener's host key", _host)
+    add_json(hosting)
     rotating = branch.add("rotate", "启用新密钥,旧公钥仍可验证 / sign with a new key from now on", _rotate)
     rotating.add_argument(
         "--purpose", required=True, choices=[str(purpose) for purpose in Purpose], help="用途 / what it signs"
@@ -79,6 +82,23 @@ def _export(options: argparse.Namespace) -> int:
         sys.stdout.write(pem.decode())
     else:
         options.out.write_bytes(pem)
+    return 0
+
+
+def _host(options: argparse.Namespace) -> int:
+    settings = settings_of(options)
+    sftp = settings.ingest.sftp
+    path = host_key.path_of(sftp, settings.data.dir)
+    key = host_key.read(path)
+    shown = {
+        "fingerprint": host_key.fingerprint(key),
+        "known_hosts": host_key.known_host(key, sftp.host, sftp.port),
+        "file": str(path),
+    }
+    if options.json:
+        print_json(shown)
+    else:
+        print("\n".join(shown.values()))
     return 0
 
 

@@ -19,6 +19,7 @@ from cli.supervise import Supervisor
 from config.settings import Settings
 from evidence.errors import Conflict
 from evidence.listening import Listener
+from ingest.sources import host_key
 from messaging.sockets import require_free
 
 READY_TIMEOUT_S = 120.0
@@ -71,11 +72,24 @@ def addresses(settings: Settings) -> str:
         (
             f"就绪 / ready    {settings.api_url}/",
             f"上传 / uploads  {settings.ingest_url}/uploads/",
+            *(f"推送 / push     {door}" for door in _push_doors(settings)),
             f"媒体 / media    {settings.media_url}/",
             f"日志 / logs     {settings.data.dir.resolve() / 'logs'}",
             "停止 / stop     Ctrl-C",
         )
     )
+
+
+def _push_doors(settings: Settings) -> Iterator[str]:
+    """Where docks that can only push find us, and by what they know that it is us."""
+    sftp, ftp = settings.ingest.sftp, settings.ingest.ftp
+    if sftp.enabled:
+        key = host_key.read(host_key.path_of(sftp, settings.data.dir))
+        yield f"sftp://{sftp.host}:{sftp.port}  {host_key.fingerprint(key)}"
+    if ftp.enabled:
+        scheme = "ftps" if ftp.tls_cert and ftp.tls == "implicit" else "ftp"
+        tls = f"TLS {ftp.tls}" if ftp.tls_cert else "无 TLS / without TLS"
+        yield f"{scheme}://{ftp.host}:{ftp.port}  {tls}"
 
 
 @contextmanager

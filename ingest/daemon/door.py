@@ -13,7 +13,7 @@ import structlog
 from evidence.errors import Unavailable
 from evidence.listening import Listener
 from ingest.daemon.connection import Allowance, Connection, refusal_of
-from ingest.daemon.tls import server_tls
+from ingest.daemon.tls import tls_of
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +41,7 @@ class Door:
     def __init__(self, listener: Listener, allowance: Allowance, make: Callable[[], Connection]) -> None:
         self._allowance = allowance
         self._make = make
-        self._tls = _tls_of(listener)
+        self._tls = tls_of(listener)
         self._socket = _listening(listener)
         self._opening: set[asyncio.Task[None]] = set()
         self._letting_in = asyncio.create_task(self._let_in())
@@ -93,12 +93,6 @@ class Door:
             if self._tls is None:
                 line.send(refusal_of(error))
                 line.shutdown(socket.SHUT_WR)
-
-
-def _tls_of(listener: Listener) -> ssl.SSLContext | None:
-    if not listener.tls_cert or not listener.tls_key:
-        return None
-    return server_tls(listener.name, listener.tls_cert, listener.tls_key)
 
 
 def _listening(listener: Listener) -> socket.socket:

@@ -8,14 +8,13 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from pathlib import Path
 from uuid import UUID
 
 import asyncssh
 import structlog
 
 from config.profiles import load_sidecar_fields
-from config.settings import Settings
+from config.settings import FtpSettings, Settings
 from evidence.errors import InvalidInput, Unavailable
 from evidence.listening import Listener, is_loopback
 from ingest.daemon.holding import Holder
@@ -24,7 +23,8 @@ from ingest.daemon.pulled import agency_of, receipt_checker, reception_of
 from ingest.daemon.pushed_ftp import FtpDoor
 from ingest.daemon.pushed_logins import token_checker
 from ingest.daemon.pushed_sftp import SftpDoor
-from ingest.daemon.tls import server_tls
+from ingest.daemon.tls import tls_of
+from ingest.sources import host_key
 from ingest.sources.base import StagedFile
 from ingest.sources.dropbox import Dropbox
 from ingest.sources.dropbox_folder import DropboxFolder
@@ -60,7 +60,7 @@ class PushListeners:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end: asyncio.Event | None = None
         if ingest.ftp.enabled:
-            _require_private_ftp(settings)
+            _require_private_ftp(ingest.ftp)
         self._make_ftp = (lambda: _ftp_door(settings, box, check)) if ingest.ftp.enabled else None
         self._thread = threading.Thread(target=self._run, name="push-listeners", daemon=True)
         self._thread.start()
@@ -204,17 +204,10 @@ def _sftp_door(
             "set ingest.sftp.host_key",
             code="listener_not_private",
         )
-    path = sftp.host_key or settings.data.dir / "pushed" / "ssh_host_ed25519_key"
+    path = host_key.path_of(sftp, settings.data.dir)
     if sftp.host_key is None and not path.exists():
-        _make_host_key(path)
-    try:
-        host_key = asyncssh.read_private_key(str(path))
-    except (OSError, asyncssh.KeyImportError) as error:
-        raise Unavailable(
-            f"ingest.sftp listener: expected a host key without passphrase in {path}, found "
-            f"{type(error).__name__}",
-            code="listener_key_unreadable",
-        ) from error
+        host_key.make(path)
+    key = host_key.read(path)
     keys: dict[str, list[tuple[asyncssh.SSHKey, Dock]]] = {}
     for each in sftp.keys:
         try:
@@ -226,30 +219,20 @@ def _sftp_door(
                 code="listener_key_unreadable",
             ) from error
         agency_id = agency_of(storage, each.agency)
-        for key in known:
+        for public in known:
             # Whose key it was can be looked up by its fingerprint, as a token's by its id.
-            actor = f"ssh_key:{key.get_fingerprint('sha256')}"
+            actor = f"ssh_key:{public.get_fingerprint('sha256')}"
             dock = Dock(agency_id, each.dock_no, each.device_no, actor)
-            keys.setdefault(each.dock_no, []).append((key, dock))
-    return SftpDoor(sftp, box, host_key, check, keys)
+            keys.setdefault(each.dock_no, []).append((public, dock))
+    return SftpDoor(sftp, box, key, check, keys)
 
 
-def _make_host_key(path: Path) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    made = asyncssh.generate_private_key("ssh-ed25519")
-    # Whole or not at all, and never readable to others, not even for a moment.
-    new = path.with_name(f"{path.name}.new")
-    new.unlink(missing_ok=True)
-    new.touch(mode=0o600)
-    new.write_bytes(made.export_private_key())
-    with new.open("rb") as written:
-        os.fsync(written.fileno())
-    new.replace(path)
+def _ftp_listener(ftp: FtpSettings) -> Listener:
+    return Listener("ingest.ftp", ftp.host, ftp.port, ftp.tls_cert, ftp.tls_key)
 
 
-def _require_private_ftp(settings: Settings) -> None:
-    ftp = settings.ingest.ftp
-    Listener("ingest.ftp", ftp.host, ftp.port, ftp.tls_cert, ftp.tls_key).require_private()
+def _require_private_ftp(ftp: FtpSettings) -> None:
+    _ftp_listener(ftp).require_private()
     if not ftp.tls_cert and not ftp.allow_plain:
         raise InvalidInput(
             "ingest.ftp listener: expected TLS, or allow_plain to let passwords pass in the clear, found "
@@ -260,5 +243,4 @@ def _require_private_ftp(settings: Settings) -> None:
 
 def _ftp_door(settings: Settings, box: Dropbox, check: Callable[[str, str], Dock | None]) -> FtpDoor:
     ftp = settings.ingest.ftp
-    tls = server_tls("ingest.ftp", ftp.tls_cert, ftp.tls_key) if ftp.tls_cert and ftp.tls_key else None
-    return FtpDoor(ftp, box, tls, check)
+    return FtpDoor(ftp, box, tls_of(_ftp_listener(ftp)), check)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import asyncssh
 import psutil
 import pytest
 
@@ -51,9 +53,14 @@ def working_on(data: Path) -> list[psutil.Process]:
     return found
 
 
-def test_up_founds_serves_refuses_a_second_and_ends_clean(data: Path, environment: dict[str, str]) -> None:
-    api, ingest, media = free_ports(3)
+def test_up_founds_serves_refuses_a_second_and_ends_clean(
+    data: Path, environment: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    api, ingest, media, sftp, ftp = free_ports(5)
     ports = ["--api-port", str(api), "--ingest-port", str(ingest), "--media-port", str(media)]
+    pushed = {"sftp.enabled": True, "sftp.port": sftp, "ftp.enabled": True, "ftp.port": ftp}
+    ports += [f"--set=ingest.{name}={value}" for name, value in {**pushed, "ftp.allow_plain": True}.items()]
+    assert main(["keys", "host", "--data", str(data)]) == 6, "there is no host key yet"
     with subprocess.Popen(
         [sys.executable, "-m", "cli.main", "up", "--data", str(data), *ports],
         stdout=subprocess.PIPE,
@@ -70,6 +77,16 @@ def test_up_founds_serves_refuses_a_second_and_ends_clean(data: Path, environmen
         text = "".join(lines)
         assert re.search(r"admin +(\w{5}-){3}\w{5}", text)
         assert f"http://127.0.0.1:{api}/" in text
+        shown = asyncio.run(asyncssh.get_server_host_key("127.0.0.1", sftp))
+        assert shown is not None
+        assert f"sftp://127.0.0.1:{sftp}  {shown.get_fingerprint()}\n" in text
+        assert f"ftp://127.0.0.1:{ftp}  无 TLS" in text
+        capsys.readouterr()
+        assert main(["keys", "host", "--data", str(data), f"--set=ingest.sftp.port={sftp}"]) == 0
+        fingerprint, known, _ = capsys.readouterr().out.splitlines()
+        assert fingerprint == shown.get_fingerprint()
+        trusted = asyncssh.import_known_hosts(f"{known}\n").match("127.0.0.1", "", sftp)[0]
+        assert [key.public_data for key in trusted] == [shown.public_data]
         assert main(["up", "--data", str(data)]) == 4
         assert len(working_on(data)) >= 7
         started = time.monotonic()

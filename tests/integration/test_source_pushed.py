@@ -16,7 +16,8 @@ import asyncssh
 import pytest
 
 from evidence.errors import InvalidInput
-from ingest.daemon.pushed import PushListeners, _make_host_key, open_dropbox
+from ingest.daemon.pushed import PushListeners, open_dropbox
+from ingest.sources import host_key
 from storage.db import agencies, credentials
 from storage.db.tables import Item
 from storage.open import Storage
@@ -415,9 +416,9 @@ def test_process_that_dies_while_it_makes_its_host_key_leaves_none_that_stops_th
     with monkeypatch.context() as dying:
         dying.setattr(Path, "write_bytes", killed)
         with pytest.raises(KeyboardInterrupt):
-            _make_host_key(path)
+            host_key.make(path)
     assert not path.exists()
-    _make_host_key(path)
+    host_key.make(path)
     assert (asyncssh.read_private_key(str(path)).get_algorithm(), path.stat().st_mode & 0o777) == (
         "ssh-ed25519",
         0o600,

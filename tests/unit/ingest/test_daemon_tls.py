@@ -7,7 +7,8 @@ import socket
 import ssl
 import threading
 
-from ingest.daemon.tls import server_tls
+from evidence.listening import Listener
+from ingest.daemon.tls import tls_of
 from tests.support.places import certificate
 
 
@@ -36,7 +37,8 @@ def test_sender_that_never_reads_loses_nothing_by_closing() -> None:
         line.close()
 
     async def main() -> None:
-        server = await asyncio.start_server(taken, "127.0.0.1", 0, ssl=server_tls("test", cert, key))
+        tls = tls_of(Listener("test", "127.0.0.1", 0, cert, key))
+        server = await asyncio.start_server(taken, "127.0.0.1", 0, ssl=tls)
         port = server.sockets[0].getsockname()[1]
         threads = [threading.Thread(target=send, args=(port,)) for _ in range(senders)]
         for thread in threads:
