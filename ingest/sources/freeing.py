@@ -12,6 +12,10 @@ alone, comes to another recording of equal name, size and time. The rules, in or
    (`RemoteFile.is_immutable`) is not read again.
 4. A last look shows size and time of before the reading. A custody leaf is written, what speaks of the file
    alone goes, then the file.
+5. What speaks of it goes only in the very bytes that were read, once what they say is in custody with the
+   recording. What came or changed since the recording was taken is waited for until it rests, read, and
+   handed in with it once more. What cannot be used stays at the place for a person to read; the item is
+   flagged, and it is known from then on as no recording and as speaking of none.
 
 A copy that comes to another digest is another recording: it stays and is taken like any other. It is not
 given its old name back, since on FTP a rename replaces what may have appeared there; it is listed, and taken,
@@ -33,6 +37,7 @@ import structlog
 from evidence.errors import EvidenceError
 from evidence.filenames import display_name
 from evidence.fixity import StreamingDigest
+from ingest.sources.companions import Companions, Said, arrival_key
 from ingest.sources.journal import Seen
 from ingest.sources.remote import RemoteFile, RemoteFolder, Stopped, aside_path, changed, cut
 from ingest.sources.settling import Listing
@@ -56,8 +61,16 @@ class Taken:
     """What is in custody of a file: by which arrival, and what it came to."""
 
     agency_id: UUID
-    reception_key: str
+    seen_key: str
+    """Under which it is in the journal."""
     sha256: bytes
+    said: frozenset[str] = frozenset()
+    """What was read beside it by then."""
+
+    @property
+    def reception_key(self) -> str:
+        """Under which it was handed in."""
+        return arrival_key(self.seen_key, self.said)
 
     @property
     def arrival(self) -> tuple[UUID, str, bytes]:
@@ -90,6 +103,10 @@ class Freeing:
         may_free: The same, asked right before the copy is removed; makes a note of it.
         give_up: Removes a copy that is ours and not the dock's; None where the copies are the place's.
         is_read_back: Whether the bytes are in custody for good: then such a copy needs no receipt.
+        companions: Reads what lies beside files.
+        hear: Hands a file in once more with what was said of it since; the same words twice are one arrival.
+        leave: Notes, durably, that what lies beside a file is no recording and speaks of none from now on.
+        note_left: Says with the item of an arrival that something was left unread.
     """
 
     def __init__(
@@ -101,6 +118,11 @@ class Freeing:
         may_free: MayFree,
         give_up: Callable[[RemoteFile], None] | None,
         is_read_back: MayFree,
+        *,
+        companions: Companions,
+        hear: Callable[[RemoteFile, Taken, Said], None],
+        leave: Callable[[RemoteFile, bytes], None],
+        note_left: Callable[[UUID, str, bytes], None],
     ) -> None:
         self._place = place
         self._remote = remote
@@ -109,6 +131,10 @@ class Freeing:
         self._may_free = may_free
         self._give_up = give_up
         self._is_read_back = is_read_back
+        self._companions = companions
+        self._hear = hear
+        self._leave = leave
+        self._note_left = note_left
         self._aside: dict[bytes, _Proof] = {}
         """By the path it was given; of this process alone."""
         self._renames = True
@@ -123,8 +149,19 @@ class Freeing:
         proof = self._aside.get(file.path)
         return None if proof is None else proof.taken
 
-    def free(self, file: RemoteFile, taken: Taken, listing: Listing, stop: threading.Event | None) -> Fate:
+    def free(
+        self,
+        file: RemoteFile,
+        taken: Taken,
+        listing: Listing,
+        stop: threading.Event | None,
+        *,
+        is_at_rest: bool,
+    ) -> Fate:
         """Remove a copy whose bytes are in custody.
+
+        Args:
+            is_at_rest: Whether it and what lies beside it have rested.
 
         Raises:
             Conflict: It changed meanwhile (``source_changed``); it stays.
@@ -146,13 +183,22 @@ class Freeing:
         if not copy.is_immutable and not self._has_same_bytes(copy, proof, stop):
             self._let_be(copy, taken)
             return Fate.REPLACED
+        is_spoken_of = self._is_spoken_of(copy)
+        said = self._companions.read(file, listing) if is_spoken_of else Said()
+        is_late = not said.used <= taken.said
+        if (is_late or said.unusable) and not is_at_rest:
+            return Fate.KEPT
+        if is_late:
+            self._hear(file, taken, said)
         if not proof.is_noted and not may(*taken.arrival):
             return Fate.KEPT
         proof.is_noted = True
-        self._remove(file, copy, listing, remove)
+        if is_spoken_of and self._is_spoken_of(copy):
+            self._let_go(listing.let_go(file), said, taken, remove)
+        remove(copy)
         self._aside.pop(copy.path, None)
         # What appears under the same name, size and time from now on is another recording.
-        self._seen.forget(taken.reception_key)
+        self._seen.forget(taken.seen_key)
         log.info(
             "source:freed",
             source=self._place,
@@ -181,7 +227,7 @@ class Freeing:
             if not self._remote.rename(copy, file.path):
                 raise changed(file)
             return file
-        self._seen.forget(taken.reception_key)
+        self._seen.forget(taken.seen_key)
         return copy
 
     def _has_same_bytes(self, copy: RemoteFile, proof: _Proof, stop: threading.Event | None) -> bool:
@@ -220,7 +266,7 @@ class Freeing:
     def _let_be(self, copy: RemoteFile, taken: Taken) -> None:
         """It is another recording: nothing of it is known from now on, so that it is taken."""
         self._aside.pop(copy.path, None)
-        self._seen.forget(taken.reception_key)
+        self._seen.forget(taken.seen_key)
         log.warning(
             "source:replaced",
             source=self._place,
@@ -228,17 +274,31 @@ class Freeing:
             detail="equal size and time, other bytes than the receipt; it is kept and taken",
         )
 
-    def _remove(
-        self, file: RemoteFile, copy: RemoteFile, listing: Listing, remove: Callable[[RemoteFile], None]
-    ) -> None:
-        # What speaks of it alone goes first: left behind, it could pass for a recording. It stays if a file
-        # has come under the name since, or if it is not what was listed: then it speaks of another one.
+    def _is_spoken_of(self, copy: RemoteFile) -> bool:
+        """Whether what lies beside it speaks of it: not if a file has come under its name since."""
         named = copy.folder + b"/" + copy.name
-        if not copy.is_set_aside or self._remote.look(replace(copy, path=named)) is None:
-            for beside in listing.let_go(file):
-                if self._state_of(beside) == beside.state:
-                    remove(beside)
-        remove(copy)
+        return not copy.is_set_aside or self._remote.look(replace(copy, path=named)) is None
+
+    def _let_go(
+        self, beside: list[RemoteFile], said: Said, taken: Taken, remove: Callable[[RemoteFile], None]
+    ) -> None:
+        # Before the file: left behind, it could pass for a recording, or speak of the next one.
+        unread = {unusable.key: sha256 for unusable, sha256 in said.unusable}
+        if any(each.key in unread for each in beside):
+            self._note_left(*taken.arrival)
+        for each in beside:
+            if self._state_of(each) != each.state:
+                continue  # Not what was listed: then it speaks of another one.
+            if each.key in unread:
+                log.warning(
+                    "source:left",
+                    source=self._place,
+                    name=display_name(each.name),
+                    detail="beside a recording that is removed; it could not be used and stays to be read",
+                )
+                self._leave(each, unread[each.key])
+            else:
+                remove(each)
 
     def _state_of(self, file: RemoteFile) -> tuple[int, int | None, str] | None:
         now = self._remote.look(file)

@@ -168,6 +168,7 @@ class ManifestFolder:
             raw,
             size,
             version=version,
+            is_immutable=bool(entry.get("etag")),
             declared_sha256=parse_sha256(digest) if isinstance(digest, str) else None,
         )
 

@@ -45,6 +45,8 @@ class Partial:
         self._is_sound = True
         self.sha256: bytes | None = None
         """Set once it is whole."""
+        self.unsure_from = self.unsure_to = 0
+        """Between these it came over an earlier line: it may be of another file of equal size and time."""
 
     @property
     def have_bytes(self) -> int:
@@ -70,6 +72,7 @@ class Partial:
             elif mark.get("sha256"):
                 # Whole already; the bytes may have been adopted by a process that died right after.
                 self.sha256 = bytes.fromhex(str(mark["sha256"]))
+                self.unsure_from, self.unsure_to = map(int, str(mark.get("unsure", "0-0")).split("-"))
                 return
             self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             size = os.fstat(self._descriptor).st_size
@@ -78,12 +81,23 @@ class Partial:
                 os.ftruncate(self._descriptor, counts)
                 os.fsync(self._descriptor)
                 self._digest.follow(self._descriptor)
-                self._marked_bytes = counts
+                self._marked_bytes = self.unsure_to = counts
         self._marked_s = time.monotonic()
 
     def tail(self) -> bytes:
         """What lies between `resume_at` and the end of what is here."""
         return os.pread(self._file(), self.have_bytes - self.resume_at, self.resume_at)
+
+    def bytes_at(self, offset_bytes: int, size_bytes: int) -> bytes:
+        """Some of a whole file."""
+        with translated("staging of a fetched file"), self.path.open("rb") as file:
+            return os.pread(file.fileno(), size_bytes, offset_bytes)
+
+    def note_compared(self, to_bytes: int) -> None:
+        """Note, durably, that a whole file is one to there."""
+        if self.sha256 is not None and to_bytes != self.unsure_from:
+            self.unsure_from = to_bytes
+            self._write_mark(self.unsure_to, self.sha256)
 
     def write(self, data: bytes | memoryview) -> None:
         """Take the next bytes.
@@ -153,7 +167,7 @@ class Partial:
     def _write_mark(self, length: int, sha256: bytes | None = None) -> None:
         fields: dict[str, object] = {"identity": self._identity, "length": length, "boot": boot()}
         if sha256 is not None:
-            fields["sha256"] = sha256.hex()
+            fields |= {"sha256": sha256.hex(), "unsure": f"{self.unsure_from}-{self.unsure_to}"}
         with translated("mark of a fetched file"):
             write_durably(self._mark, json.dumps(fields).encode())
 

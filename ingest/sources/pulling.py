@@ -4,8 +4,9 @@ The rules, in order:
 
 1. A file is whole as `ingest.sources.settling` says. Only whole files are fetched.
 2. It is fetched into staging with its digest made while it arrives. A cut line or a killed process keeps
-   what came; the next try goes on from there (`ingest.sources.partial`), and compares a few bytes of what it
-   has, so that a file replaced in between is not spliced.
+   what came; the next try goes on from there (`ingest.sources.fetching`). Where the place's copy stays, and
+   neither a declared digest nor the place tells that it is still the same file, what came over an earlier
+   line is read once more: a file replaced in between is not spliced.
 3. It counts if it has exactly the listed size and a second look shows it unchanged; else it settles anew.
    A declared digest that it does not come to, or that cannot be read, makes it wait too, until rest says that
    no more will come: then it is taken, and intake quarantines what comes to another digest.
@@ -24,7 +25,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
@@ -34,7 +35,6 @@ import structlog
 from config.profiles import SidecarFields
 from evidence.clock import rfc3339
 from evidence.errors import (
-    Conflict,
     EvidenceError,
     FixityError,
     InvalidInput,
@@ -46,6 +46,8 @@ from evidence.filenames import decode_name, display_name
 from evidence.kinds import ClaimSource
 from ingest.facts import Statement
 from ingest.sources.base import ScanResult, StagedFile
+from ingest.sources.companions import Companions, Said, arrival_key
+from ingest.sources.fetching import Fetching
 from ingest.sources.freeing import Fate, Freeing, MayFree, Taken
 from ingest.sources.journal import Seen
 from ingest.sources.partial import Partial
@@ -58,11 +60,8 @@ from ingest.sources.remote import (
     RemoteFile,
     RemoteFolder,
     Stopped,
-    changed,
-    cut,
 )
-from ingest.sources.settling import MAX_DIGEST_BYTES, Listing, Watched, parse_digest_file
-from ingest.sources.sidecar import Sidecar, is_table, most_bytes, sidecar_from
+from ingest.sources.settling import Listing, Watched
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +70,13 @@ PARTIAL_LIFE_S = 7 * 86400.0
 """What is left of a file that never came back is kept this long."""
 _OF_THE_PLACE = {CUT, UNREACHABLE}
 _OF_ONE_FILE = {GONE, UNREADABLE}
+LATE_REST_S = 30.0
+"""What comes beside a taken file must rest so long before it counts, where nothing else is said."""
+SAID_LATE = (
+    "said_late",
+    "sidecar: expected before its recording was taken, found after it; what it says stands among the claims, "
+    "compare it with the facts",
+)
 UNPROVEN = (
     "whole_unproven",
     "file: expected a rename, size or digest that proves it whole, found only that it rested; "
@@ -113,6 +119,8 @@ class PullSource:
         give_up: Removes a copy that is ours and not the dock's; None where the copies are the place's.
         is_read_back: Whether the bytes of a reception key and digest of an agency are in custody for good:
             then such a copy is given up without a receipt.
+        leave: Marks what lies beside a copy that goes and stays itself, where the place keeps note of that.
+        note_left: Says with the item of a reception key and digest of an agency that something was left.
         reserve: Raises Unavailable when there is no room for that many bytes.
         sidecar_fields: What fields of sidecars may be called; what is shipped when omitted.
         monotonic_s: For tests of settling.
@@ -132,6 +140,8 @@ class PullSource:
         may_free: MayFree = lambda _agency, _key, _sha256: False,
         give_up: Callable[[RemoteFile], None] | None = None,
         is_read_back: MayFree = lambda _agency, _key, _sha256: False,
+        leave: Callable[[RemoteFile], None] = lambda _file: None,
+        note_left: Callable[[UUID, str, bytes], None] = lambda _agency, _key, _sha256: None,
         reserve: Callable[[int], None] = lambda _: None,
         sidecar_fields: SidecarFields | None = None,
         monotonic_s: Callable[[], float] = time.monotonic,
@@ -143,10 +153,13 @@ class PullSource:
         self._staging_dir = staging_dir
         self._seen = seen
         self._accept = accept
-        self._freeing = Freeing(rules.place, remote, seen, has_receipt, may_free, give_up, is_read_back)
-        self._sidecar_fields = sidecar_fields
-        self._table: tuple[RemoteFile, bytes] | None = None
-        self._reserve = reserve
+        self._fetching = Fetching(rules.place, remote, reserve)
+        self._companions = Companions(remote, sidecar_fields)
+        self._freeing = Freeing(
+            rules.place, remote, seen, has_receipt, may_free, give_up, is_read_back,
+            companions=self._companions, hear=self._hear, leave=self._left, note_left=note_left,
+        )  # fmt: skip
+        self._leave = leave
         self._monotonic_s = monotonic_s
         self._tell = tell
         self._watched = Watched(rules.settle_s)
@@ -175,7 +188,8 @@ class PullSource:
         """Look once at every file and take those that are whole."""
         result = ScanResult()
         try:
-            listing = Listing(self._remote.files(), self._rules.marker_suffix)
+            files = [file for file in self._remote.files() if not self._is_left(file)]
+            listing = Listing(files, self._rules.marker_suffix)
         except EvidenceError as error:
             self._gone(error, result)
             return result
@@ -183,7 +197,7 @@ class PullSource:
         now_s = self._monotonic_s()
         self._watched.begin(listing, now_s)
         self._freeing.begin(listing)
-        self._table = None
+        self._companions.begin()
         held: list[tuple[RemoteFile, Taken]] = []
         for file in listing.skipped:
             self._skip(file, result)
@@ -198,7 +212,7 @@ class PullSource:
         if self._rules.frees:
             # What is not here yet comes before what is here already.
             for file, taken in held:
-                if not self._free(file, taken, listing, stop, result):
+                if not self._free(file, taken, listing, now_s, stop, result):
                     return result
         self._sweep(listing)
         return result
@@ -254,180 +268,117 @@ class PullSource:
                 code="source_too_large",
             )
         partial = Partial(self._stem(file), file.identity(self._rules.place))
-        sha256 = self._fetched(file, partial, stop)
-        is_whole = settled or file.proof is not None
-        declared, findings = self._declared(file, listing, is_whole=is_whole)
-        if declared is not None and declared != sha256 and not is_whole:
+        sha256 = self._fetching.fetch(file, partial, stop)
+        said = self._companions.read(file, listing)
+        declared = said.declared_sha256 or file.declared_sha256
+        has_marker = listing.marker_of(file) is not None
+        if not (settled or file.proof is not None):
+            self._require_proved(file, sha256, said, declared, partial, has_marker=has_marker)
+        if not (self._rules.frees or file.is_immutable or declared == sha256):
+            self._fetching.compare(file, partial, stop)
+        is_unproven = file.proof is None and declared is None and not has_marker
+        findings = [UNPROVEN] if self._rules.rest_is_a_finding and is_unproven else []
+        staged = self._described(file, partial.path, sha256, said, findings)
+        try:
+            self._accept(self._origin_of(file).agency_id, staged)
+        except NotFound:
+            # Marked whole, but the bytes are neither here nor in the store: fetch them again.
+            partial.drop()
+            raise
+        self._seen.remember(self._key(file), sha256, said.used)
+        partial.drop()
+
+    def _require_proved(
+        self,
+        file: RemoteFile,
+        sha256: bytes,
+        said: Said,
+        declared: bytes | None,
+        partial: Partial,
+        *,
+        has_marker: bool,
+    ) -> None:
+        """Raises FixityError where a digest is what makes a file count as whole, and it does not."""
+        if said.digest_error is not None and file.declared_sha256 is None and not has_marker:
+            # It may have been cut like the file that it is to prove whole.
+            raise FixityError(
+                f"file {display_name(file.name)}: expected a digest beside it, found none that can be "
+                "read; it will be read again",
+                code="declared_digest_unreadable",
+            ) from said.digest_error
+        if declared is not None and declared != sha256:
             partial.drop()
             raise FixityError(
                 f"file {display_name(file.name)}: expected sha256 {declared.hex()[:16]}… as declared, found "
                 f"{sha256.hex()[:16]}…; it will be fetched again",
                 code="declared_digest_missed",
             )
-        if (
-            self._rules.rest_is_a_finding
-            and file.proof is None
-            and declared is None
-            and not listing.marker_of(file)
-        ):
-            findings.append(UNPROVEN)
-        origin = self._origin_of(file)
-        staged = self._described(file, listing, partial.path, sha256, declared, findings, origin)
-        try:
-            self._accept(origin.agency_id, staged)
-        except NotFound:
-            # Marked whole, but the bytes are neither here nor in the store: fetch them again.
-            partial.drop()
-            raise
-        self._seen.remember(staged.reception_key, sha256)
-        partial.drop()
-
-    def _fetched(self, file: RemoteFile, partial: Partial, stop: threading.Event | None) -> bytes:
-        """The digest of the whole file, which then lies at `partial.path`, unless it was adopted before."""
-        partial.open()
-        if partial.sha256 is not None:
-            return partial.sha256
-        had_bytes = partial.have_bytes
-        try:
-            self._reserve(file.size_bytes - had_bytes)
-            self._stream(file, partial, stop)
-            if self._remote_state(file) != file.state:
-                raise changed(file)
-            return partial.finish()
-        except Conflict:
-            partial.drop()
-            raise
-        except EvidenceError as error:
-            error.facts["has_moved_on"] = partial.have_bytes > had_bytes
-            raise
-        finally:
-            partial.keep()
-
-    def _stream(self, file: RemoteFile, partial: Partial, stop: threading.Event | None) -> None:
-        if partial.have_bytes > file.size_bytes:
-            raise changed(file)
-        if partial.have_bytes == file.size_bytes > 0:
-            return
-        overlap = partial.tail()
-        if overlap:
-            log.info(
-                "source:resumed",
-                source=self._rules.place,
-                name=display_name(file.name),
-                at_bytes=partial.have_bytes,
-            )
-        with contextlib.closing(self._remote.read(file, partial.resume_at)) as chunks:
-            for received in chunks:
-                chunk = received
-                if overlap:
-                    common = min(len(overlap), len(chunk))
-                    if chunk[:common] != overlap[:common]:
-                        raise changed(file)
-                    overlap, chunk = overlap[common:], chunk[common:]
-                if partial.have_bytes + len(chunk) > file.size_bytes:
-                    raise changed(file)
-                if chunk:
-                    partial.write(chunk)
-                if stop is not None and stop.is_set():
-                    raise Stopped
-        if partial.have_bytes != file.size_bytes:
-            raise cut(
-                f"file {display_name(file.name)}",
-                f"{partial.have_bytes} of {file.size_bytes} bytes and no more",
-            )
-
-    def _remote_state(self, file: RemoteFile) -> tuple[int, int | None, str] | None:
-        now = self._remote.look(file)
-        return None if now is None else now.state
-
-    def _declared(
-        self, file: RemoteFile, listing: Listing, *, is_whole: bool
-    ) -> tuple[bytes | None, list[tuple[str, str]]]:
-        beside = listing.digest_of(file)
-        if beside is None:
-            return file.declared_sha256, []
-        try:
-            return parse_digest_file(self._small(beside, MAX_DIGEST_BYTES)), []
-        except InvalidInput as error:
-            if not is_whole and file.declared_sha256 is None and listing.marker_of(file) is None:
-                # It may have been cut like the file that it is to prove whole.
-                raise FixityError(
-                    f"file {display_name(file.name)}: expected a digest beside it, found none that can be "
-                    "read; it will be read again",
-                    code="declared_digest_unreadable",
-                ) from error
-            return file.declared_sha256, [("declared_digest_unreadable", error.message)]
 
     def _described(
         self,
         file: RemoteFile,
-        listing: Listing,
         path: Path,
         sha256: bytes,
-        declared: bytes | None,
+        said: Said,
         findings: list[tuple[str, str]],
-        origin: Origin,
     ) -> StagedFile:
-        said = self._sidecar(file, listing.sidecar_of(file))
-        device_no = origin.device_no
-        metadata = {"source_path": decode_name(file.path)[:1000], **file.metadata, **said.metadata}
+        origin, device_no = self._origin_of(file), self._origin_of(file).device_no
+        metadata = {
+            "source_path": decode_name(file.path)[:1000],
+            **file.metadata,
+            **said.sidecar.metadata,
+        }
         if file.mtime_ns is not None:
             with contextlib.suppress(OverflowError, ValueError, OSError):  # A time on no calendar.
                 metadata["source_modified_at"] = rfc3339(datetime.fromtimestamp(file.mtime_ns / 1e9, UTC))
+        declared = said.declared_sha256 or file.declared_sha256 or said.sidecar.declared_sha256
         return StagedFile(
             path=path,
             size_bytes=file.size_bytes,
             sha256=sha256,
             original_name_raw=file.name,
             source=self._rules.kind,
-            reception_key=self._key(file),
+            reception_key=arrival_key(self._key(file), said.used),
             actor=origin.actor,
             metadata=metadata,
-            claims=said.claims,
+            claims=said.sidecar.claims,
             assumed=(Statement("device_no", device_no, ClaimSource.DOCK),) if device_no is not None else (),
             findings=(*findings, *said.findings),
             dock_no=origin.dock_no,
-            declared_sha256=declared or said.declared_sha256,
+            declared_sha256=declared,
         )
-
-    def _sidecar(self, file: RemoteFile, beside: RemoteFile | None) -> Sidecar:
-        if beside is None:
-            return Sidecar()
-        return sidecar_from(beside.name, self._said(beside), file.name, self._sidecar_fields)
-
-    def _said(self, beside: RemoteFile) -> bytes:
-        """The bytes of a sidecar; a folder's table is fetched once a look and not for each of its files."""
-        if self._table is not None and self._table[0] == beside:
-            return self._table[1]
-        content = self._small(beside, most_bytes(beside.name))
-        if is_table(beside.name):
-            self._table = beside, content
-        return content
-
-    def _small(self, file: RemoteFile, at_most_bytes: int) -> bytes:
-        """What a small file holds; of a larger one a byte more than it may have."""
-        content = bytearray()
-        with contextlib.closing(self._remote.read(file, 0)) as chunks:
-            for chunk in chunks:
-                content += chunk
-                if len(content) > at_most_bytes:
-                    break
-        return bytes(content[: at_most_bytes + 1])
 
     # --- freeing ----------------------------------------------------------------------------------
 
     def _taken_of(self, file: RemoteFile) -> Taken | None:
         key = self._key(file)
-        sha256 = self._seen.digest_of(key)
-        if sha256 is None:
+        entry = self._seen.entry_of(key)
+        if entry is None:
             return self._freeing.taken_of(file)
-        return Taken(self._origin_of(file).agency_id, key, sha256)
+        return Taken(self._origin_of(file).agency_id, key, entry.sha256, entry.said)
+
+    def _hear(self, file: RemoteFile, taken: Taken, said: Said) -> None:
+        """Hand a file in once more, for what was said of it since: its bytes are in the store."""
+        no_bytes = self._stem(file).with_suffix(".said")
+        findings = [SAID_LATE] if said.sidecar.known else []
+        staged = self._described(file, no_bytes, taken.sha256, said, findings)
+        reception_key = arrival_key(taken.seen_key, said.used)
+        self._accept(self._origin_of(file).agency_id, replace(staged, reception_key=reception_key))
+
+    def _left(self, beside: RemoteFile, sha256: bytes) -> None:
+        self._seen.remember(f"left:{self._key(beside)}", sha256)
+        self._leave(beside)
+
+    def _is_left(self, file: RemoteFile) -> bool:
+        """Whether it lay beside a recording that is gone, and nobody could use it."""
+        return self._seen.digest_of(f"left:{self._key(file)}") is not None
 
     def _free(
         self,
         file: RemoteFile,
         taken: Taken,
         listing: Listing,
+        now_s: float,
         stop: threading.Event | None,
         result: ScanResult,
     ) -> bool:
@@ -436,7 +387,8 @@ class PullSource:
         if self._watched.is_backing_off(file):
             return True
         try:
-            fate = self._freeing.free(file, taken, listing, stop)
+            is_at_rest = self._watched.has_rested(file, now_s, self._rules.settle_s or LATE_REST_S)
+            fate = self._freeing.free(file, taken, listing, stop, is_at_rest=is_at_rest)
         except Stopped:
             return False
         except EvidenceError as error:

@@ -205,13 +205,15 @@ class Watched:
         watch = self._watches.get(file.key)
         if self._settle_s is None or watch is None or not file.may_settle:
             return False
-        rested_s = now_s - watch.since_s
         has_table_rested = now_s - watch.table_since_s >= self._settle_s or watch.table is None
-        return (
-            self._scans > watch.first_scan
-            and rested_s >= self._settle_s
-            and (has_table_rested or rested_s >= self._settle_s * TABLE_PATIENCE)
+        return self.has_rested(file, now_s, self._settle_s) and (
+            has_table_rested or now_s - watch.since_s >= self._settle_s * TABLE_PATIENCE
         )
+
+    def has_rested(self, file: RemoteFile, now_s: float, for_s: float) -> bool:
+        """Whether it and what speaks of it alone were the same in two listings so far apart."""
+        watch = self._watches.get(file.key)
+        return watch is not None and self._scans > watch.first_scan and now_s - watch.since_s >= for_s
 
     def is_backing_off(self, file: RemoteFile) -> bool:
         """Whether it failed and waits for a later listing."""

@@ -41,6 +41,7 @@ TABLES = tuple(
 """Names of a table that speaks of every recording of its folder; such a file is never a recording."""
 TABLE_PATIENCE = 10
 """A table that never rests is waited for so many times as long as a recording must rest, and no longer."""
+UNREADABLE = "sidecar_unreadable"
 TIMES = ("captured_from", "captured_to", "device_clock", "dock_clock")
 TIME_FORMS = ("%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M:%S", "%Y%m%d%H%M%S", "%Y-%m-%dT%H:%M:%S")
 
@@ -50,11 +51,16 @@ class Sidecar:
     """What was read, and what was wrong with it."""
 
     metadata: dict[str, str] = field(default_factory=dict)
-    """Every field under the name it was written with."""
+    """Every field under the name it was written with; one that no claim can be made of as JSON."""
     findings: tuple[tuple[str, str], ...] = ()
     declared_sha256: bytes | None = None
     known: Mapping[str, str] = field(default_factory=dict)
     """The fields claims are made of, under our names."""
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether all it says is here."""
+        return not any(code == UNREADABLE for code, _ in self.findings)
 
     @property
     def claims(self) -> tuple[Statement, ...]:
@@ -175,7 +181,11 @@ def sidecar_from(
         return Sidecar()
     known = _known(row.values, names)
     findings = [
-        ("sidecar_field_ignored", f"sidecar: expected text, number or true/false for {field_name[:40]!a}")
+        (
+            "sidecar_field_ignored",
+            f"sidecar: expected text, number or true/false for {field_name[:40]!a}; it is kept as it was "
+            "written, and no claim is made of it",
+        )
         for field_name in row.ignored
     ]
     declared = None
@@ -184,7 +194,7 @@ def sidecar_from(
             declared = parse_sha256(known["sha256"])
         except InvalidInput as error:
             findings.append(("declared_digest_unreadable", error.message))
-    metadata = dict(row.values)
+    metadata = {**row.values, **row.ignored}
     if "zfy_info" in known:
         metadata["zfy_info"] = known["zfy_info"]
     return Sidecar(metadata, tuple(findings), declared, known)
@@ -244,7 +254,7 @@ def _zoned(value: str, timezone: str | None) -> str:
 
 
 def _unusable(line: str) -> Sidecar:
-    return Sidecar(findings=(("sidecar_unreadable", f"{line}; the recording is taken without it"),))
+    return Sidecar(findings=((UNREADABLE, f"{line}; the recording is taken without it"),))
 
 
 def _read_bounded(path: Path, at_most_bytes: int) -> bytes:

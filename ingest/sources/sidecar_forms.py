@@ -31,8 +31,8 @@ class Row:
     """What one sidecar, or one line of a table, says."""
 
     values: dict[str, str] = field(default_factory=dict)
-    ignored: tuple[str, ...] = ()
-    """Fields whose value is no text, number or truth."""
+    ignored: dict[str, str] = field(default_factory=dict)
+    """Fields whose value is no text, number or truth, as JSON: kept as they were said, and nothing more."""
 
 
 def plain_name(name: str) -> str:
@@ -51,7 +51,12 @@ def read_json(text: str) -> Row:
     if not isinstance(raw, dict):
         raise InvalidInput("sidecar: expected a JSON object, found another value")
     values = {str(key): said for key, value in raw.items() if (said := _text_of(value)) is not None}
-    return _bounded(values, tuple(str(key) for key in raw if str(key) not in values))
+    ignored = {
+        str(key): json.dumps(value, ensure_ascii=False)
+        for key, value in raw.items()
+        if str(key) not in values
+    }
+    return _bounded(values, ignored)
 
 
 def read_xml(text: str) -> Row:
@@ -80,7 +85,7 @@ def read_xml(text: str) -> Row:
         if len(element) == 0 and (element.text or "").strip():
             values.setdefault(_local(element.tag), (element.text or "").strip())
         waiting += [(child, depth + 1) for child in reversed(element)]
-    return _bounded(values, ())
+    return _bounded(values)
 
 
 def read_csv(text: str) -> list[Row]:
@@ -105,16 +110,17 @@ def read_csv(text: str) -> list[Row]:
                 raise InvalidInput(f"sidecar: expected at most {MAX_ROWS} lines, found more")
             if any(cell.strip() for cell in line):
                 cells = {name: cell.strip() for name, cell in zip(names, line, strict=False) if name}
-                rows.append(_bounded(cells, ()))
+                rows.append(_bounded(cells))
     except csv.Error as error:
         raise InvalidInput(f"sidecar: expected readable CSV, found: {error}") from error
     return rows
 
 
-def _bounded(values: dict[str, str], ignored: tuple[str, ...]) -> Row:
-    if len(values) > MAX_FIELDS:
-        raise InvalidInput(f"sidecar: expected at most {MAX_FIELDS} fields, found {len(values)}")
-    return Row(values, ignored)
+def _bounded(values: dict[str, str], ignored: dict[str, str] | None = None) -> Row:
+    found = len(values) + len(ignored or {})
+    if found > MAX_FIELDS:
+        raise InvalidInput(f"sidecar: expected at most {MAX_FIELDS} fields, found {found}")
+    return Row(values, ignored or {})
 
 
 def _local(name: str) -> str:

@@ -111,7 +111,7 @@ class Desk:
                 staging_dir=self.store.staging_dir,
                 seen=seen,
                 accept=lambda staged: self.accept(AGENCY, staged),
-                reserve=self.reserve,
+                reserve=lambda size: self.reserve(size),
                 sidecar_fields=self.fields,
                 monotonic_s=lambda: self.now_s,
             )
@@ -133,7 +133,7 @@ class Desk:
             accept=self.accept,
             has_receipt=self.is_receipted,
             may_free=self.is_receipted,
-            reserve=self.reserve,
+            reserve=lambda size: self.reserve(size),
             sidecar_fields=self.fields,
             monotonic_s=lambda: self.now_s,
             tell=lambda code, _line: self.told.append(code),

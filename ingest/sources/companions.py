@@ -1,0 +1,112 @@
+"""What lies beside a recording at a fetched place, read: a digest, and a sidecar or its folder's table.
+
+What was read is told apart by path and bytes, since a listing does not say which bytes a file has. Only what
+was read in those very bytes, and used, may go from a place with its recording (`ingest.sources.freeing`). A
+marker says by being there that its recording is whole, and is not read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from config.profiles import SidecarFields
+from evidence.errors import InvalidInput
+from ingest.sources.remote import RemoteFile, RemoteFolder
+from ingest.sources.settling import MAX_DIGEST_BYTES, Listing, parse_digest_file
+from ingest.sources.sidecar import Sidecar, is_table, most_bytes, sidecar_from
+
+
+@dataclass(frozen=True)
+class Said:
+    """What was read beside one recording."""
+
+    declared_sha256: bytes | None = None
+    """By the digest beside it."""
+    digest_error: InvalidInput | None = None
+    """Why that could not be read."""
+    sidecar: Sidecar = field(default_factory=Sidecar)
+    used: frozenset[str] = frozenset()
+    """What of it speaks of this recording's name alone and was understood: each by its path and bytes."""
+    unusable: tuple[tuple[RemoteFile, bytes], ...] = ()
+    """What of it could not be understood, and its digest: for a person to read where it lies."""
+
+    @property
+    def findings(self) -> tuple[tuple[str, str], ...]:
+        """What was wrong with it: code and line."""
+        of_digest = (
+            () if self.digest_error is None else (("declared_digest_unreadable", self.digest_error.message),)
+        )
+        return (*of_digest, *self.sidecar.findings)
+
+
+def arrival_key(file_key: str, used: Iterable[str]) -> str:
+    """The key of an arrival: of this state of a file, with just this said of it."""
+    said = sorted(used)
+    return f"{file_key}:{hashlib.sha256(' '.join(said).encode()).hexdigest()[:32]}" if said else file_key
+
+
+class Companions:
+    """Reads what lies beside the recordings of one place."""
+
+    def __init__(self, remote: RemoteFolder, fields: SidecarFields | None) -> None:
+        self._remote = remote
+        self._fields = fields
+        self._table: tuple[RemoteFile, bytes] | None = None
+
+    def begin(self) -> None:
+        """Note a new listing: tables are fetched anew."""
+        self._table = None
+
+    def read(self, file: RemoteFile, listing: Listing) -> Said:
+        """What is said of a recording now.
+
+        Raises:
+            Unavailable: As `RemoteFolder.read`.
+        """
+        digest, beside = listing.digest_of(file), listing.sidecar_of(file)
+        declared, digest_error, sidecar = None, None, Sidecar()
+        used, unusable = set(), []
+        if digest is not None:
+            content = self._small(digest, MAX_DIGEST_BYTES)
+            try:
+                declared = parse_digest_file(content)
+                used.add(_mark(digest, content))
+            except InvalidInput as error:
+                digest_error = error
+                unusable.append((digest, hashlib.sha256(content).digest()))
+        if beside is not None:
+            content = self._sidecar(beside)
+            sidecar = sidecar_from(beside.name, content, file.name, self._fields)
+            if beside not in listing.companions_of(file):
+                pass  # It speaks of others too, and stays.
+            elif sidecar.is_readable:
+                used.add(_mark(beside, content))
+            else:
+                unusable.append((beside, hashlib.sha256(content).digest()))
+        return Said(declared, digest_error, sidecar, frozenset(used), tuple(unusable))
+
+    def _sidecar(self, beside: RemoteFile) -> bytes:
+        """The bytes of a sidecar; a folder's table is fetched once a look and not for each of its files."""
+        if self._table is not None and self._table[0] == beside:
+            return self._table[1]
+        content = self._small(beside, most_bytes(beside.name))
+        if is_table(beside.name):
+            self._table = beside, content
+        return content
+
+    def _small(self, file: RemoteFile, at_most_bytes: int) -> bytes:
+        """What a small file holds; of a larger one a byte more than it may have."""
+        content = bytearray()
+        with contextlib.closing(self._remote.read(file, 0)) as chunks:
+            for chunk in chunks:
+                content += chunk
+                if len(content) > at_most_bytes:
+                    break
+        return bytes(content[: at_most_bytes + 1])
+
+
+def _mark(beside: RemoteFile, content: bytes) -> str:
+    return hashlib.sha256(b"%d:%b%b" % (len(beside.path), beside.path, content)).hexdigest()[:32]
