@@ -34,6 +34,17 @@ from storage.db.tables import Agency, Claim, Device, Item, Reception
 from storage.db.tables import StoredObject as ObjectRow
 from storage.objects.base import StoredObject
 
+OF_WORDS = frozenset(
+    {
+        "declared_digest_unreadable",
+        "said_late",
+        "sidecar_field_ignored",
+        "sidecar_unreadable",
+        "words_refused",
+    }
+)
+"""Findings about what an arrival says of its bytes."""
+
 
 @dataclass(frozen=True)
 class Accepted:
@@ -95,6 +106,8 @@ def accept(
     doubts = [*doubts, *staged.findings, *unread]
     row = _object_row(session, agency, staged, stored, now)
     item, is_new = _item(session, agency, staged, row, device, facts, doubts, now)
+    if not is_new:
+        _note_words(session, item, staged)
     mismatch = staged.declared_sha256 is not None and staged.declared_sha256 != staged.sha256
     if mismatch:
         _mismatched(session, agency, item, staged, now, is_new=is_new)
@@ -252,6 +265,15 @@ def _item(
     session.add(item)
     session.flush()
     return item, True
+
+
+def _note_words(session: Session, item: Item, staged: StagedFile) -> None:
+    """What is wrong with the words of an arrival holds for the item also where its bytes were here before."""
+    found = [(code, line) for code, line in staged.findings if code in OF_WORDS]
+    if found:
+        session.refresh(item, with_for_update=True)
+    for code, line in found:
+        items.flag(item, code, line)
 
 
 def _mismatched(

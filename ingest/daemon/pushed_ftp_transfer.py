@@ -15,7 +15,6 @@ import structlog
 from aioftp.common import Connection, StreamIO
 
 from evidence.errors import EvidenceError, Unavailable
-from evidence.filenames import display_name
 from ingest.daemon.pushed_disk import DiskThreads
 from ingest.sources.dropbox_shelf import Dock, Pushed
 from ingest.sources.incoming import Incoming
@@ -52,7 +51,6 @@ class FtpTransfer:
         self._start = self._position = start_bytes
         self._declared = declared_bytes
         self._stream: StreamIO | None = None
-        self._broke_off: str | None = None
         self._is_aborted = False
         self._ended = asyncio.Event()
 
@@ -76,7 +74,8 @@ class FtpTransfer:
             await self._receive(self._stream)
             reply = None
         except (OSError, EOFError) as error:  # Cut, or silent for too long.
-            self._broke_off = "told to" if self._is_aborted else type(error).__name__
+            why = "told to" if self._is_aborted else type(error).__name__
+            log.info("push:broke_off", listener="ftp", dock=self._dock.dock_no, why=why)
         except EvidenceError as error:
             reply = refusal(error)
         finally:
@@ -109,16 +108,6 @@ class FtpTransfer:
         except EvidenceError as error:
             log.error("push:not_ended", listener="ftp", code=error.code, detail=error.message)  # noqa: TRY400
             return refusal(error)
-        log.info(
-            "push:ended",
-            listener="ftp",
-            dock=self._dock.dock_no,
-            name=display_name(ended.name),
-            state=ended.state,
-            proof=ended.proof,
-            size_bytes=ended.size_bytes,
-            broke_off=self._broke_off,
-        )
         if reply is not None:
             return reply
         return "226", "stored and synced" + ("" if ended.proof else "; rename it when it is whole")

@@ -248,7 +248,7 @@ class _Files(asyncssh.SFTPServer):
         is_gone = channel.is_closing() or channel.get_connection().is_closed() or self._is_at_end()
         try:
             with _Told():
-                ended = await self._disk.do(self._dock, lambda: incoming.end(in_order=not is_gone))
+                await self._disk.do(self._dock, lambda: incoming.end(in_order=not is_gone))
         except asyncssh.SFTPError as error:
             log.error("push:not_ended", listener="sftp", dock=self._dock.dock_no, detail=error.reason)  # noqa: TRY400
             if is_gone:
@@ -256,15 +256,6 @@ class _Files(asyncssh.SFTPServer):
             raise
         finally:
             self._open.discard(incoming)
-        log.info(
-            "push:ended",
-            listener="sftp",
-            dock=self._dock.dock_no,
-            name=display_name(ended.name),
-            state=ended.state,
-            proof=ended.proof,
-            size_bytes=ended.size_bytes,
-        )
 
     def _is_at_end(self) -> bool:
         session = getattr(self.channel, "_session", None)

@@ -80,7 +80,7 @@ class Companions:
         if beside is not None:
             content = self._sidecar(beside)
             sidecar = sidecar_from(beside.name, content, file.name, self._fields)
-            if beside not in listing.companions_of(file):
+            if beside not in listing.words_of(file):
                 pass  # It speaks of others too, and stays.
             elif sidecar.is_readable:
                 used.add(_mark(beside, content))

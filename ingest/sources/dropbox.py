@@ -19,7 +19,8 @@ removes in this moment, is *busy*: whoever else wants it is told so at once, and
 
 A name leaves a dock's listing only by the dock's own doing or with the bytes' receipt: a file in custody that
 earns none gives up its bytes and keeps its name (`keep_name`), so that a dock which takes vanishing for a
-receipt wipes nothing for it.
+receipt wipes nothing for it. A dock with too many names here is told so, and none goes to make room. Only
+what a broken transfer left without a byte goes after a day: it holds nothing, and nobody was told it does.
 """
 
 from __future__ import annotations
@@ -36,11 +37,14 @@ from pathlib import Path
 import structlog
 
 from evidence.errors import Conflict, NotFound, NotPermitted, Unavailable
+from evidence.filenames import display_name
 from evidence.ids import new_id
 from ingest.sources.dropbox_shelf import (
     CLOSED,
     IN_CUSTODY,
+    LEFT,
     OPEN,
+    SETTLED,
     TORN,
     Dock,
     Pushed,
@@ -57,6 +61,8 @@ from ingest.sources.sidecar import is_table
 log = structlog.get_logger(__name__)
 
 MAX_NAMES = 10_000
+EMPTY_LIFE_S = 86_400
+_NOT_LISTED = SETTLED | {OPEN}
 
 
 class Dropbox:
@@ -118,7 +124,9 @@ class Dropbox:
                 before = None
             if before is not None:
                 self._require_idle(before)
-            spent = self._spent(dock, clean, is_new=before is None)
+            if before is None:
+                self._require_place(dock, clean)
+            spent = self._spent(dock, clean)
             earlier = before or _unknown(dock, clean)
             synced = earlier.size_bytes
             begun = replace(
@@ -156,7 +164,7 @@ class Dropbox:
             self._require_idle(found)
             if found.is_whole:
                 raise NotPermitted("file: whole files keep their names", code="push_whole")
-            given_up = self._spent(dock, clean, is_new=False)
+            given_up = self._spent(dock, clean)
             before = self._find(dock, clean)
             if before is not None and before.id != found.id and not before.is_whole:
                 # Were it being written: its sender will be told that its bytes are here.
@@ -175,7 +183,7 @@ class Dropbox:
             self._release(found, *given_up)
 
     def discard(self, dock: Dock, name: bytes) -> None:
-        """Drop a file that is not whole, or a name whose bytes are in custody, at its dock's wish.
+        """Drop at its dock's wish what is not whole, was left unread, or is a name of bytes in custody.
 
         Raises:
             NotFound, Conflict, NotPermitted: As `rename`.
@@ -184,7 +192,7 @@ class Dropbox:
         with self._lock:
             found = self._required(dock, clean)
             self._require_idle(found)
-            if found.proof is not None and found.state != IN_CUSTODY:
+            if found.proof is not None and found.state not in SETTLED:
                 raise NotPermitted("file: whole files are not a dock's to remove", code="push_whole")
             self._busy.add(found.id)
         try:
@@ -310,6 +318,16 @@ class Dropbox:
         finally:
             with self._lock:
                 self._put(ended)
+            # Here, since nobody may be there any more to be told of it.
+            log.info(
+                "push:ended",
+                listener=ended.protocol,
+                dock=ended.dock_no,
+                name=display_name(ended.name),
+                state=ended.state,
+                proof=ended.proof,
+                size_bytes=ended.size_bytes,
+            )
         return ended
 
     # --- for the engine ---------------------------------------------------------------------------
@@ -317,13 +335,31 @@ class Dropbox:
     def listed(self) -> list[Pushed]:
         """Everything whose bytes lie here and that no transfer is writing, oldest first."""
         with self._lock:
-            return [each for each in self._files.values() if each.state not in {OPEN, IN_CUSTODY}]
+            return [each for each in self._files.values() if each.state not in _NOT_LISTED]
+
+    def drop_empty(self) -> None:
+        """Forget what broken transfers left without a byte, once nobody has gone on with it for a day."""
+        before_s = int(time.time()) - EMPTY_LIFE_S
+        with self._lock:
+            empty = [
+                each
+                for each in self._files.values()
+                if each.state == TORN and not each.size_bytes and each.mtime_s < before_s
+                if each.id not in self._busy
+            ]
+            self._busy.update(each.id for each in empty)
+        try:
+            for each in empty:
+                log.info("push:empty_dropped", dock=each.dock_no, name=display_name(each.name))
+            self._give_up(empty)
+        finally:
+            self._release(*empty)
 
     def by_id(self, identity: str) -> Pushed | None:
         """Such a file."""
         with self._lock:
             found = self._files.get(identity)
-            return found if found is not None and found.state not in {OPEN, IN_CUSTODY} else None
+            return found if found is not None and found.state not in _NOT_LISTED else None
 
     def opened(self, identity: str) -> int:
         """A descriptor of its bytes."""
@@ -356,13 +392,25 @@ class Dropbox:
             with self._lock:
                 self._put(kept, 0)
 
+    def leave(self, identity: str, transfers: int) -> None:
+        """Keep a file that could not be used for a person to read; nobody takes it for a recording any more.
+
+        Raises:
+            Unavailable: As `free`.
+        """
+        with self._taken(identity, transfers) as found:
+            left = replace(found, state=LEFT)
+            self._shelf.save(left)
+            with self._lock:
+                self._put(left)
+
     # --- inside: whose turn it is -----------------------------------------------------------------
 
     @contextlib.contextmanager
     def _taken(self, identity: str, transfers: int) -> Iterator[Pushed]:
         with self._lock:
             found = self._files.get(identity)
-            if found is None or found.state in {OPEN, IN_CUSTODY} or found.id in self._busy:
+            if found is None or found.state in _NOT_LISTED or found.id in self._busy:
                 raise _gone()
             if found.transfers != transfers:
                 raise _gone()
@@ -380,17 +428,21 @@ class Dropbox:
         if found.state == OPEN or found.id in self._busy:
             raise Conflict("file: expected it free, found another transfer writing it", code="push_busy")
 
-    def _spent(self, dock: Dock, name: bytes, *, is_new: bool) -> list[Pushed]:
-        """Kept names that make place: those of the same name, and the oldest when there are too many."""
-        own = self._own(dock)
-        kept = [each for each in own if each.state == IN_CUSTODY and each.id not in self._busy]
-        spent = [each for each in kept if each.name == name]
-        if is_new and len(own) - len(spent) >= MAX_NAMES:
-            others = [each for each in kept if each.name != name]
-            if not others:
-                raise Unavailable("dock: expected fewer waiting files, found too many", code="push_limit")
-            spent.append(others[0])
-        return spent
+    def _spent(self, dock: Dock, name: bytes) -> list[Pushed]:
+        """Kept names that a file of the same name takes over."""
+        return [
+            each
+            for each in self._own(dock)
+            if each.name == name and each.state == IN_CUSTODY and each.id not in self._busy
+        ]
+
+    def _require_place(self, dock: Dock, name: bytes) -> None:
+        if len(self._own(dock)) - len(self._spent(dock, name)) >= MAX_NAMES:
+            raise Unavailable(
+                f"dock: expected fewer than {MAX_NAMES} names of it here, found no room for one more; wait "
+                "until files are taken, or remove names without a receipt and what is not whole",
+                code="push_limit",
+            )
 
     # --- inside: the index ------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ class DropboxFolder:
         self._box = box
 
     def files(self) -> list[RemoteFile]:
+        self._box.drop_empty()
         return [_remote(found) for found in self._box.listed()]
 
     def look(self, file: RemoteFile) -> RemoteFile | None:
@@ -44,6 +45,10 @@ class DropboxFolder:
     def keep_name(self, file: RemoteFile) -> None:
         """Remove the bytes alone: they are in custody, without a receipt."""
         self._box.keep_name(*_taken(file))
+
+    def leave(self, file: RemoteFile) -> None:
+        """Keep it for a person to read, and for nobody else."""
+        self._box.leave(*_taken(file))
 
     def disconnect(self) -> None:
         """Nothing to let go of."""

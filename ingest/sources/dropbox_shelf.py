@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -27,9 +28,11 @@ from storage.objects.durable import fsync_directory, translated, write_durably
 
 log = structlog.get_logger(__name__)
 
-OPEN, CLOSED, TORN, IN_CUSTODY = "open", "closed", "torn", "in_custody"
+OPEN, CLOSED, TORN, IN_CUSTODY, LEFT = "open", "closed", "torn", "in_custody", "left"
 """Being written; ended in order; broken off; the bytes are in custody and no receipt was earned: only the
-name is left."""
+name is left; it lay beside a recording that went, and could not be used: for a person to read."""
+SETTLED = frozenset({IN_CUSTODY, LEFT})
+"""Nothing more becomes of these by us, and their dock may remove them."""
 MAX_PARTS = 16
 MAX_PART_BYTES = 1000
 
@@ -86,7 +89,7 @@ class Pushed:
     @property
     def is_whole(self) -> bool:
         """Whether no transfer touches it any more: the next one under its name is another file."""
-        return self.proof is not None or self.state == IN_CUSTODY
+        return self.proof is not None or self.state in SETTLED
 
 
 class Shelf:
@@ -148,7 +151,7 @@ class Shelf:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-        torn = replace(found, state=TORN, size_bytes=size, hole_at=None)
+        torn = replace(found, state=TORN, size_bytes=size, hole_at=None, mtime_s=int(time.time()))
         self.save(torn)
         return torn
 

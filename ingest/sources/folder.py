@@ -11,12 +11,14 @@ The rules, in order:
 5. One file that cannot be taken never holds up the others. A full disk or a busy database
    ends the scan, because it would hold up all of them; the next scan tries again.
 6. A folder that is gone is waited for. Nothing is concluded from its absence.
-7. What is never taken, for its name, kind or depth, is logged once.
+7. What is never taken, for its name, kind or depth, is logged once; an unfinished name as a warning only when
+   it stays.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import stat
 import threading
@@ -37,6 +39,7 @@ from ingest.facts import Statement
 from ingest.sources.base import ScanResult, StagedFile
 from ingest.sources.copying import CopiedFile, FileState, copy_whole
 from ingest.sources.journal import Seen
+from ingest.sources.settling import MAX_TOLD, Skipped, is_unfinished
 from ingest.sources.sidecar import (
     MAX_SIDECAR_BYTES,
     TABLE_PATIENCE,
@@ -50,11 +53,9 @@ from ingest.sources.sidecar import (
 
 log = structlog.get_logger(__name__)
 
-UNFINISHED = (".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", ".download", "~")
 DONE = "done"
 MAX_DEPTH = 16
 RETRY_MOST_SCANS = 64
-MAX_TOLD = 10_000
 _OF_ONE_FILE = {"source_gone", "source_unreadable"}
 
 
@@ -117,6 +118,7 @@ class FolderSource:
         self._scans = 0
         self._was_gone = False
         self._told: set[Path] = set()
+        self._unfinished = Skipped()
         place = hashlib.sha256(host.encode() + b"\0" + os.fsencode(self._root)).hexdigest()
         self._staging_prefix = f"folder-{place[:16]}-"
         for leftover in staging_dir.glob(f"{self._staging_prefix}*"):
@@ -144,7 +146,7 @@ class FolderSource:
         now_s = self._monotonic_s()
         present: set[Path] = set()
         try:
-            for path, state in self._files(self._root, 0, result):
+            for path, state in self._files(self._root, 0, now_s, result):
                 present.add(path)
                 if stop is not None and stop.is_set():
                     return result
@@ -166,7 +168,9 @@ class FolderSource:
         self._watched.clear()
         return result
 
-    def _files(self, folder: Path, depth: int, result: ScanResult) -> Iterator[tuple[Path, FileState]]:
+    def _files(
+        self, folder: Path, depth: int, now_s: float, result: ScanResult
+    ) -> Iterator[tuple[Path, FileState]]:
         """Every file that could be a recording, in order of name."""
         try:
             with os.scandir(folder) as found:
@@ -189,13 +193,16 @@ class FolderSource:
                 if depth == 0 and entry.name == DONE and self._settings.after_take == "move":
                     continue
                 if depth < MAX_DEPTH:
-                    yield from self._files(path, depth + 1, result)
+                    yield from self._files(path, depth + 1, now_s, result)
                 else:
                     self._skip(path, "too deep", result)
             elif not stat.S_ISREG(state.st_mode):
                 self._skip(path, "not a file", result)
-            elif self._is_unfinished(entry.name):
-                self._skip(path, "name of an unfinished or hidden file", result)
+            elif is_unfinished(os.fsencode(entry.name)):
+                result.skipped.append(display_name(entry.name))
+                level = self._unfinished.level(path, now_s)
+                if level is not None:
+                    self._tell_skipped(level, path, "name of an unfinished or hidden file")
             elif not self._is_marker(entry.name) and not is_companion(
                 os.fsencode(entry.name), state.st_size, spoken
             ):
@@ -206,10 +213,10 @@ class FolderSource:
         result.skipped.append(display_name(path.name))
         if path not in self._told and len(self._told) < MAX_TOLD:
             self._told.add(path)
-            log.warning("folder:not_taken", name=display_name(path.name), code="skipped", detail=reason)
+            self._tell_skipped(logging.WARNING, path, reason)
 
-    def _is_unfinished(self, name: str) -> bool:
-        return name.startswith(".") or name.lower().endswith(UNFINISHED)
+    def _tell_skipped(self, level: int, path: Path, reason: str) -> None:
+        log.log(level, "folder:not_taken", name=display_name(path.name), code="skipped", detail=reason)
 
     def _is_marker(self, name: str) -> bool:
         marker = self._settings.marker_suffix or None
@@ -313,7 +320,7 @@ class FolderSource:
         """
         done = self._root / DONE / path.parent.relative_to(self._root)
         try:
-            beside = [each for each in self._beside_it(path) if is_plain_file(each)]
+            beside = self._spoken_of_alone(path)
             done.mkdir(parents=True, exist_ok=True)
             if FileState.of(path.lstat()) != state:
                 return
@@ -329,14 +336,32 @@ class FolderSource:
             result.failed[shown] = "not_moved"
             log.warning("folder:not_moved", name=shown, detail=error.strerror)
 
+    def _spoken_of_alone(self, path: Path) -> list[Path]:
+        """What speaks of a recording and of no other that is here still, and is none itself."""
+        beside = self._beside_it(path)
+        if beside:
+            # A picture of the same press of the button may need the same marker, by the stem.
+            siblings = [
+                path.with_name(name)
+                for name in os.listdir(path.parent)  # noqa: PTH208
+                if f"{name}.".startswith(f"{path.stem}.") and name != path.name
+            ]
+            waiting = [each for each in siblings if each not in beside and is_plain_file(each)]
+            needed = {each for sibling in waiting for each in self._beside_it(sibling)}
+            beside = [each for each in beside if each not in needed]
+        return beside
+
     def _beside_it(self, path: Path) -> list[Path]:
-        """What speaks of a recording and is none itself."""
+        """What speaks of a recording and is none itself, also of one that is not finished yet."""
+        if is_unfinished(os.fsencode(path.name)):
+            path = path.with_name(path.stem)
         marker = self._settings.marker_suffix
         found = [path.with_name(path.name + marker), path.with_name(path.stem + marker)] if marker else []
+        found = [each for each in found if is_plain_file(each)]
         sidecar = _beside(path, sidecar_of)
         if sidecar is not None and sidecar.lstat().st_size <= MAX_SIDECAR_BYTES:
             found.append(sidecar)
-        return found
+        return list(dict.fromkeys(found))
 
 
 def _beside(recording: Path, find: Callable[[bytes, Callable[[bytes], bool]], bytes | None]) -> Path | None:

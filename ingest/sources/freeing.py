@@ -177,6 +177,8 @@ class Freeing:
             return Fate.KEPT
         if self._state_of(file) != file.state:
             return Fate.KEPT
+        if not is_at_rest and len(listing.words_of(file)) > len(taken.said):
+            return Fate.KEPT
         # Listed under the name it had, so that what speaks of it is still found.
         copy = self._set_aside(file, taken)
         proof = self._aside.get(copy.path) or _Proof(taken)

@@ -61,11 +61,10 @@ from ingest.sources.remote import (
     RemoteFolder,
     Stopped,
 )
-from ingest.sources.settling import Listing, Watched
+from ingest.sources.settling import Listing, Skipped, Watched
 
 log = structlog.get_logger(__name__)
 
-MAX_TOLD = 10_000
 PARTIAL_LIFE_S = 7 * 86400.0
 """What is left of a file that never came back is kept this long."""
 _OF_THE_PLACE = {CUT, UNREACHABLE}
@@ -163,7 +162,7 @@ class PullSource:
         self._monotonic_s = monotonic_s
         self._tell = tell
         self._watched = Watched(rules.settle_s)
-        self._told: set[bytes] = set()
+        self._skipped = Skipped()
         self._gone_code: str | None = None
         self._prefix = f"pull-{hashlib.sha256(rules.place.encode()).hexdigest()[:16]}-"
 
@@ -200,7 +199,7 @@ class PullSource:
         self._companions.begin()
         held: list[tuple[RemoteFile, Taken]] = []
         for file in listing.skipped:
-            self._skip(file, result)
+            self._skip(file, now_s, result)
         for file in listing.recordings:
             if stop is not None and stop.is_set():
                 return result
@@ -455,12 +454,12 @@ class PullSource:
         except Exception:
             log.exception("source:disconnect_failed", source=self._rules.place)
 
-    def _skip(self, file: RemoteFile, result: ScanResult) -> None:
+    def _skip(self, file: RemoteFile, now_s: float, result: ScanResult) -> None:
         shown = display_name(file.name)
         result.skipped.append(shown)
-        if file.path not in self._told and len(self._told) < MAX_TOLD:
-            self._told.add(file.path)
-            log.warning("source:not_taken", source=self._rules.place, name=shown, code="skipped")
+        level = self._skipped.level(file.path, now_s)
+        if level is not None:
+            log.log(level, "source:not_taken", source=self._rules.place, name=shown, code="skipped")
 
     def _sweep(self, listing: Listing) -> None:
         """Drop what is left of files that went away long ago."""

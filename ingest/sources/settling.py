@@ -14,9 +14,10 @@ Names that programs give to unfinished files never count.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from evidence.errors import InvalidInput
 from evidence.fixity import parse_sha256
@@ -33,6 +34,9 @@ from ingest.sources.sidecar import (
 )
 
 UNFINISHED = (".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", ".download", "~")
+LONG_S = 6 * 3600.0
+"""No transfer that is still going takes so long as a rule."""
+MAX_TOLD = 10_000
 DIGEST_SUFFIXES = (b".sha256", b".sha256sum")
 MAX_DIGEST_BYTES = 4096
 _DIGEST_LINE = re.compile(rb"\A(?:\xef\xbb\xbf)?\\?([0-9A-Fa-f]{64})(?:\s|\Z)")
@@ -41,6 +45,25 @@ _DIGEST_LINE = re.compile(rb"\A(?:\xef\xbb\xbf)?\\?([0-9A-Fa-f]{64})(?:\s|\Z)")
 def is_unfinished(name: bytes) -> bool:
     """Whether a program calls unfinished files so, or hides them."""
     return name.startswith(b".") or name.lower().endswith(tuple(ending.encode() for ending in UNFINISHED))
+
+
+class Skipped:
+    """When to speak of files with names of unfinished ones: each day brings some, and few of them stay."""
+
+    def __init__(self) -> None:
+        self._since_s: dict[object, float] = {}
+        self._warned: set[object] = set()
+
+    def level(self, file: object, now_s: float) -> int | None:
+        """The level to log it with now: once when it is first seen, once more when it has stayed for long."""
+        since_s = self._since_s.get(file)
+        if since_s is None and len(self._since_s) < MAX_TOLD:
+            self._since_s[file] = now_s
+            return logging.INFO
+        if since_s is None or file in self._warned or now_s - since_s < LONG_S:
+            return None
+        self._warned.add(file)
+        return logging.WARNING
 
 
 def parse_digest_file(content: bytes) -> bytes:
@@ -84,7 +107,9 @@ class Listing:
             ):
                 (self.skipped if is_unfinished(file.name) else self.recordings).append(file)
         self._speaks_of: dict[bytes, set[bytes]] = {}
-        for file in (*self.recordings, *self.skipped):
+        # An unfinished file needs what its name will have beside it.
+        coming = [replace(file, name=stem_of(file.name)) for file in self.skipped]
+        for file in (*self.recordings, *self.skipped, *coming):
             for beside in self.companions_of(file):
                 self._speaks_of.setdefault(beside.path, set()).add(file.key)
 
@@ -117,6 +142,11 @@ class Listing:
             for beside in self.beside(file)
             if not is_table(beside.name) and beside.size_bytes <= MAX_SIDECAR_BYTES
         ]
+
+    def words_of(self, file: RemoteFile) -> list[RemoteFile]:
+        """Those of them that are read: a marker speaks by being there."""
+        read = (self.digest_of(file), self.sidecar_of(file))
+        return [each for each in self.companions_of(file) if each in read]
 
     def let_go(self, file: RemoteFile) -> list[RemoteFile]:
         """What speaks of nothing else once this file is removed."""

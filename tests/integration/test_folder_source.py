@@ -411,6 +411,24 @@ def test_taken_files_are_moved_only_when_told_to(desk: Desk) -> None:
     assert desk.settle().taken == []
 
 
+@pytest.mark.parametrize("last", ["a.jpg", "a"])
+def test_what_speaks_of_two_files_moves_with_the_last_of_them(desk: Desk, last: str) -> None:
+    desk.restart(after_take="move", marker_suffix=".ok")
+    desk.put("a.mp4")
+    desk.put(f"{last}.part", b"picture")
+    desk.put("a.ok", b"")
+    desk.put("a.json", b'{"place": "A"}')
+    assert desk.source.scan_once().taken == ["a.mp4"]
+    assert {path.name for path in desk.folder.iterdir()} == {f"{last}.part", "a.ok", "a.json", "done"}
+    (desk.folder / f"{last}.part").rename(desk.folder / last)
+    desk.put("ab.ok", b"")
+    assert desk.source.scan_once().taken == [last]
+    assert [claim.value for claim in desk.accepted[1].claims] == ["A"]
+    assert {path.name for path in desk.folder.iterdir()} == {"ab.ok", "done"}
+    moved = {path.name for path in (desk.folder / "done").iterdir()}
+    assert moved == {"a.mp4", last, "a.ok", "a.json"}
+
+
 def test_folder_called_done_is_a_folder_like_others_where_nothing_is_moved(desk: Desk) -> None:
     desk.put("done/a.mp4")
     assert desk.settle().taken == ["a.mp4"]
@@ -441,11 +459,15 @@ def test_what_is_never_taken_is_logged_once(desk: Desk) -> None:
     with capture_logs() as logs:
         for _ in range(3):
             assert len(desk.settle().skipped) == 3
-    told = [(entry["name"], entry["detail"]) for entry in logs if entry["event"] == "folder:not_taken"]
+    told = [
+        (entry["name"], entry["detail"], entry["log_level"])
+        for entry in logs
+        if entry["event"] == "folder:not_taken"
+    ]
     assert sorted(told) == [
-        (".hidden.mp4", "name of an unfinished or hidden file"),
-        ("a.mp4.part", "name of an unfinished or hidden file"),
-        ("deep", "too deep"),
+        (".hidden.mp4", "name of an unfinished or hidden file", "info"),
+        ("a.mp4.part", "name of an unfinished or hidden file", "info"),
+        ("deep", "too deep", "warning"),
     ]
 
 

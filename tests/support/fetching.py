@@ -91,6 +91,8 @@ class Desk:
     failing: list[Exception] = field(default_factory=list)
     receipts: set[bytes] = field(default_factory=set)
     told: list[str] = field(default_factory=list)
+    left: list[bytes] = field(default_factory=list)
+    """Digests of recordings beside which something stayed unread."""
     free_bytes: int | None = None
     now_s: float = 1000.0
     source: Source = field(init=False)
@@ -111,7 +113,7 @@ class Desk:
                 staging_dir=self.store.staging_dir,
                 seen=seen,
                 accept=lambda staged: self.accept(AGENCY, staged),
-                reserve=lambda size: self.reserve(size),
+                reserve=self.require_room,
                 sidecar_fields=self.fields,
                 monotonic_s=lambda: self.now_s,
             )
@@ -133,11 +135,15 @@ class Desk:
             accept=self.accept,
             has_receipt=self.is_receipted,
             may_free=self.is_receipted,
-            reserve=lambda size: self.reserve(size),
+            note_left=lambda _agency, _key, sha256: self.left.append(sha256),
+            reserve=self.require_room,
             sidecar_fields=self.fields,
             monotonic_s=lambda: self.now_s,
             tell=lambda code, _line: self.told.append(code),
         )
+
+    def require_room(self, size: int) -> None:
+        self.reserve(size)
 
     def reserve(self, size: int) -> None:
         if self.free_bytes is not None and size > self.free_bytes:
