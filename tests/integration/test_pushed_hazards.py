@@ -8,6 +8,7 @@ import ftplib
 import hashlib
 import io
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from types import SimpleNamespace
 import asyncssh
 import pytest
 from sqlalchemy import select
+from structlog.testing import capture_logs
 
 from evidence.errors import Unavailable
 from evidence.item import FIXITY_MISMATCH
@@ -375,6 +377,76 @@ def test_pushed_table_speaks_of_its_folder_in_the_agencys_words_and_stays(desk: 
         said = {each.value for each in session.query(Claim) if each.field == "device_no"}
     assert said == {"0000001", "0000002"}
     assert len(desk.parts()) == 1
+
+
+def test_sidecar_pushed_after_its_recording_was_taken_is_in_custody_before_it_goes(desk: Desk) -> None:
+    desk.push_whole("a.mp4", b"footage")
+    assert desk.take() == ["a.mp4"]
+    desk.push_whole("a.mp4.json", b'{"place": "A", "battery": {"low": false}}')
+    desk.read_back()
+    assert desk.rest().freed == ["a.mp4"]
+    assert desk.names() == []
+    with desk.storage.database.read() as session:
+        assert [each.value for each in session.query(Claim) if each.field == "place"] == ["A"]
+        codes = {flag["code"] for flag in session.query(Item).one().flags}
+    assert {"said_late", "sidecar_field_ignored"} <= codes
+    first, second = desk.receptions()
+    assert (first.metadata_received.get("place"), second.metadata_received["place"]) == (None, "A")
+    assert second.metadata_received["battery"] == '{"low": false}'
+
+
+@pytest.mark.parametrize("earns_receipt", [True, False])
+def test_sidecar_nobody_can_read_stays_when_its_recording_goes_and_the_item_says_so(
+    desk: Desk, earns_receipt: bool
+) -> None:
+    desk.push_whole("a.mp4.json", b"[1")
+    desk.push_whole("a.mp4", b"footage")
+    if not earns_receipt:
+        agency_id, token_id = token_of(desk)
+        with desk.storage.database.transaction() as session:
+            credentials.revoke_upload_token(session, agency_id, token_id, desk.storage.clock.now())
+    assert desk.take() == ["a.mp4"]
+    desk.read_back()
+    result = desk.rest()
+    assert (result.freed, result.given_up) == ((["a.mp4"], []) if earns_receipt else ([], ["a.mp4"]))
+    assert {each.name: each.state for each in desk.seen()} == {
+        b"a.mp4.json": "left",
+        **({} if earns_receipt else {b"a.mp4": "in_custody"}),
+    }
+    assert [part.read_bytes() for part in desk.parts()] == [b"[1"]
+    desk.listeners.close()
+    desk.start()
+    for _ in range(2):
+        result = desk.rest()
+        assert (result.taken, result.failed) == ([], {})
+    with desk.storage.database.read() as session:
+        assert [flag["code"] for flag in session.query(Item).one().flags].count("companion_left") == 1
+        bodies = [str(leaf.body) for leaf in session.scalars(select(CustodyLeaf))]
+    assert sum('"item:flagged"' in body for body in bodies) == 1
+
+
+@pytest.mark.parametrize("way", ["sftp", "ftp"])
+def test_how_a_transfer_ended_is_logged_also_when_its_dock_was_killed(desk: Desk, way: str) -> None:
+    async def cut(client: asyncssh.SFTPClient, connection: asyncssh.SSHClientConnection) -> None:
+        file = await client.open("a.mp4", "wb")
+        await file.write(b"foot")
+        connection.abort()
+        await connection.wait_closed()
+
+    with capture_logs() as logs:
+        if way == "ftp":
+            with desk.ftp() as client:
+                data = client.transfercmd("STOR a.mp4")
+                data.sendall(b"foot")
+                desk.wait_for_bytes(4)
+                client.sock.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
+                data.close()
+        else:
+            with contextlib.suppress(asyncssh.Error, OSError):
+                desk.sftp(cut)
+        desk.wait_until_closed()
+    ended = [entry for entry in logs if entry["event"] == "push:ended"]
+    assert [(each["listener"], each["state"], each["size_bytes"]) for each in ended] == [(way, "torn", 4)]
 
 
 @pytest.mark.parametrize("cut", [b"", b"2c26b46b68"])

@@ -304,9 +304,7 @@ def test_ftp_transfer_that_is_aborted_is_not_whole_and_the_line_stays(desk: Desk
         client.sendcmd("ALLO 4")
         data = client.transfercmd("STOR a.mp4")
         data.sendall(b"foot")
-        until = time.monotonic() + 5
-        while [each.size_bytes for each in desk.seen()] != [4] and time.monotonic() < until:
-            time.sleep(0.01)
+        desk.wait_for_bytes(4)
         client.putcmd("ABOR")
         with pytest.raises(ftplib.error_temp, match="426"):
             client.getresp()

@@ -20,9 +20,10 @@ import asyncssh
 from config.settings import Settings
 from ingest.daemon.holding import hold
 from ingest.daemon.pushed import PushListeners, dropbox_source, open_dropbox
+from ingest.sources.base import ScanResult
 from ingest.sources.dropbox import Dropbox
 from ingest.sources.dropbox_shelf import Dock, Pushed
-from ingest.sources.pulling import PullSource
+from ingest.sources.pulling import LATE_REST_S, PullSource
 from storage.db import agencies, credentials, items
 from storage.db.tables import Item, Reception
 from storage.open import Storage
@@ -165,6 +166,20 @@ class Desk:
 
     def take(self) -> list[str]:
         return self.source.scan_once().taken
+
+    def rest(self) -> ScanResult:
+        """Two looks, so far apart that what lies beside a file counts; what the second came to."""
+        self.source.scan_once()
+        now_s = self.source._monotonic_s()
+        self.source._monotonic_s = lambda: now_s + LATE_REST_S + 1
+        return self.source.scan_once()
+
+    def wait_for_bytes(self, size_bytes: int) -> None:
+        """Until a transfer has brought so much."""
+        until = time.monotonic() + 10
+        while [each.size_bytes for each in self.seen()] != [size_bytes]:
+            assert time.monotonic() < until, "it does not come"
+            time.sleep(0.01)
 
     def receptions(self) -> list[Reception]:
         with self.storage.database.read() as session:
