@@ -281,6 +281,36 @@ class RedactionSettings(Group):
     threads: int = Field(2, ge=1, description="Threads of the detector")
 
 
+class ContinuitySettings(Group):
+    """What a continuity report calls a fault of a recording."""
+
+    sample_ms: int = Field(250, ge=20, le=5000, description="Pause between two pictures that are measured")
+    gap_ms: int = Field(1000, gt=0, description="Missing picture or sound this long is a gap")
+    dropped_step_percent: int = Field(
+        180, gt=100, description="Dropped frames: a step this long, of the usual one around it"
+    )
+    black_ms: int = Field(2000, gt=0, description="A black picture is reported from this long on")
+    black_luma: int = Field(38, ge=0, le=255, description="A pixel is black up to this luma, of 255")
+    black_share_percent: int = Field(98, gt=0, le=100, description="Share of black pixels in a black picture")
+    covered_ms: int = Field(3000, gt=0, description="A covered picture is reported from this long on")
+    covered_contrast: float = Field(
+        5.0, ge=0, description="A picture is covered up to this standard deviation of its luma, of 255"
+    )
+    frozen_ms: int = Field(5000, gt=0, description="A frozen picture is reported from this long on")
+    frozen_difference: float = Field(
+        0.25,
+        ge=0,
+        description="A picture is frozen while its luma differs by this at most on average, of 255",
+    )
+    silence_ms: int = Field(10_000, gt=0, description="Silence is reported from this long on")
+    silence_dbfs: float = Field(-60.0, le=0, description="Sound below this level is silence, in dBFS")
+    dead_ms: int = Field(3000, gt=0, description="A dead microphone is reported from this long on")
+    dead_dbfs: float = Field(-84.0, le=0, description="Sound below this level is no microphone's, in dBFS")
+    scene_percent: int = Field(
+        40, gt=0, le=100, description="A scene changes where this share of pixels changes its luma"
+    )
+
+
 class EventsSettings(Group):
     """The ZeroMQ bus of live events: news, never footage."""
 
@@ -303,6 +333,7 @@ class Settings(Group):
     media: MediaSettings = Field(default_factory=MediaSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     redaction: RedactionSettings = Field(default_factory=RedactionSettings)
+    continuity: ContinuitySettings = Field(default_factory=ContinuitySettings)
     events: EventsSettings = Field(default_factory=EventsSettings)
 
     @property

@@ -142,6 +142,7 @@ class Action(StrEnum):
     ITEM_GROUPED = "item:grouped"
     ITEM_LATE = "item:late"
     ITEM_LATE_REASON = "item:late_reason"
+    ITEM_INTERRUPTION_REASON = "item:interruption_reason"
     ITEM_NUMBER_DRAWN = "item:number_drawn"
     ITEM_PROBED = "item:probed"
     ITEM_QUARANTINED = "item:quarantined"

@@ -70,6 +70,18 @@ class RetrievalPurpose(StrEnum):
     TRAINING = "training"  # 教学
 
 
+class GapReason(StrEnum):
+    """Why a recording was interrupted, or shows nothing for a while (R2, L15)."""
+
+    SECRET_OR_PRIVACY = "secret_or_privacy"  # noqa: S105 -- 涉密或隐私
+    EMERGENCY = "emergency"  # 紧急
+    OBJECTIVE_IMPOSSIBILITY = "objective_impossibility"  # 客观原因
+    DEVICE_FAULT = "device_fault"  # 设备故障
+    STORAGE_FULL = "storage_full"  # 存储已满
+    POWER_LOST = "power_lost"  # 断电
+    OTHER = "other"  # 其他
+
+
 class Role(StrEnum):
     """What a person is in the agency. The last three see no footage (A7)."""
 

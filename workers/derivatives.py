@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -11,9 +12,10 @@ from sqlalchemy.orm import Session
 
 from evidence.canonical import canonical_json
 from evidence.custody import Action
-from storage.db import custody, items
+from storage.db import custody, items, jobs
 from storage.db.custody import Happening
-from storage.db.plans import AWAITS
+from storage.db.jobs import Wanted
+from storage.db.plans import AWAITS, MASKED_PREFIX
 from storage.db.tables import Agency, Derivative
 from workers.context import WORKER, JobContext, Made, params_digest
 
@@ -73,6 +75,57 @@ def put_derivative(
         session, context.agency, Happening(Action.DERIVATIVE_MADE, "item", str(item_id), WORKER, facts), now
     )
     return row
+
+
+def want_followers(session: Session, agency_id: UUID, row: Derivative, now: datetime) -> None:
+    """Want what helps to find one's way in a rendition; of a masked one the scenes too."""
+    params = {"derivative": str(row.id)}
+    kinds = (("scenes", 62),) if row.masked else ()
+    for kind, priority in kinds:
+        jobs.want(session, agency_id, Wanted(kind, "media", row.item_id, row.sha256, params, priority), now)
+
+
+def source_of(context: JobContext) -> Derivative | None:
+    """The rendition that a job's ``derivative`` names; None once it is no longer shown to anybody."""
+    with context.storage.database.read() as session:
+        source = items.derivative_by_id(session, context.agency.id, UUID(context.lease.params["derivative"]))
+    return source if source.withdrawn_at is None or source.info.get(AWAITS) else None
+
+
+def put_follower(
+    session: Session,
+    context: JobContext,
+    source: Derivative,
+    kind: str,
+    params: Mapping[str, Any],
+    made: Made,
+    *,
+    info: Mapping[str, Any],
+    content_type: str,
+) -> None:
+    """Record what helps to find one's way in a rendition: it is shown, held back and withdrawn with it.
+
+    Nothing is recorded where the rendition was withdrawn meanwhile.
+    """
+    items.item_by_id(session, context.agency.id, source.item_id, lock=True)
+    now_is = items.derivative_by_id(session, context.agency.id, source.id)
+    awaits = bool(now_is.info.get(AWAITS))
+    if now_is.withdrawn_at is not None and not awaits:
+        return
+    plan = {"plan": now_is.params["plan"]} if now_is.masked else {}
+    put_derivative(
+        session,
+        context,
+        source.item_id,
+        f"{MASKED_PREFIX}{kind}" if now_is.masked else kind,
+        # By its own digest and not the job's input: what is re-made with other bytes is followed anew.
+        {**params, **plan, "rendition_sha256": now_is.sha256.hex()},
+        made,
+        info=info,
+        masked=now_is.masked,
+        content_type=content_type,
+        awaits_approval=awaits,
+    )
 
 
 def withdraw(session: Session, agency: Agency, row: Derivative, context: JobContext, reason: str) -> None:

@@ -25,7 +25,7 @@ from evidence.errors import Conflict, InvalidInput, NotFound, NotPermitted
 from evidence.item import SHOWABLE, Binding, Custody
 from evidence.kinds import ClaimSource, Role
 from ingest.facts import Statement, weigh
-from storage.db import agencies, cases, items
+from storage.db import agencies, cases, items, ledger
 from storage.db.tables import Case, CaseBinding, Item
 
 Span = tuple[int, int]
@@ -217,6 +217,30 @@ def require_whole_original(work: Asking, item: Item) -> None:
         raise NotPermitted(
             "original: expected a right to all of it, found one to a span; ask legal review",
             code="span_not_permitted",
+        )
+
+
+def own_number(work: Asking) -> str | None:
+    """The officer number an officer is held to; empty when there is none; None for other roles."""
+    if work.actor.roles & {Role.HANDLER, Role.ARCHIVIST}:
+        return None
+    if work.actor.officer_id is None:
+        return ""
+    return ledger.officer_number(work.session, work.agency_id, work.actor.officer_id)
+
+
+def require_may_explain(work: Asking, item: Item) -> None:
+    """Raise unless the actor may say why the item is late or interrupted; an officer, of own items only.
+
+    Raises:
+        NotPermitted: ``reason_not_yours``.
+    """
+    require(work.actor, Act.GIVE_REASON)
+    only = own_number(work)
+    if only is not None and (not only or item.collector != only):
+        raise NotPermitted(
+            f"item {item.id}: expected its collector, a handler or the archive, found another",
+            code="reason_not_yours",
         )
 
 

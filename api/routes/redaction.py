@@ -34,7 +34,6 @@ from storage.db.plans import AWAITS, held_back, plan_in_force, plans_of
 from storage.db.tables import Derivative, Item, RedactionPlanRow
 
 gate = Gate("脱敏 Redaction")
-MASKED_KINDS = frozenset({"redacted", "redacted_poster", "redacted_photo", "clip"})
 
 
 @gate.get("/items/{item_id}/redaction/plans", Act.SEE_REDACTED, problems=(404,), summary="方案版本 Versions")
@@ -101,7 +100,7 @@ def amend(item_id: UUID, body: Amendment, desk: DeskOf) -> RedactionState:
         # A version that only reveals leaves what is shown: that hides all it hides, and more.
         if shown is None or not row.reveals or reveals(plan, shown):
             item.redaction = str(move(Redaction(item.redaction), Redaction.PROPOSED))
-            _withdraw(work, item, row, MASKED_KINDS)
+            _withdraw(work, item, row)
         params = {"derivative": str(source.id), "plan": row.number}
         wanted = Wanted("render", "media", item.id, row.plan_sha256, params, 40)
         jobs.want(work.session, work.agency_id, wanted, work.now)
@@ -165,7 +164,7 @@ def _serve(work: Work, item: Item, plan: RedactionPlanRow) -> None:
             f"redaction plan {plan.number}: expected its checked rendition, found none yet; ask again",
             code="redaction_pending",
         )
-    _withdraw(work, item, plan, MASKED_KINDS - {"clip"})
+    _withdraw(work, item, plan, keeps="clip")
     for made in held:
         made.withdrawn_at = None
         made.info = {name: value for name, value in made.info.items() if name != AWAITS}
@@ -223,10 +222,10 @@ def _keep(work: Work, item: Item, plan: RedactionPlan, note: str, *, does_reveal
     return row
 
 
-def _withdraw(work: Work, item: Item, row: RedactionPlanRow, kinds: frozenset[str]) -> None:
-    """End the serving of what was made under the version before."""
+def _withdraw(work: Work, item: Item, row: RedactionPlanRow, *, keeps: str | None = None) -> None:
+    """End the serving of everything masked that was made under the version before, whatever its kind."""
     for made in items.derivatives_of(work.session, work.agency_id, item.id):
-        if made.masked and made.kind in kinds:
+        if made.masked and made.kind != keeps:
             made.withdrawn_at = work.now
             facts = {"derivative": str(made.id), "kind": made.kind, "reason": f"plan {row.number}"}
             work.record(Action.DERIVATIVE_WITHDRAWN, "item", item.id, facts)

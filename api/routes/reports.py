@@ -18,8 +18,8 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy.orm import Session
 
 from api.auth.gate import Gate
+from api.auth.rights import own_number, require_may_explain
 from api.auth.seat import DeskOf
-from api.desk import Work
 from api.schemas.common import (
     PAGE_DEFAULT,
     Instant,
@@ -31,11 +31,10 @@ from api.schemas.common import (
 )
 from api.schemas.ledger import ColumnShown, LatenessShown, LateReason, ReportShown
 from evidence.access import Act
-from evidence.errors import InvalidInput, NotPermitted
-from evidence.kinds import Role
+from evidence.errors import InvalidInput
 from ingest import absence, lateness, ledger_health, sheets
 from ingest.ledger_report import Report, as_csv, as_xlsx, json_row
-from storage.db import items, ledger, ledger_duty
+from storage.db import items, ledger_duty
 from storage.db.ledger_tables import Lateness
 from storage.db.tables import Agency, Item
 
@@ -223,7 +222,7 @@ def list_lateness(
     """新者在前;执法人员只见本人所录。Newest first; an officer sees what the officer recorded."""
     after = read_id_cursor(cursor)
     with desk.reading() as work:
-        only = _own_number(work)
+        only = own_number(work)
         if only == "":
             return Page(items=[], next_cursor=None)
         rows = ledger_duty.page_of_lateness(
@@ -248,25 +247,11 @@ def give_reason(item_id: UUID, body: LateReason, desk: DeskOf) -> LatenessShown:
     """只说明一次,留账号与时间;执法人员限本人所录。Said once; an officer for what the officer recorded."""
     with desk.writing() as work:
         item = items.item_by_id(work.session, work.agency_id, item_id)
-        only = _own_number(work)
-        if only is not None and (not only or item.collector != only):
-            raise NotPermitted(
-                f"item {item_id}: expected its collector, a handler or the archive, found another",
-                code="reason_not_yours",
-            )
+        require_may_explain(work, item)
         row = lateness.give_reason(
             work.session, work.agency, item_id, body.reason, actor=work.actor.label, now=work.now
         )
         return _late(row, item, None)
-
-
-def _own_number(work: Work) -> str | None:
-    """The officer number an officer is held to; empty when there is none; None for other roles."""
-    if work.actor.roles & {Role.HANDLER, Role.ARCHIVIST}:
-        return None
-    if work.actor.officer_id is None:
-        return ""
-    return ledger.officer_number(work.session, work.agency_id, work.actor.officer_id)
 
 
 def _late(row: Lateness, item: Item, device_no: str | None) -> LatenessShown:

@@ -399,6 +399,24 @@ class RedactionPlanRow(Base):
         return self.reveals and self.approved_at is None
 
 
+class ContinuityReason(Base):
+    """Why a recording was interrupted or shows nothing for a while, as somebody stated it. Append-only."""
+
+    __tablename__ = "continuity_reason"
+    __table_args__ = (Index(None, "agency_id", "item_id"),)
+    id: Mapped[UUID] = _id()
+    agency_id: Mapped[UUID] = _agency()
+    item_id: Mapped[UUID] = mapped_column(ForeignKey("item.id"))
+    report_sha256: Mapped[bytes] = mapped_column(Digest, comment="of the report that lists the span")
+    fault: Mapped[str] = mapped_column(comment="Fault")
+    from_us: Mapped[int] = mapped_column(comment="media time")
+    to_us: Mapped[int] = mapped_column(comment="media time; not before from_us")
+    reason: Mapped[str] = mapped_column(comment="GapReason")
+    statement: Mapped[str] = mapped_column(comment="in words, one line")
+    author: Mapped[str] = mapped_column(comment="actor label")
+    made_at: Mapped[datetime] = mapped_column(comment="server clock")
+
+
 class Grant(Base):
     """A time-boxed right to bytes of derivatives, or of an original."""
 

@@ -48,6 +48,7 @@ WITNESSED: tuple[type[tables.Base], ...] = (
     tables.AvNumber,
     tables.Derivative,
     tables.RedactionPlanRow,
+    tables.ContinuityReason,
     tables.Grant,
     tables.Clip,
     tables.SigningKey,

@@ -446,3 +446,37 @@ def test_another_person_cannot_look_at_a_grant(live: Live) -> None:
     path = f"/api/v1/grants/{grant['grant_id']}"
     assert live.as_("officer").get(path).status_code == 403
     assert live.as_("reviewer").get(path).json()["file_url"].split("/m/")[0] == live.media_url
+
+
+REPORT = {
+    "schema": "liuhen-continuity/1", "method": "liuhen-measures/1", "duration_us": 6_000_000,
+    "frame_count": 150, "has_picture": True, "has_sound": True, "is_whole": True, "undecodable_count": 0,
+    "thresholds": {"black_ms": 2000}, "counts": {"black": 1},
+    "spans": [{"kind": "black", "from_us": 1_000_000, "to_us": 4_000_000, "measured": 100.0,
+               "threshold": 98, "unit": "percent"}],
+}  # fmt: skip
+
+
+def test_a_continuity_report_says_when_and_takes_reasons_from_whoever_may_give_them(live: Live) -> None:
+    scene = live.scene
+    recording = scene.record(case=scene.case_a)
+    path = f"/api/v1/items/{recording.item_id}/continuity"
+    missing = live.as_("reviewer").get(path)
+    assert (missing.status_code, missing.json()["code"]) == (404, "continuity_missing")
+    with scene.storage.database.transaction() as session:
+        item = session.scalars(select(Item).where(Item.id == recording.item_id)).one()
+        scene.derive(session, item, "continuity", json.dumps(REPORT).encode(), {"span_count": 1})
+    (span,) = live.as_("reviewer").get(path).json()["spans"]
+    assert span["from_at"] == "2026-03-03T02:00:01Z"
+    assert (span["zh"], span["reasons"]) == ("黑屏", [])
+    body = {"kind": "black", "from_us": 1_000_000, "to_us": 4_000_000, "reason": "secret_or_privacy",
+            "statement": "进入涉密场所"}  # fmt: skip
+    for name, status in (("reviewer", 403), ("system_admin", 403), ("officer2", 403), ("officer", 201)):
+        assert live.as_(name).post(f"{path}/reasons", json=body).status_code == status, name
+    unknown = live.as_("archivist").post(f"{path}/reasons", json={**body, "to_us": 5})
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "span_unknown")
+    (span,) = live.as_("reviewer").get(path).json()["spans"]
+    assert [one["statement"] for one in span["reasons"]] == ["进入涉密场所"]
+    (leaf,) = scene.leaves(recording.item_id, "item:interruption_reason")
+    assert leaf["actor"] == f"account:{scene.accounts['officer']}"
+    assert live.as_("system_admin").get(path).status_code == 403

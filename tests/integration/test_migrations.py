@@ -70,6 +70,7 @@ APPEND_ONLY: dict[str, set[str]] = {
     "custody_sequence": set(),
     "custody_checkpoint": set(),
     "claim": set(),
+    "continuity_reason": set(),
     "device_reading": set(),
     "policy": set(),
     "alarm": {"cleared_at", "cleared_by", "cleared_reason"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from workers.runner import Task
-from workers.tasks import clips, fixity, media, redaction, stills, tracks
+from workers.tasks import clips, continuity, fixity, media, redaction, stills, tracks
 
 TASKS: Mapping[str, Task] = {
     "verify": fixity.verify,
@@ -14,6 +14,8 @@ TASKS: Mapping[str, Task] = {
     "examine": media.examine,
     "rendition": media.rendition,
     "track": tracks.track,
+    "continuity": continuity.continuity,
+    "scenes": continuity.masked_scenes,
     "poster": stills.poster,
     "photo": stills.photo,
     "redact": redaction.redact,

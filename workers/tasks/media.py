@@ -99,6 +99,9 @@ def examine(context: JobContext) -> Outcome:
             return
         plans = plan_renditions(report)
         want_renditions(session, context, plans, may_copy=True)
+        if plans:
+            # Behind everything that somebody may be waiting for.
+            jobs.want(session, agency.id, _wanted(context, "continuity", 60), now)
 
     return Outcome(commit, [(Topic.ITEM, str(context.lease.subject_id), "examined", {})])
 

@@ -32,9 +32,7 @@ from storage.db.plans import plan_in_force
 from storage.db.tables import Agency, Derivative, Item, RedactionPlanRow
 from transcode.stills import make_poster
 from workers.context import WORKER, JobContext, Made, Outcome
-from workers.derivatives import put_derivative, withdraw
-
-MASKED_KINDS = ("redacted", "redacted_poster", "redacted_photo")
+from workers.derivatives import put_derivative, want_followers, withdraw
 
 
 def redact(context: JobContext) -> Outcome:
@@ -219,14 +217,17 @@ def _checked(
         awaits = items.plan_by_number(session, agency.id, item.id, plan.number).awaits_approval
         for old in items.derivatives_of(session, agency.id, item.id):
             # What is served hides more than a version that awaits approval, and goes on being served.
-            if old.kind in MASKED_KINDS and not awaits:
+            follows = old.params.get("rendition_sha256") == made.sha256.hex()
+            if old.masked and old.kind != "clip" and not follows and not awaits:
                 withdraw(session, agency, old, context, f"plan {plan.number}")
         kind = "redacted_photo" if is_photo else "redacted"
         content_type = "image/jpeg" if is_photo else "video/mp4"
-        put_derivative(
+        row = put_derivative(
             session, context, item.id, kind, params, made,
             info=info, masked=True, content_type=content_type, awaits_approval=awaits,
         )  # fmt: skip
+        if not is_photo:
+            want_followers(session, agency.id, row, now)
         if poster is not None:
             put_derivative(
                 session, context, item.id, "redacted_poster", params, poster,

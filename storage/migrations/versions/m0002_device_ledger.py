@@ -1,4 +1,4 @@
-"""The tables of the device ledger: docks, readings, faults, duty, policies, lateness, alarms
+"""The tables of the device ledger: docks, readings, faults, duty, policies, lateness, alarms, interruptions
 
 Revision: 0002, after: 0001
 """
@@ -15,7 +15,7 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-APPEND_ONLY = ("device_reading", "policy")
+APPEND_ONLY = ("continuity_reason", "device_reading", "policy")
 # What is added to a row later, once; every other column is written with the row, and no row goes.
 ADDED_LATER = {
     "alarm": ("cleared_at", "cleared_by", "cleared_reason"),
@@ -242,7 +242,40 @@ def upgrade() -> None:
             "retired_at", storage.db.types.Instant(), nullable=True, comment="out of use since; null: in use"
         ),
     )
+    _add_reasons()
     _refuse_changes()
+
+
+def _add_reasons() -> None:
+    """Why recordings were interrupted, as people stated it."""
+    op.create_table(
+        "continuity_reason",
+        sa.Column("id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("agency_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("item_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column(
+            "report_sha256",
+            storage.db.types.Digest(length=32),
+            nullable=False,
+            comment="of the report that lists the span",
+        ),
+        sa.Column("fault", sa.Text(), nullable=False, comment="Fault"),
+        sa.Column("from_us", sa.BigInteger(), nullable=False, comment="media time"),
+        sa.Column("to_us", sa.BigInteger(), nullable=False, comment="media time; not before from_us"),
+        sa.Column("reason", sa.Text(), nullable=False, comment="GapReason"),
+        sa.Column("statement", sa.Text(), nullable=False, comment="in words, one line"),
+        sa.Column("author", sa.Text(), nullable=False, comment="actor label"),
+        sa.Column("made_at", storage.db.types.Instant(), nullable=False, comment="server clock"),
+        sa.ForeignKeyConstraint(["agency_id"], ["agency.id"], name=op.f("fk_continuity_reason_agency_id")),
+        sa.ForeignKeyConstraint(["item_id"], ["item.id"], name=op.f("fk_continuity_reason_item_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_continuity_reason")),
+    )
+    op.create_index(
+        op.f("ix_continuity_reason_agency_id_item_id"),
+        "continuity_reason",
+        ["agency_id", "item_id"],
+        unique=False,
+    )
 
 
 def _refuse_changes() -> None:
