@@ -24,7 +24,7 @@ from api.auth.capability import Use, unfold
 from api.issuing import Once, Variant, note_issued
 from api.problems import MEDIA_TYPE, Problem, http_problem, problem_of
 from api.ranges import ByteRange, NotSatisfiable, holds_if_range, is_inside, parse_range
-from api.resolving import ORIGINAL, Servable, resolve_clip, resolve_grant
+from api.resolving import ORIGINAL, Servable, named, resolve_clip, resolve_grant
 from config.load import SettingsError, load_settings
 from config.logs import set_up_logging
 from evidence.custody import Action
@@ -42,6 +42,12 @@ NOTED = {
     "poster.jpg": Action.STILL_ISSUED,
     "photo.jpg": Action.STILL_ISSUED,
     "track.geojson": Action.TRACK_ISSUED,
+}
+NOTED_KINDS = {
+    "sheet": Action.STILL_ISSUED,
+    "waveform": Action.WAVEFORM_ISSUED,
+    "waveform_image": Action.WAVEFORM_ISSUED,
+    "scenes": Action.SCENES_ISSUED,
 }
 
 Headers = list[tuple[str, str]]
@@ -141,7 +147,7 @@ class MediaListener:
                 raise NotFound("address: expected one of media, found another", code="capability_unknown")
             grant = grants.grant_in_force(session, agency_id, subject_id, now)
             servable = resolve_grant(session, storage, grant, asked.name)
-        action = NOTED.get(asked.name)
+        action = NOTED.get(asked.name) or NOTED_KINDS.get((named(asked.name) or ("",))[0])
         if grant.variant == Variant.AWAITING:
             action = Action.PREVIEW_ISSUED
         if action is not None and asked.method == "GET" and not self._noted.is_noted(grant.id, action):

@@ -27,20 +27,19 @@ from storage.db import accounts, agencies, cases, clips, grants, items
 from storage.db.plans import held_back
 from storage.db.tables import Clip, Derivative, Grant, Job
 from storage.open import Storage
+from transcode.names import SUFFIXES, WAYFINDING, address_name
 from transcode.playlist import Span as ShownSpan
 from transcode.playlist import segments_of
 
 ORIGINAL = "original"
 CLIP = "clip.mp4"
-DIGEST_CHARS = 16
 INDEXES_KEPT = 128
 GROWING_INDEX = "growing.json"
 GROWING_FILE = "rendition.mp4"
 
-_MASKED = re.compile(r"(redacted|redacted_photo|redacted_poster)-([0-9a-f]{16})\.(mp4|jpg)")
+_NAMED = re.compile(r"([a-z_]{1,40})-([0-9a-f]{16})\.[a-z0-9]{3,4}")
 _RUNG = re.compile(r"rendition-([A-Za-z0-9_]{1,24})\.mp4")
 _STILL = re.compile(r"(poster|photo)\.jpg|(track)\.geojson")
-_SUFFIX = {"redacted": "mp4", "redacted_photo": "jpg", "redacted_poster": "jpg"}
 
 
 @dataclass(frozen=True)
@@ -81,8 +80,16 @@ class Servable:
 
 
 def masked_name(row: Derivative) -> str:
-    """The name of a masked derivative in an address: it carries the digest, so a new one has a new name."""
-    return f"{row.kind}-{row.sha256.hex()[:DIGEST_CHARS]}.{_SUFFIX[row.kind]}"
+    """The name of a masked derivative, or of what helps to find one's way, in an address."""
+    return address_name(row.kind, row.sha256)
+
+
+def named(name: str) -> tuple[str, str] | None:
+    """Kind and beginning of the digest that a name in an address is made of; None where it is none such."""
+    found = _NAMED.fullmatch(name)
+    if found is None or not name.endswith(f".{SUFFIXES.get(found[1], '-')}"):
+        return None
+    return found[1], found[2]
 
 
 def rung_name(row: Derivative) -> str:
@@ -111,14 +118,19 @@ def redacted_in_force(session: Session, agency_id: UUID, item_id: UUID, kind: st
     return row
 
 
+def all_awaiting(session: Session, agency_id: UUID, item_id: UUID) -> list[Derivative]:
+    """Everything that was made from the newest plan and waits for its approval, oldest first."""
+    newest_plan = items.newest_plan(session, agency_id, item_id)
+    if newest_plan is None or not newest_plan.awaits_approval:
+        return []
+    return held_back(session, agency_id, item_id, newest_plan.number)
+
+
 def awaiting_approval(
     session: Session, agency_id: UUID, item_id: UUID, kind: str = "redacted"
 ) -> Derivative | None:
     """What was made from the newest plan and waits for its approval; None where nothing does."""
-    newest_plan = items.newest_plan(session, agency_id, item_id)
-    if newest_plan is None or not newest_plan.awaits_approval:
-        return None
-    held = [row for row in held_back(session, agency_id, item_id, newest_plan.number) if row.kind == kind]
+    held = [row for row in all_awaiting(session, agency_id, item_id) if row.kind == kind]
     return held[-1] if held else None
 
 
@@ -170,21 +182,18 @@ def resolve_grant(session: Session, storage: Storage, grant: Grant, name: str) -
         Unavailable: A rendition is just changing places (``rendition_settling``).
         Conflict: A masked rendition of an item that is not verified any more.
     """
-    masked = _MASKED.fullmatch(name)
-    if masked is not None and grant.variant != Variant.ORIGINAL:
+    by_digest = named(name)
+    if by_digest is not None and grant.variant != Variant.ORIGINAL:
         require_showable(items.item_by_id(session, grant.agency_id, grant.item_id))
-        kind, digest, suffix = masked.groups()
-        if _SUFFIX[kind] != suffix:
-            raise _nothing()
         if grant.variant == Variant.AWAITING:
-            row = _awaiting(session, grant, kind)
-            if name != masked_name(row):
-                raise _nothing()
+            row = _awaiting(session, grant, by_digest[0], name)
         else:
-            row = _by_digest(session, grant, kind, digest)
+            row = _by_digest(session, grant, *by_digest, masked=True)
         return _of_derivative(storage, row, grant)
     if grant.variant != Variant.ORIGINAL:
         raise _nothing()
+    if by_digest is not None and by_digest[0] in WAYFINDING:
+        return _of_derivative(storage, _by_digest(session, grant, *by_digest, masked=False), grant)
     if name == ORIGINAL:
         return _original(session, storage, grant)
     still = _STILL.fullmatch(name)
@@ -253,24 +262,28 @@ def _require_served(row: Derivative) -> None:
         )
 
 
-def _awaiting(session: Session, grant: Grant, kind: str) -> Derivative:
+def _awaiting(session: Session, grant: Grant, kind: str, name: str | None = None) -> Derivative:
     """What a grant of the awaiting variant shows: it ends with the approval, or a next version.
 
     Raises:
-        NotFound: Nothing waits, or nothing yet (``derivative_withdrawn``).
+        NotFound: Nothing waits, or nothing yet (``derivative_withdrawn``), or nothing of that name.
     """
-    row = awaiting_approval(session, grant.agency_id, grant.item_id, kind)
-    if row is None:
+    held = [row for row in all_awaiting(session, grant.agency_id, grant.item_id) if row.kind == kind]
+    if held and name is not None:
+        held = [row for row in held if masked_name(row) == name]
+        if not held:
+            raise _nothing()
+    if not held:
         raise NotFound(
             f"item {grant.item_id}: expected a rendition that awaits approval, found none; ask again",
             code="derivative_withdrawn",
         )
-    return row
+    return held[-1]
 
 
-def _by_digest(session: Session, grant: Grant, kind: str, digest: str) -> Derivative:
+def _by_digest(session: Session, grant: Grant, kind: str, digest: str, *, masked: bool) -> Derivative:
     rows = grants.derivatives_ever(session, grant.agency_id, grant.item_id, kind)
-    found = [row for row in rows if row.masked and row.sha256.hex().startswith(digest)]
+    found = [row for row in rows if row.masked == masked and row.sha256.hex().startswith(digest)]
     if not found:
         raise _nothing()
     in_force = [row for row in found if row.withdrawn_at is None]

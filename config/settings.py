@@ -311,6 +311,19 @@ class ContinuitySettings(Group):
     )
 
 
+class WayfindingSettings(Group):
+    """Contact sheets and waveforms, for finding one's way in a long recording."""
+
+    tile_side_px: int = Field(160, ge=32, le=640, description="Longest side of a picture on a contact sheet")
+    most_tiles: int = Field(300, ge=10, le=5000, description="Pictures of a recording, on all its sheets")
+    most_waveform_pixels: int = Field(
+        100_000,
+        ge=1800,
+        le=2_000_000,
+        description="Steps of a waveform; a fiftieth of a second each, or more",
+    )
+
+
 class EventsSettings(Group):
     """The ZeroMQ bus of live events: news, never footage."""
 
@@ -334,6 +347,7 @@ class Settings(Group):
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     redaction: RedactionSettings = Field(default_factory=RedactionSettings)
     continuity: ContinuitySettings = Field(default_factory=ContinuitySettings)
+    wayfinding: WayfindingSettings = Field(default_factory=WayfindingSettings)
     events: EventsSettings = Field(default_factory=EventsSettings)
 
     @property

@@ -170,6 +170,7 @@ class Action(StrEnum):
     REPORT_FOUND = "report:found"
     RESTORE_DONE = "restore:done"
     ROWS_WRITTEN = "rows:written"
+    SCENES_ISSUED = "scenes:issued"
     SESSION_OPENED = "session:opened"
     SESSION_REFUSED = "session:refused"
     SOURCE_FREED = "source:freed"
@@ -182,6 +183,7 @@ class Action(StrEnum):
     TRACK_ISSUED = "track:issued"
     UPLOAD_EXPIRED = "upload:expired"
     UPLOAD_TERMINATED = "upload:terminated"
+    WAVEFORM_ISSUED = "waveform:issued"
 
 
 # --- Leaves ---------------------------------------------------------------------------

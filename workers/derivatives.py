@@ -15,8 +15,9 @@ from evidence.custody import Action
 from storage.db import custody, items, jobs
 from storage.db.custody import Happening
 from storage.db.jobs import Wanted
-from storage.db.plans import AWAITS, MASKED_PREFIX
+from storage.db.plans import AWAITS
 from storage.db.tables import Agency, Derivative
+from transcode.names import MASKED_PREFIX
 from workers.context import WORKER, JobContext, Made, params_digest
 
 
@@ -80,7 +81,9 @@ def put_derivative(
 def want_followers(session: Session, agency_id: UUID, row: Derivative, now: datetime) -> None:
     """Want what helps to find one's way in a rendition; of a masked one the scenes too."""
     params = {"derivative": str(row.id)}
-    kinds = (("scenes", 62),) if row.masked else ()
+    kinds = [("wayfinding", 50)]
+    if row.masked and row.info.get("width_px"):
+        kinds.append(("scenes", 62))
     for kind, priority in kinds:
         jobs.want(session, agency_id, Wanted(kind, "media", row.item_id, row.sha256, params, priority), now)
 

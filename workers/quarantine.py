@@ -80,8 +80,9 @@ def _alarm(session: Session, agency: Agency, job: Job, now: datetime) -> None:
 
 
 def want_after_rendition(session: Session, agency_id: UUID, row: Derivative, now: datetime) -> None:
-    """Poster and redaction, from the rendition given; wanting them twice makes them once."""
-    for kind, queue, priority in (("poster", "quick", 35), ("redact", "media", 40)):
+    """Poster, redaction and wayfinding, of the rendition given; wanting them twice makes them once."""
+    followers = (("poster", "quick", 35), ("redact", "media", 40), ("wayfinding", "media", 50))
+    for kind, queue, priority in followers:
         params = {"derivative": str(row.id)}
         jobs.want(session, agency_id, Wanted(kind, queue, row.item_id, row.sha256, params, priority), now)
 

@@ -13,7 +13,7 @@ from api.auth.seat import DeskOf
 from api.desk import Work
 from api.issuing import Variant, issue_grant, revoke_grant
 from api.presenting import coverage_of, poster_url
-from api.resolving import awaiting_approval, ladder_of, masked_name, newest
+from api.resolving import all_awaiting, awaiting_approval, ladder_of, masked_name, newest
 from api.schemas.viewing import GrantRequest, GrantShown, State
 from evidence.access import Act, may
 from evidence.errors import NotFound, NotPermitted
@@ -21,6 +21,7 @@ from evidence.item import Custody
 from evidence.kinds import MediaKind
 from storage.db import cases, grants, items
 from storage.db.tables import Derivative, Grant, Item
+from transcode.names import MASKED_PREFIX
 
 gate = Gate("调阅 Viewing")
 PLACEHOLDER_URL = "/static/placeholder.svg"
@@ -90,7 +91,7 @@ def show(work: Work, item: Item, grant: Grant) -> GrantShown:
     poster = poster_url(item.id)
     if grant.variant == Variant.AWAITING:
         # Its own picture and words; those of the version in force are of another.
-        made = _awaiting(work, item)
+        made = all_awaiting(work.session, work.agency_id, item.id)
         still = next((row for row in made if row.kind == "redacted_poster"), None)
         poster = f"{media}/{masked_name(still)}" if whole and still is not None else poster
     if grant.variant == Variant.ORIGINAL and whole and any(row.kind == "poster" for row in made):
@@ -109,22 +110,28 @@ def show(work: Work, item: Item, grant: Grant) -> GrantShown:
         file_url=f"{media}/{file_name}" if whole and file_name else None,
         poster_url=poster,
         track_url=_track_url(grant, media, made),
+        **_wayfinding(grant, media, made),
         placeholder_url=PLACEHOLDER_URL if state == "pending" else None,
         coverage=coverage_of(made),
         quarantined=item.custody == Custody.QUARANTINED,
     )
 
 
-def _awaiting(work: Work, item: Item) -> list[Derivative]:
-    kinds = ("redacted", "redacted_photo", "redacted_poster")
-    found = (awaiting_approval(work.session, work.agency_id, item.id, kind) for kind in kinds)
-    return [row for row in found if row is not None]
-
-
 def _track_url(grant: Grant, media: str, made: list[Derivative]) -> str | None:
     """Where the route is: under a grant of the whole original alone, for it says where people went."""
     is_open = grant.variant == Variant.ORIGINAL and grant.span_from_us is None
     return f"{media}/track.geojson" if is_open and any(row.kind == "track" for row in made) else None
+
+
+def _wayfinding(grant: Grant, media: str, made: list[Derivative]) -> dict[str, str | None]:
+    """Where thumbnails, waveform and scenes are: of a whole item alone, for each shows all of it."""
+    prefix = "" if grant.variant == Variant.ORIGINAL else MASKED_PREFIX
+    newest_of = {row.kind: row for row in made if grant.span_from_us is None}
+    return {
+        f"{kind}_url": f"{media}/{masked_name(row)}" if row is not None else None
+        for kind in ("thumbnails", "waveform", "waveform_image", "scenes")
+        for row in [newest_of.get(f"{prefix}{kind}")]
+    }
 
 
 def _state(work: Work, item: Item, grant: Grant) -> tuple[State, str | None]:

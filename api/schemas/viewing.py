@@ -43,6 +43,12 @@ class GrantShown(Output):
     file_url: str | None = Field(description="整个文件;限定时段时为空 / Null when limited to a span")
     poster_url: str
     track_url: str | None = Field(description="轨迹,仅整件原件调阅 / Route; of a whole original alone")
+    thumbnails_url: str | None = Field(
+        description="缩略图 WebVTT(#xywh=),仅整件调阅 / Of a whole item; null until they are made"
+    )
+    waveform_url: str | None = Field(description="波形,audiowaveform 第 2 版 JSON / For peaks.js")
+    waveform_image_url: str | None = Field(description="波形图 PNG / The same as a picture")
+    scenes_url: str | None = Field(description="场景变化 / Where the scene changes, JSON")
     placeholder_url: str | None = Field(description="脱敏完成前的占位图 / Shown until redaction is there")
     coverage: Coverage
     quarantined: bool = Field(description="原件校验不符,内容存疑 / The original is in quarantine: doubt it")

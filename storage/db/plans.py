@@ -10,8 +10,6 @@ from sqlalchemy.orm import Session
 from storage.db.tables import Derivative, RedactionPlanRow
 
 AWAITS = "awaits_approval"
-MASKED_PREFIX = "redacted_"
-"""Before the kind of what is made from a masked rendition, as it is made from an unmasked one."""
 
 
 def plans_of(session: Session, agency_id: UUID, item_id: UUID) -> list[RedactionPlanRow]:

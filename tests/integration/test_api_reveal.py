@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 from uuid import UUID
 
 import av
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
+from sqlalchemy import select
 
 from redaction.plan import Masks, RedactionPlan
 from redaction.plan_json import plan_from_json
 from redaction.render import FILL
 from storage.db import agencies, items
 from storage.db.plans import held_back
+from storage.db.tables import Job
 from tests.support import media as footage
-from tests.support.pipeline import Pipeline, pipeline_settings
+from tests.support.pipeline import WAYFINDING, Pipeline, pipeline_settings
 from tests.support.samples import sample
 from tests.support.scene import CASE_A, PASSWORD, Live, live_scene
 
@@ -224,3 +229,84 @@ def test_without_the_right_to_the_original_a_plan_is_neither_read_nor_changed(sh
     assert (answer.status_code, answer.json()["code"]) == (403, "not_permitted")
     assert shown.live.as_("handler2").get(f"{shown.path}/redaction/plans/1").status_code == 403
     assert shown.live.as_("handler").get(f"{shown.path}/redaction/plans/1").status_code == 200
+
+
+WAYS = ("thumbnails_url", "waveform_url", "waveform_image_url", "scenes_url")
+
+
+def find_ways(shown: Footage) -> None:
+    """Make what was left out for the other tests."""
+    with shown.live.scene.storage.database.transaction() as session:
+        for job in session.scalars(
+            select(Job).where(
+                Job.subject_id == shown.item_id, Job.kind.in_(WAYFINDING), Job.state == "cancelled"
+            )
+        ):
+            job.state = "ready"
+    shown.pipeline.work(only=WAYFINDING)
+
+
+def sheet_of(grant: dict[str, Any]) -> tuple[str, Image.Image]:
+    """Address and content of the first contact sheet a player would fetch."""
+    track = httpx.get(grant["thumbnails_url"], trust_env=False)
+    assert track.headers["content-type"] == "text/vtt"
+    name = track.text.split("\n")[3].partition("#")[0]
+    url = urljoin(grant["thumbnails_url"], name)
+    answer = httpx.get(url, trust_env=False)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/jpeg")
+    return url, Image.open(io.BytesIO(answer.content))
+
+
+def hidden_share(sheet: Image.Image, plan: RedactionPlan) -> float:
+    """How far the middle of the first tile's mask is from its fill, in levels."""
+    assert plan.picture is not None
+    box = Masks(plan).at(plan.picture.first_pts)[0].box
+    luma = np.asarray(sheet.convert("YCbCr"))[..., 0].astype(np.int16)
+    # A tile of a picture 320 pixels wide has half its size.
+    inner = luma[box.y0 // 2 + 4 : box.y1 // 2 - 4, box.x0 // 2 + 4 : box.x1 // 2 - 4]
+    return float(np.abs(inner - np.median(inner)).mean())
+
+
+def test_ways_through_a_masked_rendition_are_masked_held_back_and_withdrawn_with_it(shown: Footage) -> None:
+    live = shown.live
+    find_ways(shown)
+    masked = live.grant("reviewer", shown.item_id)
+    whole = live.grant("legal_reviewer", shown.item_id, variant="original", reason="核对")
+    part = live.grant("reviewer", shown.item_id, span={"from_us": 0, "to_us": 500_000})
+    assert [part[name] for name in WAYS] == [None] * 4
+    for name in WAYS:
+        assert httpx.get(masked[name], trust_env=False).status_code == 200
+        assert httpx.get(whole[name], trust_env=False).status_code == 200
+        stolen = urljoin(masked[name], whole[name].rsplit("/", 1)[1])
+        assert httpx.get(stolen, trust_env=False).status_code == 404
+    masked_url, masked_sheet = sheet_of(masked)
+    whole_url, whole_sheet = sheet_of(whole)
+    assert httpx.get(urljoin(masked_url, whole_url.rsplit("/", 1)[1]), trust_env=False).status_code == 404
+    assert hidden_share(masked_sheet, shown.plan) < 4 < hidden_share(whole_sheet, shown.plan)
+    leaves = live.scene.leaves(shown.item_id)
+    issued = [leaf["action"] for leaf in leaves if leaf["facts"].get("grant") == whole["grant_id"]]
+    assert sorted(issued) == ["grant:issued", "scenes:issued", "still:issued", "waveform:issued"]
+
+    assert shown.amend("handler", 1, *shown.bare()).status_code == 201
+    shown.pipeline.work()
+    find_ways(shown)
+    # The version that reveals is held back with all that was made from it; the one in force goes on.
+    assert live.grant("reviewer", shown.item_id)["thumbnails_url"].endswith(masked["thumbnails_url"][-20:])
+    preview = live.grant("legal_reviewer", shown.item_id, **PREVIEW)
+    preview_url, preview_sheet = sheet_of(preview)
+    assert hidden_share(preview_sheet, shown.plan) > 4
+    assert httpx.get(urljoin(masked_url, preview_url.rsplit("/", 1)[1]), trust_env=False).status_code == 410
+    assert shown.approve("legal_reviewer", 2).status_code == 200
+    for url in (masked_url, masked["thumbnails_url"], masked["scenes_url"]):
+        assert httpx.get(url, trust_env=False).status_code == 410
+    # The sound is the same, to the bit.
+    assert httpx.get(masked["waveform_url"], trust_env=False).status_code == 200
+    assert (
+        sheet_of(live.grant("reviewer", shown.item_id))[0].rsplit("/", 1)[1] == preview_url.rsplit("/", 1)[1]
+    )
+
+    assert shown.amend("handler", 2, BOX).status_code == 201
+    approved = live.grant("reviewer", shown.item_id)
+    assert [approved[name] for name in WAYS] == [None] * 4
+    for url in (preview_url, masked["waveform_url"]):
+        assert httpx.get(url, trust_env=False).status_code == 410

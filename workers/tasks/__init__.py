@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from workers.runner import Task
-from workers.tasks import clips, continuity, fixity, media, redaction, stills, tracks
+from workers.tasks import clips, continuity, fixity, media, redaction, stills, tracks, wayfinding
 
 TASKS: Mapping[str, Task] = {
     "verify": fixity.verify,
@@ -15,6 +15,7 @@ TASKS: Mapping[str, Task] = {
     "rendition": media.rendition,
     "track": tracks.track,
     "continuity": continuity.continuity,
+    "wayfinding": wayfinding.wayfinding,
     "scenes": continuity.masked_scenes,
     "poster": stills.poster,
     "photo": stills.photo,
