@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
@@ -33,7 +33,11 @@ from transcode.playlist import segments_of
 
 ORIGINAL = "original"
 CLIP = "clip.mp4"
-INDEXES_KEPT = 128
+DIGEST_CHARS = 16
+FRAGMENTS_KEPT = 500_000
+"""Of all indexes that are kept together: some 120 MB."""
+SPANS_KEPT = 64
+"""Of one rendition, with what may be read of each."""
 GROWING_INDEX = "growing.json"
 GROWING_FILE = "rendition.mp4"
 
@@ -94,12 +98,12 @@ def named(name: str) -> tuple[str, str] | None:
 
 def rung_name(row: Derivative) -> str:
     """The rung a finished rendition is of, as addresses and the jobs of renditions name it."""
-    return str(row.info["rung"])
+    return _kept(row).rung
 
 
 def newest(session: Session, agency_id: UUID, item_id: UUID, kind: str) -> Derivative | None:
     """The derivative of that kind that is served now."""
-    made = items.derivatives_of(session, agency_id, item_id, kind=kind)
+    made = items.derivatives_of(session, agency_id, item_id, kind=kind, light=True)
     return made[-1] if made else None
 
 
@@ -149,7 +153,7 @@ def ladder_of(session: Session, storage: Storage, grant: Grant) -> Ladder:
             row = redacted_in_force(session, grant.agency_id, grant.item_id)
         return Ladder((Rung("redacted", masked_name(row), index_of(row), row.sha256),), 1)
     rungs = {}
-    for row in items.derivatives_of(session, grant.agency_id, grant.item_id, kind="rendition"):
+    for row in items.derivatives_of(session, grant.agency_id, grant.item_id, kind="rendition", light=True):
         name = rung_name(row)
         rungs[name] = Rung(name, f"rendition-{name}.mp4", index_of(row), row.sha256)
     wanted = grants.rendition_jobs(session, grant.agency_id, grant.item_id)
@@ -294,12 +298,12 @@ def _by_digest(session: Session, grant: Grant, kind: str, digest: str, *, masked
 def _of_derivative(storage: Storage, row: Derivative, grant: Grant) -> Servable:
     allowed = None
     if grant.span_from_us is not None:
-        if "index" not in row.info:
+        if _kept(row).index is None:
             # A still may show a moment outside the span, a route all of them.
             raise NotPermitted(
                 "still: expected a grant of the whole item, found one of a span", code="span_not_permitted"
             )
-        allowed = _allowed(index_of(row), grant)
+        allowed = _kept_allowed(row, grant)
     return Servable(_path(storage, row.store_key), row.size_bytes, row.content_type, row.sha256, allowed)
 
 
@@ -321,7 +325,8 @@ def _original(session: Session, storage: Storage, grant: Grant) -> Servable:
 
 
 def _rendition(session: Session, storage: Storage, grant: Grant, name: str) -> Servable:
-    for row in reversed(items.derivatives_of(session, grant.agency_id, grant.item_id, kind="rendition")):
+    made = items.derivatives_of(session, grant.agency_id, grant.item_id, kind="rendition", light=True)
+    for row in reversed(made):
         if rung_name(row) == name:
             return _of_derivative(storage, row, grant)
     for job in grants.rendition_jobs(session, grant.agency_id, grant.item_id):
@@ -339,9 +344,26 @@ def _rendition(session: Session, storage: Storage, grant: Grant, name: str) -> S
 
 def _allowed(index: FragmentIndex, grant: Grant) -> tuple[ByteRange, ...]:
     """The bytes of a span: what comes before the first fragment, and the fragments wholly inside it."""
-    segments = segments_of(index, shown_span(grant), strict=True)
-    runs = [ByteRange(part.offset_bytes, part.offset_bytes + part.size_bytes - 1) for part in segments]
+    runs: list[ByteRange] = []
+    for part in segments_of(index, shown_span(grant), strict=True):
+        first, last = part.offset_bytes, part.offset_bytes + part.size_bytes - 1
+        if runs and runs[-1].last + 1 == first:
+            first = runs.pop().first
+        runs.append(ByteRange(first, last))
     return (ByteRange(0, index.init_size_bytes - 1), *runs)
+
+
+def _kept_allowed(row: Derivative, grant: Grant) -> tuple[ByteRange, ...]:
+    """The same of a finished rendition: a player asks for thousands of ranges of one span."""
+    spans = _kept(row).allowed
+    key = (grant.span_from_us, grant.span_to_us)
+    found = spans.get(key)
+    if found is None:
+        found = _allowed(index_of(row), grant)
+        if len(spans) >= SPANS_KEPT:
+            spans.clear()
+        spans[key] = found
+    return found
 
 
 def _path(storage: Storage, store_key: str) -> Path:
@@ -367,26 +389,49 @@ def _growing_index(storage: Storage, job: Job) -> FragmentIndex | None:
 
 
 def index_of(row: Derivative) -> FragmentIndex:
-    """The fragment index of a finished rendition; kept, because each range of a span asks for it.
+    """The fragment index of a finished rendition.
 
     Raises:
         MediaError: It has none.
     """
-    key = (row.id, row.sha256)
-    with _lock:
-        known = _indexes.get(key)
-    if known is not None:
-        return known
-    stored = row.info.get("index")
-    if stored is None:
+    index = _kept(row).index
+    if index is None:
         raise MediaError(f"derivative {row.id}: expected a fragment index, found none; make it again")
-    index = FragmentIndex.from_json(stored)
-    with _lock:
-        _indexes[key] = index
-        while len(_indexes) > INDEXES_KEPT:
-            _indexes.popitem(last=False)
     return index
 
 
-_indexes: OrderedDict[tuple[UUID, bytes], FragmentIndex] = OrderedDict()
+@dataclass(frozen=True)
+class _Kept:
+    """What each range of a span and each refresh of a player asks of a row that never changes."""
+
+    rung: str
+    index: FragmentIndex | None
+    allowed: dict[tuple[int | None, int | None], tuple[ByteRange, ...]] = field(default_factory=dict)
+    """The bytes of spans that were asked for, by microseconds."""
+
+
+def _kept(row: Derivative) -> _Kept:
+    key = (row.id, row.sha256)
+    with _lock:
+        known = _known.get(key)
+        if known is not None:
+            _known.move_to_end(key)
+            return known
+    stored = row.info.get("index")
+    index = FragmentIndex.from_json(stored) if stored is not None else None
+    found = _Kept(str(row.info.get("rung", "")), index)
+    with _lock:
+        _known[key] = found
+        held = sum(_size(each) for each in _known.values())
+        while held > FRAGMENTS_KEPT and len(_known) > 1:
+            held -= _size(_known.popitem(last=False)[1])
+    return found
+
+
+def _size(kept: _Kept) -> int:
+    # Those without an index are small, but not nothing.
+    return 100 + (len(kept.index.fragments) if kept.index is not None else 0)
+
+
+_known: OrderedDict[tuple[UUID, bytes], _Kept] = OrderedDict()
 _lock = threading.Lock()

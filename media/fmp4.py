@@ -26,7 +26,7 @@ MOOF_LIMIT_BYTES = 64 << 20
 SAMPLE_LIMIT = 10_000_000
 MAX_TICKS = 1 << 62
 
-TFHD_BASE_OFFSET, TFHD_DESCRIPTION = 0x01, 0x02
+TFHD_BASE_OFFSET, TFHD_DESCRIPTION = 0x000001, 0x000002
 TFHD_DURATION, TFHD_SIZE, TFHD_FLAGS = 0x08, 0x10, 0x20
 TRUN_DATA_OFFSET, TRUN_FIRST_FLAGS = 0x001, 0x004
 TRUN_DURATION, TRUN_SIZE, TRUN_FLAGS, TRUN_SHIFT = 0x100, 0x200, 0x400, 0x800
@@ -96,11 +96,11 @@ def _read_init(file: BinaryIO, size: int) -> FragmentIndex | None:
 
 
 def _tracks(moov: bytes) -> tuple[Track, ...]:
-    defaults: dict[int, tuple[int, int]] = {}
+    defaults: dict[int, tuple[int, int, int]] = {}
     for kind, trex in boxes.children(boxes.find(moov, "mvex") or b""):
         if kind == "trex":
-            _, track_id, _, duration, _, flags = boxes.unpack(">IIIIII", trex)
-            defaults[track_id] = (duration, flags)
+            _, track_id, _, duration, size, flags = boxes.unpack(">IIIIII", trex)
+            defaults[track_id] = (duration, size, flags)
     if not defaults:
         raise media_error("fragments_unreadable", "expected a fragmented MP4, found no mvex")
     tracks = []
@@ -108,7 +108,7 @@ def _tracks(moov: bytes) -> tuple[Track, ...]:
         kind = {"vide": "video", "soun": "audio"}.get(entry.handler, "")
         if not kind or entry.timescale == 0:
             continue
-        duration, flags = defaults.get(entry.track_id, (0, 0))
+        duration, size, flags = defaults.get(entry.track_id, (0, 0, 0))
         tracks.append(
             Track(
                 track_id=entry.track_id,
@@ -119,6 +119,7 @@ def _tracks(moov: bytes) -> tuple[Track, ...]:
                 height_px=entry.height_px,
                 default_duration=duration,
                 default_flags=flags,
+                default_size=size,
             )
         )
     if not tracks:
@@ -166,7 +167,7 @@ def _fragments(file: BinaryIO, size: int, known: FragmentIndex) -> Iterator[Frag
         if box.kind == "moof":
             if box.size > MOOF_LIMIT_BYTES:
                 raise media_error("fragments_unreadable", f"a moof of {box.size} bytes")
-            moof, shown = box, _read_moof(boxes.held(file, box), known.tracks)
+            moof, shown = box, _read_moof(boxes.held(file, box), known.tracks, box.offset)
         elif box.kind == "mdat" and moof is not None:
             if shown:
                 yield _fragment(moof.offset, box.end, known, shown)
@@ -182,11 +183,17 @@ def _fragment(offset: int, end: int, known: FragmentIndex, shown: dict[int, _Sho
             firsts.append(run.first * main.timescale // track.timescale)
             lasts.append(-(-run.last * main.timescale // track.timescale))
     # A fragment of sound alone takes no time of the picture.
-    own = shown.get(main.track_id) or _Shown(min(firsts), min(firsts), 0, False)
+    own = shown.get(main.track_id) or _Shown(min(firsts), min(firsts), 0, False, 0, 0)
     lead, tail = own.first - min(firsts), max(lasts) - own.last
     # Media time 0 is known once there is a fragment; until then times are the file's own.
     start = own.first - (known.origin_pts if known.fragments else 0)
-    return Fragment(offset, end - offset, start, own.last - own.first, own.frames, own.is_key, lead, tail)
+    # Where the sizes lie outside the fragment nothing is said of its keyframe.
+    key_bytes = own.key_end - offset if own.is_key and main.kind == "video" else 0
+    key_bytes = key_bytes if 0 < key_bytes <= end - offset else 0
+    late = own.key_shown - own.first if key_bytes else 0
+    return Fragment(
+        offset, end - offset, start, own.last - own.first, own.frames, own.is_key, lead, tail, key_bytes, late
+    )
 
 
 class _Shown(NamedTuple):
@@ -196,9 +203,13 @@ class _Shown(NamedTuple):
     last: int
     frames: int
     is_key: bool
+    key_end: int
+    """Where in the file its first sample ends; 0 where nothing says so."""
+    key_shown: int
+    """When that sample is shown."""
 
 
-def _read_moof(moof: bytes, tracks: Sequence[Track]) -> dict[int, _Shown]:
+def _read_moof(moof: bytes, tracks: Sequence[Track], offset: int) -> dict[int, _Shown]:
     by_id = {track.track_id: track for track in tracks}
     shown: dict[int, _Shown] = {}
     for kind, traf in boxes.children(moof):
@@ -207,7 +218,7 @@ def _read_moof(moof: bytes, tracks: Sequence[Track]) -> dict[int, _Shown]:
             continue
         (track_id,) = boxes.unpack(">I", tfhd, 4)
         track = by_id.get(track_id)
-        run = _read_traf(traf, tfhd, track) if track is not None else None
+        run = _read_traf(traf, tfhd, track, offset) if track is not None else None
         if run is not None:
             before = shown.get(track_id)
             shown[track_id] = run if before is None else _together(before, run)
@@ -215,11 +226,21 @@ def _read_moof(moof: bytes, tracks: Sequence[Track]) -> dict[int, _Shown]:
 
 
 def _together(one: _Shown, two: _Shown) -> _Shown:
-    return _Shown(min(one.first, two.first), max(one.last, two.last), one.frames + two.frames, one.is_key)
+    first, last = min(one.first, two.first), max(one.last, two.last)
+    return one._replace(first=first, last=last, frames=one.frames + two.frames)
 
 
-def _read_traf(traf: memoryview, tfhd: memoryview, track: Track) -> _Shown | None:
-    duration, flags = _traf_defaults(tfhd, track)
+class _Defaults(NamedTuple):
+    """What holds for samples of which a run says nothing, and where its data are counted from."""
+
+    base: int
+    duration: int
+    size: int
+    flags: int
+
+
+def _read_traf(traf: memoryview, tfhd: memoryview, track: Track, moof_offset: int) -> _Shown | None:
+    defaults = _traf_defaults(tfhd, track, moof_offset)
     tfdt = boxes.find(traf, "tfdt")
     if tfdt is None:
         raise media_error("fragments_unreadable", "expected tfdt in traf, found none")
@@ -227,7 +248,7 @@ def _read_traf(traf: memoryview, tfhd: memoryview, track: Track) -> _Shown | Non
     shown: _Shown | None = None
     for kind, trun in boxes.children(traf):
         if kind == "trun":
-            clock, run = _read_trun(trun, duration, flags, clock)
+            clock, run = _read_trun(trun, defaults, clock)
             if run is not None:
                 shown = run if shown is None else _together(shown, run)
     if clock > MAX_TICKS or (shown is not None and shown.frames > SAMPLE_LIMIT):
@@ -235,26 +256,32 @@ def _read_traf(traf: memoryview, tfhd: memoryview, track: Track) -> _Shown | Non
     return shown
 
 
-def _traf_defaults(tfhd: memoryview, track: Track) -> tuple[int, int]:
+def _traf_defaults(tfhd: memoryview, track: Track, moof_offset: int) -> _Defaults:
     (full,) = boxes.unpack(">I", tfhd)
-    has = full & 0xFFFFFF
-    at = 8 + (8 if has & TFHD_BASE_OFFSET else 0) + (4 if has & TFHD_DESCRIPTION else 0)
-    duration, flags = track.default_duration, track.default_flags
+    has, at, base = full & 0xFFFFFF, 8, moof_offset
+    duration, size, flags = track.default_duration, track.default_size, track.default_flags
+    if has & TFHD_BASE_OFFSET:
+        (base,) = boxes.unpack(">Q", tfhd, at)
+        at += 8
+    at += 4 if has & TFHD_DESCRIPTION else 0
     if has & TFHD_DURATION:
         (duration,) = boxes.unpack(">I", tfhd, at)
         at += 4
     if has & TFHD_SIZE:
+        (size,) = boxes.unpack(">I", tfhd, at)
         at += 4
     if has & TFHD_FLAGS:
         (flags,) = boxes.unpack(">I", tfhd, at)
-    return duration, flags
+    return _Defaults(base, duration, size, flags)
 
 
-def _read_trun(trun: memoryview, duration: int, flags: int, clock: int) -> tuple[int, _Shown | None]:
+def _read_trun(trun: memoryview, defaults: _Defaults, clock: int) -> tuple[int, _Shown | None]:
     """The decoding time after a run, and what the run shows."""
     full, count = boxes.unpack(">II", trun)
-    has = full & 0xFFFFFF
-    at = 8 + (4 if has & TRUN_DATA_OFFSET else 0)
+    has, at, flags, data_offset = full & 0xFFFFFF, 8, defaults.flags, 0
+    if has & TRUN_DATA_OFFSET:
+        (data_offset,) = boxes.unpack(">i", trun, at)
+        at += 4
     if has & TRUN_FIRST_FLAGS:
         (flags,) = boxes.unpack(">I", trun, at)
         at += 4
@@ -265,7 +292,7 @@ def _read_trun(trun: memoryview, duration: int, flags: int, clock: int) -> tuple
         return clock, None
     table = np.frombuffer(trun, ">u4", count * len(present), at).reshape(count, len(present))
     columns = {bit: table[:, number] for number, bit in enumerate(present)}
-    steps = columns.get(TRUN_DURATION, np.full(count, duration, ">u4")).astype(np.int64)
+    steps = columns.get(TRUN_DURATION, np.full(count, defaults.duration, ">u4")).astype(np.int64)
     # Version 0 says unsigned; nothing real shifts by 2^31, and some writers put negative shifts there.
     shifts = columns.get(TRUN_SHIFT, np.zeros(count, ">u4")).astype(np.uint32).view(np.int32)
     if TRUN_FLAGS in columns and not has & TRUN_FIRST_FLAGS:
@@ -273,5 +300,9 @@ def _read_trun(trun: memoryview, duration: int, flags: int, clock: int) -> tuple
     ends = np.cumsum(steps)
     shown_at = ends - steps + shifts
     first, last = int(shown_at.min()), int((shown_at + steps).max())
-    run = _Shown(clock + first, clock + last, count, not flags & SAMPLE_IS_NOT_SYNC)
+    size = int(columns[TRUN_SIZE][0]) if TRUN_SIZE in columns else defaults.size
+    key_end = defaults.base + data_offset + size if has & TRUN_DATA_OFFSET and size else 0
+    run = _Shown(
+        clock + first, clock + last, count, not flags & SAMPLE_IS_NOT_SYNC, key_end, clock + int(shown_at[0])
+    )
     return clock + int(ends[-1]), run

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import accumulate, groupby, pairwise
 from typing import Any, NamedTuple, Self
 
 from media.errors import media_error
 
-FORMAT = "liuhen-fragments-1"
-COLUMNS = ("size_bytes", "duration_pts", "frame_count", "keyframe", "lead_pts", "tail_pts")
+FORMAT = "liuhen-fragments-2"
+BEFORE_KEYFRAMES = "liuhen-fragments-1"
+"""Indexes of this form do not say where a keyframe ends; all else is the same."""
 
 
 class Fragment(NamedTuple):
@@ -32,6 +35,10 @@ class Fragment(NamedTuple):
     """How long before ``start_pts`` its sound begins; 0 when it does not."""
     tail_pts: int = 0
     """How long after ``end_pts`` anything in it is still seen or heard; negative when it ends before."""
+    keyframe_bytes: int = 0
+    """From its first byte to the last one of the keyframe it starts with; 0: none, or not known."""
+    keyframe_pts: int = 0
+    """How long after ``start_pts`` that keyframe is shown; pictures may lead it in an open group."""
 
     @property
     def end_bytes(self) -> int:
@@ -66,6 +73,7 @@ class Track:
     height_px: int = 0
     default_duration: int = 0
     default_flags: int = 0
+    default_size: int = 0
 
 
 @dataclass(frozen=True)
@@ -133,33 +141,39 @@ class FragmentIndex:
 
     def to_json(self) -> dict[str, Any]:
         """Compact JSON: columns, with offsets and starts only where they do not follow by themselves."""
-        columns: list[tuple[int, int, int, int, int, int]] = []
+        columns: list[tuple[int, int, int, int, int, int, int]] = []
         offsets: dict[str, int] = {}
         starts: dict[str, int] = {}
+        shown: dict[str, int] = {}
         next_offset, next_start = self.init_size_bytes, 0
         for number, fragment in enumerate(self.fragments):
             if fragment.offset_bytes != next_offset:
                 offsets[str(number)] = fragment.offset_bytes
             if fragment.start_pts != next_start:
                 starts[str(number)] = fragment.start_pts
+            if fragment.keyframe_pts:
+                shown[str(number)] = fragment.keyframe_pts
             next_offset, next_start = fragment.end_bytes, fragment.end_pts
             key = int(fragment.starts_with_keyframe)
-            size, _, duration, frames, _, lead, tail = fragment[1:]
-            columns.append((size, duration, frames, key, lead, tail))
-        sizes, durations, counts, keys, leads, tails = zip(*columns, strict=True) if columns else ((),) * 6
+            size, _, duration, frames, _, lead, tail, key_bytes = fragment[1:9]
+            columns.append((size, duration, frames, key, lead, tail, key_bytes))
+        turned = zip(*columns, strict=True) if columns else ((),) * 7
+        sizes, durations, counts, keys, leads, tails, key_sizes = turned
         return {
             "format": FORMAT,
             "init_size_bytes": self.init_size_bytes,
             "origin_pts": self.origin_pts,
             "tracks": [vars(track) for track in self.tracks],
-            "size_bytes": list(sizes),
-            "duration_pts": list(durations),
-            "frame_count": list(counts),
+            "size_bytes": _packed(sizes),
+            "duration_pts": _packed(durations),
+            "frame_count": _packed(counts),
             "keyframe": "".join(map(str, keys)),
-            "lead_pts": list(leads),
-            "tail_pts": list(tails),
+            "lead_pts": _packed(leads),
+            "tail_pts": _packed(tails),
+            "keyframe_bytes": _packed(key_sizes),
             "offset_at": offsets,
             "start_at": starts,
+            "keyframe_at": shown,
         }
 
     @classmethod
@@ -169,23 +183,31 @@ class FragmentIndex:
         Raises:
             MediaError: It is of another format.
         """
-        if data.get("format") != FORMAT:
+        if data.get("format") not in {FORMAT, BEFORE_KEYFRAMES}:
             found = str(data.get("format"))
             raise media_error("fragments_unreadable", f"stored index: expected {FORMAT}, found {found}")
-        offsets, starts = data["offset_at"], data["start_at"]
-        fragments: list[Fragment] = []
-        offset, start = data["init_size_bytes"], 0
-        columns = zip(*(data[name] for name in COLUMNS), strict=True)
-        for number, (size, duration, frames, key, lead, tail) in enumerate(columns):
-            if offsets:
-                offset = offsets.get(str(number), offset)
-            if starts:
-                start = starts.get(str(number), start)
-            fragments.append(Fragment(offset, size, start, duration, frames, key == "1", lead, tail))
-            offset += size
-            start += duration
+        sizes, durations = _unpacked(data["size_bytes"]), _unpacked(data["duration_pts"])
+        count = len(sizes)
+        key_bytes = _unpacked(data["keyframe_bytes"]) if "keyframe_bytes" in data else [0] * count
+        shown = [0] * count
+        for number, late in data.get("keyframe_at", {}).items():
+            shown[int(number)] = late
+        # Hours of fragments are opened while somebody waits: whole columns, no loop of our own.
+        columns = (
+            _running(sizes, data["init_size_bytes"], data["offset_at"]),
+            sizes,
+            _running(durations, 0, data["start_at"]),
+            durations,
+            _unpacked(data["frame_count"]),
+            [key == "1" for key in data["keyframe"]],
+            _unpacked(data["lead_pts"]),
+            _unpacked(data["tail_pts"]),
+            key_bytes,
+            shown,
+        )
+        fragments = tuple(map(Fragment._make, zip(*columns, strict=True)))
         tracks = tuple(Track(**track) for track in data["tracks"])
-        return cls(data["init_size_bytes"], tracks, data["origin_pts"], tuple(fragments))
+        return cls(data["init_size_bytes"], tracks, data["origin_pts"], fragments)
 
     def dumps(self) -> str:
         return json.dumps(self.to_json(), separators=(",", ":"))
@@ -193,3 +215,25 @@ class FragmentIndex:
     @classmethod
     def loads(cls, text: str | bytes) -> Self:
         return cls.from_json(json.loads(text))
+
+
+def _packed(column: Sequence[int]) -> list[int] | dict[str, list[list[int]]]:
+    """A column, as [value, how often] where that is shorter."""
+    runs = [[value, sum(1 for _ in same)] for value, same in groupby(column)]
+    return {"runs": runs} if 2 * len(runs) < len(column) else list(column)
+
+
+def _unpacked(stored: list[int] | dict[str, list[list[int]]]) -> list[int]:
+    if isinstance(stored, list):
+        return stored
+    return [value for value, count in stored["runs"] for _ in range(count)]
+
+
+def _running(steps: Sequence[int], origin: int, given: Mapping[str, int]) -> list[int]:
+    """Where each fragment begins: where the one before ends, unless it is given."""
+    starts: list[int] = []
+    marks = sorted((int(number), start) for number, start in given.items())
+    for (first, start), (until, _) in pairwise([(0, origin), *marks, (len(steps), 0)]):
+        if until > first:
+            starts += accumulate(steps[first : until - 1], initial=start)
+    return starts

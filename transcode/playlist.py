@@ -1,4 +1,4 @@
-"""HLS playlists over the bytes of a rendition, for all of it or any span.
+"""HLS playlists over the bytes of renditions: of one, of a span of it, or of several one after another.
 
 Nothing is copied or cut: a segment is a byte range of one or more whole fragments. Players take the
 numbers here at their word, so each is exact: a wrong range or duration shows up as wrong footage.
@@ -8,16 +8,22 @@ belong to somebody else: only fragments whose every picture and sound lies insid
 edges move inward. Otherwise they move outward to the next keyframe, so that nothing asked for is
 missing. To the frame cuts only `transcode.clip`.
 
-Source: RFC 8216bis (HLS, version 7): EXT-X-MAP's BYTERANGE is quoted, EXT-X-BYTERANGE stands after EXTINF.
+Where one file ends and another begins, and where seconds are left out, stands EXT-X-DISCONTINUITY with
+the date of what follows: time between is stated and never shown as footage.
+
+Source: RFC 8216bis (HLS, version 7): EXT-X-MAP's BYTERANGE is quoted, EXT-X-BYTERANGE stands after EXTINF,
+EXT-X-DISCONTINUITY before the EXT-X-MAP of what it separates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fractions import Fraction
-from math import ceil
+from itertools import pairwise
+from math import ceil, floor
+from typing import NamedTuple
 
 from evidence.clock import rfc3339
 from evidence.errors import InvalidInput, NotFound
@@ -26,6 +32,7 @@ from transcode.excerpt import covering
 
 MIN_SEGMENT = Fraction(2)
 HLS_VERSION = 7
+SECOND_US = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -36,15 +43,70 @@ class Span:
     to_ms: int | None = None
 
 
-@dataclass(frozen=True)
-class Segment:
-    """A run of whole fragments served as one."""
+class Segment(NamedTuple):
+    """A byte range served as one: whole fragments, or the keyframe one of them begins with."""
 
     offset_bytes: int
     size_bytes: int
-    start: Fraction
-    duration: Fraction
+    start_pts: int
+    duration_pts: int
+    timescale: int
     starts_with_keyframe: bool
+
+    @property
+    def start(self) -> Fraction:
+        return Fraction(self.start_pts, self.timescale)
+
+    @property
+    def duration(self) -> Fraction:
+        return Fraction(self.duration_pts, self.timescale)
+
+    @property
+    def end_pts(self) -> int:
+        return self.start_pts + self.duration_pts
+
+    @property
+    def start_us(self) -> int:
+        return self.start_pts * SECOND_US // self.timescale
+
+    @property
+    def end_us(self) -> int:
+        return self.end_pts * SECOND_US // self.timescale
+
+
+@dataclass(frozen=True)
+class Part:
+    """A rendition, or a span of it, and its place in a playlist."""
+
+    index: FragmentIndex
+    url: str
+    """Where its bytes are, as it shall stand in the playlist."""
+    span: Span | None = None
+    """What to show; all of it when omitted."""
+    strict: bool = False
+    """Nothing outside the span may be shown."""
+    started_at: datetime | None = None
+    """The wall time at media time 0, where it is known."""
+    is_growing: bool = False
+    """More will follow; the player asks again. Only the last part may."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Segments of one file without a gap between them."""
+
+    url: str
+    init_size_bytes: int
+    segments: Sequence[Segment]
+    shown_at: datetime | None
+    """The wall time of its first picture; None: unknown."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Time without footage that a playlist keeps: players wait or leap, and stay on its clock."""
+
+    length_us: int
 
 
 @dataclass(frozen=True)
@@ -57,62 +119,68 @@ class Variant:
     codecs: str
     width_px: int = 0
     height_px: int = 0
+    is_of_keyframes: bool = False
 
     @classmethod
-    def of(cls, url: str, index: FragmentIndex) -> Variant:
-        main = index.main
+    def of(cls, url: str, *parts: Part) -> Variant:
+        """Of the parts that its playlist has: the rates of the densest, the codecs of each."""
+        indexes = [part.index for part in parts]
+        main = max((index.main for index in indexes), key=lambda track: track.height_px)
         return cls(
-            url, index.peak_bitrate_bps, index.bitrate_bps, index.codecs, main.width_px, main.height_px
+            url,
+            max(index.peak_bitrate_bps for index in indexes),
+            max(index.bitrate_bps for index in indexes),
+            _together(codec for index in indexes for codec in index.codecs.split(",")),
+            main.width_px,
+            main.height_px,
         )
 
+    @classmethod
+    def of_keyframes(cls, url: str, *parts: Part) -> Variant | None:
+        """The same of its I-frame playlist; None where a part has none."""
+        listed = [keyframes_of(part) for part in parts]
+        if not listed or not all(listed):
+            return None
+        rates = [s.size_bytes * 8 * s.timescale // s.duration_pts for found in listed for s in found]
+        length = sum(segment.duration for found in listed for segment in found)
+        size = sum(segment.size_bytes for found in listed for segment in found)
+        main = max((part.index.main for part in parts), key=lambda track: track.height_px)
+        codecs = _together(part.index.main.codec for part in parts)
+        return cls(url, max(rates), int(size * 8 / length), codecs, main.width_px, main.height_px, True)
 
-def media_playlist(
-    index: FragmentIndex,
-    url: str,
-    span: Span | None = None,
-    *,
-    strict: bool = False,
-    started_at: datetime | None = None,
-    is_growing: bool = False,
-    min_segment: Fraction = MIN_SEGMENT,
-) -> str:
-    """The playlist of one rendition.
+
+def media_playlist(parts: Sequence[Part], *, min_segment: Fraction = MIN_SEGMENT) -> str:
+    """The playlist of one rendition, or of several one after another.
 
     Args:
-        index: Its fragments.
-        url: Where its bytes are, as it shall stand in the playlist.
-        span: What to show; all of it when omitted.
-        strict: Nothing outside the span may be shown.
-        started_at: The wall time at media time 0, where it is known.
-        is_growing: More will follow; the player asks again.
+        parts: In the order they are shown. A part of which no whole fragment can be shown is left out.
         min_segment: Fragments are joined until a segment is at least so many seconds long.
 
     Raises:
-        InvalidInput: ``span_empty``: the span ends before it starts.
+        InvalidInput: ``span_empty``: a span ends before it starts.
         NotFound: ``span_without_segments``: nothing can be shown by whole fragments.
     """
-    segments = segments_of(index, span, strict=strict, min_segment=min_segment, is_growing=is_growing)
-    if not segments:
-        raise NotFound(
-            "span: expected at least one whole fragment in it, found none; ask for a clip to take away",
-            code="span_without_segments",
+    stretches = [
+        stretch
+        for part in parts
+        for stretch in _stretches(
+            part,
+            segments_of(
+                part.index, part.span, strict=part.strict, min_segment=min_segment, is_growing=part.is_growing
+            ),
         )
-    longest = max(ceil(segment.duration) for segment in segments)
-    lines = ["#EXTM3U", f"#EXT-X-VERSION:{HLS_VERSION}", f"#EXT-X-TARGETDURATION:{max(1, longest)}"]
-    lines += ["#EXT-X-MEDIA-SEQUENCE:0", f"#EXT-X-PLAYLIST-TYPE:{'EVENT' if is_growing else 'VOD'}"]
-    if all(segment.starts_with_keyframe for segment in segments):
-        lines.append("#EXT-X-INDEPENDENT-SEGMENTS")
-    lines.append(f'#EXT-X-MAP:URI="{_quotable(url)}",BYTERANGE="{index.init_size_bytes}@0"')
-    if started_at is not None:
-        shown_at = started_at + timedelta(microseconds=int(segments[0].start * 1_000_000))
-        lines.append(f"#EXT-X-PROGRAM-DATE-TIME:{rfc3339(shown_at)}")
-    for segment in segments:
-        lines.append(f"#EXTINF:{float(segment.duration):.6f},")
-        lines.append(f"#EXT-X-BYTERANGE:{segment.size_bytes}@{segment.offset_bytes}")
-        lines.append(_quotable(url))
-    if not is_growing:
-        lines.append("#EXT-X-ENDLIST")
-    return "\n".join(lines) + "\n"
+    ]
+    return write(stretches, is_growing=bool(parts) and parts[-1].is_growing)
+
+
+def iframe_playlist(parts: Sequence[Part]) -> str:
+    """The keyframes of the same footage, for scrubbing: each from its fragment's first byte to its own last.
+
+    Raises:
+        InvalidInput, NotFound: As `media_playlist`; a rendition of sound has no keyframes.
+    """
+    stretches = [stretch for part in parts for stretch in _stretches(part, keyframes_of(part))]
+    return write(stretches, is_growing=bool(parts) and parts[-1].is_growing, of_keyframes=True)
 
 
 def multivariant_playlist(variants: Sequence[Variant]) -> str:
@@ -124,7 +192,8 @@ def multivariant_playlist(variants: Sequence[Variant]) -> str:
     if not variants:
         raise NotFound("renditions: expected at least one, found none yet", code="rendition_missing")
     lines = ["#EXTM3U", f"#EXT-X-VERSION:{HLS_VERSION}", "#EXT-X-INDEPENDENT-SEGMENTS"]
-    for variant in sorted(variants, key=lambda each: each.peak_bitrate_bps):
+    ordered = sorted(variants, key=lambda each: (each.is_of_keyframes, each.peak_bitrate_bps))
+    for variant in ordered:
         attributes = [
             f"BANDWIDTH={max(1, variant.peak_bitrate_bps)}",
             f"AVERAGE-BANDWIDTH={max(1, variant.bitrate_bps)}",
@@ -132,8 +201,96 @@ def multivariant_playlist(variants: Sequence[Variant]) -> str:
         ]
         if variant.width_px:
             attributes.append(f"RESOLUTION={variant.width_px}x{variant.height_px}")
-        lines += [f"#EXT-X-STREAM-INF:{','.join(attributes)}", _quotable(variant.url)]
+        if variant.is_of_keyframes:
+            attributes.append(f'URI="{quotable(variant.url)}"')
+            lines.append(f"#EXT-X-I-FRAME-STREAM-INF:{','.join(attributes)}")
+        else:
+            lines += [f"#EXT-X-STREAM-INF:{','.join(attributes)}", quotable(variant.url)]
     return "\n".join(lines) + "\n"
+
+
+def write(
+    listed: Sequence[Stretch | Gap],
+    *,
+    is_growing: bool = False,
+    of_keyframes: bool = False,
+    longest_s: int = 1,
+) -> str:
+    """A media playlist as text.
+
+    Args:
+        listed: What it shows, in order, and the gaps it keeps.
+        is_growing: More will follow.
+        of_keyframes: Each segment is a keyframe.
+        longest_s: No gap is written in longer pieces; segments of footage may be longer.
+
+    Raises:
+        NotFound: ``span_without_segments``: there is no footage in it.
+    """
+    stretches = [each for each in listed if isinstance(each, Stretch) and each.segments]
+    if not stretches:
+        raise NotFound(
+            "span: expected at least one whole fragment in it, found none; ask for a clip to take away",
+            code="span_without_segments",
+        )
+    every = [segment for stretch in stretches for segment in stretch.segments]
+    target_s = max(1, longest_s, *(-(-segment.duration_pts // segment.timescale) for segment in every))
+    lines = ["#EXTM3U", f"#EXT-X-VERSION:{HLS_VERSION}", f"#EXT-X-TARGETDURATION:{target_s}"]
+    lines += ["#EXT-X-MEDIA-SEQUENCE:0", f"#EXT-X-PLAYLIST-TYPE:{'EVENT' if is_growing else 'VOD'}"]
+    if of_keyframes:
+        lines.append("#EXT-X-I-FRAMES-ONLY")
+    if all(segment.starts_with_keyframe for segment in every):
+        lines.append("#EXT-X-INDEPENDENT-SEGMENTS")
+    said = len(lines)
+    for each in listed:
+        if isinstance(each, Gap):
+            lines += _gap(each.length_us, target_s * SECOND_US)
+        elif each.segments:
+            if len(lines) > said:
+                lines.append("#EXT-X-DISCONTINUITY")
+            lines += _stretch(each)
+    if not is_growing:
+        lines.append("#EXT-X-ENDLIST")
+    return "\n".join(lines) + "\n"
+
+
+def _stretch(stretch: Stretch) -> list[str]:
+    url = quotable(stretch.url)
+    lines = [f'#EXT-X-MAP:URI="{url}",BYTERANGE="{stretch.init_size_bytes}@0"']
+    if stretch.shown_at is not None:
+        lines.append(f"#EXT-X-PROGRAM-DATE-TIME:{rfc3339(stretch.shown_at)}")
+    for offset, size, start, duration, timescale, _ in stretch.segments:
+        # Between edges in whole microseconds, so that the sum over hours does not drift.
+        length_us = (start + duration) * SECOND_US // timescale - start * SECOND_US // timescale
+        lines.append(f"#EXTINF:{_seconds(length_us)},\n#EXT-X-BYTERANGE:{size}@{offset}\n{url}")
+    return lines
+
+
+def _gap(length_us: int, longest_us: int) -> list[str]:
+    """Pieces of one length but for the last; nothing lies at their address and no player asks for it."""
+    pieces = [longest_us] * (length_us // longest_us) + [length_us % longest_us]
+    return [f"#EXTINF:{_seconds(piece)},\n#EXT-X-GAP\ngap.mp4" for piece in pieces if piece]
+
+
+def _seconds(micros: int) -> str:
+    return f"{micros // SECOND_US}.{micros % SECOND_US:06d}"
+
+
+def _stretches(part: Part, segments: Sequence[Segment]) -> list[Stretch]:
+    """A part's segments, apart where seconds are left out between them."""
+    runs: list[list[Segment]] = []
+    for segment in segments:
+        if runs and runs[-1][-1].end_pts >= segment.start_pts:
+            runs[-1].append(segment)
+        else:
+            runs.append([segment])
+    return [stretch_of(part, run) for run in runs]
+
+
+def stretch_of(part: Part, run: Sequence[Segment]) -> Stretch:
+    """Segments of a part that follow each other, with the date of the first."""
+    shown_at = part.started_at + timedelta(microseconds=run[0].start_us) if part.started_at else None
+    return Stretch(part.url, part.index.init_size_bytes, run, shown_at)
 
 
 def segments_of(
@@ -148,18 +305,56 @@ def segments_of(
 
     While the rendition grows, the last segment is held back: what a player was told once must not change.
     """
+    return joined(index, _chosen(index, span, strict=strict), min_segment, is_growing=is_growing)
+
+
+def joined(
+    index: FragmentIndex, fragments: Iterable[Fragment], min_segment: Fraction, *, is_growing: bool = False
+) -> list[Segment]:
+    """Fragments as segments of at least a length."""
     segments: list[Segment] = []
     run: list[Fragment] = []
-    for fragment in _chosen(index, span, strict=strict):
-        long_enough = sum(part.duration_pts for part in run) >= min_segment * index.timescale
-        may_start = fragment.starts_with_keyframe or index.main.kind != "video"
-        if run and ((long_enough and may_start) or run[-1].end_bytes != fragment.offset_bytes):
-            segments.append(_joined(index, run))
-            run = []
+    main = index.main
+    is_sound, timescale = main.kind != "video", main.timescale
+    enough_pts, length_pts = ceil(min_segment * timescale), 0
+
+    def end() -> None:
+        first = run[0]
+        size = run[-1].end_bytes - first.offset_bytes
+        is_key = first.starts_with_keyframe or is_sound
+        segments.append(Segment(first.offset_bytes, size, first.start_pts, length_pts, timescale, is_key))
+
+    for fragment in fragments:
+        if run:
+            may_end = length_pts >= enough_pts and (fragment.starts_with_keyframe or is_sound)
+            before = run[-1]
+            if may_end or before.end_bytes != fragment.offset_bytes or before.end_pts < fragment.start_pts:
+                end()
+                run, length_pts = [], 0
         run.append(fragment)
+        length_pts += fragment.duration_pts
     if run and not is_growing:
-        segments.append(_joined(index, run))
+        end()
     return segments
+
+
+def keyframes_of(part: Part) -> list[Segment]:
+    """The keyframes of what a part shows, each shown until the next; none where the index knows none.
+
+    While the rendition grows, the last is held back: how long it is shown is not known yet.
+    """
+    index = part.index
+    if index.main.kind != "video":
+        return []
+    chosen = _chosen(index, part.span, strict=part.strict)
+    keys = [fragment for fragment in chosen if fragment.keyframe_bytes]
+    shown_at = [fragment.start_pts + fragment.keyframe_pts for fragment in keys]
+    ends = [chosen[-1].end_pts] if chosen and not part.is_growing else []
+    return [
+        Segment(fragment.offset_bytes, fragment.keyframe_bytes, start, end - start, index.timescale, True)
+        for fragment, (start, end) in zip(keys, pairwise([*shown_at, *ends]), strict=False)
+        if end > start
+    ]
 
 
 def _chosen(index: FragmentIndex, span: Span | None, *, strict: bool) -> list[Fragment]:
@@ -168,16 +363,17 @@ def _chosen(index: FragmentIndex, span: Span | None, *, strict: bool) -> list[Fr
         return fragments
     begin, end = _ticks(index, span)
     if strict:
-        inside = [part for part in fragments if part.first_pts >= begin and part.last_pts <= end]
-        return _from_keyframe(index, inside)
+        first, last = ceil(begin), floor(end)
+        inside = [part for part in fragments if part.first_pts >= first and part.last_pts <= last]
+        return from_keyframe(index, inside)
     return covering(index, begin / index.timescale, end / index.timescale)
 
 
-def _from_keyframe(index: FragmentIndex, fragments: list[Fragment]) -> list[Fragment]:
+def from_keyframe(index: FragmentIndex, fragments: list[Fragment]) -> list[Fragment]:
     """Leave out what cannot be decoded without the fragments before."""
     is_sound = index.main.kind != "video"
-    starts = [at for at, part in enumerate(fragments) if is_sound or part.starts_with_keyframe]
-    return fragments[starts[0] :] if starts else []
+    starts = (at for at, part in enumerate(fragments) if is_sound or part.starts_with_keyframe)
+    return fragments[next(starts, len(fragments)) :]
 
 
 def _ticks(index: FragmentIndex, span: Span) -> tuple[Fraction, Fraction]:
@@ -198,18 +394,11 @@ def _ticks(index: FragmentIndex, span: Span) -> tuple[Fraction, Fraction]:
     return begin, end
 
 
-def _joined(index: FragmentIndex, run: list[Fragment]) -> Segment:
-    first, last = run[0], run[-1]
-    return Segment(
-        first.offset_bytes,
-        last.end_bytes - first.offset_bytes,
-        Fraction(first.start_pts, index.timescale),
-        Fraction(sum(part.duration_pts for part in run), index.timescale),
-        first.starts_with_keyframe or index.main.kind != "video",
-    )
+def _together(codecs: Iterable[str]) -> str:
+    return ",".join(dict.fromkeys(codecs))
 
 
-def _quotable(url: str) -> str:
+def quotable(url: str) -> str:
     """A URL that cannot break out of its line or its quotes.
 
     Raises:

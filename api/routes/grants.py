@@ -82,7 +82,7 @@ def _require_own(work: Work, grant: Grant, also: Act | None = None) -> None:
 def show(work: Work, item: Item, grant: Grant) -> GrantShown:
     """A grant with its addresses, as things stand."""
     keys, media_url = work.storage.keys, work.settings.media_url
-    made = items.derivatives_of(work.session, work.agency_id, item.id)
+    made = items.derivatives_of(work.session, work.agency_id, item.id, light=True)
     is_photo = item.media_kind == MediaKind.PHOTO
     whole = grant.span_from_us is None
     playlist = mint(keys, Use.PLAYLIST, work.agency_id, grant.id, grant.expires_at)
@@ -107,6 +107,7 @@ def show(work: Work, item: Item, grant: Grant) -> GrantShown:
         span_us=None if grant.span_from_us is None else (grant.span_from_us, grant.span_to_us or 0),
         expires_at=grant.expires_at,
         playlist_url=f"/api/v1/playlists/{playlist}/index.m3u8" if plays else None,
+        variants_url=f"/api/v1/playlists/{playlist}/variants.m3u8" if plays else None,
         file_url=f"{media}/{file_name}" if whole and file_name else None,
         poster_url=poster,
         track_url=_track_url(grant, media, made),

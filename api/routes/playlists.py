@@ -6,11 +6,13 @@ custody, the refreshes of a player are not.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gzip
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated
 
-from fastapi import Path, Response
+from fastapi import Path, Request, Response
 from sqlalchemy.orm import Session
 
 from api.auth.capability import TOKEN_CHARS, Use, mint, unfold
@@ -20,13 +22,17 @@ from api.issuing import Once, note_issued
 from api.resolving import Ladder, Rung, ladder_of, shown_span
 from evidence.custody import Action
 from evidence.errors import NotFound
+from ingest.placement import placements_of
 from storage.db import agencies, grants, items
-from storage.db.tables import Grant, Item
+from storage.db.tables import Grant
+from transcode.playlist import Part, iframe_playlist, media_playlist, multivariant_playlist
 from transcode.playlist import Variant as PlaylistVariant
-from transcode.playlist import media_playlist, multivariant_playlist
 
 gate = Gate("调阅 Viewing")
 MEDIA_TYPE = "application/vnd.apple.mpegurl"
+LONG_BYTES = 32 << 10
+"""Longer playlists are sent compressed to whoever takes that: one of eight hours is 3 MB of like lines."""
+NOTED = Action.PLAYLIST_ISSUED
 _noted = Once()
 
 Token = Annotated[str, Path(min_length=TOKEN_CHARS, max_length=TOKEN_CHARS, pattern=r"^[A-Za-z0-9_-]+$")]
@@ -45,20 +51,22 @@ class _Opened:
     """A playlist capability that is in force, and what it shows."""
 
     grant: Grant
-    item: Item
     ladder: Ladder
-    media_url: str
+    parts: dict[str, Part]
+    """What can be played of each rung."""
 
-    def playlist(self, rung: Rung) -> str:
-        span = shown_span(self.grant)
-        return media_playlist(
-            rung.index,
-            f"{self.media_url}/{rung.file_name}",
-            span,
-            strict=span is not None,
-            started_at=self.item.captured_from,
-            is_growing=rung.is_growing,
+    def part(self, name: str) -> Part:
+        if name not in self.parts:
+            raise NotFound(f"rung {name}: expected one that is there, found none", code="rendition_missing")
+        return self.parts[name]
+
+    def variants(self) -> str:
+        """The multivariant playlist: every rung, and the keyframes of each that has any."""
+        rungs = [PlaylistVariant.of(f"rung-{name}.m3u8", part) for name, part in self.parts.items()]
+        keyframes = (
+            PlaylistVariant.of_keyframes(f"keyframes-{name}.m3u8", part) for name, part in self.parts.items()
         )
+        return multivariant_playlist([*rungs, *(found for found in keyframes if found is not None)])
 
 
 @gate.get(
@@ -69,7 +77,7 @@ class _Opened:
     responses=_PLAYLIST,
     summary="播放列表 Playlist",
 )
-def index(token: Token, installation: InstallationOf) -> Response:
+def index(token: Token, request: Request, installation: InstallationOf) -> Response:
     """多档时为主列表,否则为媒体列表。限定时段时首尾向内取整。
 
     Multivariant when there is more than one rung. The edges of a span are rounded inward.
@@ -77,12 +85,26 @@ def index(token: Token, installation: InstallationOf) -> Response:
 
     def write(opened: _Opened) -> str:
         if opened.ladder.rung_count == 1:
-            return opened.playlist(opened.ladder.rungs[0])
-        return multivariant_playlist(
-            [PlaylistVariant.of(f"rung-{rung.name}.m3u8", rung.index) for rung in opened.ladder.rungs]
-        )
+            return media_playlist(list(opened.parts.values()))
+        return opened.variants()
 
-    return _answer(installation, token, write)
+    return _answer(installation, request, token, write)
+
+
+@gate.get(
+    "/playlists/{token}/variants.m3u8",
+    Open.CAPABILITY,
+    problems=(404, 409, 410),
+    response_class=PlaylistResponse,
+    responses=_PLAYLIST,
+    summary="主列表 Multivariant playlist",
+)
+def variants(token: Token, request: Request, installation: InstallationOf) -> Response:
+    """始终为主列表:各档,以及供快速浏览的关键帧列表。
+
+    Always multivariant: every rung, and the I-frame playlists of those whose keyframes are indexed.
+    """
+    return _answer(installation, request, token, _Opened.variants)
 
 
 @gate.get(
@@ -93,19 +115,45 @@ def index(token: Token, installation: InstallationOf) -> Response:
     responses=_PLAYLIST,
     summary="一档的播放列表 Playlist of one rung",
 )
-def rung(token: Token, name: RungName, installation: InstallationOf) -> Response:
+def rung(token: Token, name: RungName, request: Request, installation: InstallationOf) -> Response:
     """生成中的为 EVENT 列表。An EVENT playlist while the rendition is being made."""
-
-    def write(opened: _Opened) -> str:
-        for each in opened.ladder.rungs:
-            if each.name == name:
-                return opened.playlist(each)
-        raise NotFound(f"rung {name}: expected one that is there, found none", code="rendition_missing")
-
-    return _answer(installation, token, write)
+    return _answer(installation, request, token, lambda opened: media_playlist([opened.part(name)]))
 
 
-def _answer(installation: Installation, token: str, write: Callable[[_Opened], str]) -> Response:
+@gate.get(
+    "/playlists/{token}/keyframes-{name}.m3u8",
+    Open.CAPABILITY,
+    problems=(404, 409, 410),
+    response_class=PlaylistResponse,
+    responses=_PLAYLIST,
+    summary="一档的关键帧列表 Keyframes of one rung",
+)
+def keyframes(token: Token, name: RungName, request: Request, installation: InstallationOf) -> Response:
+    """仅关键帧,字节范围精确,供快进快退。I-frames alone, by exact byte ranges, for scrubbing."""
+    return _answer(installation, request, token, lambda opened: iframe_playlist([opened.part(name)]))
+
+
+def answer_playlist(text: str, request: Request) -> Response:
+    """A playlist, compressed where it is long and the player takes that."""
+    headers = {"Access-Control-Allow-Origin": "*", "Vary": "Accept-Encoding"}
+    body = text.encode("ascii")
+    if len(body) > LONG_BYTES and "gzip" in request.headers.get("accept-encoding", ""):
+        body = gzip.compress(body, 1, mtime=0)
+        headers["Content-Encoding"] = "gzip"
+    return PlaylistResponse(body, headers=headers)
+
+
+def part_of(installation: Installation, grant: Grant, rung: Rung, started_at: datetime | None) -> Part:
+    """A rung as a grant shows it: its bytes at the media listener, its span to the letter."""
+    keys, span = installation.storage.keys, shown_span(grant)
+    media = mint(keys, Use.MEDIA, grant.agency_id, grant.id, grant.expires_at)
+    url = f"{installation.settings.media_url}/m/{media}/{rung.file_name}"
+    return Part(rung.index, url, span, span is not None, started_at, rung.is_growing)
+
+
+def _answer(
+    installation: Installation, request: Request, token: str, write: Callable[[_Opened], str]
+) -> Response:
     storage = installation.storage
     now = storage.clock.now()
     capability = unfold(storage.keys, token, now)
@@ -113,31 +161,36 @@ def _answer(installation: Installation, token: str, write: Callable[[_Opened], s
         raise NotFound("address: expected one of a playlist, found another", code="capability_unknown")
     with storage.database.read() as session:
         grant = grants.grant_in_force(session, capability.agency_id, capability.subject_id, now)
-        opened = _open(session, installation, grant)
+        opened = _open(session, installation, grant, now)
     text = write(opened)
-    if not _noted.is_noted(grant.id, Action.PLAYLIST_ISSUED):
-        _note(installation, opened)
-    return PlaylistResponse(text, headers={"Access-Control-Allow-Origin": "*"})
+    note_playlists(installation, {grant: opened.ladder})
+    return answer_playlist(text, request)
 
 
-def _open(session: Session, installation: Installation, grant: Grant) -> _Opened:
-    storage = installation.storage
+def _open(session: Session, installation: Installation, grant: Grant, now: datetime) -> _Opened:
     item = items.item_by_id(session, grant.agency_id, grant.item_id)
-    media = mint(storage.keys, Use.MEDIA, grant.agency_id, grant.id, grant.expires_at)
-    ladder = ladder_of(session, storage, grant)
-    return _Opened(grant, item, ladder, f"{installation.settings.media_url}/m/{media}")
+    ladder = ladder_of(session, installation.storage, grant)
+    placed = placements_of(session, grant.agency_id, [item], now).get(item.id)
+    started_at = placed.starts_at if placed is not None else None
+    parts = {rung.name: part_of(installation, grant, rung, started_at) for rung in ladder.rungs}
+    return _Opened(grant, ladder, parts)
 
 
-def _note(installation: Installation, opened: _Opened) -> None:
-    """One leaf for the playlist of a grant, however often it is fetched."""
+def note_playlists(installation: Installation, shown: Mapping[Grant, Ladder]) -> None:
+    """One leaf for the playlist of each grant, however often it is fetched."""
+    new = {grant: rungs for grant, rungs in shown.items() if not _noted.is_noted(grant.id, NOTED)}
+    if not new:
+        return
     storage = installation.storage
     now = storage.clock.now()
     with storage.database.transaction() as session:
-        grant = grants.grant_in_force(session, opened.grant.agency_id, opened.grant.id, now, lock=True)
-        agency = agencies.agency_by_id(session, grant.agency_id)
-        facts = {
-            "rungs": [rung.name for rung in opened.ladder.rungs],
-            "sha256": [rung.sha256.hex() for rung in opened.ladder.rungs if rung.sha256 is not None],
-        }
-        note_issued(session, agency, grant, Action.PLAYLIST_ISSUED, facts, now)
-    _noted.remember(opened.grant.id, Action.PLAYLIST_ISSUED)
+        for known, ladder in sorted(new.items(), key=lambda each: each[0].id):
+            grant = grants.grant_in_force(session, known.agency_id, known.id, now, lock=True)
+            agency = agencies.agency_by_id(session, grant.agency_id)
+            facts = {
+                "rungs": [rung.name for rung in ladder.rungs],
+                "sha256": [rung.sha256.hex() for rung in ladder.rungs if rung.sha256 is not None],
+            }
+            note_issued(session, agency, grant, NOTED, facts, now)
+    for grant in new:
+        _noted.remember(grant.id, NOTED)

@@ -40,6 +40,9 @@ class GrantShown(Output):
     span_us: tuple[int, int] | None
     expires_at: datetime
     playlist_url: str | None = Field(description="HLS;照片为空 / Null for photos and while pending")
+    variants_url: str | None = Field(
+        description="HLS 主列表,另含供快速浏览的关键帧列表 / Multivariant, with keyframes for scrubbing"
+    )
     file_url: str | None = Field(description="整个文件;限定时段时为空 / Null when limited to a span")
     poster_url: str
     track_url: str | None = Field(description="轨迹,仅整件原件调阅 / Route; of a whole original alone")

@@ -6,7 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from evidence.errors import NotFound
 from storage.db.tables import Account, CaseBinding, Derivative, Grant, Job
@@ -145,11 +145,12 @@ def rendition_jobs(session: Session, agency_id: UUID, item_id: UUID) -> list[Job
 
 
 def derivatives_ever(session: Session, agency_id: UUID, item_id: UUID, kind: str) -> list[Derivative]:
-    """Derivatives of a kind, withdrawn ones too, oldest first."""
+    """Derivatives of a kind, withdrawn ones too, oldest first; their `info` stays unread until asked for."""
     return list(
         session.scalars(
             select(Derivative)
             .where(Derivative.agency_id == agency_id, Derivative.item_id == item_id, Derivative.kind == kind)
+            .options(defer(Derivative.info))
             .order_by(Derivative.id)
         )
     )

@@ -161,9 +161,13 @@ def page_of_items(
 
 
 def derivatives_of(
-    session: Session, agency_id: UUID, item_id: UUID, *, kind: str | None = None
+    session: Session, agency_id: UUID, item_id: UUID, *, kind: str | None = None, light: bool = False
 ) -> list[Derivative]:
-    """Derivatives that are served, oldest first."""
+    """Derivatives that are served, oldest first.
+
+    Args:
+        light: Their `info`, hundreds of kilobytes for hours of footage, stays unread until asked for.
+    """
     query = select(Derivative).where(
         Derivative.agency_id == agency_id,
         Derivative.item_id == item_id,
@@ -171,6 +175,8 @@ def derivatives_of(
     )
     if kind is not None:
         query = query.where(Derivative.kind == kind)
+    if light:
+        query = query.options(defer(Derivative.info))
     return list(session.scalars(query.order_by(Derivative.id)))
 
 

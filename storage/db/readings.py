@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -38,3 +40,36 @@ def clock_readings(session: Session, agency_id: UUID, device_id: UUID, at: datet
         for row in found
         if row.device_clock is not None and row.offset_us is not None
     ]
+
+
+def readings_over(
+    session: Session, agency_id: UUID, device_id: UUID, since: datetime, until: datetime
+) -> list[ClockReading]:
+    """The same for every time a device's clock showed in a stretch, to be narrowed by `nearest_readings`."""
+    said = (DeviceReading.device_clock, DeviceReading.offset_us, DeviceReading.clock_set)
+    query = select(DeviceReading.read_at, DeviceReading.id, *said).where(
+        DeviceReading.agency_id == agency_id,
+        DeviceReading.device_id == device_id,
+        DeviceReading.device_clock.is_not(None),
+        DeviceReading.offset_us.is_not(None),
+    )
+    clock = DeviceReading.device_clock
+    before = query.where(clock <= since).order_by(clock.desc(), DeviceReading.id.desc()).limit(AROUND)
+    inside = query.where(clock > since, clock <= until)
+    after = query.where(clock > until).order_by(clock, DeviceReading.id).limit(AROUND)
+    found = [row for part in (before, inside, after) for row in session.execute(part)]
+    return [
+        ClockReading(row.device_clock, timedelta(microseconds=row.offset_us), bool(row.clock_set))
+        for row in sorted(found, key=lambda row: (row.read_at, row.id))
+    ]
+
+
+def nearest_readings(readings: Sequence[ClockReading], at: datetime) -> list[ClockReading]:
+    """What `clock_readings` would find around a time, out of readings of a stretch that holds it."""
+    if len(readings) <= AROUND:
+        return list(readings)
+    # A stable sort: of equal times the one read later counts as later, before and after alike.
+    by_clock = sorted(range(len(readings)), key=lambda number: readings[number].device_at)
+    middle = bisect_right(by_clock, at, key=lambda number: readings[number].device_at)
+    chosen = by_clock[max(0, middle - AROUND) : middle + AROUND]
+    return [readings[number] for number in sorted(chosen)]

@@ -19,7 +19,7 @@ from media.sandbox import Limits
 from tests.support import media as footage
 from transcode.excerpt import write_excerpt
 from transcode.plan import plan_renditions
-from transcode.playlist import media_playlist
+from transcode.playlist import Part, media_playlist
 from transcode.segment import RenditionResult, RunOptions, make_rendition
 
 
@@ -159,7 +159,7 @@ def test_a_source_without_keyframes_is_cut_all_the_same(tmp_path: Path) -> None:
     (result,) = render(source, tmp_path)
     assert [fragment.starts_with_keyframe for fragment in result.index.fragments] == [True, False]
     assert result.index.frame_count == truth.frame_count
-    assert "INDEPENDENT" in media_playlist(result.index, "r.mp4")
+    assert "INDEPENDENT" in media_playlist([Part(result.index, "r.mp4")])
 
 
 def test_a_damaged_source_is_rendered_and_its_findings_are_kept(tmp_path: Path) -> None:

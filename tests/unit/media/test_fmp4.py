@@ -87,12 +87,79 @@ def test_stored_index_comes_back_equal(tmp_path: Path) -> None:
     assert FragmentIndex.loads(index.dumps()) == index
 
 
+def keyed(*, size: int, base: bytes = b"", default: int = 0) -> bytes:
+    """A fragment whose picture begins 8 bytes behind its ``moof``; `default`: the size is the track's."""
+    row = struct.pack(">I", 40) + (b"" if default else struct.pack(">I", size))
+    flags = 0x305 if not default else 0x105
+    tfhd_flags = (0x000001 if base else 0x020000) | (0x10 if default else 0)
+    tfhd = full_box(
+        "tfhd",
+        struct.pack(">I", 1) + base + (struct.pack(">I", default) if default else b""),
+        flags=tfhd_flags,
+    )
+    tfdt = full_box("tfdt", struct.pack(">Q", 0), version=1)
+    shape = box(
+        "moof",
+        full_box("mfhd", struct.pack(">I", 1)),
+        box("traf", tfhd, tfdt, full_box("trun", struct.pack(">IiI", 1, 0, 0x02000000) + row, flags=flags)),
+    )
+    offset = struct.pack(">i", len(shape) + 8)
+    at = shape.rindex(struct.pack(">IiI", 1, 0, 0x02000000)) + 4
+    return shape[:at] + offset + shape[at + 4 :]
+
+
+def test_a_keyframe_ends_where_its_first_sample_does(tmp_path: Path) -> None:
+    start = init(video_timescale=1000)
+    for head in (
+        keyed(size=60),
+        keyed(size=0, default=60),
+        keyed(size=60, base=struct.pack(">Q", len(start))),
+    ):
+        index = index_fragments(write(tmp_path / "r.mp4", start, head, box("mdat", bytes(100))))
+        assert index is not None
+        assert index.fragments[0].keyframe_bytes == len(head) + 8 + 60
+
+
+def test_a_keyframe_said_to_end_outside_its_fragment_is_not_known(tmp_path: Path) -> None:
+    start = init(video_timescale=1000)
+    far = struct.pack(">Q", 1 << 40)
+    for head in (keyed(size=101), keyed(size=60, base=far), keyed(size=60, base=bytes(8))):
+        index = index_fragments(write(tmp_path / "r.mp4", start, head, box("mdat", bytes(100))))
+        assert index is not None
+        assert index.fragments[0].keyframe_bytes == 0
+
+
+def test_an_index_from_before_keyframes_had_sizes_is_read(tmp_path: Path) -> None:
+    index = index_fragments(write(tmp_path / "r.mp4", init(video_timescale=1000), keyed(size=60),
+                                  box("mdat", bytes(100))))  # fmt: skip
+    assert index is not None
+    stored = index.to_json()
+    assert stored["keyframe_bytes"] == [index.fragments[0].keyframe_bytes] != [0]
+    del stored["keyframe_bytes"], stored["keyframe_at"]
+    stored["format"] = "liuhen-fragments-1"
+    (fragment,) = FragmentIndex.from_json(stored).fragments
+    assert fragment == index.fragments[0]._replace(keyframe_bytes=0)
+
+
+def test_fragments_that_do_not_lie_end_to_end_come_back_equal() -> None:
+    track = Track(1, "video", 1000, "avc1.64001F", 640, 360)
+    fragments = (
+        Fragment(1010, 50, 0, 40, 1, True, 0, 0, 20, 0),
+        Fragment(1060, 60, 40, 40, 1, False),
+        Fragment(1200, 70, 90, 40, 1, True, 2, -3, 30, 8),
+        Fragment(1270, 80, 130, 40, 0, False),
+        Fragment(1400, 90, 300, 40, 1, True, 0, 0, 0, 0),
+    )
+    index = FragmentIndex(1000, (track,), 7, fragments)
+    assert FragmentIndex.loads(index.dumps()) == index
+
+
 def test_eight_hours_stay_compact() -> None:
     track = Track(1, "video", 12800, "avc1.64001F", 1920, 1080)
     fragments, offset = [], 1300
     for number in range(14_400):
         size = 700_000 + number % 999
-        fragments.append(Fragment(offset, size, number * 25600, 25600, 50, True, 0, 3))
+        fragments.append(Fragment(offset, size, number * 25600, 25600, 50, True, 0, 3, 60_000))
         offset += size
     index = FragmentIndex(1300, (track,), 0, tuple(fragments))
     text = index.dumps()
@@ -101,7 +168,7 @@ def test_eight_hours_stay_compact() -> None:
 
 
 def test_index_of_another_format_is_refused() -> None:
-    with pytest.raises(MediaError, match="liuhen-fragments-1"):
+    with pytest.raises(MediaError, match="liuhen-fragments-2"):
         FragmentIndex.loads('{"format": "liuhen-fragments-9"}')
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from itertools import pairwise
 
@@ -13,21 +13,45 @@ from hypothesis import strategies as st
 
 from evidence.errors import InvalidInput, NotFound
 from media.fmp4 import Fragment, FragmentIndex, Track
-from transcode.playlist import Span, Variant, media_playlist, multivariant_playlist, segments_of
+from tests.support.hls import read_media, read_multivariant
+from transcode.playlist import (
+    Gap,
+    Part,
+    Span,
+    Variant,
+    iframe_playlist,
+    keyframes_of,
+    media_playlist,
+    multivariant_playlist,
+    segments_of,
+    stretch_of,
+    write,
+)
 
 VIDEO = Track(1, "video", 1000, "avc1.64001F", 1280, 720)
 AUDIO = Track(2, "audio", 48000, "mp4a.40.2")
+STARTED = datetime(2026, 3, 1, tzinfo=UTC)
 URL = "https://media.example/g/abc/rendition.mp4?t=1"
 
 
 def index_of(
-    *durations: int, keys: str = "", lead: int = 0, tail: int = 0, tracks: tuple[Track, ...] = (VIDEO, AUDIO)
+    *durations: int,
+    keys: str = "",
+    lead: int = 0,
+    tail: int = 0,
+    late: int = 0,
+    tracks: tuple[Track, ...] = (VIDEO, AUDIO),
 ) -> FragmentIndex:
     fragments, offset, start = [], 1000, 0
     for number, duration in enumerate(durations):
         is_key = keys[number] == "K" if keys else True
         size = 5000 + number
-        fragments.append(Fragment(offset, size, start, duration, duration // 40, is_key, lead, tail))
+        key_bytes = 900 + number if is_key and tracks[0].kind == "video" else 0
+        fragments.append(
+            Fragment(
+                offset, size, start, duration, max(1, duration // 40), is_key, lead, tail, key_bytes, late
+            )
+        )
         offset += size
         start += duration
     return FragmentIndex(1000, tracks, 80, tuple(fragments))
@@ -45,7 +69,7 @@ def lengths(playlist: str) -> list[float]:
 
 def test_the_whole_recording_is_covered_once_without_a_gap() -> None:
     index = index_of(2000, 2000, 2000, 1500)
-    playlist = media_playlist(index, URL)
+    playlist = media_playlist([Part(index, URL)])
     covered = ranges(playlist)
     assert covered[0][0] == index.init_size_bytes
     assert covered[-1][1] == index.size_bytes
@@ -55,7 +79,7 @@ def test_the_whole_recording_is_covered_once_without_a_gap() -> None:
 
 
 def test_tags_stand_where_the_standard_puts_them() -> None:
-    playlist = media_playlist(index_of(2000, 2500), URL)
+    playlist = media_playlist([Part(index_of(2000, 2500), URL)])
     lines = playlist.splitlines()
     assert lines[0] == "#EXTM3U"
     assert "#EXT-X-VERSION:7" in lines
@@ -68,19 +92,19 @@ def test_tags_stand_where_the_standard_puts_them() -> None:
 
 
 def test_short_fragments_are_joined() -> None:
-    playlist = media_playlist(index_of(*[1000] * 9), URL)
+    playlist = media_playlist([Part(index_of(*[1000] * 9), URL)])
     assert lengths(playlist) == [2.0, 2.0, 2.0, 2.0, 1.0]
 
 
 def test_a_segment_never_starts_without_a_keyframe_when_it_can_wait() -> None:
-    playlist = media_playlist(index_of(3000, 3000, 3000, keys="K-K"), URL)
+    playlist = media_playlist([Part(index_of(3000, 3000, 3000, keys="K-K"), URL)])
     assert lengths(playlist) == [6.0, 3.0]
     assert "#EXT-X-INDEPENDENT-SEGMENTS" in playlist
 
 
 def test_a_strict_span_is_rounded_inward() -> None:
     index = index_of(2000, 2000, 2000, 2000)
-    assert ranges(media_playlist(index, URL, Span(1000, 7000), strict=True)) == [
+    assert ranges(media_playlist([Part(index, URL, Span(1000, 7000), strict=True)])) == [
         (index.fragments[1].offset_bytes, index.fragments[1].end_bytes),
         (index.fragments[2].offset_bytes, index.fragments[2].end_bytes),
     ]
@@ -89,9 +113,9 @@ def test_a_strict_span_is_rounded_inward() -> None:
 def test_a_strict_span_leaves_out_a_fragment_whose_sound_reaches_outside() -> None:
     index = index_of(2000, 2000, 2000, tail=15)
     with pytest.raises(NotFound) as caught:
-        media_playlist(index, URL, Span(2000, 4000), strict=True)
+        media_playlist([Part(index, URL, Span(2000, 4000), strict=True)])
     assert caught.value.code == "span_without_segments"
-    assert lengths(media_playlist(index, URL, Span(2000, 4015), strict=True)) == [2.0]
+    assert lengths(media_playlist([Part(index, URL, Span(2000, 4015), strict=True)])) == [2.0]
 
 
 def test_a_strict_span_starts_at_a_keyframe_inside_it() -> None:
@@ -113,7 +137,7 @@ def test_a_strict_span_over_everything_shows_everything() -> None:
 
 def test_the_date_is_that_of_the_first_segment_shown() -> None:
     started_at = datetime(2026, 3, 1, 0, 0, tzinfo=UTC)
-    playlist = media_playlist(index_of(2000, 2000), URL, Span(2500), started_at=started_at)
+    playlist = media_playlist([Part(index_of(2000, 2000), URL, Span(2500), started_at=started_at)])
     assert "#EXT-X-PROGRAM-DATE-TIME:2026-03-01T00:00:02.000000Z" in playlist
 
 
@@ -122,7 +146,7 @@ def test_while_it_grows_nothing_said_is_ever_taken_back() -> None:
     said: list[str] = []
     for count in range(1, len(durations) + 1):
         try:
-            playlist = media_playlist(index_of(*durations[:count]), URL, is_growing=True)
+            playlist = media_playlist([Part(index_of(*durations[:count]), URL, is_growing=True)])
         except NotFound:
             assert not said
             continue
@@ -131,30 +155,147 @@ def test_while_it_grows_nothing_said_is_ever_taken_back() -> None:
         assert "#EXT-X-PLAYLIST-TYPE:EVENT" in playlist
         assert "ENDLIST" not in playlist
         said = segments
-    finished = media_playlist(index_of(*durations), URL)
+    finished = media_playlist([Part(index_of(*durations), URL)])
     assert finished[finished.index("#EXTINF") :].splitlines()[: len(said)] == said
+
+
+def test_each_keyframe_lies_in_its_range_and_is_shown_until_the_next() -> None:
+    index = index_of(2000, 2000, 1000, 1500, keys="K-KK")
+    found = read_media(iframe_playlist([Part(index, URL, started_at=STARTED)]))
+    assert found.is_of_keyframes
+    assert [(piece.first, piece.size, piece.duration_us) for piece in found.pieces] == [
+        (fragment.offset_bytes, fragment.keyframe_bytes, length)
+        for fragment, length in zip(
+            (index.fragments[0], index.fragments[2], index.fragments[3]),
+            (4_000_000, 1_000_000, 1_500_000),
+            strict=True,
+        )
+    ]
+    assert found.pieces[0].head == (URL, index.init_size_bytes)
+    assert found.pieces[0].dated_at == STARTED
+
+
+def test_a_keyframe_behind_pictures_that_lead_it_is_timed_by_itself() -> None:
+    found = keyframes_of(Part(index_of(2000, 2000, late=80), URL))
+    assert [float(segment.start) for segment in found] == [0.08, 2.08]
+    assert [float(segment.duration) for segment in found] == [2.0, 1.92]
+
+
+def test_keyframes_of_a_span_are_those_of_its_segments() -> None:
+    part = Part(index_of(2000, 2000, 2000, 2000), URL, Span(1000, 7000), strict=True)
+    assert [segment.start for segment in keyframes_of(part)] == [2, 4]
+
+
+def test_a_keyframe_is_not_told_before_it_is_known_how_long_it_is_shown() -> None:
+    growing = Part(index_of(2000, 2000, 2000), URL, is_growing=True)
+    assert [segment.start for segment in keyframes_of(growing)] == [0, 2]
+
+
+def test_sound_and_indexes_without_sizes_offer_no_keyframes() -> None:
+    sound = Part(index_of(2000, keys="-", tracks=(AUDIO,)), URL)
+    old = index_of(2000)
+    bare = FragmentIndex(
+        old.init_size_bytes, old.tracks, 0, tuple(each._replace(keyframe_bytes=0) for each in old.fragments)
+    )
+    for part in (sound, Part(bare, URL)):
+        assert Variant.of_keyframes("i.m3u8", part) is None
+        with pytest.raises(NotFound):
+            iframe_playlist([part])
+
+
+def test_keyframes_are_a_stream_of_their_own_behind_the_rungs() -> None:
+    part = Part(index_of(2000, 2000), URL)
+    keyframes = Variant.of_keyframes("i.m3u8", part)
+    assert keyframes is not None
+    streams = read_multivariant(multivariant_playlist([keyframes, Variant.of("full.m3u8", part)]))
+    assert [(stream.url, stream.is_of_keyframes) for stream in streams] == [
+        ("full.m3u8", False),
+        ("i.m3u8", True),
+    ]
+    said = streams[1].attributes
+    assert said["CODECS"] == "avc1.64001F"
+    assert said["RESOLUTION"] == "1280x720"
+    assert int(said["BANDWIDTH"]) == 901 * 8 // 2
+    assert int(said["AVERAGE-BANDWIDTH"]) == (900 + 901) * 8 // 4
+
+
+def test_files_follow_each_other_behind_a_discontinuity_with_their_own_start_and_date() -> None:
+    later = STARTED + timedelta(seconds=90)
+    parts = [
+        Part(index_of(2000, 2000), URL, started_at=STARTED),
+        Part(index_of(3000), "b.mp4", started_at=later),
+        Part(index_of(2000), "c.mp4"),
+    ]
+    found = read_media(media_playlist(parts))
+    assert [piece.url for piece in found.pieces] == [URL, URL, "b.mp4", "c.mp4"]
+    assert [piece.is_discontinuous for piece in found.pieces] == [False, False, True, True]
+    assert [piece.dated_at for piece in found.pieces] == [STARTED, None, later, None]
+    assert [piece.head for piece in found.pieces] == [
+        (URL, 1000),
+        (URL, 1000),
+        ("b.mp4", 1000),
+        ("c.mp4", 1000),
+    ]
+    assert found.length_us == 9_000_000
+    assert found.target_s == 3
+
+
+def test_seconds_left_out_within_a_file_are_a_discontinuity_with_a_date() -> None:
+    whole = index_of(2000, 2000, 2000)
+    gone = FragmentIndex(1000, whole.tracks, 0, (whole.fragments[0], whole.fragments[2]))
+    found = read_media(media_playlist([Part(gone, URL, started_at=STARTED)]))
+    assert [piece.dated_at for piece in found.pieces] == [STARTED, STARTED + timedelta(seconds=4)]
+    assert [piece.is_discontinuous for piece in found.pieces] == [False, True]
+    assert found.length_us == 4_000_000
+
+
+def test_a_gap_keeps_its_time_in_pieces_no_longer_than_the_target() -> None:
+    part = Part(index_of(2000), URL)
+    run = segments_of(part.index, None, strict=False)
+    found = read_media(write([Gap(7_250_000), stretch_of(part, run), Gap(4_000_000)], longest_s=3))
+    assert [(piece.is_gap, piece.duration_us) for piece in found.pieces] == [
+        (True, 3_000_000),
+        (True, 3_000_000),
+        (True, 1_250_000),
+        (False, 2_000_000),
+        (True, 3_000_000),
+        (True, 1_000_000),
+    ]
+    assert found.target_s == 3
+    with pytest.raises(NotFound):
+        write([Gap(5)])
+
+
+@given(
+    durations=st.lists(st.integers(1, 9000), min_size=1, max_size=40),
+    timescale=st.sampled_from([25, 1000, 12800, 90000, 30000]),
+)
+def test_lengths_written_never_drift_from_the_media(durations: list[int], timescale: int) -> None:
+    index = index_of(*durations, tracks=(Track(1, "video", timescale, "avc1.64001F", 640, 360),))
+    for text in (media_playlist([Part(index, URL)]), iframe_playlist([Part(index, URL)])):
+        assert read_media(text).length_us == int(index.duration * 1_000_000)
 
 
 def test_sound_alone_needs_no_keyframes() -> None:
     index = index_of(2000, 2000, keys="--", tracks=(AUDIO,))
-    assert "#EXT-X-INDEPENDENT-SEGMENTS" in media_playlist(index, URL)
+    assert "#EXT-X-INDEPENDENT-SEGMENTS" in media_playlist([Part(index, URL)])
 
 
 def test_an_empty_span_is_refused() -> None:
     with pytest.raises(InvalidInput) as caught:
-        media_playlist(index_of(2000), URL, Span(1000, 1000))
+        media_playlist([Part(index_of(2000), URL, Span(1000, 1000))])
     assert caught.value.code == "span_empty"
 
 
 def test_a_url_cannot_break_out_of_its_line() -> None:
     for hostile in ('a"\n#EXT-X-ENDLIST', "a b", "执法.mp4"):
         with pytest.raises(InvalidInput):
-            media_playlist(index_of(2000), hostile)
+            media_playlist([Part(index_of(2000), hostile)])
 
 
 def test_rungs_are_offered_from_modest_to_full() -> None:
     small = Variant("360.m3u8", 400_000, 300_000, "avc1.64001E,mp4a.40.2", 640, 360)
-    full = Variant.of("full.m3u8", index_of(2000, 2000))
+    full = Variant.of("full.m3u8", Part(index_of(2000, 2000), URL))
     playlist = multivariant_playlist([full, small])
     assert playlist.index("RESOLUTION=1280x720") < playlist.index("RESOLUTION=640x360")
     assert 'CODECS="avc1.64001F,mp4a.40.2"' in playlist

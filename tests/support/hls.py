@@ -1,0 +1,168 @@
+"""A playlist read by the letter: a line that is no tag of ours in its place, or says too much, fails.
+
+Source: RFC 8216bis, sections 4.2 (attribute lists) and 4.4 (tags). Only what we write is known, so that a tag
+that creeps in is found too.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+
+ATTRIBUTE = re.compile(r'([A-Z0-9-]+)=("[^"\r\n]*"|[^",\s]+)(?:,|$)')
+DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+FORMS = {
+    "quoted": re.compile(r'"[^"]+"'),
+    "decimal": re.compile(r"[0-9]{1,20}"),
+    "resolution": re.compile(r"[0-9]+x[0-9]+"),
+}
+MAP = {"URI": "quoted", "BYTERANGE": "quoted"}
+STREAM = {
+    "BANDWIDTH": "decimal",
+    "AVERAGE-BANDWIDTH": "decimal",
+    "CODECS": "quoted",
+    "RESOLUTION": "resolution",
+}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One media segment as a player has it."""
+
+    url: str
+    duration_us: int
+    first: int = 0
+    size: int = 0
+    is_gap: bool = False
+    head: tuple[str, int] | None = None
+    """Address and size of its initialisation section."""
+    is_discontinuous: bool = False
+    dated_at: datetime | None = None
+    """Of the tag that stands before it; None where there is none."""
+
+
+@dataclass
+class MediaPlaylist:
+    """A media playlist."""
+
+    target_s: int
+    kind: str
+    is_of_keyframes: bool
+    is_ended: bool
+    pieces: list[Piece] = field(default_factory=list)
+
+    @property
+    def length_us(self) -> int:
+        return sum(piece.duration_us for piece in self.pieces)
+
+
+@dataclass(frozen=True)
+class VariantStream:
+    """One line of a multivariant playlist."""
+
+    url: str
+    attributes: dict[str, str]
+    is_of_keyframes: bool
+
+
+def attributes_of(text: str, known: dict[str, str]) -> dict[str, str]:
+    """An attribute list; every name known, once, in its form."""
+    found = ATTRIBUTE.findall(text)
+    assert ",".join(f"{name}={value}" for name, value in found) == text, text
+    assert len({name for name, _ in found}) == len(found), text
+    for name, value in found:
+        assert FORMS[known[name]].fullmatch(value), (name, value)
+    return {name: value.strip('"') for name, value in found}
+
+
+def read_media(text: str) -> MediaPlaylist:
+    """A media playlist."""
+    assert text.endswith("\n")
+    lines = text.removesuffix("\n").split("\n")
+    assert lines[0] == "#EXTM3U"
+    (version,) = re.fullmatch(r"#EXT-X-VERSION:(\d+)", lines[1]).groups()  # type: ignore[union-attr]
+    assert int(version) >= 6, "EXT-X-MAP without I-FRAMES-ONLY"
+    (target,) = re.fullmatch(r"#EXT-X-TARGETDURATION:([1-9]\d*)", lines[2]).groups()  # type: ignore[union-attr]
+    assert lines[3] == "#EXT-X-MEDIA-SEQUENCE:0"
+    (kind,) = re.fullmatch(r"#EXT-X-PLAYLIST-TYPE:(VOD|EVENT)", lines[4]).groups()  # type: ignore[union-attr]
+    rest = lines[5:]
+    is_of_keyframes = rest[:1] == ["#EXT-X-I-FRAMES-ONLY"]
+    rest = rest[1:] if is_of_keyframes else rest
+    rest = rest[1:] if rest[:1] == ["#EXT-X-INDEPENDENT-SEGMENTS"] else rest
+    is_ended = rest[-1:] == ["#EXT-X-ENDLIST"]
+    assert is_ended == (kind == "VOD")
+    rest = rest[:-1] if is_ended else rest
+    found = MediaPlaylist(int(target), kind, is_of_keyframes, is_ended)
+    _read_segments(rest, found)
+    return found
+
+
+def _read_segments(lines: list[str], found: MediaPlaylist) -> None:
+    head: tuple[str, int] | None = None
+    at = 0
+
+    def taken(pattern: str) -> re.Match[str] | None:
+        nonlocal at
+        match = re.fullmatch(pattern, lines[at]) if at < len(lines) else None
+        at += match is not None
+        return match
+
+    while at < len(lines):
+        is_discontinuous = taken("#EXT-X-DISCONTINUITY") is not None
+        assert not is_discontinuous or found.pieces, "nothing comes before it"
+        mapped = taken("#EXT-X-MAP:(.*)")
+        if mapped is not None:
+            said = attributes_of(mapped[1], MAP)
+            size, offset = said["BYTERANGE"].split("@")
+            assert offset == "0"
+            head = (said["URI"], int(size))
+        dated = taken("#EXT-X-PROGRAM-DATE-TIME:(.*)")
+        assert dated is None or DATE.fullmatch(dated[1])
+        timed = taken(r"#EXTINF:(\d+)\.(\d{6}),")
+        assert timed, lines[at]
+        duration_us = int(timed[1]) * 1_000_000 + int(timed[2])
+        # Rounded to the nearest second it is no longer than the target (section 4.4.3.1).
+        assert (duration_us + 500_000) // 1_000_000 <= found.target_s, lines[at]
+        if taken("#EXT-X-GAP"):
+            assert duration_us > 0
+            assert not is_discontinuous
+            assert dated is None
+            found.pieces.append(Piece(lines[at], duration_us, is_gap=True))
+            at += 1
+            continue
+        ranged = taken(r"#EXT-X-BYTERANGE:([1-9]\d*)@(\d+)")
+        assert ranged, lines[at]
+        assert head is not None, "no EXT-X-MAP in force"
+        url = lines[at]
+        assert url
+        assert not url.startswith("#")
+        assert head[0] == url, "an initialisation section of another file"
+        at += 1
+        date = datetime.fromisoformat(dated[1]) if dated else None
+        found.pieces.append(
+            Piece(url, duration_us, int(ranged[2]), int(ranged[1]), False, head, is_discontinuous, date)
+        )
+
+
+def read_multivariant(text: str) -> list[VariantStream]:
+    """A multivariant playlist."""
+    assert text.endswith("\n")
+    lines = text.removesuffix("\n").split("\n")
+    assert lines[0] == "#EXTM3U"
+    assert re.fullmatch(r"#EXT-X-VERSION:\d+", lines[1])
+    assert lines[2] == "#EXT-X-INDEPENDENT-SEGMENTS"
+    found, rest = [], iter(lines[3:])
+    for line in rest:
+        name, _, said = line.partition(":")
+        if name == "#EXT-X-STREAM-INF":
+            url = next(rest)
+            assert not url.startswith("#")
+            found.append(VariantStream(url, attributes_of(said, STREAM), False))
+            continue
+        assert name == "#EXT-X-I-FRAME-STREAM-INF", line
+        attributes = attributes_of(said, STREAM | {"URI": "quoted"})
+        found.append(VariantStream(attributes.pop("URI"), attributes, True))
+    assert any(not each.is_of_keyframes for each in found)
+    assert all({"BANDWIDTH", "CODECS"} <= each.attributes.keys() for each in found)
+    return found
