@@ -36,6 +36,7 @@ from api.routes import (
     redaction,
     reports,
     sessions,
+    sets,
     system,
 )
 from config.load import SettingsError, load_settings
@@ -52,6 +53,7 @@ GATES: tuple[Gate, ...] = (
     bindings.gate,
     grants.gate,
     playlists.gate,
+    sets.gate,
     clips.gate,
     redaction.gate,
     custody.gate,

@@ -24,6 +24,7 @@ from evidence.errors import InvalidInput
 from evidence.kinds import RetrievalPurpose
 from storage.db import cases, custody, grants
 from storage.db.custody import Happening
+from storage.db.grants import Seat
 from storage.db.tables import Agency, Case, Grant, Item
 
 
@@ -103,6 +104,21 @@ def issue_grant(
     # Before the right is looked at: no grant may outlive what it hangs on (`revoke_after_handover`).
     cases.hold_cases_of_item(work.session, work.agency_id, item.id)
     span = permitted_span(work, item, variant, case, asked)
+    return write_grant(work, item, variant, span, purpose=purpose, reason=reason, case=case)
+
+
+def write_grant(
+    work: Work,
+    item: Item,
+    variant: Variant,
+    span: Span | None,
+    *,
+    purpose: RetrievalPurpose,
+    reason: str | None,
+    case: Case | None,
+    seat: Seat | None = None,
+) -> Grant:
+    """The row and the leaf of a grant whose right was looked at in this transaction."""
     life = timedelta(seconds=work.settings.media.grant_s)
     grant = grants.add_grant(
         work.session,
@@ -116,6 +132,7 @@ def issue_grant(
         reason=reason,
         now=work.now,
         expires_at=work.now + life,
+        seat=seat,
     )
     facts = {
         "grant": str(grant.id),
@@ -125,6 +142,8 @@ def issue_grant(
         "span_us": list(span) if span else None,
         "expires_at": rfc3339(grant.expires_at),
     }
+    if seat is not None:
+        facts["set"] = str(seat.set_id)
     work.record(Action.GRANT_ISSUED, "item", item.id, facts, {"reason": reason} if reason else None)
     return grant
 

@@ -11,12 +11,15 @@ import re
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from api.auth.capability import Use, mint
 from api.auth.rights import Asker, require_showable
+from api.desk import Installation
 from api.issuing import Variant, permitted_span
 from api.ranges import ByteRange
 from evidence.access import Actor
@@ -28,12 +31,11 @@ from storage.db.plans import held_back
 from storage.db.tables import Clip, Derivative, Grant, Job
 from storage.open import Storage
 from transcode.names import SUFFIXES, WAYFINDING, address_name
+from transcode.playlist import Part, segments_of
 from transcode.playlist import Span as ShownSpan
-from transcode.playlist import segments_of
 
 ORIGINAL = "original"
 CLIP = "clip.mp4"
-DIGEST_CHARS = 16
 FRAGMENTS_KEPT = 500_000
 """Of all indexes that are kept together: some 120 MB."""
 SPANS_KEPT = 64
@@ -175,6 +177,14 @@ def shown_span(grant: Grant) -> ShownSpan | None:
     if grant.span_from_us is None or grant.span_to_us is None:
         return None
     return ShownSpan(-(-grant.span_from_us // 1000), grant.span_to_us // 1000)
+
+
+def part_of(installation: Installation, grant: Grant, rung: Rung, started_at: datetime | None) -> Part:
+    """A rung as a grant shows it: its bytes at the media listener, its span to the letter."""
+    keys, span = installation.storage.keys, shown_span(grant)
+    media = mint(keys, Use.MEDIA, grant.agency_id, grant.id, grant.expires_at)
+    url = f"{installation.settings.media_url}/m/{media}/{rung.file_name}"
+    return Part(rung.index, url, span, span is not None, started_at, rung.is_growing)
 
 
 def resolve_grant(session: Session, storage: Storage, grant: Grant, name: str) -> Servable:

@@ -1,17 +1,20 @@
-"""`liuhen case add|list|import`."""
+"""`liuhen case add|list|import|timeline`."""
 
 from __future__ import annotations
 
 import argparse
+from uuid import UUID
 
 from cli.options import Branch, read_instant
-from cli.shell import Parser, add_json, at_desk, operator, print_json, print_table
+from cli.shell import Desk, Parser, add_json, at_desk, operator, print_json, print_table
 from cli.tables import add_import, tell
 from evidence.case import normalise_case_no
-from evidence.errors import InvalidInput
+from evidence.errors import InvalidInput, NotFound
 from evidence.kinds import EnforcementKind
+from evidence.timeline import Interval
 from ingest.register import NewCase, open_case, read_sheet, take_sheet
 from ingest.sheets import MAX_BYTES
+from ingest.timeline import Entry, timeline_of_case
 from storage.db import accounts, cases
 
 
@@ -37,6 +40,9 @@ def arguments(parser: Parser, _name: str) -> None:
     listing.add_argument("--open", action="store_true", help="只列未结 / open ones only")
     listing.add_argument("--limit", type=int, default=100, metavar="N", help="最多几条 / at most; 100")
     add_json(listing)
+    laying = branch.add("timeline", "案件时间轴 / a case over wall time, by corrected clocks", _timeline)
+    laying.add_argument("case_no", metavar="CASE_NO", help="案号,任意写法 / in any spelling")
+    add_json(laying)
     add_import(branch.add("import", "从 CSV、XLSX 导入 / import from CSV or XLSX", _import))
 
 
@@ -95,6 +101,44 @@ def _list(options: argparse.Namespace) -> int:
         )
         print_table(heads, [tuple(row.values()) for row in rows])
     return 0
+
+
+def _timeline(options: argparse.Namespace) -> int:
+    with at_desk(options) as desk, desk.read() as session:
+        case = cases.case_by_key(session, desk.agency.id, normalise_case_no(options.case_no))
+        if case is None:
+            raise NotFound(
+                f"case {options.case_no}: expected one of the register, found none", code="case_not_found"
+            )
+        found = timeline_of_case(session, desk.agency.id, case.id, desk.now())
+        gaps = {gap.after: gap for lane in found.layout.lanes for gap in lane.gaps}
+        overlaps = {each.after: each for lane in found.layout.lanes for each in lane.overlaps}
+        rows = [_laid_out(desk, entry, gaps, overlaps) for entry in found.entries]
+    if options.json:
+        print_json(rows)
+        return 0
+    heads = ("开始 from", "结束 to", "来源 source", "名称 name", "偏差 offset s", "依据 basis", "此前空档 gap s",
+             "重叠 overlap s", "编号 id")  # fmt: skip
+    print_table(heads, [tuple(row.values()) for row in rows])
+    return 0
+
+
+def _laid_out(
+    desk: Desk, entry: Entry, gaps: dict[UUID, Interval[UUID]], overlaps: dict[UUID, Interval[UUID]]
+) -> dict[str, object]:
+    correction = entry.placement.correction if entry.placement is not None else None
+    gap, overlap = gaps.get(entry.tied.binding_id), overlaps.get(entry.tied.binding_id)
+    return {
+        "starts_at": desk.local(entry.starts_at),
+        "ends_at": desk.local(entry.ends_at),
+        "source": entry.tied.device_no or entry.tied.captured_place,
+        "name": entry.tied.original_name,
+        "offset_s": correction.offset.total_seconds() if correction is not None else None,
+        "basis": str(correction.basis) if correction is not None else None,
+        "gap_s": gap.duration_us / 1_000_000 if gap is not None else None,
+        "overlap_s": overlap.duration_us / 1_000_000 if overlap is not None else None,
+        "item_id": str(entry.tied.id),
+    }
 
 
 def _import(options: argparse.Namespace) -> int:

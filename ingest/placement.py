@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from evidence.kinds import ClaimSource
 from evidence.offsets import ClockReading, Correction, correction_at
+from evidence.recording import resolution_of
 from ingest.facts import DEVICE_CLOCK, Facts, Statement, is_plausible, weigh
 from storage.db.readings import nearest_readings, readings_over
 from storage.db.timeline import said_of
@@ -45,6 +46,12 @@ class Placement:
     """Whose clock said it."""
     correction: Correction | None = None
     """What was added; None: nothing is known of the clock, or it needs no correction."""
+
+    @property
+    def resolution_us(self) -> int:
+        """The smallest step of the clock that the start was read from (`evidence.recording`)."""
+        said = self.said_at or self.starts_at
+        return resolution_of(said.strftime("%H:%M:%S.%f"))
 
 
 def placements_of(

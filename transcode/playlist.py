@@ -149,12 +149,15 @@ class Variant:
         return cls(url, max(rates), int(size * 8 / length), codecs, main.width_px, main.height_px, True)
 
 
-def media_playlist(parts: Sequence[Part], *, min_segment: Fraction = MIN_SEGMENT) -> str:
+def media_playlist(
+    parts: Sequence[Part], *, min_segment: Fraction = MIN_SEGMENT, more_follows: bool = False
+) -> str:
     """The playlist of one rendition, or of several one after another.
 
     Args:
         parts: In the order they are shown. A part of which no whole fragment can be shown is left out.
         min_segment: Fragments are joined until a segment is at least so many seconds long.
+        more_follows: Another part will come; the player asks again.
 
     Raises:
         InvalidInput: ``span_empty``: a span ends before it starts.
@@ -170,17 +173,21 @@ def media_playlist(parts: Sequence[Part], *, min_segment: Fraction = MIN_SEGMENT
             ),
         )
     ]
-    return write(stretches, is_growing=bool(parts) and parts[-1].is_growing)
+    return write(stretches, is_growing=more_follows or _is_growing(parts))
 
 
-def iframe_playlist(parts: Sequence[Part]) -> str:
+def iframe_playlist(parts: Sequence[Part], *, more_follows: bool = False) -> str:
     """The keyframes of the same footage, for scrubbing: each from its fragment's first byte to its own last.
 
     Raises:
         InvalidInput, NotFound: As `media_playlist`; a rendition of sound has no keyframes.
     """
     stretches = [stretch for part in parts for stretch in _stretches(part, keyframes_of(part))]
-    return write(stretches, is_growing=bool(parts) and parts[-1].is_growing, of_keyframes=True)
+    return write(stretches, is_growing=more_follows or _is_growing(parts), of_keyframes=True)
+
+
+def _is_growing(parts: Sequence[Part]) -> bool:
+    return bool(parts) and parts[-1].is_growing
 
 
 def multivariant_playlist(variants: Sequence[Variant]) -> str:

@@ -35,6 +35,7 @@ class Use(Enum):
     PLAYLIST = b"P"
     MEDIA = b"M"
     CLIP = b"C"
+    SET = b"S"
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Capability:
     use: Use
     agency_id: UUID
     subject_id: UUID
-    """The grant; for `Use.CLIP` the clip."""
+    """The grant; for `Use.CLIP` the clip, for `Use.SET` the grant set."""
     expires_at: datetime
 
 

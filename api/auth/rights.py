@@ -98,6 +98,23 @@ class Reach:
             spans=listed,
         )
 
+    def within(self, asked: Span | None) -> list[Span | None]:
+        """Every span to grant of what was asked: apart where two bindings meet, and no second twice.
+
+        Returns:
+            Spans, each inside one of those that may be seen; None is the whole item; nothing: none of it.
+        """
+        if self.spans is None:
+            return [asked]
+        found: list[Span | None] = []
+        reached = asked[0] if asked is not None else 0
+        for start, end in self.spans:
+            first, last = max(start, reached), end if asked is None else min(end, asked[1])
+            if first < last:
+                found.append((first, last))
+                reached = last
+        return found
+
 
 EVERYTHING = Reach(None)
 

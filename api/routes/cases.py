@@ -23,11 +23,14 @@ from api.schemas.common import (
     write_cursor,
 )
 from api.schemas.items import ItemInCase
+from api.schemas.timeline import TimelinePage
 from api.table_body import TableBody, beginning, table_of
+from api.timelines import page_of
 from evidence.access import Act
 from evidence.case import normalise_case_no
 from evidence.kinds import Role
 from ingest import register
+from ingest.timeline import timeline_of_case
 from storage.db import accounts, cases
 from storage.db.tables import Case
 
@@ -166,3 +169,22 @@ def items_of_case(
             items=[present.in_case(item, binding, case) for item, binding in shown],
             next_cursor=write_cursor(shown[-1][1].item_id, shown[-1][1].id) if len(rows) > limit else None,
         )
+
+
+@gate.get("/cases/{case_id}/timeline", Act.LIST_ITEMS, problems=(404,), summary="案件时间轴 Timeline")
+def timeline(
+    case_id: UUID,
+    desk: DeskOf,
+    cursor: Annotated[str | None, Query(max_length=200)] = None,
+    limit: Limit = PAGE_DEFAULT,
+) -> TimelinePage:
+    """案件全部音像按校正后的时间排列,分来源给出空档与重叠,各只出现一次;时间不明的另列于最后。
+
+    Everything of the case by corrected wall time, with gaps and overlaps of each source and of all. What
+    nobody knows the time of comes last. A gap or overlap is told once, on the page of the piece that ends it.
+    """
+    after = read_time_cursor(cursor)
+    with desk.reading() as work:
+        case = cases.case_by_id(work.session, work.agency_id, case_id)
+        found = timeline_of_case(work.session, work.agency_id, case.id, work.now)
+        return page_of(case, found, after, limit)

@@ -15,11 +15,11 @@ from typing import Annotated
 from fastapi import Path, Request, Response
 from sqlalchemy.orm import Session
 
-from api.auth.capability import TOKEN_CHARS, Use, mint, unfold
+from api.auth.capability import TOKEN_CHARS, Use, unfold
 from api.auth.gate import Gate, Open
 from api.desk import Installation, InstallationOf
 from api.issuing import Once, note_issued
-from api.resolving import Ladder, Rung, ladder_of, shown_span
+from api.resolving import Ladder, ladder_of, part_of
 from evidence.custody import Action
 from evidence.errors import NotFound
 from ingest.placement import placements_of
@@ -37,7 +37,7 @@ _noted = Once()
 
 Token = Annotated[str, Path(min_length=TOKEN_CHARS, max_length=TOKEN_CHARS, pattern=r"^[A-Za-z0-9_-]+$")]
 RungName = Annotated[str, Path(pattern=r"^[A-Za-z0-9_]{1,24}$", max_length=24)]
-_PLAYLIST = {200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}, "description": "HLS"}}
+PLAYLIST = {200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}, "description": "HLS"}}
 
 
 class PlaylistResponse(Response):
@@ -74,7 +74,7 @@ class _Opened:
     Open.CAPABILITY,
     problems=(404, 409, 410),
     response_class=PlaylistResponse,
-    responses=_PLAYLIST,
+    responses=PLAYLIST,
     summary="播放列表 Playlist",
 )
 def index(token: Token, request: Request, installation: InstallationOf) -> Response:
@@ -96,7 +96,7 @@ def index(token: Token, request: Request, installation: InstallationOf) -> Respo
     Open.CAPABILITY,
     problems=(404, 409, 410),
     response_class=PlaylistResponse,
-    responses=_PLAYLIST,
+    responses=PLAYLIST,
     summary="主列表 Multivariant playlist",
 )
 def variants(token: Token, request: Request, installation: InstallationOf) -> Response:
@@ -112,7 +112,7 @@ def variants(token: Token, request: Request, installation: InstallationOf) -> Re
     Open.CAPABILITY,
     problems=(404, 409, 410),
     response_class=PlaylistResponse,
-    responses=_PLAYLIST,
+    responses=PLAYLIST,
     summary="一档的播放列表 Playlist of one rung",
 )
 def rung(token: Token, name: RungName, request: Request, installation: InstallationOf) -> Response:
@@ -125,7 +125,7 @@ def rung(token: Token, name: RungName, request: Request, installation: Installat
     Open.CAPABILITY,
     problems=(404, 409, 410),
     response_class=PlaylistResponse,
-    responses=_PLAYLIST,
+    responses=PLAYLIST,
     summary="一档的关键帧列表 Keyframes of one rung",
 )
 def keyframes(token: Token, name: RungName, request: Request, installation: InstallationOf) -> Response:
@@ -141,14 +141,6 @@ def answer_playlist(text: str, request: Request) -> Response:
         body = gzip.compress(body, 1, mtime=0)
         headers["Content-Encoding"] = "gzip"
     return PlaylistResponse(body, headers=headers)
-
-
-def part_of(installation: Installation, grant: Grant, rung: Rung, started_at: datetime | None) -> Part:
-    """A rung as a grant shows it: its bytes at the media listener, its span to the letter."""
-    keys, span = installation.storage.keys, shown_span(grant)
-    media = mint(keys, Use.MEDIA, grant.agency_id, grant.id, grant.expires_at)
-    url = f"{installation.settings.media_url}/m/{media}/{rung.file_name}"
-    return Part(rung.index, url, span, span is not None, started_at, rung.is_growing)
 
 
 def _answer(

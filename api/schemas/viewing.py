@@ -57,6 +57,52 @@ class GrantShown(Output):
     quarantined: bool = Field(description="原件校验不符,内容存疑 / The original is in quarantine: doubt it")
 
 
+class SetRequest(Input):
+    """Ask to see several items one after another or side by side."""
+
+    variant: Literal[Variant.REDACTED, Variant.ORIGINAL] = Variant.REDACTED
+    purpose: RetrievalPurpose = Field(description="调阅目的 / Purpose", examples=["case_handling"])
+    reason: Line | None = Field(None, description="调阅原件须说明理由 / Needed for originals")
+
+
+class RecordingRequest(SetRequest):
+    """Ask to see all files of one press of the button."""
+
+    case_id: UUID | None = Field(None, description="在某案件范围内 / Within a case")
+
+
+class SetMember(Output):
+    """An item, or a span of it, in a grant set."""
+
+    grant_id: UUID
+    item_id: UUID
+    span_us: tuple[int, int] | None
+    starts_at: datetime | None = Field(
+        description="校正后的开始时间,未知为空 / When its media time 0 was, corrected; null: unknown"
+    )
+    state: Literal["ready", "growing", "pending", "ended"]
+    why: str | None = Field(description="不能播放的原因代码 / Code of why it cannot be played")
+
+
+class LeftOut(Output):
+    """An item that was asked for and not granted: none of it is shown."""
+
+    item_id: UUID
+    why: str = Field(description="原因代码 / Code of the refusal", examples=["not_permitted"])
+
+
+class RecordingGrant(Output):
+    """A grant set over a recording: one playlist, its items in order."""
+
+    set_id: UUID
+    variant: Variant
+    expires_at: datetime
+    playlist_url: str = Field(description="各文件之间为不连续点 / A discontinuity between files, by date")
+    variants_url: str
+    members: list[SetMember]
+    left_out: list[LeftOut]
+
+
 class ClipRequest(Input):
     """Ask for a clip by case."""
 

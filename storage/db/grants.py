@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -9,7 +10,16 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, defer
 
 from evidence.errors import NotFound
-from storage.db.tables import Account, CaseBinding, Derivative, Grant, Job
+from storage.db.tables import Account, CaseBinding, Derivative, Grant, GrantSet, Job
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Where in a set a grant stands."""
+
+    set_id: UUID
+    lane: int
+    place: int
 
 
 def add_grant(
@@ -25,8 +35,9 @@ def add_grant(
     reason: str | None,
     now: datetime,
     expires_at: datetime,
+    seat: Seat | None = None,
 ) -> Grant:
-    """A new grant."""
+    """A new grant; in a set, when it is given a seat there."""
     row = Grant(
         agency_id=agency_id,
         account_id=account_id,
@@ -39,6 +50,9 @@ def add_grant(
         reason=reason,
         issued_at=now,
         expires_at=expires_at,
+        set_id=seat.set_id if seat else None,
+        lane=seat.lane if seat else None,
+        place=seat.place if seat else None,
     )
     session.add(row)
     session.flush()
@@ -75,6 +89,71 @@ def grant_in_force(
     ):
         raise NotFound("grant: expected one in force, found it ended; ask again", code="grant_ended")
     return row
+
+
+def add_set(
+    session: Session,
+    agency_id: UUID,
+    *,
+    account_id: UUID,
+    kind: str,
+    variant: str,
+    window: tuple[datetime, datetime] | None,
+    now: datetime,
+    expires_at: datetime,
+) -> GrantSet:
+    """A new set, without grants yet."""
+    row = GrantSet(
+        agency_id=agency_id,
+        account_id=account_id,
+        kind=kind,
+        variant=variant,
+        window_from=window[0] if window else None,
+        window_to=window[1] if window else None,
+        left_out=[],
+        issued_at=now,
+        expires_at=expires_at,
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def set_by_id(session: Session, agency_id: UUID, set_id: UUID, *, lock: bool = False) -> GrantSet:
+    """The grant set of that id, in force or not.
+
+    Raises:
+        NotFound: The agency has none.
+    """
+    query = select(GrantSet).where(GrantSet.agency_id == agency_id, GrantSet.id == set_id)
+    row = session.scalars(query.with_for_update() if lock else query).one_or_none()
+    if row is None:
+        raise NotFound(f"grant set {set_id}: expected one of this agency, found none", code="grant_not_found")
+    return row
+
+
+def set_in_force(session: Session, agency_id: UUID, set_id: UUID, now: datetime) -> GrantSet:
+    """The grant set of that id, if anything may be handed out under it now.
+
+    Raises:
+        NotFound: There is none, or it has ended, was revoked, or its holder may no longer sign in
+            (``grant_ended``).
+    """
+    row = set_by_id(session, agency_id, set_id)
+    has_ended = row.revoked_at is not None or now >= row.expires_at
+    if has_ended or not may_hold(session, agency_id, row.account_id):
+        raise NotFound("grant set: expected one in force, found it ended; ask again", code="grant_ended")
+    return row
+
+
+def grants_of_set(session: Session, agency_id: UUID, set_id: UUID, *, lock: bool = False) -> list[Grant]:
+    """Grants of a set by lane and order, those that have ended too."""
+    query = (
+        select(Grant)
+        .where(Grant.agency_id == agency_id, Grant.set_id == set_id)
+        .order_by(Grant.lane, Grant.place)
+    )
+    return list(session.scalars(query.with_for_update() if lock else query))
 
 
 def may_hold(session: Session, agency_id: UUID, account_id: UUID) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -21,6 +21,8 @@ from storage.db.tables import (
     StoredObject,
 )
 
+IDS_AT_ONCE = 500
+
 
 def item_by_id(session: Session, agency_id: UUID, item_id: UUID, *, lock: bool = False) -> Item:
     """The item of that id.
@@ -36,6 +38,34 @@ def item_by_id(session: Session, agency_id: UUID, item_id: UUID, *, lock: bool =
     if item is None:
         raise NotFound(f"item {item_id}: expected an item of this agency, found none", code="item_not_found")
     return item
+
+
+def items_by_id(session: Session, agency_id: UUID, item_ids: Iterable[UUID]) -> dict[UUID, Item]:
+    """Items by id, for as many as there are; their probe reports stay unread."""
+    found: dict[UUID, Item] = {}
+    wanted = sorted(set(item_ids))
+    for start in range(0, len(wanted), IDS_AT_ONCE):
+        some = wanted[start : start + IDS_AT_ONCE]
+        query = select(Item).where(Item.agency_id == agency_id, Item.id.in_(some)).options(defer(Item.probe))
+        found |= {row.id: row for row in session.scalars(query)}
+    return found
+
+
+def lock_items(session: Session, agency_id: UUID, item_ids: Iterable[UUID]) -> dict[UUID, Item]:
+    """Hold items until the transaction ends; in one order, so that no two wait for each other."""
+    found: dict[UUID, Item] = {}
+    wanted = sorted(set(item_ids))
+    for start in range(0, len(wanted), IDS_AT_ONCE):
+        query = (
+            select(Item)
+            .where(Item.agency_id == agency_id, Item.id.in_(wanted[start : start + IDS_AT_ONCE]))
+            .order_by(Item.id)
+            .options(defer(Item.probe))
+            .with_for_update()
+            .execution_options(populate_existing=True)
+        )
+        found |= {row.id: row for row in session.scalars(query)}
+    return found
 
 
 def item_by_identity(session: Session, agency_id: UUID, identity_key: str) -> Item | None:

@@ -417,11 +417,28 @@ class ContinuityReason(Base):
     made_at: Mapped[datetime] = mapped_column(comment="server clock")
 
 
+class GrantSet(Base):
+    """Grants that were asked for together and are opened by one address; each decides for itself."""
+
+    __tablename__ = "view_grant_set"
+    id: Mapped[UUID] = _id()
+    agency_id: Mapped[UUID] = _agency()
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("account.id"))
+    kind: Mapped[str] = mapped_column(comment="recording, or aligned: sources of a case side by side")
+    variant: Mapped[str] = mapped_column(comment="of each grant in it")
+    window_from: Mapped[datetime | None] = mapped_column(comment="wall time, corrected; null: a recording")
+    window_to: Mapped[datetime | None] = mapped_column(comment="wall time, corrected; null: a recording")
+    left_out: Mapped[list[Any]] = mapped_column(comment="[{item_id, lane, why}]: asked for and not granted")
+    issued_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None] = mapped_column(comment="null: in force")
+
+
 class Grant(Base):
     """A time-boxed right to bytes of derivatives, or of an original."""
 
     __tablename__ = "view_grant"
-    __table_args__ = (Index(None, "agency_id", "item_id"),)
+    __table_args__ = (Index(None, "agency_id", "item_id"), Index(None, "agency_id", "set_id"))
     id: Mapped[UUID] = _id()
     agency_id: Mapped[UUID] = _agency()
     account_id: Mapped[UUID] = mapped_column(ForeignKey("account.id"))
@@ -435,6 +452,11 @@ class Grant(Base):
     issued_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None] = mapped_column(comment="null: in force")
+    set_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("view_grant_set.id"), comment="null: asked for by itself"
+    )
+    lane: Mapped[int | None] = mapped_column(Integer, comment="which playlist of the set; null: no set")
+    place: Mapped[int | None] = mapped_column(Integer, comment="order in the lane; null: no set")
     noted: Mapped[list[Any] | None] = mapped_column(
         comment="custody actions that left their one leaf; null: nothing fetched yet"
     )

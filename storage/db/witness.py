@@ -49,6 +49,7 @@ WITNESSED: tuple[type[tables.Base], ...] = (
     tables.Derivative,
     tables.RedactionPlanRow,
     tables.ContinuityReason,
+    tables.GrantSet,
     tables.Grant,
     tables.Clip,
     tables.SigningKey,

@@ -99,6 +99,10 @@ def test_registers_are_kept_by_commands(
     assert said(capsys)[0]["officer_no"] == "330101"
     liuhen("case", "list", "--prefix", "示执罚（２０２６）", "--json")
     assert said(capsys)[0]["case_no"] == "示执罚〔2026〕17号"
+    assert liuhen("case", "timeline", "示执罚[2026]17号", "--json") == 0
+    assert said(capsys) == []
+    assert liuhen("case", "timeline", "示执罚[2026]18号") == 3
+    capsys.readouterr()
     liuhen("token", "list", "--json")
     token = said(capsys)[0]
     assert liuhen("token", "revoke", token["id"]) == 0

@@ -680,6 +680,45 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_clip_agency_id_case_id"), "clip", ["agency_id", "case_id"], unique=False)
     op.create_index(op.f("ix_clip_agency_id_item_id"), "clip", ["agency_id", "item_id"], unique=False)
+    _view_grants()
+    _refuse_changes()
+
+
+def _view_grants() -> None:
+    op.create_table(
+        "view_grant_set",
+        sa.Column("id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("agency_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("account_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column(
+            "kind", sa.Text(), nullable=False, comment="recording, or aligned: sources of a case side by side"
+        ),
+        sa.Column("variant", sa.Text(), nullable=False, comment="of each grant in it"),
+        sa.Column(
+            "window_from",
+            storage.db.types.Instant(),
+            nullable=True,
+            comment="wall time, corrected; null: a recording",
+        ),
+        sa.Column(
+            "window_to",
+            storage.db.types.Instant(),
+            nullable=True,
+            comment="wall time, corrected; null: a recording",
+        ),
+        sa.Column(
+            "left_out",
+            storage.db.types.Json(),
+            nullable=False,
+            comment="[{item_id, lane, why}]: asked for and not granted",
+        ),
+        sa.Column("issued_at", storage.db.types.Instant(), nullable=False),
+        sa.Column("expires_at", storage.db.types.Instant(), nullable=False),
+        sa.Column("revoked_at", storage.db.types.Instant(), nullable=True, comment="null: in force"),
+        sa.ForeignKeyConstraint(["account_id"], ["account.id"], name=op.f("fk_view_grant_set_account_id")),
+        sa.ForeignKeyConstraint(["agency_id"], ["agency.id"], name=op.f("fk_view_grant_set_agency_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_view_grant_set")),
+    )
     op.create_table(
         "view_grant",
         sa.Column("id", storage.db.types.Id(length=16), nullable=False),
@@ -696,6 +735,14 @@ def upgrade() -> None:
         sa.Column("expires_at", storage.db.types.Instant(), nullable=False),
         sa.Column("revoked_at", storage.db.types.Instant(), nullable=True, comment="null: in force"),
         sa.Column(
+            "set_id",
+            storage.db.types.Id(length=16),
+            nullable=True,
+            comment="null: asked for by itself",
+        ),
+        sa.Column("lane", sa.Integer(), nullable=True, comment="which playlist of the set; null: no set"),
+        sa.Column("place", sa.Integer(), nullable=True, comment="order in the lane; null: no set"),
+        sa.Column(
             "noted",
             storage.db.types.Json(),
             nullable=True,
@@ -705,12 +752,15 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["agency_id"], ["agency.id"], name=op.f("fk_view_grant_agency_id")),
         sa.ForeignKeyConstraint(["case_id"], ["case_file.id"], name=op.f("fk_view_grant_case_id")),
         sa.ForeignKeyConstraint(["item_id"], ["item.id"], name=op.f("fk_view_grant_item_id")),
+        sa.ForeignKeyConstraint(["set_id"], ["view_grant_set.id"], name=op.f("fk_view_grant_set_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_view_grant")),
     )
     op.create_index(
         op.f("ix_view_grant_agency_id_item_id"), "view_grant", ["agency_id", "item_id"], unique=False
     )
-    _refuse_changes()
+    op.create_index(
+        op.f("ix_view_grant_agency_id_set_id"), "view_grant", ["agency_id", "set_id"], unique=False
+    )
 
 
 def _refuse_changes() -> None:

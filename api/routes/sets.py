@@ -1,0 +1,171 @@
+"""Grant sets: the files of one recording as one playlist."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import Path, Request, Response
+
+from api.auth.capability import Use, unfold
+from api.auth.gate import Gate, Open
+from api.auth.seat import DeskOf
+from api.desk import Installation, InstallationOf, Work
+from api.issuing import Variant
+from api.routes.playlists import PLAYLIST, PlaylistResponse, Token, answer_playlist, note_playlists
+from api.schemas.viewing import LeftOut, RecordingGrant, RecordingRequest, SetMember
+from api.sets import Lane, Member, Seen, Wanted, issue_set, lane_of, lane_url, revoke_set, seen_of
+from evidence.access import Act, may
+from evidence.errors import NotFound, NotPermitted
+from ingest.grouping import recording_of
+from storage.db import cases, grants, items
+from storage.db.tables import GrantSet
+from transcode.playlist import Variant as PlaylistVariant
+from transcode.playlist import iframe_playlist, media_playlist, multivariant_playlist
+
+gate = Gate("调阅 Viewing")
+MOST_LANES = 8
+LaneNo = Annotated[int, Path(ge=0, lt=MOST_LANES)]
+FileName = Annotated[
+    str, Path(pattern=r"^(index|variants|(rung|keyframes)-[A-Za-z0-9_]{1,24})$", max_length=34)
+]
+
+
+@gate.post(
+    "/items/{item_id}/recording/grants",
+    Act.SEE_REDACTED,
+    status_code=201,
+    problems=(404, 409),
+    summary="申请调阅同次录制 Ask to see a recording",
+)
+def ask_for_recording(item_id: UUID, body: RecordingRequest, desk: DeskOf) -> RecordingGrant:
+    """同次录制的各文件合为一个播放列表;逐件判断权限,无权的不列入并注明,空档不作为影像播放。
+
+    The files of one press of the button as one playlist. Each is decided by the right to it; what is not
+    permitted is left out and listed. Time between files is stated by date and never shown as footage.
+    """
+    with desk.writing() as work:
+        item = items.item_by_id(work.session, work.agency_id, item_id)
+        case = cases.case_by_id(work.session, work.agency_id, body.case_id) if body.case_id else None
+        members = [Member(row.id) for row in recording_of(work.session, item).members]
+        wanted = Wanted(body.variant, body.purpose, body.reason, case)
+        return _shown(work, desk.installation, issue_set(work, "recording", members, wanted))
+
+
+@gate.get(
+    "/grant-sets/{set_id}", Act.SEE_REDACTED, problems=(404, 410), summary="同次录制的调阅授权 A grant set"
+)
+def get_set(set_id: UUID, desk: DeskOf) -> RecordingGrant:
+    """本人的授权,含各文件当前状态。One's own, each member as it stands now."""
+    with desk.reading() as work:
+        row = grants.set_in_force(work.session, work.agency_id, set_id, work.now)
+        _require_own(work, row)
+        return _shown(work, desk.installation, row)
+
+
+@gate.delete(
+    "/grant-sets/{set_id}", Act.SEE_REDACTED, status_code=204, problems=(404,), summary="撤销 Revoke a set"
+)
+def revoke(set_id: UUID, desk: DeskOf) -> Response:
+    """本人、法制审核或档案人员可撤销,其中各件立即失效。Each grant in it ends at once."""
+    with desk.writing() as work:
+        row = grants.set_by_id(work.session, work.agency_id, set_id, lock=True)
+        _require_own(work, row, also=Act.SEE_ORIGINAL)
+        revoke_set(work, row, "revoked")
+    return Response(status_code=204)
+
+
+@gate.get(
+    "/playlists/{token}/lane-{lane}/{name}.m3u8",
+    Open.CAPABILITY,
+    problems=(404, 409, 410),
+    response_class=PlaylistResponse,
+    responses=PLAYLIST,
+    summary="多件合一的播放列表 Playlist over several items",
+)
+def playlist(
+    token: Token, lane: LaneNo, name: FileName, request: Request, installation: InstallationOf
+) -> Response:
+    """`index`、`variants`、`rung-…`、`keyframes-…`,含义同单件。As for a single item."""
+    storage = installation.storage
+    now = storage.clock.now()
+    capability = unfold(storage.keys, token, now)
+    if capability.use is not Use.SET:
+        raise NotFound("address: expected one of a grant set, found another", code="capability_unknown")
+    with storage.database.read() as session:
+        row = grants.set_in_force(session, capability.agency_id, capability.subject_id, now)
+        held = [grant for grant in grants.grants_of_set(session, row.agency_id, row.id) if grant.lane == lane]
+        found = lane_of(installation, seen_of(session, storage, held, now))
+    text = _written(found, name)
+    note_playlists(installation, dict(found.shown))
+    return answer_playlist(text, request)
+
+
+def _written(lane: Lane, name: str) -> str:
+    if not any(lane.parts.values()):
+        raise NotFound(
+            "renditions: expected one of any item of the set, found none yet; ask again",
+            code="rendition_missing",
+        )
+    kind, _, rung = name.partition("-")
+    if kind == "variants" or (kind == "index" and len(lane.parts) > 1):
+        rungs = [PlaylistVariant.of(f"rung-{each}.m3u8", *parts) for each, parts in lane.parts.items()]
+        keyframes = [
+            PlaylistVariant.of_keyframes(f"keyframes-{each}.m3u8", *parts)
+            for each, parts in lane.parts.items()
+        ]
+        return multivariant_playlist([*rungs, *(found for found in keyframes if found is not None)])
+    parts = next(iter(lane.parts.values())) if kind == "index" else lane.parts.get(rung)
+    if parts is None:
+        raise NotFound(f"rung {rung}: expected one of every item, found none", code="rendition_missing")
+    write = iframe_playlist if kind == "keyframes" else media_playlist
+    return write(parts, more_follows=lane.more_follows)
+
+
+def _require_own(work: Work, row: GrantSet, also: Act | None = None) -> None:
+    if row.account_id != work.actor.account_id and not (also is not None and may(work.actor, also)):
+        raise NotPermitted("grant set: expected your own, found another's", code="grant_not_yours")
+
+
+def _shown(work: Work, installation: Installation, row: GrantSet) -> RecordingGrant:
+    held = grants.grants_of_set(work.session, work.agency_id, row.id)
+    return RecordingGrant(
+        set_id=row.id,
+        variant=Variant(row.variant),
+        expires_at=row.expires_at,
+        playlist_url=lane_url(installation, row, 0, "index"),
+        variants_url=lane_url(installation, row, 0, "variants"),
+        members=members_shown(seen_of(work.session, work.storage, held, work.now)),
+        left_out=left_out_of(row),
+    )
+
+
+def members_shown(seen: Sequence[Seen]) -> list[SetMember]:
+    """Each member as it stands."""
+    return [
+        SetMember(
+            grant_id=each.grant.id,
+            item_id=each.grant.item_id,
+            span_us=None
+            if each.grant.span_from_us is None
+            else (each.grant.span_from_us, each.grant.span_to_us or 0),
+            starts_at=each.placement.starts_at if each.placement is not None else None,
+            state=_state(each),
+            why=each.why,
+        )
+        for each in seen
+    ]
+
+
+def _state(each: Seen) -> Literal["ready", "growing", "pending", "ended"]:
+    if each.why == "grant_ended":
+        return "ended"
+    if each.ladder is None:
+        return "pending"
+    return "growing" if all(rung.is_growing for rung in each.ladder.rungs) else "ready"
+
+
+def left_out_of(row: GrantSet) -> list[LeftOut]:
+    """What was asked for and not granted."""
+    return [LeftOut(item_id=UUID(entry["item_id"]), why=entry["why"]) for entry in row.left_out]

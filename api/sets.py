@@ -1,0 +1,231 @@
+"""Grant sets: one address over many items, of which each is decided by itself.
+
+A set is no right. It only says which grants were asked for together and in which order; each grant is
+issued for its own item by the asker's right to that item (invariant 7), leaves its own leaf, is revoked by
+itself or with the set, and is looked at again at each request. What was not permitted is listed as left
+out, never shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from api.auth.capability import Use, mint
+from api.auth.rights import Span
+from api.desk import Installation, Work
+from api.issuing import REACHES, Variant, require_reason, revoke_grant, write_grant
+from api.resolving import Ladder, ladder_of, part_of
+from evidence.errors import Conflict, EvidenceError, InvalidInput, NotFound, NotPermitted
+from evidence.kinds import MediaKind, RetrievalPurpose
+from ingest.placement import Placement, placements_of
+from storage.db import cases, grants, items
+from storage.db.grants import Seat
+from storage.db.tables import Case, Grant, GrantSet, Item
+from storage.open import Storage
+from transcode.playlist import Part
+
+MOST_MEMBERS = 500
+PLAYABLE = frozenset({MediaKind.VIDEO, MediaKind.AUDIO})
+MIXED = "mixed"
+"""The rung of a lane whose items have none in common: of each item its most modest one."""
+
+Kind = Literal["recording", "aligned"]
+
+
+@dataclass(frozen=True)
+class Member:
+    """An item that is asked for, and in which playlist of the set it stands."""
+
+    item_id: UUID
+    lane: int = 0
+    near: Span | None = None
+    """Microseconds of media time that are wanted; None: all that may be seen."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """For what somebody asks."""
+
+    variant: Variant
+    purpose: RetrievalPurpose
+    reason: str | None
+    case: Case | None
+
+
+def issue_set(
+    work: Work,
+    kind: Kind,
+    members: Sequence[Member],
+    wanted: Wanted,
+    window: tuple[datetime, datetime] | None = None,
+) -> GrantSet:
+    """Grants for what the actor may see of the members, in their order, and a list of what not.
+
+    Raises:
+        NotPermitted, Conflict, NotFound, InvalidInput: Nothing of any of them may be seen; as for the first.
+        InvalidInput: ``set_too_large``.
+    """
+    require_reason(wanted.variant, wanted.reason)
+    if len(members) > MOST_MEMBERS:
+        raise InvalidInput(
+            f"set: expected at most {MOST_MEMBERS} items, found {len(members)}; ask for a shorter stretch",
+            code="set_too_large",
+        )
+    held = items.lock_items(work.session, work.agency_id, [member.item_id for member in members])
+    row = grants.add_set(
+        work.session,
+        work.agency_id,
+        account_id=work.actor.account_id,
+        kind=kind,
+        variant=str(wanted.variant),
+        window=window,
+        now=work.now,
+        expires_at=work.now + timedelta(seconds=work.settings.media.grant_s),
+    )
+    left_out: list[dict[str, str | int]] = []
+    first: EvidenceError | None = None
+    given = 0
+    for member in members:
+        try:
+            spans = _spans(work, held[member.item_id], member, wanted)
+        except (NotPermitted, NotFound, Conflict, InvalidInput) as error:
+            first = first or error
+            left_out.append({"item_id": str(member.item_id), "lane": member.lane, "why": error.code})
+            continue
+        for span in spans:
+            write_grant(
+                work,
+                held[member.item_id],
+                wanted.variant,
+                span,
+                purpose=wanted.purpose,
+                reason=wanted.reason,
+                case=wanted.case,
+                seat=Seat(row.id, member.lane, given),
+            )
+            given += 1
+    if not given and first is not None:
+        raise first
+    row.left_out = left_out
+    return row
+
+
+def _spans(work: Work, item: Item, member: Member, wanted: Wanted) -> list[Span | None]:
+    if item.media_kind not in PLAYABLE:
+        raise InvalidInput(
+            f"item {item.id}: expected video or sound, found {item.media_kind}; ask for it by itself",
+            code="not_playable",
+        )
+    # Before the right is looked at, as for a grant by itself.
+    cases.hold_cases_of_item(work.session, work.agency_id, item.id)
+    found = REACHES[wanted.variant](work, item, wanted.case).within(member.near)
+    if not found:
+        raise NotPermitted(
+            f"item {item.id}: expected a span that may be seen, found none in what was asked",
+            code="span_not_permitted",
+        )
+    return found
+
+
+def revoke_set(work: Work, row: GrantSet, why: str) -> None:
+    """End a set and each of its grants at once; ending it twice is fine."""
+    if row.revoked_at is not None:
+        return
+    row.revoked_at = work.now
+    for grant in grants.grants_of_set(work.session, work.agency_id, row.id, lock=True):
+        revoke_grant(work, grant, why)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One grant of a set, as it stands now."""
+
+    grant: Grant
+    placement: Placement | None
+    ladder: Ladder | None = None
+    """None: nothing of it can be played."""
+    why: str | None = None
+    """Why not: the code of the error."""
+    is_coming: bool = False
+    """It will be there by itself."""
+
+
+def seen_of(session: Session, storage: Storage, held: Iterable[Grant], now: datetime) -> list[Seen]:
+    """Grants of a set, each asked for anew."""
+    held = list(held)
+    agency_id = held[0].agency_id if held else None
+    if agency_id is None:
+        return []
+    rows = items.items_by_id(session, agency_id, [grant.item_id for grant in held])
+    placed = placements_of(session, agency_id, rows.values(), now)
+    found = []
+    for grant in held:
+        placement = placed.get(grant.item_id)
+        if grant.revoked_at is not None or now >= grant.expires_at:
+            found.append(Seen(grant, placement, why="grant_ended"))
+            continue
+        try:
+            found.append(Seen(grant, placement, ladder_of(session, storage, grant)))
+        except (NotFound, Conflict) as error:
+            unmade = grants.rendition_jobs(session, agency_id, grant.item_id)
+            is_coming = any(job.state != "done" for job in unmade)
+            found.append(Seen(grant, placement, None, error.code, is_coming))
+    return found
+
+
+@dataclass(frozen=True)
+class Lane:
+    """What one playlist of a set shows, one item after another."""
+
+    parts: dict[str, list[Part]]
+    """By rung; every rung has every item, so that a player may change between them."""
+    shown: list[tuple[Grant, Ladder]]
+    more_follows: bool
+    """An item grows or is about to: what comes after waits, because what was told once must not change."""
+
+
+def lane_of(installation: Installation, seen: Sequence[Seen]) -> Lane:
+    """The parts of a lane, up to the first item that is not whole yet."""
+    shown: list[tuple[Seen, Ladder]] = []
+    more_follows = False
+    for each in seen:
+        is_unfinished = each.is_coming and each.grant.variant == Variant.ORIGINAL
+        if each.ladder is not None:
+            shown.append((each, each.ladder))
+            is_unfinished = all(rung.is_growing for rung in each.ladder.rungs)
+        if is_unfinished:
+            more_follows = True
+            break
+    dates = _dates([each for each, _ in shown])
+    names = [[rung.name for rung in ladder.rungs] for _, ladder in shown]
+    common = [name for name in names[0] if all(name in each for each in names)] if names else []
+    parts: dict[str, list[Part]] = {name: [] for name in common or [MIXED]}
+    for (each, ladder), date in zip(shown, dates, strict=True):
+        rungs = {rung.name: rung for rung in ladder.rungs}
+        modest = min(ladder.rungs, key=lambda rung: rung.index.peak_bitrate_bps)
+        for name, listed in parts.items():
+            listed.append(part_of(installation, each.grant, rungs.get(name, modest), date))
+    return Lane(parts, [(each.grant, ladder) for each, ladder in shown], more_follows)
+
+
+def _dates(shown: Sequence[Seen]) -> list[datetime | None]:
+    """When each began. Some recorders write the first start into every file: then only the first is dated."""
+    first: dict[datetime, UUID] = {}
+    dates: list[datetime | None] = []
+    for each in shown:
+        start = each.placement.starts_at if each.placement is not None else None
+        is_own = start is not None and first.setdefault(start, each.grant.item_id) == each.grant.item_id
+        dates.append(start if is_own else None)
+    return dates
+
+
+def lane_url(installation: Installation, row: GrantSet, lane: int, name: str) -> str:
+    """The address of a playlist of a set."""
+    token = mint(installation.storage.keys, Use.SET, row.agency_id, row.id, row.expires_at)
+    return f"/api/v1/playlists/{token}/lane-{lane}/{name}.m3u8"

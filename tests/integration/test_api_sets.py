@@ -1,0 +1,189 @@
+"""One playlist over the files of a recording: each by its own right, its own date, its own leaf."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urljoin
+
+import httpx
+import pytest
+
+from evidence.ids import new_id
+from tests.support.hls import Piece, read_media, read_multivariant
+from tests.support.placing import film
+from tests.support.scene import CAPTURED, Live, Recording, live_scene, reel
+
+REDACTED_NAME, ORIGINAL_NAME = "redacted-", "rendition-copy"
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def live(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    with live_scene(tmp_path_factory.mktemp("sets"), request.param) as live:
+        yield live
+
+
+def recording(live: Live, *gaps_s: float, **options: Any) -> list[Recording]:
+    """Files of one press of the button, six seconds each, with so many seconds between them."""
+    key, at, made = f"dock:{new_id()}", CAPTURED, []
+    for number, gap in enumerate([*gaps_s, 0.0]):
+        made.append(film(live.scene, "CAM-SET", at, recording_key=key, sequence_no=number + 1, **options))
+        at += timedelta(seconds=6 + gap)
+    return made
+
+
+def ask(live: Live, name: str, item: Recording, status: int = 201, **more: Any) -> dict[str, Any]:
+    body = {"purpose": "case_handling", **more}
+    answer = live.as_(name).post(f"/api/v1/items/{item.item_id}/recording/grants", json=body)
+    assert answer.status_code == status, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def pieces(live: Live, url: str) -> list[Piece]:
+    answer = live.anyone.get(url)
+    assert answer.status_code == 200, answer.text
+    return read_media(answer.text).pieces
+
+
+def fetch(piece: Piece) -> int:
+    span = f"bytes={piece.first}-{piece.first + piece.size - 1}"
+    return httpx.get(piece.url, headers={"Range": span}, trust_env=False).status_code
+
+
+def test_files_of_a_recording_are_one_playlist_with_true_gaps_and_dates(live: Live) -> None:
+    first, second, third = recording(live, 1.5, 0, case=live.scene.case_a)
+    shown = ask(live, "reviewer", second)
+    assert [member["item_id"] for member in shown["members"]] == [
+        str(each.item_id) for each in (first, second, third)
+    ]
+    assert shown["left_out"] == []
+    found = pieces(live, shown["playlist_url"])
+    assert sum(piece.duration_us for piece in found) == 18_000_000
+    assert [piece.is_discontinuous for piece in found] == [False, False, False] + 2 * [True, False, False]
+    dates = [piece.dated_at for piece in found if piece.dated_at is not None]
+    assert dates == [CAPTURED + timedelta(seconds=after) for after in (0, 7.5, 13.5)]
+    assert len({piece.url for piece in found}) == 3
+    assert all(piece.head == (piece.url, reel(51).index.init_size_bytes) for piece in found)
+    assert {fetch(piece) for piece in found} == {206}
+    base = urljoin(live.api_url, shown["variants_url"])
+    streams = read_multivariant(live.anyone.get(shown["variants_url"]).text)
+    assert [stream.is_of_keyframes for stream in streams] == [False, True]
+    keys = pieces(live, urljoin(base, streams[1].url))
+    assert len(keys) == 18
+    assert [piece.dated_at for piece in keys if piece.dated_at is not None] == dates
+
+
+def test_every_grant_leaves_its_own_leaf_and_its_playlist_one_more(live: Live) -> None:
+    scene = live.scene
+    made = recording(live, 0, case=scene.case_a)
+    shown = ask(live, "reviewer", made[0])
+    for _ in range(2):
+        pieces(live, shown["playlist_url"])
+    for member in shown["members"]:
+        (issued,) = scene.leaves(member["item_id"], "grant:issued")
+        assert issued["facts"]["grant"] == member["grant_id"]
+        assert issued["facts"]["set"] == shown["set_id"]
+        (fetched,) = scene.leaves(member["item_id"], "playlist:issued")
+        assert fetched["facts"]["grant"] == member["grant_id"]
+
+
+def test_what_is_not_permitted_is_left_out_and_listed(live: Live) -> None:
+    """Invariant 7: the right to one file is no right to the next."""
+    scene = live.scene
+    key = f"dock:{new_id()}"
+    mine = film(scene, "CAM-X", CAPTURED, recording_key=key, case=scene.case_a, officer_no=None)
+    later = CAPTURED + timedelta(seconds=6)
+    other = film(scene, "CAM-X", later, recording_key=key, case=scene.case_b, officer_no=None)
+    shown = ask(live, "handler", mine, variant="original", reason="核对")
+    assert [member["item_id"] for member in shown["members"]] == [str(mine.item_id)]
+    assert shown["left_out"] == [{"item_id": str(other.item_id), "why": "not_permitted"}]
+    assert {piece.url for piece in pieces(live, shown["playlist_url"])} == {
+        piece.url for piece in pieces(live, shown["playlist_url"]) if ORIGINAL_NAME in piece.url
+    }
+    assert sum(piece.duration_us for piece in pieces(live, shown["playlist_url"])) == 6_000_000
+    assert scene.leaves(other.item_id, "grant:issued") == []
+    refused = ask(live, "reviewer", mine, 403, variant="original", reason="想看")
+    assert refused["code"] == "not_permitted"
+    within = ask(live, "reviewer", mine, case_id=str(scene.case_a.id))
+    assert [entry["why"] for entry in within["left_out"]] == ["not_in_case"]
+
+
+def test_spans_of_a_file_are_each_granted_and_nothing_between_them(live: Live) -> None:
+    scene = live.scene
+    spans = [
+        (scene.case_a, 0, 2_000_000),
+        (scene.case_b, 2_000_000, 4_000_000),
+        (scene.case_a, 3_000_000, 6_000_000),
+    ]
+    (made,) = recording(live, spans=spans)
+    shown = ask(live, "reviewer", made, case_id=str(scene.case_a.id))
+    assert [member["span_us"] for member in shown["members"]] == [[0, 2_000_000], [3_000_000, 6_000_000]]
+    found = pieces(live, shown["playlist_url"])
+    index = reel(51).index
+    seen = {number for number, part in enumerate(index.fragments)
+            for piece in found if piece.first <= part.offset_bytes < piece.first + piece.size}  # fmt: skip
+    assert seen <= {0, 1, 3, 4, 5}
+    assert {fetch(piece) for piece in found} == {206}
+    dates = [piece.dated_at for piece in found if piece.dated_at is not None]
+    assert dates[0] == CAPTURED
+    assert dates[1] >= CAPTURED + timedelta(seconds=3)
+
+
+def test_revoking_a_set_ends_every_grant_at_once_and_one_grant_only_itself(live: Live) -> None:
+    first, second = recording(live, 0, case=live.scene.case_a)
+    shown = ask(live, "reviewer", first)
+    before = pieces(live, shown["playlist_url"])
+    one = shown["members"][0]["grant_id"]
+    assert live.as_("reviewer").delete(f"/api/v1/grants/{one}").status_code == 204
+    assert fetch(before[0]) == 410
+    left = pieces(live, shown["playlist_url"])
+    assert {piece.url for piece in left} == {before[-1].url}
+    told = live.as_("reviewer").get(f"/api/v1/grant-sets/{shown['set_id']}").json()
+    assert [member["state"] for member in told["members"]] == ["ended", "ready"]
+    path = f"/api/v1/grant-sets/{shown['set_id']}"
+    assert live.as_("officer").get(path).status_code == 403
+    assert live.as_("officer").delete(path).status_code == 403
+    for _ in range(2):
+        assert live.as_("reviewer").delete(path).status_code == 204
+    assert fetch(before[-1]) == 410
+    assert live.anyone.get(shown["playlist_url"]).status_code == 410
+    assert live.as_("reviewer").get(path).status_code == 410
+    for item in (first, second):
+        assert len(live.scene.leaves(item.item_id, "grant:revoked")) == 1
+
+
+def test_what_is_not_masked_yet_is_pending_and_not_in_the_playlist(live: Live) -> None:
+    key = f"dock:{new_id()}"
+    ready = film(live.scene, "CAM-P", CAPTURED, recording_key=key, case=live.scene.case_a)
+    film(live.scene, "CAM-P", CAPTURED + timedelta(seconds=6), recording_key=key, case=live.scene.case_a,
+         redacted=False)  # fmt: skip
+    shown = ask(live, "reviewer", ready)
+    assert [(member["state"], member["why"]) for member in shown["members"]] == [
+        ("ready", None),
+        ("pending", "redaction_pending"),
+    ]
+    found = pieces(live, shown["playlist_url"])
+    assert {piece.url.rpartition("/")[2][: len(REDACTED_NAME)] for piece in found} == {REDACTED_NAME}
+    assert sum(piece.duration_us for piece in found) == 6_000_000
+
+
+def test_files_with_the_start_of_the_first_written_into_each_are_dated_once(live: Live) -> None:
+    key = f"dock:{new_id()}"
+    made = [
+        film(live.scene, "CAM-S", CAPTURED, recording_key=key, sequence_no=number, case=live.scene.case_a)
+        for number in (1, 2)
+    ]
+    found = pieces(live, ask(live, "reviewer", made[0])["playlist_url"])
+    assert [piece.dated_at for piece in found if piece.dated_at is not None] == [CAPTURED]
+
+
+def test_the_address_of_a_single_grant_opens_no_set_and_the_other_way_round(live: Live) -> None:
+    (made,) = recording(live, case=live.scene.case_a)
+    alone = live.grant("reviewer", made.item_id)["playlist_url"]
+    together = ask(live, "reviewer", made)["playlist_url"]
+    swapped = (alone.replace("index.m3u8", "lane-0/index.m3u8"), together.replace("lane-0/", ""))
+    assert [live.anyone.get(url).status_code for url in swapped] == [404, 404]
+    assert live.anyone.get(together.replace("lane-0", "lane-1")).json()["code"] == "rendition_missing"
+    assert live.anyone.get(together.replace("lane-0", "lane-9")).status_code == 422
