@@ -33,6 +33,7 @@ from storage.open import Storage
 from transcode.names import SUFFIXES, WAYFINDING, address_name
 from transcode.playlist import Part, segments_of
 from transcode.playlist import Span as ShownSpan
+from transcode.segment import growing_file, growing_index
 
 ORIGINAL = "original"
 CLIP = "clip.mp4"
@@ -40,8 +41,6 @@ FRAGMENTS_KEPT = 500_000
 """Of all indexes that are kept together: some 120 MB."""
 SPANS_KEPT = 64
 """Of one rendition, with what may be read of each."""
-GROWING_INDEX = "growing.json"
-GROWING_FILE = "rendition.mp4"
 
 _NAMED = re.compile(r"([a-z_]{1,40})-([0-9a-f]{16})\.[a-z0-9]{3,4}")
 _RUNG = re.compile(r"rendition-([A-Za-z0-9_]{1,24})\.mp4")
@@ -159,16 +158,15 @@ def ladder_of(session: Session, storage: Storage, grant: Grant) -> Ladder:
         name = rung_name(row)
         rungs[name] = Rung(name, f"rendition-{name}.mp4", index_of(row), row.sha256)
     wanted = grants.rendition_jobs(session, grant.agency_id, grant.item_id)
-    for job in wanted:
-        name = str(job.params["rung"])
-        growing = _growing_index(storage, job) if name not in rungs else None
+    for job, name in [(each, str(rung)) for each in wanted for rung in each.params["rungs"]]:
+        growing = _growing_index(storage, job, name) if name not in rungs else None
         if growing is not None and segments_of(growing, None, strict=False, is_growing=True):
             rungs[name] = Rung(name, f"rendition-{name}.mp4", growing, None)
     if not rungs:
         raise NotFound(
             f"item {grant.item_id}: expected a rendition, found none yet; ask again", code="rendition_missing"
         )
-    names = set(rungs) | {str(job.params["rung"]) for job in wanted if job.state != "done"}
+    names = set(rungs) | {str(name) for job in wanted if job.state != "done" for name in job.params["rungs"]}
     return Ladder(tuple(rungs.values()), len(names))
 
 
@@ -340,10 +338,10 @@ def _rendition(session: Session, storage: Storage, grant: Grant, name: str) -> S
         if rung_name(row) == name:
             return _of_derivative(storage, row, grant)
     for job in grants.rendition_jobs(session, grant.agency_id, grant.item_id):
-        if str(job.params["rung"]) != name or job.state != "leased":
+        if name not in job.params["rungs"] or job.state != "leased":
             continue
-        index = _growing_index(storage, job)
-        path = _growing_folder(storage, job) / GROWING_FILE
+        index = _growing_index(storage, job, name)
+        path = _growing_folder(storage, job) / growing_file(name)
         if index is None or not path.exists():
             # Between the last fragment and the row there is a moment without either.
             raise Unavailable("rendition: expected its bytes, found them moving", code="rendition_settling")
@@ -387,12 +385,12 @@ def _growing_folder(storage: Storage, job: Job) -> Path:
     return storage.scratch / f"{job.id}-{job.fence}"
 
 
-def _growing_index(storage: Storage, job: Job) -> FragmentIndex | None:
+def _growing_index(storage: Storage, job: Job, rung: str) -> FragmentIndex | None:
     """What is settled of a rendition being made on this host; None where nothing is."""
     if job.state != "leased":
         return None
     try:
-        text = (_growing_folder(storage, job) / GROWING_INDEX).read_bytes()
+        text = (_growing_folder(storage, job) / growing_index(rung)).read_bytes()
     except FileNotFoundError:
         return None
     return FragmentIndex.loads(text)

@@ -251,6 +251,50 @@ class MediaSettings(Group):
     child_file_bytes: int = Field(64 * GIB, gt=0, description="Largest file a child may write")
 
 
+class RungSettings(Group):
+    """One rung of the ladder that footage is encoded into."""
+
+    height_px: int = Field(gt=0, le=4320, description="Short side of its picture; nothing is enlarged")
+    crf: int = Field(23, ge=0, le=51, description="Quality that x264 keeps: lower is better and larger")
+    max_kbps: int | None = Field(None, gt=0, description="Bitrate it never exceeds for long; empty: none")
+
+
+class EncodingSettings(Group):
+    """What footage is encoded into that browsers do not play as it is."""
+
+    rungs: list[RungSettings] = Field(
+        default_factory=lambda: [
+            RungSettings(height_px=360, crf=26, max_kbps=1000),
+            RungSettings(height_px=720, crf=24, max_kbps=4000),
+            RungSettings(height_px=1080, crf=23, max_kbps=8000),
+        ],
+        min_length=1,
+        max_length=8,
+        description="The ladder, the smallest first; it ends with the first rung the source does not exceed",
+    )
+    preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium"] = Field(
+        "veryfast", description="Preset of x264: processor time against bytes"
+    )
+    small_beside_copy_above_kbps: int | None = Field(
+        None, gt=0, description="A copy above this gets the smallest rung beside it; empty: never"
+    )
+
+    chunk_s: float = Field(
+        120.0, ge=1, le=600, description="About how much footage one job encodes of a long recording"
+    )
+    chunk_above_s: float = Field(
+        600.0, ge=1, description="A recording longer than this is encoded in chunks, by any worker"
+    )
+
+    @field_validator("rungs")
+    @classmethod
+    def _climbs(cls, rungs: list[RungSettings]) -> list[RungSettings]:
+        heights = [rung.height_px for rung in rungs]
+        if heights != sorted(set(heights)):
+            raise ValueError(f"expected rungs from small to large, found {heights}")
+        return rungs
+
+
 class WorkerSettings(Group):
     """Workers, leases and the relay."""
 
@@ -344,6 +388,7 @@ class Settings(Group):
     ingest: IngestSettings = Field(default_factory=IngestSettings)
     api: ApiSettings = Field(default_factory=ApiSettings)
     media: MediaSettings = Field(default_factory=MediaSettings)
+    encoding: EncodingSettings = Field(default_factory=EncodingSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     redaction: RedactionSettings = Field(default_factory=RedactionSettings)
     continuity: ContinuitySettings = Field(default_factory=ContinuitySettings)

@@ -49,6 +49,10 @@ REASONS: dict[str, tuple[str, str]] = {
         "播放版本与原件的帧数或时长不一致",
         "the rendition differs from its source in frames or duration",
     ),
+    "chunks_do_not_join": (
+        "分段转码的各段不能拼接",
+        "the chunks of a long recording do not join",
+    ),
     "truncated": ("文件不完整，末尾缺失", "the file is cut off before its end"),
     "corrupt": ("部分内容损坏，播放时可能有花屏或缺帧", "parts are damaged; expect broken pictures or gaps"),
     "timestamps_jump": ("时间戳不连续", "its time stamps jump"),

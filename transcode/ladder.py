@@ -3,9 +3,11 @@
 1. What browsers play is copied: H.264, 8 bit, 4:2:0, progressive, upright, undamaged, with AAC-LC
    or no sound. One rendition, ``copy``.
 2. When only the sound is foreign, the picture is copied and the sound encoded: ``copy`` all the same.
-3. Everything else is encoded: ``360p`` first, because it is playable soonest, then ``full``, which has
-   the size of the source and at most 1920x1080. A source no larger than 360p gets one rung.
+3. Everything else is encoded into the rungs of `config.settings.EncodingSettings`: ``360p`` first, because
+   it is playable soonest, then ``720p``, then ``1080p``. Nothing is enlarged: the first rung that the source
+   does not exceed ends the ladder, with the source's own size. Names tell the place in it, not pixels.
 4. Sound alone becomes ``audio``.
+5. Where the settings ask for it, a copy of many bits gets the smallest rung beside it.
 """
 
 from __future__ import annotations
@@ -13,11 +15,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
+from config.settings import EncodingSettings, RungSettings
 from media import formats
 from media.report import ProbeReport, StreamReport
 
-SMALL_RUNG_PX = 360
-LONG_SIDE_PX, SHORT_SIDE_PX = 1920, 1080
+SHIPPED = EncodingSettings()
+LONG_SIDE_PX = 1920
+"""No rung of up to 1080 lines is wider."""
 PRIMING_PACKETS = 4
 """What AAC encoders put before the first sound; more than that was trimmed away by somebody."""
 BROWSER_AUDIO = ("aac", ("LC",))
@@ -28,33 +32,69 @@ class Rung:
     """One rendition to be made."""
 
     name: str
-    """``copy``, ``360p``, ``full``, ``audio``."""
+    """``copy``, ``audio``, or the place in the ladder: ``360p``."""
     copies_video: bool = False
     copies_audio: bool = False
     width_px: int = 0
     height_px: int = 0
     """Of the picture that is encoded; 0 when it is copied or there is none."""
+    crf: int = 0
+    max_kbps: int | None = None
+    preset: str = ""
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether its picture, or sound without one, is taken over as it is: work of moments."""
+        return self.copies_video or self.name == "audio"
 
 
-def ladder(report: ProbeReport, *, may_copy: bool = True) -> tuple[Rung, ...]:
+def ladder(
+    report: ProbeReport, policy: EncodingSettings = SHIPPED, *, may_copy: bool = True
+) -> tuple[Rung, ...]:
     """The rungs of a recording in the order in which they should be made; none when nothing decodes.
 
     Args:
         report: What probing found.
+        policy: Which rungs there are.
         may_copy: False after a copy turned out to differ from its source.
     """
     video, audio = report.video, report.audio
     copies_audio = may_copy and audio is not None and can_copy_audio(audio)
     if video is None:
         return (Rung("audio", copies_audio=copies_audio),) if audio is not None else ()
+    encoded = _encoded(video, policy, copies_audio)
     if may_copy and can_copy_video(video):
-        return (Rung("copy", copies_video=True, copies_audio=copies_audio),)
-    full = fitted(video, LONG_SIDE_PX, SHORT_SIDE_PX)
-    small = fitted(video, LONG_SIDE_PX, SMALL_RUNG_PX)
-    rungs = [Rung("360p", False, copies_audio, *small)]
-    if full != small:
-        rungs.append(Rung("full", False, copies_audio, *full))
+        beside = encoded[:1] if len(encoded) > 1 and _is_heavy(report, policy) else ()
+        return (Rung("copy", copies_video=True, copies_audio=copies_audio), *beside)
+    return encoded
+
+
+def _encoded(video: StreamReport, policy: EncodingSettings, copies_audio: bool) -> tuple[Rung, ...]:
+    own = fitted(video, None)
+    rungs = []
+    for rung in policy.rungs:
+        size = fitted(video, rung)
+        rungs.append(
+            Rung(
+                name=f"{rung.height_px}p",
+                copies_audio=copies_audio,
+                width_px=size[0],
+                height_px=size[1],
+                crf=rung.crf,
+                max_kbps=rung.max_kbps,
+                preset=policy.preset,
+            )
+        )
+        if size == own:
+            break
     return tuple(rungs)
+
+
+def _is_heavy(report: ProbeReport, policy: EncodingSettings) -> bool:
+    limit = policy.small_beside_copy_above_kbps
+    if limit is None or not report.duration_us:
+        return False
+    return report.size_bytes * 8_000 > limit * report.duration_us
 
 
 def can_copy_video(video: StreamReport) -> bool:
@@ -92,16 +132,20 @@ def can_copy_audio(audio: StreamReport) -> bool:
     )
 
 
-def fitted(video: StreamReport, long_px: int, short_px: int) -> tuple[int, int]:
-    """Width and height of the upright picture with square pixels inside a box, even, never enlarged.
+def fitted(video: StreamReport, rung: RungSettings | None) -> tuple[int, int]:
+    """Width and height of the upright picture with square pixels in a rung, even, never enlarged.
 
-    The box is turned with the picture: a portrait recording gets ``short_px`` wide.
+    The box is turned with the picture: a portrait recording gets the rung's lines as its width. None is the
+    picture's own size.
     """
     width = Fraction(video.width_px) * Fraction(video.sample_aspect)
     height = Fraction(video.height_px)
     if video.rotation_deg % 180 == 90:
         width, height = height, width
-    scale = min(Fraction(1), Fraction(long_px) / max(width, height), Fraction(short_px) / min(width, height))
+    scale = Fraction(1)
+    if rung is not None:
+        short_px, long_px = rung.height_px, max(LONG_SIDE_PX, rung.height_px * 16 // 9)
+        scale = min(scale, long_px / max(width, height), short_px / min(width, height))
     return _even(width * scale), _even(height * scale)
 
 

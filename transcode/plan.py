@@ -1,6 +1,10 @@
-"""FFmpeg command lines as data: what to run for a rung, a poster's frame or a clip to take away.
+"""FFmpeg command lines as data: what to run for the rungs of a recording.
 
 Nothing runs here. `media.run` executes the arguments; paths stand in them as they are handed in.
+
+One command decodes once and feeds every rung: the picture is split, each branch scaled and encoded into a
+file of its own. The encoders start their groups of pictures at the same instants of the source's clock, so
+players may change rungs at any of them. What a rung holds does not depend on which others are made with it.
 
 Every rendition is a fragmented MP4: a fragment per group of pictures, none shorter than a second,
 none longer than 15, so that a stream without keyframes does not pile up in memory. Nothing of the
@@ -9,16 +13,17 @@ source follows but picture and sound: no tags, chapters, data streams, covers or
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 import ffmpeg
 
+from config.settings import EncodingSettings
 from media import formats
 from media.report import ProbeReport, StreamReport
-from transcode.ladder import Rung, ladder
+from transcode.ladder import SHIPPED, Rung, ladder
 
 KEYFRAME_EVERY_S = 2
 MIN_FRAGMENT_US = 1_000_000
@@ -26,50 +31,176 @@ MAX_FRAGMENT_US = 15_000_000
 AUDIO_FRAGMENT_US = 2_000_000
 AUDIO_RATE_HZ = 48_000
 AUDIO_KBPS_PER_CHANNEL = 64
-CRF = {"360p": 26, "full": 23}
+BUFFER_S = 2
+"""Over how long a rung may exceed its bitrate."""
+SOUND, PREVIEW = "sound", "preview"
+CLOCK_START_S = 10
+"""Chunks and their sound are laid on one clock that begins here, so that none of it is negative."""
 # Frame threads shape what x264 writes; a fixed number keeps its bytes the same on every machine.
 ENCODER_THREADS = 4
 # delay_moov: the edit lists are complete when they are resolved (media.growing).
 MOVFLAGS = "+frag_keyframe+empty_moov+delay_moov+default_base_moof+skip_trailer"
 # Codecs in which a packet of the demuxer is one picture, no more and no less.
 FRAME_PER_PACKET = {"h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "h263", "msmpeg4v3", "dvvideo"}
-SOURCE, DESTINATION = "{source}", "{destination}"
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A span of the source's own clock, the end not included; each picture lies in one of them."""
+
+    from_pts: int
+    to_pts: int
+    seek: float | None
+    """Seconds of that clock from which decoding starts, well before the span; None: from the beginning."""
 
 
 @dataclass(frozen=True)
 class RenditionPlan:
-    """One rendition: the command and what must come out of it."""
+    """One rendition: how it is made and what must come out of it."""
 
     rung: Rung
-    arguments: tuple[str, ...]
-    """For ``ffmpeg``, with ``{source}`` and ``{destination}`` where the paths go."""
+    picture: int | None
+    """Index of the source's stream; None where there is sound only."""
+    sound: int | None
+    is_interlaced: bool
+    options: Mapping[str, Any]
+    """Of the output, for FFmpeg."""
     expected_frames: int | None
     """Pictures of the rendition, packets where there is sound only; None when it cannot be told."""
     expected_duration: Fraction | None
     tolerance: Fraction
     """How much the duration may differ: one frame, and a tick for rounding."""
-
-    def command(self, source: str, destination: str) -> list[str]:
-        """The arguments with the paths in place."""
-        places = {SOURCE: f"file:{source}", DESTINATION: f"file:{destination}"}
-        return [places.get(argument, argument) for argument in self.arguments]
+    cut: Cut | None = None
+    """None: all of the source."""
 
     def params(self) -> dict[str, Any]:
         """What the result depends on beside the source, for its parameters digest."""
-        return {"rung": asdict(self.rung), "arguments": list(self.arguments)}
+        return {"rung": asdict(self.rung), "arguments": command([self], "{source}", ["{destination}"])}
 
 
-def plan_renditions(report: ProbeReport, *, may_copy: bool = True) -> tuple[RenditionPlan, ...]:
+def plan_renditions(
+    report: ProbeReport, policy: EncodingSettings = SHIPPED, *, may_copy: bool = True
+) -> tuple[RenditionPlan, ...]:
     """The renditions of a recording, in the order in which they should be made.
 
     Args:
         report: What probing found; a report of depth ``header`` will do for a copy.
+        policy: Which rungs there are.
         may_copy: False after a copy turned out to differ from its source.
 
     Returns:
         Empty when nothing of it decodes, and for photos (`transcode.stills`).
     """
-    return tuple(_plan(report, rung) for rung in ladder(report, may_copy=may_copy))
+    return tuple(_plan(report, rung) for rung in ladder(report, policy, may_copy=may_copy))
+
+
+def command(
+    plans: Sequence[RenditionPlan], source: str, destinations: Sequence[str], *, only_s: float | None = None
+) -> list[str]:
+    """Arguments for ``ffmpeg`` that make all of ``plans`` in one go.
+
+    Args:
+        plans: Renditions of one source.
+        source: Path of the original.
+        destinations: A path for each of ``plans``.
+        only_s: No more than the first seconds of it.
+    """
+    is_copy = any(plan.rung.copies_video for plan in plans)
+    cut = plans[0].cut
+    opened = ffmpeg.input(f"file:{source}", **input_options(is_copy=is_copy), **_sought(cut))
+    branches = _branches(opened, [plan for plan in plans if _encodes(plan)])
+    limit = {} if only_s is None else {"t": only_s}
+    outputs = []
+    for plan, destination in zip(plans, destinations, strict=True):
+        streams = []
+        if plan.picture is not None:
+            streams.append(branches.pop(0) if _encodes(plan) else opened[str(plan.picture)])
+        if plan.sound is not None:
+            streams.append(opened[str(plan.sound)])
+        outputs.append(ffmpeg.output(*streams, f"file:{destination}", **plan.options, **limit))
+    arguments: list[str] = ffmpeg.merge_outputs(*outputs).overwrite_output().get_args()
+    return arguments
+
+
+def chunk_plan(plan: RenditionPlan, cut: Cut, time_base: Fraction) -> RenditionPlan:
+    """The picture of a rung between two instants of the source's clock."""
+    options = _without(plan.options, _copied_audio(), _encoded_audio(0))
+    # The delay of the first picture is written in this unit: ticks, so that it is exact.
+    options |= {"bf": 0, "movie_timescale": time_base.denominator, "copyts": None}
+    return replace(plan, sound=None, options=options, expected_frames=None, expected_duration=None, cut=cut)
+
+
+def sound_plan(plan: RenditionPlan, audio: StreamReport) -> RenditionPlan:
+    """The sound of a rung, whole, on the source's own clock."""
+    options = _without(plan.options, _encoded_video(replace(plan.rung, max_kbps=1)))
+    rate = options.get("ar") or audio.sample_rate_hz or AUDIO_RATE_HZ
+    options |= {"movie_timescale": rate, "copyts": None, "output_ts_offset": CLOCK_START_S}
+    rung = Rung(SOUND, copies_audio=plan.rung.copies_audio)
+    return replace(
+        plan, rung=rung, picture=None, options=options, expected_frames=None, expected_duration=None
+    )
+
+
+def preview_plan(plan: RenditionPlan, cut: Cut, time_base: Fraction) -> RenditionPlan:
+    """A rung with its sound as far as the first chunk goes, to be watched while the chunks are made."""
+    seconds = float((cut.to_pts - cut.from_pts) * time_base)
+    rung = replace(plan.rung, name=PREVIEW)
+    options = {**plan.options, "t": seconds}
+    return replace(plan, rung=rung, options=options, expected_frames=None, expected_duration=None)
+
+
+def _without(options: Mapping[str, Any], *left_out: Mapping[str, Any]) -> dict[str, Any]:
+    names = {name for group in left_out for name in group}
+    return {name: value for name, value in options.items() if name not in names}
+
+
+def join_command(
+    plan: RenditionPlan, picture: str, sound: str, destination: str, *, start: Fraction
+) -> list[str]:
+    """Arguments that put joined pictures and their sound, both on one clock, into one file.
+
+    Args:
+        plan: Of the rung.
+        start: Seconds on that clock which become 0.
+    """
+    streams = [ffmpeg.input(f"file:{picture}")["v"], ffmpeg.input(f"file:{sound}")["a"]]
+    options = {**{name: plan.options[name] for name in (*_container(None), *_bare())}, **_copied_video()}
+    options |= {"c:a": "copy", "copyts": None, "output_ts_offset": f"{float(-start):.6f}"}
+    arguments: list[str] = (
+        ffmpeg.output(*streams, f"file:{destination}", **options).overwrite_output().get_args()
+    )
+    return arguments
+
+
+def _sought(cut: Cut | None) -> dict[str, Any]:
+    if cut is None or cut.seek is None:
+        return {}
+    # All that is decoded from the keyframe on reaches the filter that trims, by the source's own clock.
+    return {"seek_timestamp": 1, "noaccurate_seek": None, "ss": f"{cut.seek:.6f}"}
+
+
+def _encodes(plan: RenditionPlan) -> bool:
+    return plan.picture is not None and not plan.rung.copies_video
+
+
+def _branches(opened: Any, plans: Sequence[RenditionPlan]) -> list[Any]:
+    """The decoded picture, scaled for each of ``plans``."""
+    if not plans:
+        return []
+    picture = opened[str(plans[0].picture)]
+    cut = plans[0].cut
+    if cut is not None:
+        picture = picture.filter("trim", start_pts=cut.from_pts, end_pts=cut.to_pts)
+        picture = picture.filter("setpts", f"PTS-{cut.from_pts}")
+    if plans[0].is_interlaced:
+        picture = picture.filter("yadif", mode="send_frame", deint="interlaced")
+    parts = picture.filter_multi_output("split", len(plans))
+    return [_scaled(parts[number], plan.rung) for number, plan in enumerate(plans)]
+
+
+def _scaled(picture: Any, rung: Rung) -> Any:
+    scaled = picture.filter("scale", rung.width_px, rung.height_px, flags="bicubic", out_range="tv")
+    return scaled.filter("setsar", 1).filter("format", "yuv420p")
 
 
 def _plan(report: ProbeReport, rung: Rung) -> RenditionPlan:
@@ -78,25 +209,20 @@ def _plan(report: ProbeReport, rung: Rung) -> RenditionPlan:
     assert main is not None  # noqa: S101 - a rung is only there when something decodes
     options: dict[str, Any] = {**_container(video), **_bare()}
     if video is not None:
-        options |= _copied_video() if rung.copies_video else _encoded_video(video, rung)
+        options |= _copied_video() if rung.copies_video else _encoded_video(rung)
     if audio is not None:
         options |= _copied_audio() if rung.copies_audio else _encoded_audio(audio.channels)
-    streams = [stream for stream in (video, audio) if stream is not None]
     frame = main.frame_duration if video is not None else _audio_frame(main)
     return RenditionPlan(
         rung=rung,
-        arguments=tuple(_compiled(streams, options)),
+        picture=None if video is None else video.index,
+        sound=None if audio is None else audio.index,
+        is_interlaced=video is not None and video.is_interlaced,
+        options=options,
         expected_frames=_expected_frames(main, rung) if video is not None else None,
         expected_duration=Fraction(main.duration_us, 1_000_000) if main.duration_us else None,
         tolerance=frame + Fraction(1, 1000),
     )
-
-
-def _compiled(streams: Sequence[StreamReport], options: dict[str, Any]) -> list[str]:
-    source = ffmpeg.input(SOURCE, **input_options(is_copy=options.get("c:v") == "copy"))
-    chosen = [source[str(stream.index)] for stream in streams]
-    arguments: list[str] = ffmpeg.output(*chosen, DESTINATION, **options).overwrite_output().get_args()
-    return arguments
 
 
 def input_options(*, is_copy: bool = False) -> dict[str, Any]:
@@ -138,17 +264,17 @@ def _copied_video() -> dict[str, Any]:
     return {"c:v": "copy", "copyinkf:v": None}
 
 
-def _encoded_video(video: StreamReport, rung: Rung) -> dict[str, Any]:
-    filters = ["yadif=mode=send_frame:deint=interlaced"] if video.is_interlaced else []
-    filters.append(f"scale={rung.width_px}:{rung.height_px}:flags=bicubic:out_range=tv")
-    filters += ["setsar=1", "format=yuv420p"]
+def _encoded_video(rung: Rung) -> dict[str, Any]:
+    capped = {}
+    if rung.max_kbps is not None:
+        capped = {"maxrate:v": f"{rung.max_kbps}k", "bufsize:v": f"{rung.max_kbps * BUFFER_S}k"}
     return {
         "c:v": "libx264",
-        "preset": "veryfast",
-        "crf": CRF[rung.name],
+        "preset": rung.preset,
+        "crf": rung.crf,
+        **capped,
         "profile:v": "high",
         "threads:v": ENCODER_THREADS,
-        "filter:v": ",".join(filters),
         # The source's own clock, frame by frame: nothing is dropped or doubled to please a rate.
         "fps_mode:v": "passthrough",
         "enc_time_base:v": "demux",

@@ -1,22 +1,28 @@
 """Make the renditions of a recording: one fragmented MP4 per rung, checked before anyone may see it.
 
-A rendition is written to a file of the caller's, synced and indexed; putting it into the object store
-and telling the database are the worker's part. It plays while it grows: `make_rendition` reports each
-fragment as soon as its clock is settled.
+All rungs come out of one FFmpeg command that decodes once. Each is written to a file of the caller's, synced
+and indexed; putting it into the object store and telling the database are the worker's part. It plays while
+it grows: each fragment is reported as soon as its clock is settled.
+
+Where several rungs are made, the larger ones hold the smallest back: they share processors and decoder. So a
+head of some seconds of the smallest is made before, alone. It is shown until the rung itself has come as far
+with the very same bytes, and then makes way for it.
 
 A rendition has the frames and the duration of its source. Where it does not, and the source is known
-to be sound, it is an error (``rendition_differs``), upon which the worker has a copy made again as an
+to be sound, it is refused (``rendition_differs``), upon which the worker has a copy made again as an
 encoding; where the source is damaged, the difference is said in the result.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from evidence.errors import MediaError
 from media.errors import media_error
 from media.fmp4 import FragmentIndex
 from media.growing import GrowingRendition
@@ -24,7 +30,7 @@ from media.report import ProbeReport
 from media.run import run_ffmpeg
 from media.sandbox import Limits
 from transcode.ladder import Rung
-from transcode.plan import RenditionPlan
+from transcode.plan import KEYFRAME_EVERY_S, RenditionPlan, command
 
 DAMAGE_FLAGS = ("truncated", "corrupt", "timestamps_jump")
 # What FFmpeg says about a source that it could not read or decode in full.
@@ -32,6 +38,23 @@ DAMAGE_WORDS = ("error while decoding", "Error submitting packet to decoder", "I
                 "Invalid NAL", "concealing", "Packet mismatch", "partial file")  # fmt: skip
 # Failures of a copy that an encoding may not have.
 TRIED_AGAIN = {"rendition_differs", "ffmpeg_failed", "fragments_unreadable"}
+# A fragment ends where the next group of pictures begins, and the encoder looks some pictures ahead of that.
+HEAD_S = KEYFRAME_EVERY_S * 1.5
+HEAD_FROM = Fraction(10)
+"""A recording shorter than this is encoded before a head would help."""
+
+Growth = Callable[[str, FragmentIndex], None]
+"""Hears the name of a rung, and its index, whose bytes do not change any more."""
+
+
+def growing_file(rung: str) -> str:
+    """Name, in the scratch folder of its job, of a rendition that is being made."""
+    return f"rendition-{rung}.mp4"
+
+
+def growing_index(rung: str) -> str:
+    """Name of the file beside it that says what of it is settled."""
+    return f"growing-{rung}.json"
 
 
 @dataclass(frozen=True)
@@ -73,63 +96,176 @@ class RenditionResult:
         }
 
 
-def make_rendition(
+@dataclass(frozen=True)
+class Encoded:
+    """What one run of FFmpeg made."""
+
+    results: tuple[RenditionResult, ...]
+    refused: tuple[str, ...] = ()
+    """Why a rung is not among the results, one line each; empty as a rule."""
+
+
+def make_renditions(
     source: Path,
     report: ProbeReport,
-    plan: RenditionPlan,
-    destination: Path,
+    plans: Sequence[RenditionPlan],
+    folder: Path,
     *,
     run: RunOptions,
     on_progress: Callable[[float], None] | None = None,
-    on_growth: Callable[[FragmentIndex], None] | None = None,
+    on_growth: Growth | None = None,
     cancelled: Callable[[], bool] | None = None,
-) -> RenditionResult:
-    """Make one rendition at ``destination``, which is on disk when this returns.
+) -> Encoded:
+    """Make renditions of one source in one go; each is on disk when this returns.
 
     Args:
         source: The original.
         report: What probing found in it.
-        plan: One of `plan_renditions`.
-        destination: A temporary file; whatever is there is replaced, and taken away on failure.
+        plans: Of `plan_renditions`; a copy is made alone.
+        folder: Where they are written, under `growing_file`; nothing of them stays after a failure.
         run: How FFmpeg is run.
         on_progress: Hears 0 to 1.
-        on_growth: Hears the index whenever it grew; those bytes do not change any more.
+        on_growth: Hears of each rung whenever it grew.
         cancelled: Asked several times a second.
 
     Raises:
-        MediaError: ``ffmpeg_failed``, ``rendition_differs``, ``fragments_unreadable`` or a limit.
+        MediaError: ``ffmpeg_failed``, ``rendition_differs`` (each rung), ``fragments_unreadable``, a limit.
         Unavailable: ``disk_full``.
         Conflict: ``cancelled``.
     """
-    destination.unlink(missing_ok=True)
-    growing = GrowingRendition(destination)
+    told = on_growth or (lambda _name, _index: None)
+    lanes = [_Lane(plan, folder / growing_file(plan.rung.name), told) for plan in plans]
+    for lane in lanes:
+        lane.clear()
 
-    def look() -> None:
-        if growing.advance() and on_growth is not None and growing.index is not None:
-            on_growth(growing.index)
+    def execute(arguments: list[str], part: Sequence[_Lane], **more: Any) -> str:
+        def look() -> None:
+            for lane in part:
+                lane.look()
 
-    try:
-        words = run_ffmpeg(
-            plan.command(str(source.resolve()), str(destination.resolve())),
+        return run_ffmpeg(
+            arguments,
             scratch=run.scratch,
             limits=run.limits,
             binary=run.ffmpeg,
-            duration=plan.expected_duration,
-            on_progress=on_progress,
             on_tick=look,
             cancelled=cancelled,
+            **more,
         )
-        index = growing.finish()
-        findings = tuple(differences(plan, index))
-        if findings and not is_damaged(report, words):
-            raise media_error("rendition_differs", "; ".join(findings), rung=plan.rung.name)
-        _sync(destination)
+
+    whole = str(source.resolve())
+    try:
+        if _wants_head(plans):
+            lanes[0].make_head(
+                lambda to: execute(command(plans[:1], whole, [str(to)], only_s=HEAD_S), lanes[:1])
+            )
+        targets = [str(lane.growing.path.resolve()) for lane in lanes]
+        words = execute(
+            command(plans, whole, targets),
+            lanes,
+            duration=plans[0].expected_duration,
+            on_progress=on_progress,
+        )
+        return _judged(report, lanes, words)
     except BaseException:
-        destination.unlink(missing_ok=True)
+        for lane in lanes:
+            lane.clear()
         raise
-    if on_growth is not None:
-        on_growth(index)
-    return RenditionResult(plan.rung, destination, index, destination.stat().st_size, findings)
+
+
+def _wants_head(plans: Sequence[RenditionPlan]) -> bool:
+    first = plans[0]
+    is_long = first.expected_duration is not None and first.expected_duration >= HEAD_FROM
+    return len(plans) > 1 and is_long and first.picture is not None and not first.rung.copies_video
+
+
+def _judged(report: ProbeReport, lanes: Sequence[_Lane], words: str) -> Encoded:
+    """Each rung that is its source's equal, or whose source is to blame for the difference."""
+    results, refused = [], []
+    for lane in lanes:
+        index = lane.finish()
+        findings = tuple(differences(lane.plan, index))
+        if findings and not is_damaged(report, words):
+            refused += [f"{lane.plan.rung.name}: {finding}" for finding in findings]
+            lane.clear()
+            continue
+        _sync(lane.path)
+        size = lane.path.stat().st_size
+        results.append(RenditionResult(lane.plan.rung, lane.path, index, size, findings))
+    if not results:
+        rungs = [lane.plan.rung.name for lane in lanes]
+        raise media_error("rendition_differs", "; ".join(refused), rung=",".join(rungs))
+    return Encoded(tuple(results), tuple(refused))
+
+
+class _Lane:
+    """One rung on its way: what is shown of it, and what is written."""
+
+    def __init__(self, plan: RenditionPlan, path: Path, told: Growth) -> None:
+        self.plan = plan
+        self.path = path
+        self.growing = GrowingRendition(path)
+        self._told = told
+        self._head: FragmentIndex | None = None
+        self._is_head = False
+
+    def clear(self) -> None:
+        for path in {self.path, self.growing.path}:
+            path.unlink(missing_ok=True)
+
+    def make_head(self, execute: Callable[[Path], str]) -> None:
+        """Show the first fragments, made by ``execute``, until the rung itself has come as far."""
+        self._is_head = True
+        try:
+            execute(self.path)
+            self.look()
+        except MediaError:
+            # Whether the footage can be encoded is found out by the rung itself.
+            self._head = None
+        self._is_head = False
+        if self._head is None:
+            self.path.unlink(missing_ok=True)
+            self.growing = GrowingRendition(self.path)
+        else:
+            self.growing = GrowingRendition(self.path.with_suffix(".part"))
+
+    def look(self) -> None:
+        """Tell of what has grown."""
+        if not self.growing.advance() or self.growing.index is None:
+            return
+        index = self.growing.index
+        if self._is_head:
+            # The last fragment ends where the head was cut, not where the rung's own will.
+            index = replace(index, fragments=index.fragments[:-1])
+            self._head = index if index.fragments else None
+            if self._head is None:
+                return
+        elif self._head is not None:
+            if not self._reaches(self._head):
+                return
+            self._take_over()
+        self._told(self.plan.rung.name, index)
+
+    def finish(self) -> FragmentIndex:
+        index = self.growing.finish()
+        self._take_over()
+        self._told(self.plan.rung.name, index)
+        return index
+
+    def _reaches(self, head: FragmentIndex) -> bool:
+        """Whether the rung begins with the bytes that were shown, so that nobody's addresses move."""
+        index = self.growing.index
+        if index is None or index.fragments[:-1][: len(head.fragments)] != head.fragments:
+            return False
+        with self.path.open("rb") as shown, self.growing.path.open("rb") as made:
+            return shown.read(head.size_bytes) == made.read(head.size_bytes)
+
+    def _take_over(self) -> None:
+        """Put the rung in the place of its head; FFmpeg goes on writing into the same file."""
+        if self.growing.path != self.path:
+            self.growing.path.replace(self.path)
+            self.growing.path = self.path
+        self._head = None
 
 
 def differences(plan: RenditionPlan, index: FragmentIndex) -> list[str]:

@@ -53,19 +53,28 @@ def settle_quarantined(session: Session, job_id: UUID, code: str, now: datetime)
     items.flag(
         item, f"{job.kind}_quarantined", f"{job.kind}: {job.last_error or code}; requeue it once mended"
     )
+    if job.kind == "rendition" and len(job.params["rungs"]) > 1:
+        # One rung may be what no worker survives: each gets a job of its own, so that the others come.
+        _want_one_by_one(session, job, now)
     is_waiting = item.media in {Media.UNPROBED, Media.PROBED}
     if job.kind in MEDIA_JOBS and is_waiting and not jobs.is_open(session, agency.id, item.id, PLAYABLE_BY):
         mark_unplayable(session, agency, item, code, now)
     elif job.kind == "rendition" and not jobs.is_open(session, agency.id, item.id, PLAYABLE_BY):
         # The largest rung will not come: what there is gets its poster and its masks.
-        made = items.derivatives_of(session, agency.id, item.id, kind="rendition")
-        if made:
-            largest = max(made, key=lambda row: row.info["width_px"] * row.info["height_px"])
+        largest = largest_rendition(session, agency.id, item.id)
+        if largest is not None:
             want_after_rendition(session, agency.id, largest, now)
     if job.kind not in READINGS:
         return False
     set_times(session, item, now)
     return lateness.judge(session, agency, item, now) is not None
+
+
+def _want_one_by_one(session: Session, job: Job, now: datetime) -> None:
+    for rung in job.params["rungs"]:
+        params = {**job.params, "rungs": [rung]}
+        wanted = Wanted(job.kind, job.queue, job.subject_id, job.input_digest, params, job.priority)
+        jobs.want(session, job.agency_id, wanted, now)
 
 
 def _alarm(session: Session, agency: Agency, job: Job, now: datetime) -> None:
@@ -77,6 +86,12 @@ def _alarm(session: Session, agency: Agency, job: Job, now: datetime) -> None:
     )
     damage = Damage("unreadable", "the medium gives an error")
     note_damage(session, agency, stored, damage, actor=WORKER, now=now)
+
+
+def largest_rendition(session: Session, agency_id: UUID, item_id: UUID) -> Derivative | None:
+    """The rendition with the most pixels; None where none was made."""
+    made = items.derivatives_of(session, agency_id, item_id, kind="rendition")
+    return max(made, key=lambda row: row.info["width_px"] * row.info["height_px"], default=None)
 
 
 def want_after_rendition(session: Session, agency_id: UUID, row: Derivative, now: datetime) -> None:

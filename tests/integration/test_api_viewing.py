@@ -285,7 +285,7 @@ def growing(live: Live, recording: Recording, folder: Path) -> tuple[Path, Fragm
             select(Derivative).where(Derivative.item_id == recording.item_id, Derivative.kind == "rendition")
         ).one_or_none()
         assert row is None
-        params = {"rung": "copy", "may_copy": True}
+        params = {"rungs": ["copy"], "may_copy": True}
         wanted = jobs.Wanted("rendition", "media", recording.item_id, params=params)
         jobs.want(session, scene.agency.id, wanted, scene.clock.now())
     with scene.storage.database.transaction() as session:
@@ -301,9 +301,9 @@ def growing(live: Live, recording: Recording, folder: Path) -> tuple[Path, Fragm
 def settle(scratch: Path, index: FragmentIndex, count: int) -> FragmentIndex:
     """So many fragments are whole; a piece of the next one is there too."""
     part = FragmentIndex(index.init_size_bytes, index.tracks, index.origin_pts, index.fragments[:count])
-    (scratch / "rendition.mp4").write_bytes(reel(1).rendition[: part.size_bytes + 100])
+    (scratch / "rendition-copy.mp4").write_bytes(reel(1).rendition[: part.size_bytes + 100])
     (scratch / "growing.part").write_text(part.dumps())
-    (scratch / "growing.part").replace(scratch / "growing.json")
+    (scratch / "growing.part").replace(scratch / "growing-copy.json")
     return part
 
 

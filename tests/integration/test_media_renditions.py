@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,28 +13,22 @@ from typing import Any
 import av
 import pytest
 
+from config.settings import EncodingSettings, RungSettings
 from evidence.errors import Conflict, MediaError, Unavailable
 from media.fmp4 import FragmentIndex, index_fragments
 from media.run import run_ffmpeg
 from media.sandbox import Limits
 from tests.support import media as footage
+from tests.support.media import shown_at
 from transcode.excerpt import write_excerpt
 from transcode.plan import plan_renditions
 from transcode.playlist import Part, media_playlist
-from transcode.segment import RenditionResult, RunOptions, make_rendition
+from transcode.segment import RenditionResult, RunOptions, growing_file, make_renditions
 
 
 def render(source: Path, folder: Path) -> list[RenditionResult]:
     report = footage.probe(source, folder)
     return footage.render(source, report, folder)
-
-
-def shown_at(path: Path) -> list[Fraction]:
-    with av.open(str(path)) as container:
-        times = [
-            Fraction(frame.pts or 0) * Fraction(frame.time_base or 0) for frame in container.decode(video=0)
-        ]
-    return [at - times[0] for at in times]
 
 
 @pytest.mark.parametrize(
@@ -82,10 +77,95 @@ def test_a_large_foreign_source_gets_the_small_rung_first(tmp_path: Path) -> Non
     source = tmp_path / "large.avi"
     truth = footage.make_plain(source, seconds=1, codec="mjpeg", width_px=854, height_px=480)
     small, full = render(source, tmp_path)
+    assert [small.rung.name, full.rung.name] == ["360p", "720p"]
     assert (small.index.main.width_px, small.index.main.height_px) == (640, 360)
     assert (full.index.main.width_px, full.index.main.height_px) == (854, 480)
     for result in (small, full):
         assert footage.frame_numbers(result.path) == truth.frame_numbers
+
+
+TINY = EncodingSettings(
+    rungs=[RungSettings(height_px=90), RungSettings(height_px=136), RungSettings(height_px=180)]
+)
+
+
+def test_rungs_of_one_decode_have_their_keyframes_at_the_same_instants(tmp_path: Path) -> None:
+    source = tmp_path / "variable.mp4"
+    truth = footage.make_plain(source, seconds=5, codec="hevc", variable_rate=True)
+    results = footage.render(source, footage.probe(source, tmp_path), tmp_path, TINY)
+    assert [result.index.main.height_px for result in results] == [90, 136, 180]
+    starts = []
+    for result in results:
+        assert footage.frame_numbers(result.path) == truth.frame_numbers
+        assert all(
+            abs(a - b) < Fraction(1, 1000) for a, b in zip(shown_at(result.path), truth.shown_at, strict=True)
+        )
+        assert all(fragment.starts_with_keyframe for fragment in result.index.fragments)
+        starts.append([(part.start_pts, part.frame_count) for part in result.index.fragments])
+    assert starts[0] == starts[1] == starts[2]
+    assert len(starts[0]) == 3
+    gaps = [
+        Fraction(b[0] - a[0], results[0].index.timescale)
+        for a, b in zip(starts[0], starts[0][1:], strict=False)
+    ]
+    assert all(2 <= gap < Fraction(22, 10) for gap in gaps)
+
+
+def test_what_was_shown_of_the_smallest_rung_before_the_others_began_stays_as_it_was(tmp_path: Path) -> None:
+    source = tmp_path / "long.avi"
+    truth = footage.make_plain(source, seconds=12, fps=15, codec="mpeg4")
+    report = footage.probe(source, tmp_path)
+    shown: list[tuple[FragmentIndex, bytes]] = []
+    others_begun: list[bool] = []
+
+    def look(rung: str, index: FragmentIndex) -> None:
+        if rung == "90p":
+            shown.append((index, (tmp_path / growing_file(rung)).read_bytes()[: index.size_bytes]))
+            others_begun.append((tmp_path / growing_file("180p")).exists())
+
+    run = RunOptions(scratch=tmp_path, limits=footage.LIMITS)
+    plans = plan_renditions(report, TINY)
+    encoded = make_renditions(source, report, plans, tmp_path, run=run, on_growth=look)
+    assert others_begun[0] is False
+    small = encoded.results[0]
+    whole = small.path.read_bytes()
+    for index, seen in shown:
+        assert whole.startswith(seen)
+        assert index.fragments[:-1] == small.index.fragments[: len(index.fragments) - 1]
+    assert shown[0][0].fragments == small.index.fragments[:1]
+    assert footage.frame_numbers(small.path) == truth.frame_numbers
+    assert {path.name for path in tmp_path.glob("rendition-*")} == {
+        growing_file(f"{px}p") for px in (90, 136, 180)
+    }
+
+
+def test_a_rung_made_with_others_has_the_bytes_it_has_alone(tmp_path: Path) -> None:
+    source = tmp_path / "a.avi"
+    footage.make_plain(source, codec="mpeg4")
+    report = footage.probe(source, tmp_path)
+    plans = plan_renditions(report, TINY)
+    run = RunOptions(scratch=tmp_path, limits=footage.LIMITS)
+    together = [
+        result.path.read_bytes()
+        for result in make_renditions(source, report, plans, tmp_path, run=run).results
+    ]
+    for plan, expected in zip(plans, together, strict=True):
+        (alone,) = make_renditions(source, report, [plan], tmp_path, run=run).results
+        assert alone.path.read_bytes() == expected
+
+
+def test_a_rung_that_differs_is_named_and_the_others_are_kept(tmp_path: Path) -> None:
+    source = tmp_path / "a.avi"
+    footage.make_plain(source, codec="mpeg4", seconds=1)
+    report = footage.probe(source, tmp_path)
+    small, middle, large = plan_renditions(report, TINY)
+    assert middle.expected_frames is not None
+    wrong = replace(middle, expected_frames=middle.expected_frames + 1)
+    run = RunOptions(scratch=tmp_path, limits=footage.LIMITS)
+    encoded = make_renditions(source, report, [small, wrong, large], tmp_path, run=run)
+    assert [result.rung.name for result in encoded.results] == ["90p", "180p"]
+    assert encoded.refused == ("136p: frames: expected 26, found 25",)
+    assert not (tmp_path / growing_file("136p")).exists()
 
 
 def test_foreign_sound_is_encoded_beside_a_copied_picture(tmp_path: Path) -> None:
@@ -192,13 +272,13 @@ def test_a_rendition_plays_while_it_grows(tmp_path: Path) -> None:
     seen: list[FragmentIndex] = []
     early = tmp_path / "early.mp4"
 
-    def look(index: FragmentIndex) -> None:
+    def look(_rung: str, index: FragmentIndex) -> None:
         if not seen:
-            write_excerpt(tmp_path / "out.mp4", index, Fraction(0), Fraction(1), early)
+            write_excerpt(tmp_path / "rendition-360p.mp4", index, Fraction(0), Fraction(1), early)
         seen.append(index)
 
     run = RunOptions(scratch=tmp_path, limits=footage.LIMITS)
-    result = make_rendition(source, report, plan, tmp_path / "out.mp4", run=run, on_growth=look)
+    (result,) = make_renditions(source, report, [plan], tmp_path, run=run, on_growth=look).results
     assert len(seen[0].fragments) < len(result.index.fragments)
     for one in seen:
         # The last one's length may still be corrected when the next arrives; bytes never move.
@@ -218,10 +298,10 @@ def test_a_cancelled_rendition_leaves_no_file(tmp_path: Path) -> None:
     started = time.monotonic()
     run = RunOptions(scratch=tmp_path, limits=footage.LIMITS)
     with pytest.raises(Conflict) as caught:
-        make_rendition(source, report, plan, tmp_path / "out.mp4", run=run, cancelled=stop.is_set)
+        make_renditions(source, report, [plan], tmp_path, run=run, cancelled=stop.is_set)
     assert caught.value.code == "cancelled"
     assert time.monotonic() - started < 5
-    assert not (tmp_path / "out.mp4").exists()
+    assert not list(tmp_path.glob("rendition-*"))
 
 
 def test_a_copy_that_differs_leaves_no_file(tmp_path: Path) -> None:
@@ -235,7 +315,7 @@ def test_a_copy_that_differs_leaves_no_file(tmp_path: Path) -> None:
         footage.render(other, report, tmp_path)
     assert caught.value.code == "rendition_differs"
     assert caught.value.rung == "copy"
-    assert not (tmp_path / "copy.mp4").exists()
+    assert not list(tmp_path.glob("rendition-*"))
 
 
 def test_an_output_past_its_limit_is_stopped(tmp_path: Path) -> None:
@@ -245,9 +325,9 @@ def test_an_output_past_its_limit_is_stopped(tmp_path: Path) -> None:
     (plan,) = plan_renditions(report)
     run = RunOptions(scratch=tmp_path, limits=Limits(cpu_s=60, wall_s=60, file_size_bytes=10_000))
     with pytest.raises(MediaError) as caught:
-        make_rendition(source, report, plan, tmp_path / "out.mp4", run=run)
+        make_renditions(source, report, [plan], tmp_path, run=run)
     assert caught.value.code in {"output_too_large", "ffmpeg_failed"}
-    assert not (tmp_path / "out.mp4").exists()
+    assert not list(tmp_path.glob("rendition-*"))
 
 
 def test_ffmpeg_that_fails_says_why(tmp_path: Path) -> None:
@@ -274,7 +354,7 @@ def test_a_playlist_inside_an_allowed_container_reaches_nothing(tmp_path: Path) 
     (plan,) = plan_renditions(good)
     run = RunOptions(scratch=tmp_path, limits=footage.LIMITS)
     with pytest.raises(MediaError) as caught:
-        make_rendition(trap, good, plan, tmp_path / "out.mp4", run=run)
+        make_renditions(trap, good, [plan], tmp_path, run=run)
     assert caught.value.code == "ffmpeg_failed"
 
 

@@ -139,13 +139,13 @@ def test_a_flipped_bit_in_the_store_is_found_and_no_receipt_is_given(
         assert "item:fixity_failed" in set(session.scalars(select(CustodyLeaf.action)))
 
 
-def test_foreign_coding_gets_a_quick_small_rung_and_a_full_one(pipeline: Pipeline, tmp_path: Path) -> None:
+def test_foreign_coding_gets_each_rung_from_one_job(pipeline: Pipeline, tmp_path: Path) -> None:
     clip = tmp_path / "clip.avi"
     truth = media.make_plain(clip, seconds=1, codec="mpeg4", width_px=1280, height_px=720)
     pipeline.take(clip, device_no="CAM1")
     pipeline.work(only=MEDIA_JOBS)
     rows = derivatives(pipeline, "rendition")
-    assert [row.params["rung"]["name"] for row in rows] == ["360p", "full"]
+    assert [row.params["rung"]["name"] for row in rows] == ["360p", "720p"]
     for row in rows:
         assert row.info["frame_count"] == truth.frame_count
         assert FragmentIndex.from_json(row.info["index"]).frame_count == truth.frame_count
@@ -160,7 +160,7 @@ def test_a_finished_rendition_is_served_by_the_name_of_its_rung(pipeline: Pipeli
     grant = Grant(agency_id=pipeline.agency.id, item_id=accepted.item_id, variant="original")
     with storage.database.read() as session:
         ladder = ladder_of(session, storage, grant)
-        assert [rung.file_name for rung in ladder.rungs] == ["rendition-360p.mp4", "rendition-full.mp4"]
+        assert [rung.file_name for rung in ladder.rungs] == ["rendition-360p.mp4", "rendition-720p.mp4"]
         for rung in ladder.rungs:
             assert resolve_grant(session, storage, grant, rung.file_name).sha256 == rung.sha256
 

@@ -7,6 +7,7 @@ import subprocess
 import zipfile
 import zlib
 from datetime import UTC, datetime
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ import av
 import numpy as np
 from PIL import Image
 
+from config.settings import EncodingSettings
 from media import sandbox
 from media.footage import ClipTruth, make_clip, read_frame_number
 from media.report import ProbeReport
 from media.run import packaged_ffmpeg
+from transcode.ladder import SHIPPED
 from transcode.plan import plan_renditions
-from transcode.segment import RenditionResult, RunOptions, make_rendition
+from transcode.segment import RenditionResult, RunOptions, make_renditions
 
 STARTED_AT = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
 LIMITS = sandbox.Limits(cpu_s=60, wall_s=60, stall_s=30, file_size_bytes=1 << 30)
@@ -49,6 +52,15 @@ def frame_numbers(path: Path) -> list[int | None]:
     with av.open(str(path)) as container:
         grays = (frame.to_ndarray(format="gray").astype(np.uint8) for frame in container.decode(video=0))
         return [read_frame_number(gray) for gray in grays]
+
+
+def shown_at(path: Path) -> list[Fraction]:
+    """Seconds from the first picture to each, in the order shown."""
+    with av.open(str(path)) as container:
+        times = [
+            Fraction(frame.pts or 0) * Fraction(frame.time_base or 0) for frame in container.decode(video=0)
+        ]
+    return [at - times[0] for at in times]
 
 
 def first_times(path: Path) -> dict[str, float]:
@@ -143,10 +155,17 @@ def write_wav(path: Path, seconds: float = 3) -> None:
     ffmpeg("-f", "lavfi", "-i", f"sine=440:r=8000:d={seconds}", "-c:a", "pcm_alaw", path)
 
 
-def render(source: Path, report: ProbeReport, folder: Path) -> list[RenditionResult]:
-    """Every rendition the ladder asks for, in the folder under the names of their rungs."""
+def render(
+    source: Path, report: ProbeReport, folder: Path, policy: EncodingSettings = SHIPPED
+) -> list[RenditionResult]:
+    """Every rendition the ladder asks for, in the folder."""
     run = RunOptions(scratch=folder, limits=LIMITS)
+    plans = plan_renditions(report, policy)
+    copies = [plan for plan in plans if plan.rung.is_copy]
+    encoded = [plan for plan in plans if not plan.rung.is_copy]
     return [
-        make_rendition(source, report, plan, folder / f"{plan.rung.name}.mp4", run=run)
-        for plan in plan_renditions(report)
+        result
+        for part in (copies, encoded)
+        if part
+        for result in make_renditions(source, report, part, folder, run=run).results
     ]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from workers.runner import Task
-from workers.tasks import clips, continuity, fixity, media, redaction, stills, tracks, wayfinding
+from workers.tasks import clips, continuity, fixity, media, redaction, renditions, stills, tracks, wayfinding
 
 TASKS: Mapping[str, Task] = {
     "verify": fixity.verify,
     "reread": fixity.reread,
     "probe": media.probe,
     "examine": media.examine,
-    "rendition": media.rendition,
+    "rendition": renditions.rendition,
     "track": tracks.track,
     "continuity": continuity.continuity,
     "wayfinding": wayfinding.wayfinding,

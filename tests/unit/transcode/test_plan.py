@@ -6,19 +6,19 @@ from fractions import Fraction
 
 from media.report import ProbeReport
 from tests.unit.transcode.reports import report
-from transcode.plan import plan_renditions
+from transcode.plan import command, plan_renditions
 
 
 def value_after(arguments: list[str], option: str) -> str:
     return arguments[arguments.index(option) + 1]
 
 
-def command(found: ProbeReport, number: int = 0) -> list[str]:
-    return plan_renditions(found)[number].command("/objects/a", "/derived/b")
+def first(found: ProbeReport) -> list[str]:
+    return command(plan_renditions(found)[:1], "/objects/a", ["/derived/b"])
 
 
 def test_a_copy_copies_and_strips() -> None:
-    arguments = command(report({}, {}))
+    arguments = first(report({}, {}))
     assert value_after(arguments, "-c:v") == "copy"
     assert value_after(arguments, "-c:a") == "copy"
     assert value_after(arguments, "-map_metadata") == "-1"
@@ -28,7 +28,7 @@ def test_a_copy_copies_and_strips() -> None:
 
 
 def test_the_source_is_opened_with_whitelists_and_as_a_file() -> None:
-    arguments = command(report({"codec": "hevc"}, {}))
+    arguments = first(report({"codec": "hevc"}, {}))
     before_input = arguments[: arguments.index("-i")]
     assert value_after(before_input, "-protocol_whitelist") == "file,pipe"
     assert "hls" not in value_after(before_input, "-format_whitelist").split(",")
@@ -38,30 +38,46 @@ def test_the_source_is_opened_with_whitelists_and_as_a_file() -> None:
 
 
 def test_a_path_like_an_option_stays_a_path() -> None:
-    arguments = plan_renditions(report({}))[0].command("-y", "|rm")
+    arguments = command(plan_renditions(report({})), "-y", ["|rm"])
     assert "file:-y" in arguments
     assert "file:|rm" in arguments
 
 
 def test_encoding_keeps_the_clock_of_the_source() -> None:
-    arguments = command(report({"codec": "hevc"}, {}))
+    arguments = first(report({"codec": "hevc"}, {}))
     assert value_after(arguments, "-fps_mode:v") == "passthrough"
     assert value_after(arguments, "-enc_time_base:v") == "demux"
     assert value_after(arguments, "-force_key_frames") == "expr:gte(t,n_forced*2)"
-    assert value_after(arguments, "-filter:v").startswith("scale=640:360")
+    assert "scale=640:360" in value_after(arguments, "-filter_complex")
+
+
+def test_one_decode_feeds_every_rung_and_all_force_the_same_keyframes() -> None:
+    plans = plan_renditions(report({"codec": "hevc"}, {}))
+    arguments = command(plans, "/objects/a", ["/a", "/b", "/c"])
+    assert arguments.count("-i") == 1
+    graph = value_after(arguments, "-filter_complex")
+    assert graph.count("[0:0]") == 1
+    assert "split=3" in graph
+    places = [at for at, word in enumerate(arguments) if word.startswith("-force_key_frames")]
+    assert len(places) == 3
+    assert len({arguments[at + 1] for at in places}) == 1
+    assert [arguments[at + 1] for at, word in enumerate(arguments) if word == "-crf"] == ["26", "24", "23"]
+    assert [arguments[at + 1] for at, word in enumerate(arguments) if word == "-maxrate:v"] == [
+        "1000k", "4000k", "8000k",
+    ]  # fmt: skip
 
 
 def test_interlaced_pictures_are_joined_one_for_one() -> None:
-    arguments = command(report({"is_interlaced": True}))
-    assert value_after(arguments, "-filter:v").startswith("yadif=mode=send_frame")
+    arguments = first(report({"is_interlaced": True}))
+    assert "[0:0]yadif=deint=interlaced:mode=send_frame" in value_after(arguments, "-filter_complex")
 
 
 def test_fragments_start_at_keyframes_and_are_bounded() -> None:
-    arguments = command(report({}, {}))
+    arguments = first(report({}, {}))
     assert "frag_keyframe" in value_after(arguments, "-movflags")
     assert value_after(arguments, "-min_frag_duration") == "1000000"
     assert value_after(arguments, "-frag_duration") == "15000000"
-    assert value_after(command(report(None, {})), "-frag_duration") == "2000000"
+    assert value_after(first(report(None, {})), "-frag_duration") == "2000000"
 
 
 def test_expectations_of_a_copy_are_those_of_its_packets() -> None:

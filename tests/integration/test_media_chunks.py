@@ -1,0 +1,175 @@
+"""A long recording made in chunks is the recording: every frame, at its time, with its sound."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+from config.settings import EncodingSettings, RungSettings
+from evidence.errors import MediaError
+from media.fmp4 import index_fragments
+from media.report import ProbeReport
+from tests.support import media as footage
+from tests.support.media import first_times, shown_at
+from transcode.chunks import ChunkFile, chunk_count, cuts, join
+from transcode.plan import RenditionPlan, chunk_plan, plan_renditions, sound_plan
+from transcode.segment import RenditionResult, RunOptions, make_renditions
+
+POLICY = EncodingSettings(
+    rungs=[RungSettings(height_px=90), RungSettings(height_px=180)], chunk_s=2, chunk_above_s=4
+)
+
+
+def in_chunks(
+    source: Path, report: ProbeReport, folder: Path
+) -> tuple[list[RenditionPlan], list[list[ChunkFile]], Path | None]:
+    """The plans, each rung's chunks, and the sound, as workers would make them."""
+    assert report.video is not None
+    base = report.video.time_base_fraction
+    plans = list(plan_renditions(report, POLICY))
+    planned = cuts(report.video, chunk_count(report, plans, POLICY))
+    run = RunOptions(scratch=folder, limits=footage.LIMITS)
+    lanes: list[list[ChunkFile]] = [[] for _ in plans]
+    # The last first: no chunk may need what another left behind.
+    for number, cut in reversed(list(enumerate(planned))):
+        place = folder / f"chunk{number}"
+        place.mkdir()
+        chunked = [chunk_plan(plan, cut, base) for plan in plans]
+        made = make_renditions(source, report, chunked, place, run=run).results
+        for lane, result in zip(lanes, made, strict=True):
+            lane.insert(0, ChunkFile(number, cut, result.path, result.index))
+    sound = None
+    if report.audio is not None:
+        (heard,) = make_renditions(
+            source, report, [sound_plan(plans[0], report.audio)], folder, run=run
+        ).results
+        sound = heard.path
+    return plans, lanes, sound
+
+
+def joined(
+    report: ProbeReport, plan: RenditionPlan, chunks: list[ChunkFile], sound: Path | None, folder: Path
+) -> RenditionResult:
+    assert report.video is not None
+    run = RunOptions(scratch=folder, limits=footage.LIMITS)
+    planned = cuts(report.video, len(chunks))
+    return join(plan, report, chunks, planned, sound, folder, run=run)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("variable.mp4", {"codec": "hevc", "variable_rate": True, "keyframe_every": 35}),
+        ("old.avi", {"codec": "mpeg4", "audio": False}),
+        ("rare.mkv", {"codec": "hevc", "keyframe_every": 200}),
+    ],
+)
+def test_chunks_join_to_every_frame_at_its_time(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
+    source = tmp_path / name
+    truth = footage.make_plain(source, seconds=7, **options)
+    report = footage.probe(source, tmp_path)
+    plans, lanes, sound = in_chunks(source, report, tmp_path)
+    assert [len(lane) for lane in lanes] == [4, 4]
+    starts = []
+    for plan, chunks in zip(plans, lanes, strict=True):
+        result = joined(report, plan, chunks, sound, tmp_path)
+        assert footage.frame_numbers(result.path) == truth.frame_numbers
+        assert all(
+            abs(a - b) < Fraction(1, 1000) for a, b in zip(shown_at(result.path), truth.shown_at, strict=True)
+        )
+        assert result.index == index_fragments(result.path)
+        assert all(part.starts_with_keyframe for part in result.index.fragments)
+        starts.append([part.start_pts for part in result.index.fragments])
+        (whole,) = make_renditions(
+            source, report, [plan], tmp_path, run=RunOptions(tmp_path, footage.LIMITS)
+        ).results
+        assert result.index.codecs == whole.index.codecs
+        assert abs(result.index.duration - whole.index.duration) < Fraction(1, 25)
+    assert starts[0] == starts[1]
+
+
+def test_a_stream_without_an_index_is_encoded_whole(tmp_path: Path) -> None:
+    """A seek in it lands anywhere, and what precedes the next keyframe would be lost."""
+    source = tmp_path / "stream.ts"
+    footage.make_plain(source, seconds=5, fps=5, codec="hevc", audio=False)
+    report = footage.probe(source, tmp_path)
+    assert chunk_count(report, plan_renditions(report, POLICY), POLICY) == 0
+
+
+def test_sound_of_chunks_is_whole_and_where_it_was(tmp_path: Path) -> None:
+    """No packet of sound is missing or doubled at a seam, and it starts as late as in the source."""
+    footage.make_plain(tmp_path / "a.mp4", seconds=6, codec="hevc")
+    source = tmp_path / "late.mp4"
+    footage.ffmpeg("-i", tmp_path / "a.mp4", "-itsoffset", "0.5", "-i", tmp_path / "a.mp4", "-map", "0:v",
+                   "-map", "1:a", "-c", "copy", source)  # fmt: skip
+    report = footage.probe(source, tmp_path)
+    plans, lanes, sound = in_chunks(source, report, tmp_path)
+    assert sound is not None
+    result = joined(report, plans[0], lanes[0], sound, tmp_path)
+    before, after = first_times(source), first_times(result.path)
+    assert after["audio"] - after["video"] == pytest.approx(before["audio"] - before["video"], abs=0.001)
+    assert sounds_of(result.path) == sounds_of(source)
+
+
+def sounds_of(path: Path) -> list[bytes]:
+    with av.open(str(path)) as container:
+        return [bytes(packet) for packet in container.demux(audio=0) if packet.size]
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda chunks: chunks[:-1], "expected 0 to 2 once each"),
+        (lambda chunks: [chunks[1], chunks[0], chunks[2]], "expected 0 to 2 once each"),
+        (lambda chunks: [chunks[0], chunks[0], chunks[2]], "expected 0 to 2 once each"),
+        (lambda chunks: [chunks[0], replace(chunks[2], number=1), chunks[2]], "chunk 1: expected pts"),
+        (
+            lambda chunks: [
+                chunks[0],
+                replace(chunks[1], path=chunks[0].path, index=chunks[0].index),
+                chunks[2],
+            ],
+            "frames: expected",
+        ),
+    ],
+    ids=["missing", "out of order", "twice", "of another place", "with too few pictures"],
+)
+def test_chunks_that_are_not_the_recording_are_not_joined(
+    tmp_path: Path,
+    chunked: tuple[ProbeReport, list[RenditionPlan], list[list[ChunkFile]]],
+    harm: Any,
+    said: str,
+) -> None:
+    report, plans, lanes = chunked
+    assert report.video is not None
+    run = RunOptions(scratch=tmp_path, limits=footage.LIMITS)
+    with pytest.raises(MediaError, match=said):
+        join(plans[0], report, harm(lanes[0]), cuts(report.video, 3), None, tmp_path, run=run)
+
+
+def test_chunks_of_another_coding_are_not_joined(
+    tmp_path: Path, chunked: tuple[ProbeReport, list[RenditionPlan], list[list[ChunkFile]]]
+) -> None:
+    report, plans, (small, large) = chunked
+    with pytest.raises(MediaError) as caught:
+        joined(report, plans[0], [small[0], large[1], small[2]], None, tmp_path)
+    assert caught.value.code == "chunks_do_not_join"
+    assert "chunk 1: expected the coding of chunk 0" in caught.value.message
+
+
+@pytest.fixture(scope="module")
+def chunked(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[ProbeReport, list[RenditionPlan], list[list[ChunkFile]]]:
+    """Three chunks of a recording, the first of which is shorter by a frame."""
+    folder = tmp_path_factory.mktemp("chunks")
+    source = folder / "a.avi"
+    footage.make_plain(source, seconds=4.8, fps=13, codec="mpeg4", audio=False)
+    report = footage.probe(source, folder)
+    plans, lanes, _ = in_chunks(source, report, folder)
+    return report, plans, lanes
