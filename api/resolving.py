@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from uuid import UUID
@@ -31,6 +31,7 @@ from storage.db.plans import held_back
 from storage.db.tables import Clip, Derivative, Grant, Job
 from storage.open import Storage
 from transcode.names import SUFFIXES, WAYFINDING, address_name
+from transcode.plan import PREVIEW
 from transcode.playlist import Part, segments_of
 from transcode.playlist import Span as ShownSpan
 from transcode.segment import growing_file, growing_index
@@ -157,6 +158,7 @@ def ladder_of(session: Session, storage: Storage, grant: Grant) -> Ladder:
     for row in items.derivatives_of(session, grant.agency_id, grant.item_id, kind="rendition", light=True):
         name = rung_name(row)
         rungs[name] = Rung(name, f"rendition-{name}.mp4", index_of(row), row.sha256)
+    rungs |= _preview(session, grant)
     wanted = grants.rendition_jobs(session, grant.agency_id, grant.item_id)
     for job, name in [(each, str(rung)) for each in wanted for rung in each.params["rungs"]]:
         growing = _growing_index(storage, job, name) if name not in rungs else None
@@ -168,6 +170,14 @@ def ladder_of(session: Session, storage: Storage, grant: Grant) -> Ladder:
         )
     names = set(rungs) | {str(name) for job in wanted if job.state != "done" for name in job.params["rungs"]}
     return Ladder(tuple(rungs.values()), len(names))
+
+
+def _preview(session: Session, grant: Grant) -> dict[str, Rung]:
+    """The beginning of a long recording, while its chunks are made: it is told as what still grows."""
+    row = newest(session, grant.agency_id, grant.item_id, PREVIEW)
+    if row is None:
+        return {}
+    return {PREVIEW: Rung(PREVIEW, f"rendition-{PREVIEW}.mp4", index_of(row), None)}
 
 
 def shown_span(grant: Grant) -> ShownSpan | None:
@@ -337,6 +347,9 @@ def _rendition(session: Session, storage: Storage, grant: Grant, name: str) -> S
     for row in reversed(made):
         if rung_name(row) == name:
             return _of_derivative(storage, row, grant)
+    shown = newest(session, grant.agency_id, grant.item_id, PREVIEW) if name == PREVIEW else None
+    if shown is not None:
+        return replace(_of_derivative(storage, shown, grant), sha256=None)
     for job in grants.rendition_jobs(session, grant.agency_id, grant.item_id):
         if name not in job.params["rungs"] or job.state != "leased":
             continue

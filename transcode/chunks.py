@@ -41,7 +41,8 @@ class ChunkFile:
     """A finished chunk of one rung."""
 
     number: int
-    cut: Cut
+    span: tuple[int, int]
+    """From which time to which, in the time base of the source."""
     path: Path
     index: FragmentIndex
 
@@ -93,10 +94,9 @@ def manifest_findings(chunks: Sequence[ChunkFile], planned: Sequence[Cut], time_
     if numbers != list(range(len(planned))):
         return [f"chunks: expected 0 to {len(planned) - 1} once each, in order, found {numbers}"]
     found = [
-        f"chunk {chunk.number}: expected pts {cut.from_pts} to {cut.to_pts}, found "
-        f"{chunk.cut.from_pts} to {chunk.cut.to_pts}"
+        f"chunk {chunk.number}: expected pts {cut.span}, found {chunk.span}"
         for chunk, cut in zip(chunks, planned, strict=True)
-        if chunk.cut != cut
+        if chunk.span != cut.span
     ]
     first = coding_of(chunks[0].path, chunks[0].index)
     found += [
@@ -107,7 +107,7 @@ def manifest_findings(chunks: Sequence[ChunkFile], planned: Sequence[Cut], time_
     for chunk in chunks:
         if not chunk.index.fragments or not all(part.starts_with_keyframe for part in chunk.index.fragments):
             found.append(f"chunk {chunk.number}: expected a keyframe first in each fragment, found none")
-        length = (chunk.cut.to_pts - chunk.cut.from_pts) * time_base
+        length = (chunk.span[1] - chunk.span[0]) * time_base
         if not 0 <= chunk.index.origin < length:
             found.append(f"chunk {chunk.number}: its first picture is not in its span")
     return found
@@ -147,7 +147,7 @@ def join(
     # Without sound the clock begins with the picture; with it both keep the source's, a little later.
     begins = planned[0].from_pts * base if sound is None else Fraction(-CLOCK_START_S)
     parts = [
-        Part(chunk.path, chunk.index, round((chunk.cut.from_pts * base - begins) * scale)) for chunk in chunks
+        Part(chunk.path, chunk.index, round((chunk.span[0] * base - begins) * scale)) for chunk in chunks
     ]
     joined, path = folder / f"joined-{plan.rung.name}.mp4", folder / f"rendition-{plan.rung.name}.mp4"
     join_parts(parts, joined)

@@ -53,6 +53,10 @@ class Cut:
     seek: float | None
     """Seconds of that clock from which decoding starts, well before the span; None: from the beginning."""
 
+    @property
+    def span(self) -> tuple[int, int]:
+        return self.from_pts, self.to_pts
+
 
 @dataclass(frozen=True)
 class RenditionPlan:

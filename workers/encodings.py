@@ -1,34 +1,118 @@
-"""Which jobs make the renditions of a recording."""
+"""Which jobs make the renditions of a recording.
+
+Copies are quick. Rungs that are encoded have one job together; of a long recording, jobs for a `preview`, for
+its `sound`, and for each `chunk`. Whoever commits the last of these wants the `rendition` that joins them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from storage.db import jobs
-from storage.db.jobs import Wanted
+from media.report import ProbeReport
+from storage.db import items, jobs
+from storage.db.jobs import Lease, Wanted
+from storage.db.tables import Agency, Derivative, Job
+from transcode.chunks import chunk_count, cuts
 from transcode.ladder import Rung
-from transcode.plan import RenditionPlan
+from transcode.plan import PREVIEW, RenditionPlan
 from workers.context import QUICK, JobContext
+from workers.derivatives import withdraw
+
+CHUNK, SOUND = "chunk", "sound"
+PIECES = (CHUNK, SOUND, PREVIEW)
+"""Kinds of jobs, and of the derivatives they make: of use until the renditions are there."""
+JOIN_PRIORITY, PREVIEW_PRIORITY, ENCODING_PRIORITY, CHUNK_PRIORITY = 28, 29, 30, 31
 
 
 def want_renditions(
-    session: Session, context: JobContext, plans: Sequence[RenditionPlan], *, may_copy: bool
+    session: Session,
+    context: JobContext,
+    report: ProbeReport,
+    plans: Sequence[RenditionPlan],
+    *,
+    may_copy: bool,
 ) -> None:
-    """Want what browsers play as it is at once, and one job for all rungs that are encoded."""
+    """Want what browsers play as it is at once, and whatever makes the rungs that are encoded."""
     copies = [plan.rung.name for plan in plans if plan.rung.is_copy]
-    encoded = [plan.rung.name for plan in plans if not plan.rung.is_copy]
-    subject, digest = context.lease.subject_id, context.lease.input_digest
-    now = context.storage.clock.now()
-    for rungs, queue, priority in ((copies, QUICK, 20), (encoded, "media", 30)):
-        if rungs:
-            params = {"rungs": rungs, "may_copy": may_copy}
-            wanted = Wanted("rendition", queue, subject, digest, params, priority)
-            jobs.want(session, context.agency.id, wanted, now)
+    encoded = [plan for plan in plans if not plan.rung.is_copy]
+    if copies:
+        _want(session, context, "rendition", {"rungs": copies, "may_copy": may_copy}, 20, QUICK)
+    if not encoded:
+        return
+    params = {"rungs": [plan.rung.name for plan in encoded], "may_copy": may_copy}
+    count = chunk_count(report, encoded, context.settings.encoding)
+    if not count or report.video is None:
+        _want(session, context, "rendition", params, ENCODING_PRIORITY)
+        return
+    params["chunks"] = count
+    _want(session, context, PREVIEW, {**params, "rungs": [PREVIEW]}, PREVIEW_PRIORITY)
+    if report.audio is not None:
+        _want(session, context, SOUND, params, ENCODING_PRIORITY)
+    for number, cut in enumerate(cuts(report.video, count)):
+        span = {"chunk": number, "from_pts": cut.from_pts, "to_pts": cut.to_pts}
+        _want(session, context, CHUNK, {**params, **span}, CHUNK_PRIORITY)
+
+
+def want_join_when_complete(session: Session, context: JobContext, report: ProbeReport) -> None:
+    """Want the joining once every piece is there. The caller holds the item's lock, so somebody is last."""
+    made = pieces_of(session, context.agency.id, context.lease.subject_id, context.lease.params)
+    numbers = {row.info["chunk"] for row in made if row.kind == CHUNK}
+    has_sound = report.audio is None or any(row.kind == SOUND for row in made)
+    if has_sound and len(numbers) == context.lease.params["chunks"]:
+        params = {name: context.lease.params[name] for name in ("rungs", "may_copy", "chunks")}
+        _want(session, context, "rendition", params, JOIN_PRIORITY)
+
+
+def want_whole(session: Session, job: Job | Lease, now: datetime) -> None:
+    """Encode a long recording by one job after all, because a piece of it cannot be made or joined."""
+    jobs.cancel_ready(session, job.agency_id, job.subject_id, PIECES)
+    params = {"rungs": job.params["rungs"], "may_copy": job.params["may_copy"]}
+    wanted = Wanted("rendition", "media", job.subject_id, job.input_digest, params, ENCODING_PRIORITY)
+    jobs.want(session, job.agency_id, wanted, now)
+
+
+def pieces_of(
+    session: Session, agency_id: UUID, item_id: UUID, params: Mapping[str, Any]
+) -> list[Derivative]:
+    """Chunks and sound that were made for one encoding of an item."""
+    return [
+        row
+        for kind in (CHUNK, SOUND)
+        for row in items.derivatives_of(session, agency_id, item_id, kind=kind)
+        if row.info["chunks"] == params["chunks"] and row.info["may_copy"] == params["may_copy"]
+    ]
+
+
+def let_go_of_pieces(session: Session, agency: Agency, context: JobContext) -> None:
+    """Withdraw the pieces of an item whose renditions are there, and want their bytes removed."""
+    item_id, now = context.lease.subject_id, context.storage.clock.now()
+    jobs.cancel_ready(session, agency.id, item_id, PIECES)
+    rows = [row for kind in PIECES for row in items.derivatives_of(session, agency.id, item_id, kind=kind)]
+    for row in rows:
+        withdraw(session, agency, row, context, "joined")
+    if rows:
+        wanted = Wanted("discard", "io", item_id, params={"for": str(context.lease.job_id)})
+        jobs.want(session, agency.id, wanted, now)
 
 
 def best_rung(plans: Sequence[RenditionPlan]) -> Rung:
     """The rung redaction and clips are made from: the copy, else the largest."""
     copies = [plan.rung for plan in plans if plan.rung.copies_video]
     return copies[0] if copies else plans[-1].rung
+
+
+def _want(
+    session: Session,
+    context: JobContext,
+    kind: str,
+    params: Mapping[str, Any],
+    priority: int,
+    queue: str = "media",
+) -> None:
+    wanted = Wanted(kind, queue, context.lease.subject_id, context.lease.input_digest, params, priority)
+    jobs.want(session, context.agency.id, wanted, context.storage.clock.now())

@@ -19,8 +19,9 @@ from storage.db.custody import Happening
 from storage.db.jobs import Wanted
 from storage.db.tables import Agency, Derivative, Item, Job
 from workers.context import WORKER
+from workers.encodings import CHUNK, SOUND, want_whole
 
-PLAYABLE_BY = frozenset({"rendition", "photo"})
+PLAYABLE_BY = frozenset({"rendition", "photo", CHUNK, SOUND})
 UNREADABLE = "object_unreadable"
 READINGS = frozenset({"probe", "examine"})
 MEDIA_JOBS = READINGS | PLAYABLE_BY
@@ -53,6 +54,8 @@ def settle_quarantined(session: Session, job_id: UUID, code: str, now: datetime)
     items.flag(
         item, f"{job.kind}_quarantined", f"{job.kind}: {job.last_error or code}; requeue it once mended"
     )
+    if job.kind in {CHUNK, SOUND}:
+        want_whole(session, job, now)
     if job.kind == "rendition" and len(job.params["rungs"]) > 1:
         # One rung may be what no worker survives: each gets a job of its own, so that the others come.
         _want_one_by_one(session, job, now)
@@ -72,7 +75,7 @@ def settle_quarantined(session: Session, job_id: UUID, code: str, now: datetime)
 
 def _want_one_by_one(session: Session, job: Job, now: datetime) -> None:
     for rung in job.params["rungs"]:
-        params = {**job.params, "rungs": [rung]}
+        params = {"rungs": [rung], "may_copy": job.params["may_copy"]}
         wanted = Wanted(job.kind, job.queue, job.subject_id, job.input_digest, params, job.priority)
         jobs.want(session, job.agency_id, wanted, now)
 

@@ -45,7 +45,7 @@ from workers.scratch import scratch_folder
 Task = Callable[[JobContext], Outcome]
 log = structlog.get_logger()
 
-WRITES_NOTHING = frozenset({"verify", "reread"})
+WRITES_NOTHING = frozenset({"verify", "reread", "discard"})
 SURROUNDINGS = frozenset(
     {
         errno.ENOSPC,

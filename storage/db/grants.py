@@ -215,7 +215,7 @@ def rendition_jobs(session: Session, agency_id: UUID, item_id: UUID) -> list[Job
             .where(
                 Job.agency_id == agency_id,
                 Job.subject_id == item_id,
-                Job.kind == "rendition",
+                Job.kind.in_(("rendition", "preview")),
                 Job.state.in_(("ready", "leased", "done")),
             )
             .order_by(Job.priority, Job.created_at)

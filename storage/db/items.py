@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -208,6 +208,20 @@ def derivatives_of(
     if light:
         query = query.options(defer(Derivative.info))
     return list(session.scalars(query.order_by(Derivative.id)))
+
+
+def keys_withdrawn(session: Session, agency_id: UUID, item_id: UUID, kinds: Collection[str]) -> list[str]:
+    """Where the bytes lie, or lay, of an item's derivatives of these kinds that are served no longer."""
+    return list(
+        session.scalars(
+            select(Derivative.store_key).where(
+                Derivative.agency_id == agency_id,
+                Derivative.item_id == item_id,
+                Derivative.kind.in_(kinds),
+                Derivative.withdrawn_at.is_not(None),
+            )
+        )
+    )
 
 
 def derivative_by_id(session: Session, agency_id: UUID, derivative_id: UUID) -> Derivative:

@@ -402,6 +402,20 @@ def is_open(
     return session.scalar(query.limit(1)) is not None
 
 
+def cancel_ready(session: Session, agency_id: UUID, subject_id: UUID, kinds: Collection[str]) -> None:
+    """Let go of jobs of these kinds about the subject that nobody works on: what they are for is there."""
+    session.execute(
+        update(Job)
+        .where(
+            Job.agency_id == agency_id,
+            Job.subject_id == subject_id,
+            Job.kind.in_(kinds),
+            Job.state == "ready",
+        )
+        .values(state="cancelled")
+    )
+
+
 def stuck(session: Session, agency_id: UUID, now: datetime, older_than: timedelta) -> Sequence[Job]:
     """Jobs a person should look at: quarantined, or waiting or running for too long."""
     long_ago = shared_now(session, now, -older_than)

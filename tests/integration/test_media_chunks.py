@@ -42,7 +42,7 @@ def in_chunks(
         chunked = [chunk_plan(plan, cut, base) for plan in plans]
         made = make_renditions(source, report, chunked, place, run=run).results
         for lane, result in zip(lanes, made, strict=True):
-            lane.insert(0, ChunkFile(number, cut, result.path, result.index))
+            lane.insert(0, ChunkFile(number, cut.span, result.path, result.index))
     sound = None
     if report.audio is not None:
         (heard,) = make_renditions(

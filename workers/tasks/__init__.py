@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from workers.runner import Task
-from workers.tasks import clips, continuity, fixity, media, redaction, renditions, stills, tracks, wayfinding
+from workers.tasks import (
+    chunks,
+    clips,
+    continuity,
+    fixity,
+    media,
+    redaction,
+    renditions,
+    stills,
+    tracks,
+    wayfinding,
+)
 
 TASKS: Mapping[str, Task] = {
     "verify": fixity.verify,
@@ -13,6 +24,10 @@ TASKS: Mapping[str, Task] = {
     "probe": media.probe,
     "examine": media.examine,
     "rendition": renditions.rendition,
+    "preview": chunks.preview,
+    "sound": chunks.sound,
+    "chunk": chunks.chunk,
+    "discard": chunks.discard,
     "track": tracks.track,
     "continuity": continuity.continuity,
     "wayfinding": wayfinding.wayfinding,

@@ -71,7 +71,7 @@ def probe(context: JobContext) -> Outcome:
         if may_hold_track(report):
             jobs.want(session, agency.id, _wanted(context, "track", 45), now)
         if len(copies) == len(plans):
-            want_renditions(session, context, plans, may_copy=True)
+            want_renditions(session, context, report, plans, may_copy=True)
 
     return Outcome(commit, news)
 
@@ -90,7 +90,7 @@ def examine(context: JobContext) -> Outcome:
                 mark_unplayable(session, agency, item, code, now)
             return
         plans = plan_renditions(report, context.settings.encoding)
-        want_renditions(session, context, plans, may_copy=True)
+        want_renditions(session, context, report, plans, may_copy=True)
         if plans:
             # Behind everything that somebody may be waiting for.
             jobs.want(session, agency.id, _wanted(context, "continuity", 60), now)

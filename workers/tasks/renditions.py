@@ -5,51 +5,46 @@ All rungs of a job are committed in one transaction. Redaction, poster and clips
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
+import structlog
 from sqlalchemy.orm import Session
 
 from evidence.errors import MediaError
 from evidence.events import Topic
 from evidence.item import Media, move
-from media.fmp4 import FragmentIndex
 from media.report import ProbeReport
 from storage.db import items, jobs
 from storage.db.tables import Agency, Derivative
 from transcode.plan import RenditionPlan, plan_renditions
-from transcode.segment import (
-    TRIED_AGAIN,
-    Encoded,
-    RenditionResult,
-    RunOptions,
-    growing_index,
-    make_renditions,
-)
+from transcode.segment import TRIED_AGAIN, Encoded, RenditionResult, make_renditions
 from workers.context import JobContext, Made, Outcome
 from workers.derivatives import put_derivative
-from workers.encodings import best_rung, want_renditions
+from workers.encodings import best_rung, let_go_of_pieces, want_renditions, want_whole
+from workers.making import growth_writer, ladder_for, run_options, source_of
 from workers.quarantine import largest_rendition, want_after_rendition
+from workers.tasks.chunks import joined
+
+log = structlog.get_logger()
 
 
 def rendition(context: JobContext) -> Outcome:
     """Make the rungs asked for. A copy that is not its source's equal is made again as an encoding."""
-    report, source = _source(context)
-    may_copy = bool(context.lease.params["may_copy"])
-    ladder = plan_renditions(report, context.settings.encoding, may_copy=may_copy)
+    report, source = source_of(context)
+    ladder = ladder_for(context, report)
     plans = [plan for plan in ladder if plan.rung.name in context.lease.params["rungs"]]
     if not plans:
-        # A fuller reading changed the ladder; the rungs it asks for have jobs of their own.
-        return Outcome(lambda _session, _agency: None)
+        # A fuller reading, or other settings, changed the ladder: what it asks for has jobs of its own.
+        return Outcome(lambda session, _agency: _want_again(session, context, report, ladder))
+    if "chunks" in context.lease.params:
+        return _join_or_encode(context, report, ladder, plans)
     try:
         encoded = make_renditions(
             source,
             report,
             plans,
             context.scratch,
-            run=RunOptions(context.scratch, context.limits, _ffmpeg(context)),
+            run=run_options(context),
             on_progress=context.progress,
-            on_growth=_growth_writer(context),
+            on_growth=growth_writer(context),
             cancelled=context.is_cancelled,
         )
     except MediaError as error:
@@ -57,36 +52,32 @@ def rendition(context: JobContext) -> Outcome:
         if copied and error.code in TRIED_AGAIN:
             return _encode_instead(context, report)
         raise
+    return _kept(context, ladder, encoded)
+
+
+def _join_or_encode(
+    context: JobContext,
+    report: ProbeReport,
+    ladder: tuple[RenditionPlan, ...],
+    plans: list[RenditionPlan],
+) -> Outcome:
+    """The renditions out of their chunks; where these are not the recording, one job encodes it whole."""
+    try:
+        encoded = joined(context, report, plans)
+    except MediaError as error:
+        if error.code not in TRIED_AGAIN | {"chunks_do_not_join"}:
+            raise
+        log.warning("chunks_do_not_join", item=str(context.lease.subject_id), reason=error.message)
+        return Outcome(
+            lambda session, _agency: want_whole(session, context.lease, context.storage.clock.now()),
+            [(Topic.ITEM, str(context.lease.subject_id), "encoding_instead", {})],
+        )
+    return _kept(context, ladder, encoded)
+
+
+def _kept(context: JobContext, ladder: tuple[RenditionPlan, ...], encoded: Encoded) -> Outcome:
     made = [(result, context.keep_derivative(result.path)) for result in encoded.results]
     return _rendered(context, ladder, encoded, made)
-
-
-def _source(context: JobContext) -> tuple[ProbeReport, Path]:
-    with context.storage.database.read() as session:
-        item = items.item_by_id(session, context.agency.id, context.lease.subject_id)
-        stored = items.object_of(session, item)
-    if item.probe is None:
-        raise MediaError(f"item {item.id}: expected a probe report, found none; requeue its probe")
-    return ProbeReport.from_json(item.probe), context.local_path(stored.store_key)
-
-
-def _ffmpeg(context: JobContext) -> str | None:
-    configured = context.settings.media.ffmpeg
-    return None if configured is None else str(configured)
-
-
-def _growth_writer(context: JobContext) -> Callable[[str, FragmentIndex], None]:
-    """Lets holders of the right to the original watch a rung that is still being made.
-
-    The index goes beside the file by rename, so that a reader sees an old or a new one, never a half.
-    """
-
-    def write(rung: str, index: FragmentIndex) -> None:
-        half = context.scratch / f"{growing_index(rung)}.part"
-        half.write_text(index.dumps(), encoding="ascii")
-        half.replace(context.scratch / growing_index(rung))
-
-    return write
 
 
 def _rendered(
@@ -126,6 +117,8 @@ def _rendered(
             best = largest_rendition(session, agency.id, item.id)
         if best is not None:
             want_after_rendition(session, agency.id, best, now)
+        if any(not result.rung.is_copy for result, _ in made):
+            let_go_of_pieces(session, agency, context)
 
     subject = str(context.lease.subject_id)
     news = [
@@ -143,6 +136,13 @@ def _rendered(
 def _encode_instead(context: JobContext, report: ProbeReport) -> Outcome:
     def commit(session: Session, _agency: Agency) -> None:
         plans = plan_renditions(report, context.settings.encoding, may_copy=False)
-        want_renditions(session, context, plans, may_copy=False)
+        want_renditions(session, context, report, plans, may_copy=False)
 
     return Outcome(commit, [(Topic.ITEM, str(context.lease.subject_id), "encoding_instead", {})])
+
+
+def _want_again(
+    session: Session, context: JobContext, report: ProbeReport, ladder: tuple[RenditionPlan, ...]
+) -> None:
+    may_copy = bool(context.lease.params["may_copy"])
+    want_renditions(session, context, report, ladder, may_copy=may_copy)

@@ -1,0 +1,221 @@
+"""A long recording is encoded by many jobs: each chunk counts once, and what fails is encoded whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from sqlalchemy import select
+
+from api.resolving import ladder_of, resolve_grant
+from config.settings import EncodingSettings, RungSettings, Settings
+from evidence.errors import Conflict, MediaError
+from messaging.jobs import QUEUES
+from storage.check import check
+from storage.check_files import Depth
+from storage.db.tables import Derivative, Grant, Job
+from storage.open import Storage
+from tests.support import media
+from tests.support.clocks import SettableClock
+from tests.support.installations import settings_for
+from tests.support.pipeline import Pipeline, Silence, pipeline_settings
+from workers.context import JobContext, Outcome
+from workers.relay import Relay
+from workers.runner import Runner, Task
+from workers.tasks import TASKS
+
+POLICY = EncodingSettings(
+    rungs=[RungSettings(height_px=90), RungSettings(height_px=180)], chunk_s=1, chunk_above_s=2
+)
+MEDIA = {"probe", "examine", "preview", "sound", "chunk", "rendition", "discard"}
+
+
+@pytest.fixture
+def pipeline(sqlite_storage: Storage, tmp_path: Path) -> Pipeline:
+    """On SQLite, whose leases end by a clock that tests can move."""
+    return pipeline_of(sqlite_storage, settings_for(tmp_path, f"sqlite:///{tmp_path / 'test.db'}"))
+
+
+@pytest.fixture
+def on_each(storage: Storage, settings: Settings) -> Pipeline:
+    """Over each database in turn."""
+    return pipeline_of(storage, settings)
+
+
+def pipeline_of(storage: Storage, settings: Settings) -> Pipeline:
+    return Pipeline(storage, pipeline_settings(settings).model_copy(update={"encoding": POLICY}))
+
+
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three chunks of a second, without a keyframe at their seams."""
+    path = tmp_path_factory.mktemp("long") / "long.avi"
+    media.make_plain(path, seconds=3, fps=10, codec="mpeg4", keyframe_every=7)
+    return path
+
+
+def rows(pipeline: Pipeline, *kinds: str, withdrawn: bool = False) -> list[Derivative]:
+    with pipeline.storage.database.read() as session:
+        query = select(Derivative).where(Derivative.kind.in_(kinds)).order_by(Derivative.id)
+        return [row for row in session.scalars(query) if (row.withdrawn_at is not None) == withdrawn]
+
+
+def jobs_of(pipeline: Pipeline, kind: str) -> list[Job]:
+    with pipeline.storage.database.read() as session:
+        return list(session.scalars(select(Job).where(Job.kind == kind).order_by(Job.id)))
+
+
+def is_whole(pipeline: Pipeline) -> None:
+    """Each rung shows every frame, pieces are gone with their bytes, and a check finds nothing."""
+    made = rows(pipeline, "rendition")
+    assert [row.info["rung"] for row in made] == ["90p", "180p"]
+    for row in made:
+        path = pipeline.storage.objects.path(row.store_key)
+        assert path is not None
+        assert media.frame_numbers(path) == list(range(30))
+    assert rows(pipeline, "chunk", "sound", "preview") == []
+    gone = rows(pipeline, "chunk", "sound", "preview", withdrawn=True)
+    assert not any(pipeline.storage.objects.exists(row.store_key) for row in gone)
+    assert list(check(pipeline.storage, Depth.DIGESTS)) == []
+
+
+def runner_with(pipeline: Pipeline, kind: str, task: Task) -> Runner:
+    tasks = {**TASKS, kind: task}
+    return Runner(pipeline.storage, pipeline.settings, tasks, QUEUES, Silence(), Silence())  # type: ignore[arg-type]
+
+
+def only_media(pipeline: Pipeline, runner: Runner, clock: SettableClock, rounds: int = 1) -> None:
+    for _ in range(rounds):
+        pipeline._leave_out(MEDIA)
+        while runner.look():
+            pipeline._leave_out(MEDIA)
+        clock.advance(10)
+
+
+def test_a_long_recording_is_made_of_chunk_jobs_and_joined(on_each: Pipeline, footage: Path) -> None:
+    pipeline = on_each
+    item_id = pipeline.take(footage).item_id
+    pipeline.work(only={"probe", "examine"})
+    with pipeline.storage.database.transaction() as session:
+        for job in session.scalars(select(Job).where(Job.state == "cancelled", Job.kind.in_(MEDIA))):
+            job.state = "ready"
+    spans = sorted((job.params["from_pts"], job.params["to_pts"]) for job in jobs_of(pipeline, "chunk"))
+    assert [one[1] for one in spans[:-1]] == [two[0] for two in spans[1:]]
+    assert len(spans) == 3
+    pipeline.work(only={"preview", "sound", "chunk"})
+    grant = Grant(agency_id=pipeline.agency.id, item_id=item_id, variant="original")
+    with pipeline.storage.database.read() as session:
+        (shown,) = ladder_of(session, pipeline.storage, grant).rungs
+        assert shown.is_growing
+        preview = resolve_grant(session, pipeline.storage, grant, shown.file_name)
+    assert preview.sha256 is None
+    assert media.frame_numbers(preview.path) == list(range(10))
+    with pipeline.storage.database.transaction() as session:
+        for job in session.scalars(select(Job).where(Job.state == "cancelled", Job.kind == "rendition")):
+            job.state = "ready"
+    pipeline.work(only=MEDIA)
+    is_whole(pipeline)
+    with pipeline.storage.database.read() as session:
+        names = [rung.name for rung in ladder_of(session, pipeline.storage, grant).rungs]
+    assert names == ["90p", "180p"]
+    assert pipeline.item(item_id).media == "rendered"
+    assert all(row.info["codecs"].endswith("mp4a.40.2") for row in rows(pipeline, "rendition"))
+
+
+def test_of_two_workers_with_one_chunk_one_is_committed(
+    pipeline: Pipeline, footage: Path, clock: SettableClock
+) -> None:
+    """The first is frozen when its bytes are made; the second makes others: its x264 is set otherwise."""
+    pipeline.take(footage)
+    other = pipeline.settings.encoding.model_copy(update={"preset": "ultrafast"})
+    second = Pipeline(pipeline.storage, pipeline.settings.model_copy(update={"encoding": other}))
+    outran: list[UUID] = []
+
+    def slow(context: JobContext) -> Outcome:
+        outcome = TASKS["chunk"](context)
+        if not outran:
+            outran.append(context.lease.job_id)
+            clock.advance(pipeline.settings.worker.lease_s + 1)
+            assert Relay(pipeline.storage, pipeline.settings, Silence(), Silence()).sweep() == 1  # type: ignore[arg-type]
+            only_media(second, runner_with(second, "rendition", _not_yet), clock)
+        return outcome
+
+    only_media(pipeline, runner_with(pipeline, "chunk", slow), clock, rounds=3)
+    job = next(job for job in jobs_of(pipeline, "chunk") if job.id == outran[0])
+    assert (job.state, job.fence, job.deaths) == ("done", 2, 1)
+    keys = [(row.info["chunk"], row.info["rung"]) for row in rows(pipeline, "chunk", withdrawn=True)]
+    assert sorted(keys) == [(number, rung) for number in range(3) for rung in ("180p", "90p")]
+    assert [job.params["chunks"] for job in jobs_of(pipeline, "rendition")] == [3]
+    is_whole(pipeline)
+
+
+def _not_yet(context: JobContext) -> Outcome:
+    raise Conflict("the other worker joins", code="cancelled")
+
+
+def test_a_dead_worker_costs_its_own_chunk_alone(
+    pipeline: Pipeline, footage: Path, clock: SettableClock
+) -> None:
+    pipeline.take(footage)
+    died: list[UUID] = []
+
+    def dies(context: JobContext) -> Outcome:
+        if context.lease.params["chunk"] == 1 and not died:
+            died.append(context.lease.job_id)
+            raise _Killed
+        return TASKS["chunk"](context)
+
+    runner = runner_with(pipeline, "chunk", dies)
+    with pytest.raises(_Killed):
+        only_media(pipeline, runner, clock)
+    clock.advance(pipeline.settings.worker.lease_s + 1)
+    Relay(pipeline.storage, pipeline.settings, Silence(), Silence()).sweep()  # type: ignore[arg-type]
+    only_media(pipeline, runner, clock)
+    fences = {job.params["chunk"]: (job.fence, job.deaths) for job in jobs_of(pipeline, "chunk")}
+    assert fences == {0: (1, 0), 1: (2, 1), 2: (1, 0)}
+    assert [job.params["chunks"] for job in jobs_of(pipeline, "rendition")] == [3]
+    is_whole(pipeline)
+
+
+class _Killed(BaseException):
+    """No handler of the worker's sees its death."""
+
+
+def test_a_recording_whose_chunk_cannot_be_made_is_encoded_whole(
+    pipeline: Pipeline, footage: Path, clock: SettableClock
+) -> None:
+    item_id = pipeline.take(footage).item_id
+
+    def fails(context: JobContext) -> Outcome:
+        if context.lease.params["chunk"] == 2:
+            raise MediaError("the decoder crashed", code="decoder_crashed")
+        return TASKS["chunk"](context)
+
+    only_media(pipeline, runner_with(pipeline, "chunk", fails), clock, rounds=4)
+    assert "chunk_quarantined" in pipeline.flags(item_id)
+    assert [job.params.get("chunks") for job in jobs_of(pipeline, "rendition")] == [None]
+    is_whole(pipeline)
+
+
+def test_chunks_whose_bytes_changed_are_not_joined(
+    pipeline: Pipeline, footage: Path, clock: SettableClock
+) -> None:
+    pipeline.take(footage)
+    harmed: list[str] = []
+
+    def harm(context: JobContext) -> Outcome:
+        if not harmed:
+            row = rows(pipeline, "chunk")[1]
+            harmed.append(row.store_key)
+            path = pipeline.storage.objects.path(row.store_key)
+            assert path is not None
+            path.chmod(0o600)
+            data = bytearray(path.read_bytes())
+            data[-40] ^= 1
+            path.write_bytes(data)
+        return TASKS["rendition"](context)
+
+    only_media(pipeline, runner_with(pipeline, "rendition", harm), clock, rounds=2)
+    assert len(jobs_of(pipeline, "rendition")) == 2
+    is_whole(pipeline)

@@ -1,0 +1,188 @@
+"""The media queue, long recordings: pieces that any worker makes, and their joining.
+
+A piece is a derivative like any other, with its digest in a custody leaf, until the renditions are there.
+Which of two workers' bytes counts is decided as for every job, by the fence of its row. Each piece names its
+job in a box that players pass over, so that no two pieces share bytes in the store and one can go without the
+other.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from evidence.errors import InvalidInput
+from evidence.events import Topic
+from evidence.fixity import hash_file
+from media.errors import media_error
+from media.fmp4 import FragmentIndex
+from media.report import ProbeReport
+from storage.db import items
+from storage.db.tables import Agency, Derivative
+from transcode.chunks import ChunkFile, cuts, join
+from transcode.plan import PREVIEW, RenditionPlan, chunk_plan, preview_plan, sound_plan
+from transcode.segment import Encoded, RenditionResult, make_renditions
+from workers.context import JobContext, Made, Outcome
+from workers.derivatives import put_derivative
+from workers.encodings import CHUNK, PIECES, SOUND, let_go_of_pieces, pieces_of, want_join_when_complete
+from workers.making import growth_writer, ladder_for, run_options, source_of
+
+
+def chunk(context: JobContext) -> Outcome:
+    """Encode the pictures of one span for every rung."""
+    report, source = source_of(context)
+    plans = _plans(context, report)
+    video = report.video
+    assert video is not None  # noqa: S101 - only pictures are cut
+    params = context.lease.params
+    cut = cuts(video, params["chunks"])[params["chunk"]]
+    if cut.span != (params["from_pts"], params["to_pts"]):
+        raise _changed(context)
+    chunked = [chunk_plan(plan, cut, video.time_base_fraction) for plan in plans]
+    return _piece(context, report, source, chunked, CHUNK)
+
+
+def sound(context: JobContext) -> Outcome:
+    """Make the sound of a long recording, whole."""
+    report, source = source_of(context)
+    assert report.audio is not None  # noqa: S101 - the job is only wanted where there is sound
+    plan = sound_plan(_plans(context, report)[0], report.audio)
+    return _piece(context, report, source, [plan], SOUND)
+
+
+def preview(context: JobContext) -> Outcome:
+    """Make the beginning of the smallest rung, with its sound, to be watched while the chunks are made."""
+    report, source = source_of(context)
+    video = report.video
+    assert video is not None  # noqa: S101 - only pictures are cut
+    first = cuts(video, context.lease.params["chunks"])[0]
+    plan = preview_plan(ladder_for(context, report)[0], first, video.time_base_fraction)
+    return _piece(context, report, source, [plan], PREVIEW)
+
+
+def discard(context: JobContext) -> Outcome:
+    """Remove the bytes of withdrawn pieces of an item; done twice it does the same."""
+    with context.storage.database.read() as session:
+        keys = items.keys_withdrawn(session, context.agency.id, context.lease.subject_id, PIECES)
+    for key in keys:
+        context.storage.objects.delete(key)
+    return Outcome(lambda _session, _agency: None)
+
+
+def joined(context: JobContext, report: ProbeReport, plans: list[RenditionPlan]) -> Encoded:
+    """The renditions of a recording whose chunks are all there.
+
+    Raises:
+        MediaError: ``chunks_do_not_join``, or what they were joined to is not the recording.
+    """
+    video = report.video
+    assert video is not None  # noqa: S101 - only pictures are cut
+    planned = cuts(video, context.lease.params["chunks"])
+    with context.storage.database.read() as session:
+        rows = pieces_of(session, context.agency.id, context.lease.subject_id, context.lease.params)
+    heard = [row for row in rows if row.kind == SOUND]
+    sound_path = _whole_file(context, heard[-1]) if heard else None
+    results: list[RenditionResult] = []
+    for number, plan in enumerate(plans):
+        chunks = [
+            ChunkFile(
+                row.info["chunk"],
+                (row.info["from_pts"], row.info["to_pts"]),
+                _whole_file(context, row),
+                FragmentIndex.from_json(row.info["index"]),
+            )
+            for row in rows
+            if row.kind == CHUNK and row.info["rung"] == plan.rung.name
+        ]
+        results.append(
+            join(
+                plan,
+                report,
+                sorted(chunks, key=lambda each: each.number),
+                planned,
+                sound_path,
+                context.scratch,
+                run=run_options(context),
+                on_progress=_part_of(context, number, len(plans)),
+                cancelled=context.is_cancelled,
+            )
+        )
+    return Encoded(tuple(results))
+
+
+def _part_of(context: JobContext, number: int, count: int) -> Callable[[float], None]:
+    return lambda done: context.progress((number + done) / count)
+
+
+def _plans(context: JobContext, report: ProbeReport) -> list[RenditionPlan]:
+    rungs = context.lease.params["rungs"]
+    plans = [plan for plan in ladder_for(context, report) if plan.rung.name in rungs]
+    if [plan.rung.name for plan in plans] != rungs:
+        raise _changed(context)
+    return plans
+
+
+def _changed(context: JobContext) -> InvalidInput:
+    return InvalidInput(
+        f"item {context.lease.subject_id}: expected the ladder and spans of its other chunks, found "
+        "the settings or its report changed; it is encoded whole",
+        code="encoding_changed",
+    )
+
+
+def _piece(
+    context: JobContext, report: ProbeReport, source: Path, plans: list[RenditionPlan], kind: str
+) -> Outcome:
+    encoded = make_renditions(
+        source,
+        report,
+        plans,
+        context.scratch,
+        run=run_options(context),
+        on_progress=context.progress,
+        on_growth=growth_writer(context) if kind == PREVIEW else None,
+        cancelled=context.is_cancelled,
+    )
+    made: list[tuple[RenditionPlan, RenditionResult, Made]] = []
+    for plan, result in zip(plans, encoded.results, strict=True):
+        _sign(context, result.path)
+        made.append((plan, result, context.keep_derivative(result.path)))
+    asked = {name: value for name, value in context.lease.params.items() if name != "rungs"}
+
+    def commit(session: Session, agency: Agency) -> None:
+        item = items.item_by_id(session, agency.id, context.lease.subject_id, lock=True)
+        for plan, result, kept in made:
+            params = {**plan.params(), **asked, "source": context.lease.input_digest.hex()}
+            info = {**result.info, **asked, "index": result.index.to_json()}
+            put_derivative(session, context, item.id, kind, params, kept, info=info, masked=False)
+        if any(
+            row.info["rung"] != "copy"
+            for row in items.derivatives_of(session, agency.id, item.id, kind="rendition")
+        ):
+            # It was encoded whole meanwhile.
+            let_go_of_pieces(session, agency, context)
+        elif kind != PREVIEW:
+            want_join_when_complete(session, context, report)
+
+    return Outcome(commit, [(Topic.ITEM, str(context.lease.subject_id), kind, asked)])
+
+
+def _sign(context: JobContext, path: Path) -> None:
+    """End the file with a box of this job's, durably."""
+    with path.open("ab") as file:
+        name = context.lease.job_id.bytes
+        file.write(struct.pack(">I4s", 8 + len(name), b"free") + name)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _whole_file(context: JobContext, row: Derivative) -> Path:
+    """A piece whose bytes are those that were committed."""
+    path = context.local_path(row.store_key)
+    if hash_file(path).sha256 != row.sha256:
+        raise media_error("chunks_do_not_join", f"derivative {row.id}: its bytes are not those of its digest")
+    return path
