@@ -128,7 +128,7 @@ def by_ffmpeg(played: Played) -> str | None:
     whoever serves it; 5.1 and 8.1 read all.
     """
     done = subprocess.run(
-        ["ffmpeg", "-v", "error", "-progress", "pipe:1", "-i", played.url, "-map", "0", "-fps_mode",
+        [shutil.which("ffmpeg") or "", "-v", "error", "-progress", "pipe:1", "-i", played.url, "-map", "0", "-fps_mode",
          "passthrough", "-enc_time_base", "-1", "-f", "null", "-"],
         stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=PATIENCE_S,
     )  # fmt: skip
@@ -221,7 +221,8 @@ def found_players(stack: ExitStack) -> dict[str, Player]:
     """The players that are here."""
     players: dict[str, Player] = {}
     for name, program, play in (
-        ("ffmpeg", "ffmpeg", by_ffmpeg), ("gstreamer", "gst-launch-1.0", by_gstreamer), ("mpv", "mpv", by_mpv), ("vlc", "cvlc", by_vlc),
+        ("ffmpeg", "ffmpeg", by_ffmpeg), ("gstreamer", "gst-launch-1.0", by_gstreamer),
+        ("mpv", "mpv", by_mpv), ("vlc", "cvlc", by_vlc),
     ):  # fmt: skip
         if shutil.which(program):
             players[name] = play

@@ -151,7 +151,9 @@ class Shelf:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-        torn = replace(found, state=TORN, size_bytes=size, hole_at=None, mtime_s=found.mtime_s or int(time.time()))
+        torn = replace(
+            found, state=TORN, size_bytes=size, hole_at=None, mtime_s=found.mtime_s or int(time.time())
+        )
         self.save(torn)
         return torn
 
