@@ -128,8 +128,8 @@ def by_ffmpeg(played: Played) -> str | None:
     whoever serves it; 5.1 and 8.1 read all.
     """
     done = subprocess.run(
-        [shutil.which("ffmpeg") or "", "-v", "error", "-progress", "pipe:1", "-i", played.url, "-map", "0", "-fps_mode",
-         "passthrough", "-enc_time_base", "-1", "-f", "null", "-"],
+        [shutil.which("ffmpeg") or "", "-v", "error", "-progress", "pipe:1", "-i", played.url, "-map", "0",
+         "-fps_mode", "passthrough", "-enc_time_base", "-1", "-f", "null", "-"],
         stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=PATIENCE_S,
     )  # fmt: skip
     if done.returncode != 0 or done.stderr.strip():
