@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from evidence.errors import Unavailable
 from ingest.sources.partial import OVERLAP_BYTES
+from ingest.sources.settling import LONG_S
 from tests.support.fetching import BIG, PLACES, PUSHED, REMOTE, SETTLE_S, Desk, desk_at, sha
 from tests.support.places import PushedPlace
 
@@ -78,6 +80,18 @@ def test_unfinished_names_and_empty_places_are_left_alone(desk: Desk) -> None:
         desk.place.put(name, b"half")
     assert desk.look().taken == []
     assert desk.accepted == []
+
+
+def test_unfinished_name_is_warned_of_only_once_it_has_stayed_for_long(desk: Desk) -> None:
+    desk.place.put("a.mp4.part", b"half")
+    with capture_logs() as logs:
+        for _ in range(3):
+            desk.look()
+        desk.now_s += LONG_S
+        for _ in range(3):
+            assert desk.look().skipped == ["a.mp4.part"]
+    told = [entry["log_level"] for entry in logs if entry.get("code") == "skipped"]
+    assert told == ["info", "warning"]
 
 
 def test_equal_bytes_under_two_names_are_two_arrivals(any_desk: Desk) -> None:

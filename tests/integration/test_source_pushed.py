@@ -211,6 +211,19 @@ def test_ftp_size_declared_beforehand_proves_a_file(desk: Desk) -> None:
     assert desk.digests() == [sha(FOOTAGE)]
 
 
+def test_ftp_dock_that_never_reads_its_data_line_loses_nothing_at_its_close(desk: Desk) -> None:
+    with desk.ftp() as client:
+        for number in range(3):
+            client.sendcmd(f"ALLO {len(FOOTAGE)}")
+            data = client.transfercmd(f"STOR {number}.mp4")
+            data.sendall(FOOTAGE)
+            data.close()  # Were there anything unread on it, this would be a reset.
+            assert client.voidresp().startswith("226")
+        assert client.sock is not None
+        assert client.sock.version() == "TLSv1.3"  # type: ignore[attr-defined]
+    assert desk.take() == ["0.mp4", "1.mp4", "2.mp4"]
+
+
 def test_ftp_transfer_short_of_its_declared_size_is_told_so_and_gone_on_with(desk: Desk) -> None:
     with desk.ftp() as client:
         client.sendcmd(f"ALLO {len(FOOTAGE)}")
