@@ -68,8 +68,8 @@ class Fetching:
             Conflict, Unavailable, Stopped: As `fetch`; a cut comparison is gone on with.
         """
         start = at = partial.unsure_from
-        if at == partial.unsure_to:
-            return
+        if at == partial.unsure_to or not partial.path.exists():
+            return  # Nothing is unsure, or it was adopted before, by who had no need to compare.
         try:
             with contextlib.closing(self._remote.read(file, at)) as chunks:
                 for chunk in chunks:

@@ -386,7 +386,8 @@ class PullSource:
         if self._watched.is_backing_off(file):
             return True
         try:
-            is_at_rest = self._watched.has_rested(file, now_s, self._rules.settle_s or LATE_REST_S)
+            rest_s = LATE_REST_S if self._rules.settle_s is None else self._rules.settle_s
+            is_at_rest = self._watched.has_rested(file, now_s, rest_s)
             fate = self._freeing.free(file, taken, listing, stop, is_at_rest=is_at_rest)
         except Stopped:
             return False

@@ -45,9 +45,12 @@ def said(desk: Desk) -> list[dict[str, str]]:
     return [{claim.field: claim.value for claim in staged.claims} for staged in desk.accepted]
 
 
-def test_what_was_read_goes_with_its_recording_and_is_handed_in_once(desk: Desk) -> None:
+@pytest.mark.parametrize("restarts", [False, True])
+def test_what_was_read_goes_with_its_recording_and_is_handed_in_once(desk: Desk, restarts: bool) -> None:
     taken(desk, json=PLACE, sha256=sha(b"footage").encode())
     receipt(desk)
+    if restarts:
+        desk.restart(frees=True)
     assert desk.source.scan_once().freed == ["a.mp4"]
     assert (names(desk), said(desk)) == ([], [{"place": "A"}])
 
