@@ -20,7 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from cli.demo_footage import CASE_1, ShiftFile, make_shift, own_shift
-from cli.demo_review import Fetched, Seat, fetch_clip, rows_of, table_row, wait_settled
+from cli.demo_review import (
+    Fetched,
+    Seat,
+    fetch_clip,
+    masks_of,
+    masks_told,
+    rows_of,
+    table_row,
+    wait_settled,
+)
 from cli.demo_setup import FLOOR_BYTES, Cast, free_ports, prepare, throw_away_folder
 from cli.dock_player import Dock, Sent
 from cli.progress import Meter
@@ -40,6 +49,7 @@ HEADS = (
     "媒体 media",
     "关联 binding",
     "脱敏 redaction",
+    "遮盖 masks",
 )
 RECEIPT_TIMEOUT_S = 300.0
 SETTLE_TIMEOUT_S = 6 * 3600.0
@@ -84,7 +94,8 @@ def run(options: argparse.Namespace) -> int:
         demo = _Demo(settings, cast, supervisor, stop, options)
         fetched = demo.play_until_stopped()
         if fetched is not None:
-            print(f"\n用时 / took      {time.monotonic() - started:.0f} s")
+            took_s = time.monotonic() - started
+            print(f"\n用时 / took      {took_s:.0f} s (不含安装 / set-up not included)")
             if options.keep:
                 print(addresses(settings))
                 for username in ("reviewer", "legal"):
@@ -144,8 +155,13 @@ class _Demo:
             return None
         with Seat(self.settings.api_url, "reviewer", self.cast.passwords["reviewer"]) as reviewer:
             rows = rows_of(reviewer)
+            with Seat(self.settings.api_url, "legal", self.cast.passwords["legal"]) as legal:
+                masks = [masks_of(legal, row["id"]) for row in rows]
             print()
-            print_table(HEADS, [table_row(row) for row in rows])
+            print_table(HEADS, [table_row(row, count) for row, count in zip(rows, masks, strict=True)])
+            # What the user's own files show is not for us to know.
+            known = {} if self.options.footage else {one.path.name: one.shows_face for one in shift}
+            print(masks_told({row["original_name"]: n for row, n in zip(rows, masks, strict=True)}, known))
             for row in rows:
                 for flag in row["flags"]:
                     print(f"  {row['original_name']}: {flag['message']} [{flag['code']}]")
@@ -248,7 +264,8 @@ class _Demo:
         same = (fetched.frame_count, fetched.duration_us) == (source["frame_count"], source["duration_us"])
         print(f"\n按案号调取 / by case number: {CASE_1}")
         print(f"脱敏片段 / redacted clip:  {fetched.path.resolve()}")
-        print(f"摘要相符 / digest matches; 覆盖 / coverage: {fetched.coverage}")
+        print(f"摘要相符 / digest matches: sha256 {fetched.sha256}")
+        print(f"覆盖 / coverage: {fetched.coverage}")
         print(
             f"帧数 / frames {fetched.frame_count} (原 source {source['frame_count']}), "
             f"时长 / duration {(fetched.duration_us or 0) / 1e6:.3f} s "

@@ -183,7 +183,8 @@ class _Shift:
             else Image.new("RGB", (640, 480), "teal")
         )
         picture.save(path, quality=90)
-        return ShiftFile(path, self._said(SECOND, 0, {"case_no": CASE_2}), "照片 / a photo")
+        said = self._said(SECOND, 0, {"case_no": CASE_2})
+        return ShiftFile(path, said, "照片 / a photo", shows_face=portrait.is_file())
 
     def _audio_note(self) -> ShiftFile:
         path = self._name(SECOND, ".wav")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -77,6 +77,7 @@ class Fetched:
     """A clip on disk, and what it is of."""
 
     path: Path
+    sha256: str
     item: Json
     frame_count: int | None
     duration_us: int | None
@@ -111,7 +112,36 @@ def rows_of(reviewer: Seat) -> list[Json]:
     return [reviewer.get(f"/items/{item['id']}") for item in listed]
 
 
-def table_row(item: Json) -> tuple[object, ...]:
+def masks_of(legal: Seat, item_id: str) -> int | None:
+    """How many things the newest plan of an item hides in its pictures; None where there is no plan.
+
+    Args:
+        legal: A seat with the right to all of the original, as what is hidden is told to nobody else.
+    """
+    versions = legal.get(f"/items/{item_id}/redaction/plans")
+    if not versions:
+        return None
+    shown = legal.get(f"/items/{item_id}/redaction/plans/{versions[-1]['number']}")
+    return len(shown["plan"]["tracks"])
+
+
+def masks_told(masks: Mapping[str, int | None], shows_face: Mapping[str, bool]) -> str:
+    """One line: how many masks there are, and how many hide no face, as far as that is known.
+
+    Args:
+        masks: By name of the file.
+        shows_face: Of the files whose pictures are known; a mask where no face is shown is a false one.
+    """
+    total = sum(count or 0 for count in masks.values())
+    bare = [count or 0 for name, count in masks.items() if shows_face.get(name) is False]
+    told = f"遮盖 / masks: {total}"
+    if not bare:
+        return told
+    false = f"; 误遮 / false masks: {sum(bare)} (无人脸的{len(bare)}件 / in {len(bare)} files without a face)"
+    return told + false
+
+
+def table_row(item: Json, masks: int | None) -> tuple[object, ...]:
     """A row of the table people see."""
     facets, facts = item["facets"], item["facts"]
     duration = item["duration_us"]
@@ -125,6 +155,7 @@ def table_row(item: Json) -> tuple[object, ...]:
         facets["media"],
         facets["binding"],
         facets["redaction"],
+        masks,
     )
 
 
@@ -176,7 +207,7 @@ def fetch_clip(
             f"clip: expected sha256 {asked['sha256']}, found {digest.hexdigest()}", code="clip_digest_differs"
         )
     frame_count, duration_us = _measured(path, scratch)
-    return Fetched(path, item, frame_count, duration_us, str(item["coverage"]["zh"]))
+    return Fetched(path, digest.hexdigest(), item, frame_count, duration_us, str(item["coverage"]["zh"]))
 
 
 def _safe(name: str) -> str:

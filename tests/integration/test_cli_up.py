@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import re
 import signal
@@ -128,7 +129,14 @@ def test_demo_takes_own_footage_to_a_redacted_clip(
     assert done.returncode == 0, done.stderr[-2000:]
     assert "帧数 / frames 20 (原 source 20)" in done.stdout
     assert "[empty]" in done.stdout
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["face-redacted.mp4"]
+    (clip,) = (tmp_path / "out").iterdir()
+    assert clip.name == "face-redacted.mp4"
+    assert f"sha256 {hashlib.sha256(clip.read_bytes()).hexdigest()}" in done.stdout
+    (row,) = [line for line in done.stdout.splitlines() if line.startswith("face.mp4")]
+    masks = int(row.split()[-1])
+    assert masks >= 1
+    assert f"遮盖 / masks: {masks}\n" in done.stdout, "nothing is claimed of what is in a user's own files"
+    assert "不含安装 / set-up not included" in done.stdout
     assert working_on(data) == []
 
 
