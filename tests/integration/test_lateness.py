@@ -25,9 +25,9 @@ from storage.db import items, ledger_duty
 from storage.db.ledger_tables import Lateness, PolicyRow
 from storage.db.tables import Job
 from storage.open import Storage
-from tests.integration.test_ledger import ACTOR, DAY, Drawn, House
 from tests.support import media as footage
 from tests.support.clocks import SettableClock
+from tests.support.house import ACTOR, DAY, Drawn, House
 from tests.support.pipeline import Pipeline, Silence
 from workers.context import JobContext, Outcome
 from workers.quarantine import settle_quarantined

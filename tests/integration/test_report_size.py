@@ -18,9 +18,9 @@ from storage.db import ledger_reports
 from storage.db.ledger_tables import DeviceReading, DutyPeriod, Lateness
 from storage.db.tables import Item, Officer, StoredObject
 from storage.open import Storage
-from tests.integration.test_ledger import ACTOR, House
 from tests.support.asked import questions
 from tests.support.clocks import SettableClock
+from tests.support.house import ACTOR, House
 
 YEAR = timedelta(days=400)
 SINCE = datetime(2025, 1, 1, tzinfo=UTC)
