@@ -28,7 +28,7 @@ from workers.context import WORKER
 from workers.quarantine import settle_quarantined
 
 UNSETTLED = "job_unsettled"
-ALARM_AFTER = 5
+ALARM_AFTER = 4
 """Rounds in a row that could not take a job back before a person is told."""
 log = structlog.get_logger()
 
@@ -71,10 +71,11 @@ class Sweep:
         try:
             return self._take(agency_id, job_id, now)
         except Exception as error:
-            self._failures[job_id] += 1
-            log.exception("settle_failed", job=str(job_id), times=self._failures[job_id])
-            if self._failures[job_id] == ALARM_AFTER:
-                self._raise_alarm(agency_id, job_id, error, now)
+            times = self._failures[job_id] = self._failures[job_id] + 1
+            if times & (times - 1) == 0:  # After 1, 2, 4, 8 … times: the next round is half a second away.
+                log.exception("settle_failed", job=str(job_id), times=times)
+                if times >= ALARM_AFTER:
+                    self._raise_alarm(agency_id, job_id, error, now)
             return None
 
     def _take(self, agency_id: UUID, job_id: UUID, now: datetime) -> _Taken | None:
@@ -111,10 +112,9 @@ class Sweep:
                 job = jobs.job_by_id(session, agency_id, job_id)
                 agency = agencies.agency_by_id(session, agency_id)
                 is_new = alarms.raise_alarm(session, agency, _unsettled(job, error), actor=WORKER, now=now)
-        except EvidenceError as failure:
-            # The database is away: the job failed for that reason too, and is counted from the start.
-            log.warning("alarm_failed", job=str(job_id), reason=failure.message)
-            del self._failures[job_id]
+        except Exception:
+            # The others of the round come first; it is tried again with the next line in the log.
+            log.exception("alarm_failed", job=str(job_id))
             return
         if is_new:
             self._publisher.publish(
