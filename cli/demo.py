@@ -240,7 +240,7 @@ class _Demo:
                 admin,
                 self.stop,
                 SETTLE_TIMEOUT_S,
-                lambda done, total, text: meter.to(done / max(total, 6 * count), text),
+                lambda done, total, text: meter.to(done / max(total, 10 * count), text),
             )
             meter.to(1.0)
 

@@ -11,7 +11,7 @@ Source: github.com/bbc/audiowaveform, doc/DataFormat.md.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -20,12 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from media.decode import AudioBlock, AudioReader
+from media.decode import AudioReader
 from media.still import sync
 
 PIXELS_PER_S = 50
 IMAGE_WIDTH_PX, IMAGE_HEIGHT_PX = 1800, 128
 INK, PAPER = 70, 255
+# Blocks are looked at some at a time: a coder's are a fiftieth of a second.
+RUN_BLOCKS = 64
+NEAR_SAMPLES = 2
+"""What rounding of times may come to within a run."""
 
 
 @dataclass
@@ -46,9 +50,8 @@ class Peaks:
         self.lows = np.full(self.length, np.inf, np.float32)
         self.highs = np.full(self.length, -np.inf, np.float32)
 
-    def add(self, at: Fraction, samples: NDArray[np.float32]) -> None:
-        """Note samples ``(channels, samples)`` whose first is heard at ``at`` seconds of media time."""
-        begin = round(at * self.rate_hz)
+    def add(self, begin: int, samples: NDArray[np.float32]) -> None:
+        """Note samples ``(channels, samples)``, the first of which is number ``begin`` from media time 0."""
         first, last = max(0, -begin), min(samples.shape[1], self.length * self.samples_per_pixel - begin)
         if first >= last:
             return
@@ -92,10 +95,9 @@ def write_waveform(
     """
     with AudioReader(path) as reader:
         peaks = Peaks(reader.sample_rate_hz, duration, most_pixels)
-        for block in reader.blocks():
-            at = _time(block, reader.time_base) - origin
-            peaks.add(at, block.samples)
-            progress(float(min(Fraction(1), at / duration)) if duration else 1.0)
+        for begin, samples in _runs(reader, origin):
+            peaks.add(begin, samples)
+            progress(min(1.0, begin / (peaks.length * peaks.samples_per_pixel)))
     low, high = peaks.levels()
     shape = {
         "sample_rate": peaks.rate_hz, "samples_per_pixel": peaks.samples_per_pixel, "length": peaks.length
@@ -114,8 +116,22 @@ def write_waveform(
     return shape
 
 
-def _time(block: AudioBlock, time_base: Fraction) -> Fraction:
-    return block.pts * time_base
+def _runs(reader: AudioReader, origin: Fraction) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Blocks that follow each other without a gap, some together: number of the first sample, and samples."""
+    run: list[NDArray[np.float32]] = []
+    begin = end = 0
+    for block in reader.blocks():
+        at = round((block.pts * reader.time_base - origin) * reader.sample_rate_hz)
+        is_other = bool(run) and block.samples.shape[0] != run[0].shape[0]
+        if run and (is_other or abs(at - end) > NEAR_SAMPLES or len(run) == RUN_BLOCKS):
+            yield begin, np.concatenate(run, axis=1)
+            run = []
+        if not run:
+            begin = end = at
+        run.append(block.samples)
+        end += block.samples.shape[1]
+    if run:
+        yield begin, np.concatenate(run, axis=1)
 
 
 def _draw(low: NDArray[np.int8], high: NDArray[np.int8]) -> Image.Image:

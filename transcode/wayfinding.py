@@ -18,72 +18,94 @@ from media.contact import COLUMNS, ROWS, tile_corner
 from media.fmp4 import Fragment, FragmentIndex
 from media.sandbox import Limits
 
-ENTRY = "media.wayfinding:wayfinding_entry"
 # Seconds from tile to tile, as people count; the first that gives few enough tiles is taken.
 STEPS_S = (2, 5, 10, 15, 20, 30, 60, 90, 120, 180, 300, 600, 900)
 
 
 @dataclass(frozen=True)
-class Wayfinding:
-    """What was made; the files are on disk."""
+class ChildOptions:
+    """How a child is run."""
 
+    scratch: Path
+    """An existing folder of this job alone; what is made goes there."""
+    limits: Limits
+    on_progress: Callable[[float], None] | None = None
+    cancelled: Callable[[], bool] | None = None
+
+
+@dataclass(frozen=True)
+class ContactSheets:
+    """Sheets that are on disk."""
+
+    paths: tuple[Path, ...]
     tiles: tuple[Fragment, ...]
     tile_px: tuple[int, int]
     step_s: int
-    sheets: tuple[Path, ...]
-    waveform: Path | None
-    waveform_image: Path | None
-    waveform_shape: dict[str, int]
     undecodable_count: int
 
 
-def make_wayfinding(
-    rendition: Path,
-    index: FragmentIndex,
-    *,
-    settings: WayfindingSettings,
-    scratch: Path,
-    limits: Limits,
-    on_progress: Callable[[float], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
-) -> Wayfinding:
-    """Write sheets and waveform of a rendition into ``scratch``.
+@dataclass(frozen=True)
+class Waveform:
+    """A waveform that is on disk."""
+
+    data: Path
+    image: Path
+    shape: dict[str, int]
+    """``sample_rate``, ``samples_per_pixel`` and ``length``."""
+
+
+def make_sheets(
+    rendition: Path, index: FragmentIndex, *, settings: WayfindingSettings, run: ChildOptions
+) -> ContactSheets:
+    """Write the contact sheets of a rendition with a picture.
 
     Raises:
-        MediaError: ``nothing_decodes``, ``not_media`` or a limit.
+        MediaError: ``nothing_decodes`` or a limit.
     """
-    has_picture = index.main.kind == "video"
     step_s = step_of(index.duration, settings.most_tiles)
-    tiles = choose_tiles(index, step_s) if has_picture else ()
+    tiles = choose_tiles(index, step_s)
     tile_px = fitted(index.main.width_px, index.main.height_px, settings.tile_side_px)
-    made: dict[str, Any] = sandbox.call(
-        ENTRY,
-        {
-            "path": str(rendition.resolve()),
-            "folder": str(scratch.resolve()),
-            "init_size_bytes": index.init_size_bytes,
-            "fragments": [(part.offset_bytes, part.size_bytes) for part in tiles],
-            "tile_px": tile_px,
-            "has_sound": any(track.kind == "audio" for track in index.tracks),
-            "duration": str(index.duration),
-            "origin": str(index.origin),
-            "most_pixels": settings.most_waveform_pixels,
-        },
-        limits=limits,
-        on_progress=on_progress,
-        cancelled=cancelled,
-        scratch=scratch,
-    )
-    shape = made["waveform"]
-    return Wayfinding(
-        tiles=tiles,
+    made = _child(
+        "sheets_entry",
+        rendition,
+        run,
+        init_size_bytes=index.init_size_bytes,
+        fragments=[(part.offset_bytes, part.size_bytes) for part in tiles],
         tile_px=tile_px,
-        step_s=step_s,
-        sheets=tuple(scratch / f"sheet-{number}.jpg" for number in range(int(made["sheet_count"]))),
-        waveform=scratch / "waveform.json" if shape else None,
-        waveform_image=scratch / "waveform.png" if shape else None,
-        waveform_shape={name: int(value) for name, value in (shape or {}).items()},
-        undecodable_count=int(made["undecodable_count"]),
+    )
+    paths = tuple(run.scratch / f"sheet-{number}.jpg" for number in range(int(made["sheet_count"])))
+    return ContactSheets(paths, tiles, tile_px, step_s, int(made["undecodable_count"]))
+
+
+def make_waveform(
+    rendition: Path, index: FragmentIndex, *, settings: WayfindingSettings, run: ChildOptions
+) -> Waveform:
+    """Write the waveform of a rendition with sound.
+
+    Raises:
+        MediaError: ``no_streams`` or a limit.
+    """
+    made = _child(
+        "waveform_entry",
+        rendition,
+        run,
+        duration=str(index.duration),
+        origin=str(index.origin),
+        most_pixels=settings.most_waveform_pixels,
+    )
+    shape = {name: int(value) for name, value in made.items()}
+    return Waveform(run.scratch / "waveform.json", run.scratch / "waveform.png", shape)
+
+
+def _child(entry: str, rendition: Path, run: ChildOptions, **request: Any) -> dict[str, Any]:
+    places = {"path": str(rendition.resolve()), "folder": str(run.scratch.resolve())}
+    return sandbox.call(
+        f"media.wayfinding:{entry}",
+        {**request, **places},
+        limits=run.limits,
+        on_progress=run.on_progress,
+        cancelled=run.cancelled,
+        scratch=run.scratch,
     )
 
 

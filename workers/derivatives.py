@@ -81,9 +81,12 @@ def put_derivative(
 def want_followers(session: Session, agency_id: UUID, row: Derivative, now: datetime) -> None:
     """Want what helps to find one's way in a rendition; of a masked one the scenes too."""
     params = {"derivative": str(row.id)}
-    kinds = [("wayfinding", 50)]
-    if row.masked and row.info.get("width_px"):
-        kinds.append(("scenes", 62))
+    # A few keyframes cost seconds and go before hours of redaction; what reads all of it goes behind.
+    kinds = [("waveform", 50)]
+    if row.info.get("width_px"):
+        kinds.append(("thumbnails", 37))
+        if row.masked:
+            kinds.append(("scenes", 62))
     for kind, priority in kinds:
         jobs.want(session, agency_id, Wanted(kind, "media", row.item_id, row.sha256, params, priority), now)
 

@@ -19,6 +19,7 @@ from storage.db.custody import Happening
 from storage.db.jobs import Wanted
 from storage.db.tables import Agency, Derivative, Item, Job
 from workers.context import WORKER
+from workers.derivatives import want_followers
 from workers.encodings import CHUNK, SOUND, want_whole
 
 PLAYABLE_BY = frozenset({"rendition", "photo", CHUNK, SOUND})
@@ -98,11 +99,11 @@ def largest_rendition(session: Session, agency_id: UUID, item_id: UUID) -> Deriv
 
 
 def want_after_rendition(session: Session, agency_id: UUID, row: Derivative, now: datetime) -> None:
-    """Poster, redaction and wayfinding, of the rendition given; wanting them twice makes them once."""
-    followers = (("poster", "quick", 35), ("redact", "media", 40), ("wayfinding", "media", 50))
-    for kind, queue, priority in followers:
+    """Poster, redaction and what helps to find one's way; wanting them twice makes them once."""
+    for kind, queue, priority in (("poster", "quick", 35), ("redact", "media", 40)):
         params = {"derivative": str(row.id)}
         jobs.want(session, agency_id, Wanted(kind, queue, row.item_id, row.sha256, params, priority), now)
+    want_followers(session, agency_id, row, now)
 
 
 def mark_unplayable(session: Session, agency: Agency, item: Item, code: str, now: datetime) -> None:

@@ -25,7 +25,7 @@ from workers.runner import Runner
 from workers.tasks import TASKS
 
 # Work for people in long recordings; the tests that are about it ask for it by name.
-WAYFINDING = {"continuity", "scenes", "wayfinding"}
+WAYFINDING = {"continuity", "scenes", "thumbnails", "waveform"}
 
 
 class Silence:

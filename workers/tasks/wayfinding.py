@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from media.fmp4 import FragmentIndex
-from storage.db.tables import Agency
+from storage.db.tables import Agency, Derivative
 from transcode.names import MASKED_PREFIX, address_name
-from transcode.wayfinding import make_wayfinding, thumbnails_track
+from transcode.wayfinding import ChildOptions, make_sheets, make_waveform, thumbnails_track
 from workers.context import JobContext, Made, Outcome
 from workers.derivatives import put_follower, source_of
 
@@ -22,45 +21,54 @@ TYPES = {
 }
 
 
-def wayfinding(context: JobContext) -> Outcome:
-    """Contact sheets, their track, and the waveform of one rendition."""
+# What is made of one rendition: kind, bytes, what they depend on beside it, facts for lists.
+Made4 = tuple[str, Made, dict[str, Any], dict[str, Any]]
+
+
+def thumbnails(context: JobContext) -> Outcome:
+    """Contact sheets of one rendition, and the track that names their tiles."""
     source = source_of(context)
-    if source is None:
+    if source is None or not source.info.get("width_px"):
         return Outcome(lambda _session, _agency: None)
     index = FragmentIndex.from_json(source.info["index"])
-    found = make_wayfinding(
-        context.local_path(source.store_key),
-        index,
-        settings=context.settings.wayfinding,
-        scratch=context.scratch,
-        limits=context.limits,
-        on_progress=context.progress,
-        cancelled=context.is_cancelled,
+    found = make_sheets(
+        context.local_path(source.store_key), index, settings=context.settings.wayfinding, run=_run(context)
     )
-    # Each with what it depends on beside the rendition, and facts for lists.
-    made: list[tuple[str, Made, dict[str, Any], dict[str, Any]]] = []
-
-    def keep(kind: str, path: Path, params: dict[str, Any], info: dict[str, Any]) -> Made:
-        kept = context.keep_derivative(path)
-        made.append((kind, kept, params, info))
-        return kept
-
     tiles = {"step_s": found.step_s, "tile_px": list(found.tile_px)}
-    prefix = MASKED_PREFIX if source.masked else ""
-    names = [
-        address_name(f"{prefix}sheet", keep("sheet", path, {**tiles, "sheet": number}, {}).sha256)
-        for number, path in enumerate(found.sheets)
+    made: list[Made4] = [
+        ("sheet", context.keep_derivative(path), {**tiles, "sheet": number}, {})
+        for number, path in enumerate(found.paths)
     ]
-    if names:
-        track = context.scratch / "thumbnails.vtt"
-        track.write_text(thumbnails_track(index, found.tiles, found.tile_px, names), encoding="utf-8")
-        info = {"tile_count": len(found.tiles), "undecodable_count": found.undecodable_count}
-        keep("thumbnails", track, tiles, info)
-    if found.waveform is not None and found.waveform_image is not None:
-        shape = found.waveform_shape
-        keep("waveform", found.waveform, shape, {})
-        keep("waveform_image", found.waveform_image, shape, {})
+    prefix = MASKED_PREFIX if source.masked else ""
+    names = [address_name(f"{prefix}sheet", sheet.sha256) for _, sheet, _, _ in made]
+    track = context.scratch / "thumbnails.vtt"
+    track.write_text(thumbnails_track(index, found.tiles, found.tile_px, names), encoding="utf-8")
+    info = {"tile_count": len(found.tiles), "undecodable_count": found.undecodable_count}
+    made.append(("thumbnails", context.keep_derivative(track), tiles, info))
+    return _kept(context, source, made)
 
+
+def waveform(context: JobContext) -> Outcome:
+    """The waveform of one rendition, as data and as a picture."""
+    source = source_of(context)
+    index = FragmentIndex.from_json(source.info["index"]) if source is not None else None
+    if source is None or index is None or not any(track.kind == "audio" for track in index.tracks):
+        return Outcome(lambda _session, _agency: None)
+    found = make_waveform(
+        context.local_path(source.store_key), index, settings=context.settings.wayfinding, run=_run(context)
+    )
+    made: list[Made4] = [
+        ("waveform", context.keep_derivative(found.data), found.shape, {}),
+        ("waveform_image", context.keep_derivative(found.image), found.shape, {}),
+    ]
+    return _kept(context, source, made)
+
+
+def _run(context: JobContext) -> ChildOptions:
+    return ChildOptions(context.scratch, context.limits, context.progress, context.is_cancelled)
+
+
+def _kept(context: JobContext, source: Derivative, made: list[Made4]) -> Outcome:
     def commit(session: Session, _agency: Agency) -> None:
         for kind, kept, params, info in made:
             put_follower(session, context, source, kind, params, kept, info=info, content_type=TYPES[kind])

@@ -86,9 +86,9 @@ def test_peaks_of_a_day_have_as_many_pixels_as_those_of_a_minute() -> None:
 def test_peaks_stand_where_they_were_heard_and_a_gap_is_silence() -> None:
     peaks = Peaks(1000, Fraction(1), 100)
     # 20 samples a pixel; the first block begins 10 samples before media time 0.
-    peaks.add(Fraction(-10, 1000), np.full((2, 30), 0.5, np.float32))
-    peaks.add(Fraction(90, 1000), np.array([[0.25] * 20, [-1.0] * 20], np.float32))
-    peaks.add(Fraction(990, 1000), np.full((1, 500), 2.0, np.float32))
+    peaks.add(-10, np.full((2, 30), 0.5, np.float32))
+    peaks.add(90, np.array([[0.25] * 20, [-1.0] * 20], np.float32))
+    peaks.add(990, np.full((1, 500), 2.0, np.float32))
     low, high = peaks.levels()
     assert (peaks.samples_per_pixel, peaks.length) == (20, 50)
     assert (low[0], high[0], low[1], high[1]) == (64, 64, 0, 0)
