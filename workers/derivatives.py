@@ -92,10 +92,15 @@ def want_followers(session: Session, agency_id: UUID, row: Derivative, now: date
 
 
 def source_of(context: JobContext) -> Derivative | None:
-    """The rendition that a job's ``derivative`` names; None once it is no longer shown to anybody."""
+    """The rendition a job is about; None once it is shown to nobody any more, or holds other bytes."""
     with context.storage.database.read() as session:
         source = items.derivative_by_id(session, context.agency.id, UUID(context.lease.params["derivative"]))
-    return source if source.withdrawn_at is None or source.info.get(AWAITS) else None
+    return source if _is_followed(source, context) else None
+
+
+def _is_followed(source: Derivative, context: JobContext) -> bool:
+    is_shown = source.withdrawn_at is None or bool(source.info.get(AWAITS))
+    return is_shown and source.sha256 == context.lease.input_digest
 
 
 def put_follower(
@@ -111,12 +116,11 @@ def put_follower(
 ) -> None:
     """Record what helps to find one's way in a rendition: it is shown, held back and withdrawn with it.
 
-    Nothing is recorded where the rendition was withdrawn meanwhile.
+    Nothing is recorded where the rendition was withdrawn or made anew meanwhile.
     """
     items.item_by_id(session, context.agency.id, source.item_id, lock=True)
     now_is = items.derivative_by_id(session, context.agency.id, source.id)
-    awaits = bool(now_is.info.get(AWAITS))
-    if now_is.withdrawn_at is not None and not awaits:
+    if not _is_followed(now_is, context):
         return
     plan = {"plan": now_is.params["plan"]} if now_is.masked else {}
     put_derivative(
@@ -124,13 +128,12 @@ def put_follower(
         context,
         source.item_id,
         f"{MASKED_PREFIX}{kind}" if now_is.masked else kind,
-        # By its own digest and not the job's input: what is re-made with other bytes is followed anew.
         {**params, **plan, "rendition_sha256": now_is.sha256.hex()},
         made,
         info=info,
         masked=now_is.masked,
         content_type=content_type,
-        awaits_approval=awaits,
+        awaits_approval=bool(now_is.info.get(AWAITS)),
     )
 
 

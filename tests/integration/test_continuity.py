@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -17,12 +18,14 @@ from evidence.errors import InvalidInput, NotFound
 from evidence.kinds import GapReason
 from ingest.interruption import give_reason, read_report
 from media.continuity import continuity_entry
-from storage.db import agencies, custody
+from storage.db import agencies, custody, jobs
 from storage.db.tables import CustodyLeaf, Derivative
 from storage.open import Storage
 from tests.support import media as footage
 from tests.support.installations import settings_for
 from tests.support.pipeline import Pipeline, pipeline_settings
+from workers.context import JobContext
+from workers.tasks import TASKS
 
 SHORT = ContinuitySettings(
     sample_ms=100, gap_ms=500, black_ms=500, covered_ms=500, frozen_ms=500, silence_ms=500, dead_ms=500
@@ -259,3 +262,37 @@ def test_commands_list_the_spans_and_take_a_reason(
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("black")]
     assert "2026-03-01 16:00:01" in line
     assert line.endswith("emergency: 救人")
+
+
+def test_nothing_is_kept_of_a_rendition_that_was_withdrawn_or_made_anew_meanwhile(
+    reported: tuple[Pipeline, UUID], tmp_path: Path
+) -> None:
+    pipeline, _ = reported
+    storage = pipeline.storage
+    with storage.database.transaction() as session:
+        session.execute(text("UPDATE job SET state = 'ready' WHERE kind = 'waveform'"))
+    with storage.database.transaction() as session:
+        lease = jobs.take_next_lease(session, ("media",), "test", storage.clock.now(), timedelta(seconds=30))
+    assert lease is not None
+    context = JobContext(
+        lease, pipeline.agency, storage, pipeline.settings, tmp_path, lambda _: None, lambda: False
+    )
+    outcome = TASKS["waveform"](context)
+    rendition = select(Derivative).where(Derivative.kind == "rendition")
+    made = select(Derivative).where(Derivative.kind == "waveform")
+    for change in (
+        {"sha256": bytes(32)},
+        {"sha256": lease.input_digest, "withdrawn_at": storage.clock.now()},
+    ):
+        with storage.database.transaction() as session:
+            row = session.scalars(rendition).one()
+            for name, value in change.items():
+                setattr(row, name, value)
+        with storage.database.transaction() as session:
+            outcome.commit(session, pipeline.agency)
+            assert session.scalars(made).all() == []
+    with storage.database.transaction() as session:
+        session.scalars(rendition).one().withdrawn_at = None
+    with storage.database.transaction() as session:
+        outcome.commit(session, pipeline.agency)
+        assert not session.scalars(made).one().masked
