@@ -24,7 +24,7 @@ from media import formats
 from media.counting import JUMP_S, ratio
 from media.errors import is_out_of_memory, media_error, translated
 from media.measures import Finding, PictureWatch, Scene, SoundWatch
-from media.timing import StreamClock
+from media.timing import TOGETHER_S, StreamClock
 from media.trial import open_container
 
 Progress = Callable[[float], None]
@@ -109,16 +109,18 @@ class _Reading:
             context.thread_type = "AUTO"
             self.sees = PictureWatch(self.limits, self.clocks[self.picture.index].time_base)
         self.hears = SoundWatch(self.limits) if self.sound is not None else None
-        self._planar = AudioResampler(format="fltp")
+        self._planar: tuple[object, AudioResampler] | None = None
 
     def run(self, container: Any, at_byte: Callable[[int], None]) -> None:
         streams = [one for one in (self.picture, self.sound) if one is not None]
+        place = 0
         try:
             for packet in container.demux(*streams):
                 if packet.size:
                     self.clocks[packet.stream_index].take(packet)
-                if packet.pos:
-                    at_byte(packet.pos)
+                # Some demuxers tell no place; that it goes on is told all the same.
+                place = packet.pos or place
+                at_byte(place)
                 self._decode(packet)
         except av.error.FFmpegError as error:
             if is_out_of_memory(error):
@@ -147,8 +149,15 @@ class _Reading:
         if frame.pts is None:
             return
         at = frame.pts * self.clocks[self.sound.index].time_base
-        for part in [frame] if frame.format.name == "fltp" else self._planar.resample(frame):
+        for part in [frame] if frame.format.name == "fltp" else self._as_planar(frame):
             self.hears.hear(at, part.to_ndarray().astype(np.float32, copy=False))
+
+    def _as_planar(self, frame: Any) -> list[Any]:
+        shape = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if self._planar is None or self._planar[0] != shape:
+            # A converter is for one shape of sound; a recorder may change it in the middle.
+            self._planar = (shape, AudioResampler(format="fltp"))
+        return list(self._planar[1].resample(frame))
 
     def result(self) -> dict[str, object]:
         clocks = list(self.clocks.values())
@@ -188,7 +197,7 @@ class _Reading:
 
     def _of_clocks(self) -> list[Finding]:
         """Jumps, gaps and dropped frames, by the packets alone."""
-        found = []
+        found: list[Finding] = []
         gap = Fraction(int(self.limits["gap_ms"]), 1000)
         # A last packet may claim to last long; that is no proof that the other stream lacks anything.
         begin = min(one.begin for one in self.clocks.values())
@@ -198,10 +207,11 @@ class _Reading:
                 continue
             clock = self.clocks[stream.index]
             is_picture = stream is self.picture
+            told = [] if is_picture or self.picture is None else self.clocks[self.picture.index].jumps
             for at, by in clock.jumps:
                 kind = Fault.CLOCK_JUMP if by > 0 else Fault.CLOCK_RESTART
-                # Both streams of a file jump together; the picture's word is enough.
-                if is_picture or self.picture is None:
+                # Both streams of a file jump together as a rule; it is told once.
+                if not any(abs(one.at - at) <= TOGETHER_S for one in told):
                     found.append(Finding(kind, at, at, _ms(by)))
             gaps, drops = clock.missing(
                 gap=gap, step_percent=int(self.limits["dropped_step_percent"]), by_length=not is_picture
