@@ -200,8 +200,9 @@ class _Reading:
         found: list[Finding] = []
         gap = Fraction(int(self.limits["gap_ms"]), 1000)
         # A last packet may claim to last long; that is no proof that the other stream lacks anything.
-        begin = min(one.begin for one in self.clocks.values())
-        last = max(one.last_begin for one in self.clocks.values())
+        running = [one for one in self.clocks.values() if one.count]
+        begin = min((one.begin for one in running), default=Fraction(0))
+        last = max((one.last_begin for one in running), default=Fraction(0))
         for stream in (self.picture, self.sound):
             if stream is None:
                 continue
@@ -217,7 +218,8 @@ class _Reading:
                 gap=gap, step_percent=int(self.limits["dropped_step_percent"]), by_length=not is_picture
             )
             kind = Fault.PICTURE_GAP if is_picture else Fault.SOUND_GAP
-            edges = [(begin, clock.begin), (clock.end, last)]
+            # A stream that is promised and never comes has no clock: it is missing from first to last.
+            edges = [(begin, clock.begin), (clock.end, last)] if clock.count else [(begin, last)]
             found += [Finding(kind, one.begin, one.end, _ms(one.end - one.begin)) for one in gaps]
             found += [Finding(kind, a, b, _ms(b - a)) for a, b in edges if b - a >= gap]
             if is_picture:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import av
 import pytest
 from sqlalchemy import select, text
 
@@ -17,7 +19,8 @@ from evidence.continuity import Fault, Span
 from evidence.errors import InvalidInput, NotFound
 from evidence.kinds import GapReason
 from ingest.interruption import give_reason, read_report
-from media.continuity import continuity_entry
+from media.continuity import _Reading, continuity_entry
+from media.timing import StreamClock
 from storage.db import agencies, custody, jobs
 from storage.db.tables import CustodyLeaf, Derivative
 from storage.open import Storage
@@ -164,6 +167,22 @@ def test_damaged_footage_has_a_report_as_far_as_it_goes(tmp_path: Path) -> None:
     found = read(tmp_path / "cut.ts")
     assert 0 < found["frame_count"] < 20
     assert 0 < found["duration_us"] <= 2_000_000
+
+
+def test_a_sound_that_is_promised_and_never_comes_is_missing_from_first_to_last(tmp_path: Path) -> None:
+    footage.ffmpeg(
+        "-f", "lavfi", "-i", f"{MOVING}:d=2", "-f", "lavfi", "-i", "anullsrc=d=2", "-t", 2,
+        "-c:v", "libx264", "-c:a", "aac", "-output_ts_offset", 5, tmp_path / "whole.mkv",
+    )  # fmt: skip
+    clock = StreamClock(Fraction(1, 1000))
+    assert clock.missing(gap=Fraction(1), step_percent=180, by_length=True) == ([], [])
+    with av.open(str(tmp_path / "whole.mkv")) as container:
+        reading = _Reading(SHORT.model_dump(), container.streams.video[0], container.streams.audio[0])
+        for packet in container.demux(video=0):
+            if packet.size:
+                reading.clocks[0].take(packet)
+        found = reading.result()
+    assert spans(found) == {Fault.SOUND_GAP: [(0, 1900, 1900.0)]}
 
 
 # --- the job, the report and the reasons ------------------------------------------------------
