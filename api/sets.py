@@ -24,13 +24,20 @@ from api.resolving import Ladder, ladder_of, part_of
 from evidence.errors import Conflict, EvidenceError, InvalidInput, NotFound, NotPermitted
 from evidence.kinds import MediaKind, RetrievalPurpose
 from ingest.placement import Placement, placements_of
+from ingest.timeline import CaseTimeline, Entry
 from storage.db import cases, grants, items
 from storage.db.grants import Seat
 from storage.db.tables import Case, Grant, GrantSet, Item
 from storage.open import Storage
 from transcode.playlist import Part
+from transcode.synchrony import Aligned, align
 
 MOST_MEMBERS = 500
+MOST_LANES = 8
+LONGEST_WINDOW = timedelta(hours=24)
+KEYFRAME_REACH = timedelta(seconds=10)
+"""How far around a window is granted, so that the keyframe before it can be shown."""
+US = timedelta(microseconds=1)
 PLAYABLE = frozenset({MediaKind.VIDEO, MediaKind.AUDIO})
 MIXED = "mixed"
 """The rung of a lane whose items have none in common: of each item its most modest one."""
@@ -133,6 +140,59 @@ def _spans(work: Work, item: Item, member: Member, wanted: Wanted) -> list[Span 
     return found
 
 
+def side_by_side(
+    found: CaseTimeline, window: tuple[datetime, datetime], lanes: Sequence[str] | None
+) -> list[Member]:
+    """What of a case's timeline lies in a window, source by source.
+
+    Raises:
+        InvalidInput: ``window_too_long``, ``sources_too_many``.
+        NotFound: ``window_empty``: nothing of those sources lies in it.
+    """
+    if window[1] - window[0] > LONGEST_WINDOW:
+        raise InvalidInput(
+            f"window: expected at most {LONGEST_WINDOW}, found {window[1] - window[0]}; ask for a part of it",
+            code="window_too_long",
+        )
+    inside: dict[str, dict[UUID, Entry]] = {}
+    for entry in found.entries:
+        if (
+            entry.starts_at is None
+            or entry.ends_at is None
+            or (lanes is not None and entry.lane not in lanes)
+        ):
+            continue
+        if entry.starts_at < window[1] and entry.ends_at > window[0]:
+            inside.setdefault(entry.lane, {}).setdefault(entry.tied.id, entry)
+    if not inside:
+        raise NotFound(
+            "window: expected footage of a source in it, found none; look at the timeline",
+            code="window_empty",
+        )
+    if len(inside) > MOST_LANES:
+        raise InvalidInput(
+            f"sources: expected at most {MOST_LANES} in the window, found {len(inside)}; name them",
+            code="sources_too_many",
+            lanes=sorted(inside),
+        )
+    return [
+        Member(entry.tied.id, number, _near(entry, window))
+        for number, (_, entries) in enumerate(sorted(inside.items()))
+        for entry in entries.values()
+    ]
+
+
+def _near(entry: Entry, window: tuple[datetime, datetime]) -> Span | None:
+    """Media time around a window; None where that is all of the item."""
+    if entry.placement is None or entry.tied.duration_us is None:
+        return None
+    first = (window[0] - KEYFRAME_REACH - entry.placement.starts_at) // US
+    last = (window[1] + KEYFRAME_REACH - entry.placement.starts_at) // US
+    if first <= 0 and last >= entry.tied.duration_us:
+        return None
+    return max(0, first), min(last, entry.tied.duration_us)
+
+
 def revoke_set(work: Work, row: GrantSet, why: str) -> None:
     """End a set and each of its grants at once; ending it twice is fine."""
     if row.revoked_at is not None:
@@ -212,6 +272,28 @@ def lane_of(installation: Installation, seen: Sequence[Seen]) -> Lane:
         for name, listed in parts.items():
             listed.append(part_of(installation, each.grant, rungs.get(name, modest), date))
     return Lane(parts, [(each.grant, ladder) for each, ladder in shown], more_follows)
+
+
+def aligned_of(installation: Installation, row: GrantSet, seen: Sequence[Seen]) -> tuple[Aligned, Lane]:
+    """A lane on the clock of its set's window: of each item the most modest rung that is whole.
+
+    Several sources play at once, so each is asked for little, and nothing that is told of a clock may change.
+    """
+    parts: list[Part] = []
+    ladders: list[tuple[Grant, Ladder]] = []
+    for each in seen:
+        rungs = [rung for rung in each.ladder.rungs if not rung.is_growing] if each.ladder else []
+        if each.ladder is None or not rungs or each.placement is None:
+            continue
+        modest = min(rungs, key=lambda rung: rung.index.peak_bitrate_bps)
+        parts.append(part_of(installation, each.grant, modest, each.placement.starts_at))
+        ladders.append((each.grant, Ladder((modest,), 1)))
+    if row.window_from is None or row.window_to is None:
+        raise NotFound("grant set: expected one with a window, found a recording", code="nothing_here")
+    found = align(parts, (row.window_from, row.window_to))
+    # What something is shown of leaves its leaf, and nothing else does.
+    shown = [each for number, each in enumerate(ladders) if number in found.shown]
+    return found, Lane({MIXED: parts}, shown, False)
 
 
 def _dates(shown: Sequence[Seen]) -> list[datetime | None]:

@@ -117,8 +117,17 @@ def _timeline(options: argparse.Namespace) -> int:
     if options.json:
         print_json(rows)
         return 0
-    heads = ("开始 from", "结束 to", "来源 source", "名称 name", "偏差 offset s", "依据 basis",
-             "此前空档 gap s", "重叠 overlap s", "编号 id")  # fmt: skip
+    heads = (
+        "开始 from",
+        "结束 to",
+        "来源 source",
+        "名称 name",
+        "偏差 offset s",
+        "依据 basis",
+        "此前空档 gap s",
+        "重叠 overlap s",
+        "编号 id",
+    )
     print_table(heads, [tuple(row.values()) for row in rows])
     return 0
 

@@ -63,9 +63,9 @@ def timeline_of_case(session: Session, agency_id: UUID, case_id: UUID, now: date
 
 
 def _entry(row: TiedItem, placements: Mapping[UUID, Placement]) -> Entry:
-    placement = placements.get(row.id)
+    placement, lane = placements.get(row.id), lane_of_item(row.device_id, row.captured_place)
     if placement is None:
-        return Entry(row, lane_of(row), None, None, None)
+        return Entry(row, lane, None, None, None)
     length = _length(row)
     try:
         starts_at = placement.starts_at + timedelta(microseconds=row.span_from_us or 0)
@@ -74,8 +74,8 @@ def _entry(row: TiedItem, placements: Mapping[UUID, Placement]) -> Entry:
             to = length if row.span_to_us is None else min(length, timedelta(microseconds=row.span_to_us))
             ends_at = max(starts_at, placement.starts_at + to)
     except OverflowError:
-        return Entry(row, lane_of(row), placement, placement.starts_at, None)
-    return Entry(row, lane_of(row), placement, starts_at, ends_at)
+        return Entry(row, lane, placement, placement.starts_at, None)
+    return Entry(row, lane, placement, starts_at, ends_at)
 
 
 def _length(row: TiedItem) -> timedelta | None:
@@ -89,11 +89,11 @@ def _length(row: TiedItem) -> timedelta | None:
     return length if timedelta() <= length <= LONGEST else None
 
 
-def lane_of(row: TiedItem) -> str:
+def lane_of_item(device_id: UUID | None, place: str | None) -> str:
     """Its source: the device, else the place, else nobody knows which."""
-    if row.device_id is not None:
-        return f"device:{row.device_id}"
-    return f"place:{row.captured_place}" if row.captured_place else "unknown"
+    if device_id is not None:
+        return f"device:{device_id}"
+    return f"place:{place}" if place else "unknown"
 
 
 def _piece(entry: Entry) -> Piece[UUID]:

@@ -285,13 +285,18 @@ def _seconds(micros: int) -> str:
 
 def _stretches(part: Part, segments: Sequence[Segment]) -> list[Stretch]:
     """A part's segments, apart where seconds are left out between them."""
+    return [stretch_of(part, run) for run in runs_of(segments)]
+
+
+def runs_of(segments: Sequence[Segment]) -> list[list[Segment]]:
+    """Segments of one file that follow each other without a gap."""
     runs: list[list[Segment]] = []
     for segment in segments:
         if runs and runs[-1][-1].end_pts >= segment.start_pts:
             runs[-1].append(segment)
         else:
             runs.append([segment])
-    return [stretch_of(part, run) for run in runs]
+    return runs
 
 
 def stretch_of(part: Part, run: Sequence[Segment]) -> Stretch:
@@ -353,7 +358,7 @@ def keyframes_of(part: Part) -> list[Segment]:
     index = part.index
     if index.main.kind != "video":
         return []
-    chosen = _chosen(index, part.span, strict=part.strict)
+    chosen = chosen_of(part)
     keys = [fragment for fragment in chosen if fragment.keyframe_bytes]
     shown_at = [fragment.start_pts + fragment.keyframe_pts for fragment in keys]
     ends = [chosen[-1].end_pts] if chosen and not part.is_growing else []
@@ -362,6 +367,11 @@ def keyframes_of(part: Part) -> list[Segment]:
         for fragment, (start, end) in zip(keys, pairwise([*shown_at, *ends]), strict=False)
         if end > start
     ]
+
+
+def chosen_of(part: Part) -> list[Fragment]:
+    """The fragments that a part may show."""
+    return _chosen(part.index, part.span, strict=part.strict)
 
 
 def _chosen(index: FragmentIndex, span: Span | None, *, strict: bool) -> list[Fragment]:

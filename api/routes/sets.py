@@ -1,8 +1,10 @@
-"""Grant sets: the files of one recording as one playlist."""
+"""Grant sets: the files of one recording as one playlist, sources of a case side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC
+from itertools import groupby
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -14,18 +16,39 @@ from api.auth.seat import DeskOf
 from api.desk import Installation, InstallationOf, Work
 from api.issuing import Variant
 from api.routes.playlists import PLAYLIST, PlaylistResponse, Token, answer_playlist, note_playlists
-from api.schemas.viewing import LeftOut, RecordingGrant, RecordingRequest, SetMember
-from api.sets import Lane, Member, Seen, Wanted, issue_set, lane_of, lane_url, revoke_set, seen_of
+from api.schemas.viewing import (
+    AlignedGrant,
+    AlignedRequest,
+    AlignedSource,
+    LeftOut,
+    RecordingGrant,
+    RecordingRequest,
+    SetMember,
+)
+from api.sets import (
+    MOST_LANES,
+    Lane,
+    Member,
+    Seen,
+    Wanted,
+    aligned_of,
+    issue_set,
+    lane_of,
+    lane_url,
+    revoke_set,
+    seen_of,
+    side_by_side,
+)
 from evidence.access import Act, may
 from evidence.errors import NotFound, NotPermitted
 from ingest.grouping import recording_of
-from storage.db import cases, grants, items
+from ingest.timeline import lane_of_item, timeline_of_case
+from storage.db import accounts, cases, grants, items
 from storage.db.tables import GrantSet
 from transcode.playlist import Variant as PlaylistVariant
 from transcode.playlist import iframe_playlist, media_playlist, multivariant_playlist
 
 gate = Gate("调阅 Viewing")
-MOST_LANES = 8
 LaneNo = Annotated[int, Path(ge=0, lt=MOST_LANES)]
 FileName = Annotated[
     str, Path(pattern=r"^(index|variants|(rung|keyframes)-[A-Za-z0-9_]{1,24})$", max_length=34)
@@ -53,15 +76,39 @@ def ask_for_recording(item_id: UUID, body: RecordingRequest, desk: DeskOf) -> Re
         return _shown(work, desk.installation, issue_set(work, "recording", members, wanted))
 
 
-@gate.get(
-    "/grant-sets/{set_id}", Act.SEE_REDACTED, problems=(404, 410), summary="同次录制的调阅授权 A grant set"
+@gate.post(
+    "/cases/{case_id}/aligned",
+    Act.SEE_REDACTED,
+    status_code=201,
+    problems=(404, 409),
+    summary="多路同步调阅 Ask to see sources side by side",
 )
-def get_set(set_id: UUID, desk: DeskOf) -> RecordingGrant:
-    """本人的授权,含各文件当前状态。One's own, each member as it stands now."""
+def ask_for_aligned(case_id: UUID, body: AlignedRequest, desk: DeskOf) -> AlignedGrant:
+    """最多 8 路。各路播放列表的同一位置为同一时刻,无影像处为空档(EXT-X-GAP);从 `seek_to_s` 起同时播放。
+
+    Up to eight sources. The same position in each playlist is the same instant; where there is no footage
+    stands a gap of its length. Seek each player to its `seek_to_s`, and compare positions from there.
+    """
+    with desk.writing() as work:
+        case = cases.case_by_id(work.session, work.agency_id, case_id)
+        window = (body.from_at.astimezone(UTC), body.to_at.astimezone(UTC))
+        found = timeline_of_case(work.session, work.agency_id, case.id, work.now)
+        members = side_by_side(found, window, body.lanes)
+        wanted = Wanted(body.variant, body.purpose, body.reason, case)
+        row = issue_set(work, "aligned", members, wanted, window)
+        return _aligned(work, desk.installation, row)
+
+
+@gate.get(
+    "/grant-sets/{set_id}", Act.SEE_REDACTED, problems=(404, 410), summary="多件合一的调阅授权 A grant set"
+)
+def get_set(set_id: UUID, desk: DeskOf) -> RecordingGrant | AlignedGrant:
+    """本人的授权,含各件当前状态。One's own, each member as it stands now."""
     with desk.reading() as work:
         row = grants.set_in_force(work.session, work.agency_id, set_id, work.now)
         _require_own(work, row)
-        return _shown(work, desk.installation, row)
+        show = _aligned if row.kind == "aligned" else _shown
+        return show(work, desk.installation, row)
 
 
 @gate.delete(
@@ -96,8 +143,17 @@ def playlist(
     with storage.database.read() as session:
         row = grants.set_in_force(session, capability.agency_id, capability.subject_id, now)
         held = [grant for grant in grants.grants_of_set(session, row.agency_id, row.id) if grant.lane == lane]
-        found = lane_of(installation, seen_of(session, storage, held, now))
-    text = _written(found, name)
+        seen = seen_of(session, storage, held, now)
+    if row.kind == "aligned":
+        aligned, found = aligned_of(installation, row, seen)
+        if name != "index":
+            raise NotFound(
+                "playlist: expected index, found another; one rung is aligned", code="nothing_here"
+            )
+        text = aligned.playlist()
+    else:
+        found = lane_of(installation, seen)
+        text = _written(found, name)
     note_playlists(installation, dict(found.shown))
     return answer_playlist(text, request)
 
@@ -137,6 +193,41 @@ def _shown(work: Work, installation: Installation, row: GrantSet) -> RecordingGr
         playlist_url=lane_url(installation, row, 0, "index"),
         variants_url=lane_url(installation, row, 0, "variants"),
         members=members_shown(seen_of(work.session, work.storage, held, work.now)),
+        left_out=left_out_of(row),
+    )
+
+
+def _aligned(work: Work, installation: Installation, row: GrantSet) -> AlignedGrant:
+    held = grants.grants_of_set(work.session, work.agency_id, row.id)
+    seen = seen_of(work.session, work.storage, held, work.now)
+    rows = items.items_by_id(work.session, work.agency_id, [grant.item_id for grant in held])
+    devices = accounts.device_numbers(
+        work.session, work.agency_id, [item.device_id for item in rows.values() if item.device_id is not None]
+    )
+    sources = []
+    for lane, group in groupby(seen, key=lambda each: each.grant.lane or 0):
+        members = list(group)
+        item = rows[members[0].grant.item_id]
+        aligned, _ = aligned_of(installation, row, members)
+        sources.append(
+            AlignedSource(
+                lane=lane_of_item(item.device_id, item.captured_place),
+                device_no=devices.get(item.device_id) if item.device_id else None,
+                place=item.captured_place,
+                playlist_url=lane_url(installation, row, lane, "index") if aligned.shown else None,
+                seek_to_us=aligned.seek_us,
+                seek_to_s=aligned.seek_us / 1_000_000,
+                shown_us=aligned.shown_us,
+                members=members_shown(members),
+            )
+        )
+    return AlignedGrant(
+        set_id=row.id,
+        variant=Variant(row.variant),
+        from_at=row.window_from or row.issued_at,
+        to_at=row.window_to or row.issued_at,
+        expires_at=row.expires_at,
+        sources=sources,
         left_out=left_out_of(row),
     )
 

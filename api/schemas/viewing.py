@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import Field, model_validator
 
 from api.issuing import Variant
-from api.schemas.common import Input, Line, Micros, Output
+from api.schemas.common import Input, Instant, Line, Micros, Output
 from api.schemas.items import Coverage, SpanInput
 from evidence.kinds import RetrievalPurpose
 
@@ -100,6 +100,52 @@ class RecordingGrant(Output):
     playlist_url: str = Field(description="各文件之间为不连续点 / A discontinuity between files, by date")
     variants_url: str
     members: list[SetMember]
+    left_out: list[LeftOut]
+
+
+class AlignedRequest(SetRequest):
+    """Ask to see several sources of a case side by side."""
+
+    from_at: Instant = Field(description="起,校正后的时间 / Wall time, corrected")
+    to_at: Instant
+    lanes: list[Annotated[str, Field(min_length=1, max_length=600)]] | None = Field(
+        None,
+        min_length=1,
+        max_length=8,
+        description="时间轴中的来源,空为时段内全部 / Of the timeline; null is all in the window",
+    )
+
+    @model_validator(mode="after")
+    def _forward(self) -> AlignedRequest:
+        if self.to_at <= self.from_at:
+            raise ValueError("expected from_at before to_at")
+        return self
+
+
+class AlignedSource(Output):
+    """One source on the clock of the window."""
+
+    lane: str
+    device_no: str | None
+    place: str | None
+    playlist_url: str | None = Field(description="暂无可播放影像时为空 / Null while nothing can be shown")
+    seek_to_us: int = Field(
+        description="对齐点在播放列表中的位置,精确到微秒 / The position that is the start of the window"
+    )
+    seek_to_s: float = Field(description="同上,秒 / The same in seconds, for currentTime")
+    shown_us: int = Field(description="其中影像时长 / Footage in it, without gaps")
+    members: list[SetMember]
+
+
+class AlignedGrant(Output):
+    """A grant set over several sources: position by position the same instant."""
+
+    set_id: UUID
+    variant: Variant
+    from_at: datetime
+    to_at: datetime
+    expires_at: datetime
+    sources: list[AlignedSource]
     left_out: list[LeftOut]
 
 

@@ -1,0 +1,121 @@
+"""The same position in every source is the same instant, whatever is missing where."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evidence.errors import NotFound
+from media.fmp4 import Fragment, FragmentIndex, Track
+from tests.support.hls import read_media
+from transcode.playlist import Part, Span
+from transcode.synchrony import SLACK_US, Aligned, align
+
+START = datetime(2026, 3, 3, 8, 0, tzinfo=UTC)
+VIDEO = Track(1, "video", 12800, "avc1.64001F", 640, 360)
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def part(
+    begins_s: float, length_s: int, url: str = "a.mp4", *, keys: int = 1, span: Span | None = None
+) -> Part:
+    """Footage of one-second fragments, each `keys`-th with a keyframe."""
+    fragments = tuple(
+        Fragment(1000 + 100 * n, 100, n * 12800, 12800, 25, n % keys == 0, 0, 0, 40 if n % keys == 0 else 0)
+        for n in range(length_s)
+    )
+    return Part(FragmentIndex(1000, (VIDEO,), 0, fragments), url, span, span is not None, at(begins_s))
+
+
+def instants(found: Aligned, window: datetime) -> list[tuple[str, int, int]]:
+    """For each segment: its file, where it stands on the window's clock, and where its date says it does."""
+    rows, position, dated = [], -found.seek_us, None
+    for piece in read_media(found.playlist()).pieces:
+        if not piece.is_gap:
+            if piece.dated_at is not None:
+                dated = (piece.dated_at - window) // timedelta(microseconds=1)
+            assert dated is not None
+            rows.append((piece.url, position, dated))
+            dated += piece.duration_us
+        position += piece.duration_us
+    return rows
+
+
+def test_a_window_inside_footage_begins_with_the_fragment_that_holds_it() -> None:
+    found = align([part(0, 20)], (at(5.25), at(9)))
+    assert found.seek_us == 250_000
+    pieces = read_media(found.playlist()).pieces
+    assert (pieces[0].first, pieces[0].dated_at) == (1500, at(5))
+    assert sum(piece.duration_us for piece in pieces) == 4_000_000
+
+
+def test_the_beginning_goes_back_to_a_keyframe_and_no_further_than_may_be_seen() -> None:
+    assert align([part(0, 20, keys=4)], (at(6), at(9))).seek_us == 2_000_000
+    limited = align([part(0, 20, keys=4, span=Span(5000, 20_000))], (at(6), at(12)))
+    assert limited.seek_us == 0
+    assert read_media(limited.playlist()).pieces[0].is_gap
+    assert instants(limited, at(6))[0] == ("a.mp4", 2_000_000, 2_000_000)
+
+
+def test_time_without_footage_is_kept_as_gaps_of_its_length() -> None:
+    found = align([part(0, 4), part(30.5, 4, "b.mp4")], (at(-3), at(60)))
+    pieces = read_media(found.playlist()).pieces
+    assert [piece.duration_us for piece in pieces if piece.is_gap] == [
+        3_000_000,
+        10_000_000,
+        10_000_000,
+        6_500_000,
+    ]
+    assert found.seek_us == 0
+    assert found.shown_us == 8_000_000
+    assert all(stands == dated for _, stands, dated in instants(found, at(-3)))
+
+
+def test_of_two_that_show_one_instant_the_earlier_keeps_it() -> None:
+    found = align([part(6, 10, "late.mp4", keys=2), part(0, 9, "early.mp4")], (at(0), at(20)))
+    rows = instants(found, at(0))
+    assert [url for url, _, _ in rows] == ["early.mp4"] * 5 + ["late.mp4"] * 3
+    assert rows[5][1] == 10_000_000
+    assert found.shown == {0, 1}
+    inside = align([part(0, 9, "early.mp4"), part(2, 3, "inside.mp4")], (at(0), at(20)))
+    assert inside.shown == {0}
+
+
+def test_a_window_without_footage_is_refused_and_what_has_no_start_is_left_out() -> None:
+    nowhere = Part(part(0, 4).index, "x.mp4")
+    with pytest.raises(NotFound):
+        align([part(0, 4), nowhere], (at(100), at(200))).playlist()
+
+
+@given(
+    sources=st.lists(
+        st.lists(st.tuples(st.integers(-20_000, 60_000), st.integers(1, 20)), min_size=1, max_size=5),
+        min_size=1,
+        max_size=4,
+    ),
+    begins_ms=st.integers(-5000, 30_000),
+    keys=st.integers(1, 4),
+)
+def test_no_position_of_any_source_is_off_its_instant_by_more_than_the_slack(
+    sources: list[list[tuple[int, int]]], begins_ms: int, keys: int
+) -> None:
+    window = (at(begins_ms / 1000), at(begins_ms / 1000 + 30))
+    for source in sources:
+        parts = [
+            part(begins / 1000, length, f"{number}.mp4", keys=keys)
+            for number, (begins, length) in enumerate(source)
+        ]
+        found = align(parts, window)
+        if not found.shown:
+            continue
+        rows = instants(found, window[0])
+        assert all(abs(stands - dated) <= SLACK_US for _, stands, dated in rows)
+        assert found.seek_us >= 0
+        told = sorted(rows, key=lambda row: row[2])
+        assert told == rows, "no instant twice"
