@@ -292,7 +292,7 @@ def aligned_of(installation: Installation, row: GrantSet, seen: Sequence[Seen]) 
         raise NotFound("grant set: expected one with a window, found a recording", code="nothing_here")
     found = align(parts, (row.window_from, row.window_to))
     # What something is shown of leaves its leaf, and nothing else does.
-    shown = [each for number, each in enumerate(ladders) if number in found.shown]
+    shown = [each for number, each in enumerate(ladders) if number in found.part_numbers]
     return found, Lane({MIXED: parts}, shown, False)
 
 

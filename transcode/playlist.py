@@ -103,13 +103,6 @@ class Stretch:
 
 
 @dataclass(frozen=True)
-class Gap:
-    """Time without footage that a playlist keeps: players wait or leap, and stay on its clock."""
-
-    length_us: int
-
-
-@dataclass(frozen=True)
 class Variant:
     """One rung in a multivariant playlist."""
 
@@ -216,46 +209,34 @@ def multivariant_playlist(variants: Sequence[Variant]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(
-    listed: Sequence[Stretch | Gap],
-    *,
-    is_growing: bool = False,
-    of_keyframes: bool = False,
-    longest_s: int = 1,
-) -> str:
+def write(stretches: Sequence[Stretch], *, is_growing: bool = False, of_keyframes: bool = False) -> str:
     """A media playlist as text.
 
     Args:
-        listed: What it shows, in order, and the gaps it keeps.
+        stretches: What it shows, in order.
         is_growing: More will follow.
         of_keyframes: Each segment is a keyframe.
-        longest_s: No gap is written in longer pieces; segments of footage may be longer.
 
     Raises:
-        NotFound: ``span_without_segments``: there is no footage in it.
+        NotFound: ``span_without_segments``: there is nothing in it.
     """
-    stretches = [each for each in listed if isinstance(each, Stretch) and each.segments]
-    if not stretches:
+    every = [segment for stretch in stretches for segment in stretch.segments]
+    if not every:
         raise NotFound(
             "span: expected at least one whole fragment in it, found none; ask for a clip to take away",
             code="span_without_segments",
         )
-    every = [segment for stretch in stretches for segment in stretch.segments]
-    target_s = max(1, longest_s, *(-(-segment.duration_pts // segment.timescale) for segment in every))
+    target_s = max(1, *(-(-segment.duration_pts // segment.timescale) for segment in every))
     lines = ["#EXTM3U", f"#EXT-X-VERSION:{HLS_VERSION}", f"#EXT-X-TARGETDURATION:{target_s}"]
     lines += ["#EXT-X-MEDIA-SEQUENCE:0", f"#EXT-X-PLAYLIST-TYPE:{'EVENT' if is_growing else 'VOD'}"]
     if of_keyframes:
         lines.append("#EXT-X-I-FRAMES-ONLY")
     if all(segment.starts_with_keyframe for segment in every):
         lines.append("#EXT-X-INDEPENDENT-SEGMENTS")
-    said = len(lines)
-    for each in listed:
-        if isinstance(each, Gap):
-            lines += _gap(each.length_us, target_s * SECOND_US)
-        elif each.segments:
-            if len(lines) > said:
-                lines.append("#EXT-X-DISCONTINUITY")
-            lines += _stretch(each)
+    for number, stretch in enumerate(stretches):
+        if number:
+            lines.append("#EXT-X-DISCONTINUITY")
+        lines += _stretch(stretch)
     if not is_growing:
         lines.append("#EXT-X-ENDLIST")
     return "\n".join(lines) + "\n"
@@ -271,12 +252,6 @@ def _stretch(stretch: Stretch) -> list[str]:
         length_us = (start + duration) * SECOND_US // timescale - start * SECOND_US // timescale
         lines.append(f"#EXTINF:{_seconds(length_us)},\n#EXT-X-BYTERANGE:{size}@{offset}\n{url}")
     return lines
-
-
-def _gap(length_us: int, longest_us: int) -> list[str]:
-    """Pieces of one length but for the last; nothing lies at their address and no player asks for it."""
-    pieces = [longest_us] * (length_us // longest_us) + [length_us % longest_us]
-    return [f"#EXTINF:{_seconds(piece)},\n#EXT-X-GAP\ngap.mp4" for piece in pieces if piece]
 
 
 def _seconds(micros: int) -> str:

@@ -1,10 +1,15 @@
-"""Playlists of several sources on one clock, so that the same position in each is the same instant.
+"""Playlists of several sources for a window of wall time, with the map that keeps their players in step.
 
-Position 0 of each playlist is an instant of wall time, and from there a position is that much wall time
-later: footage stands where its corrected clock puts it, and time without footage is kept as EXT-X-GAP
-segments of its length. A player that is sought to ``seek_us`` + t shows t after the window's start, in
-every source, so whoever watches several of them compares positions and needs no map. Discontinuities alone
-would let each playlist leave its gaps out, and the sources would drift apart by them.
+Each source is one playlist: its footage of the window, one file after another, a discontinuity between.
+Beside it stands its map: each stretch says from when to when it shows, by corrected clocks, and at which
+position of the playlist. A page keeps one clock. Within a stretch a player is at ``position + (clock -
+from)``; between two it is held at the position where the next begins, which is where the one before ended,
+so that what comes next is loaded already and nothing has to be sought.
+
+Time without footage takes no place in the playlist. EXT-X-GAP would give it one, and then one position
+would be one instant in all; but hls.js 1.7 neither loads nor passes over a gap it stands in (it reports
+``fragGap`` over and over), and a source that begins with a gap never starts. Discontinuities every player
+plays.
 
 The beginning of a window lies inside a fragment as a rule. The playlist then begins with that fragment, and
 ``seek_us`` says how far into it the window begins.
@@ -21,9 +26,7 @@ from media.fmp4 import Fragment
 from transcode.playlist import (
     MIN_SEGMENT,
     SECOND_US,
-    Gap,
     Part,
-    Segment,
     Stretch,
     chosen_of,
     from_keyframe,
@@ -34,23 +37,40 @@ from transcode.playlist import (
 )
 
 SLACK_US = 20_000
-"""What a position may be off: shorter gaps and overlaps are not written. Positions are measured from the
-window each time, so that many of them do not add up."""
-GAP_PIECE_S = 10
+"""Files may overlap by so much and both be shown: clocks say no more. The later one's start counts."""
 US = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
-class Aligned:
-    """One source on the clock of a window."""
+class Shown:
+    """A stretch of footage: when it shows, and where in the playlist."""
 
-    listed: tuple[Stretch | Gap, ...]
-    seek_us: int
-    """The position that is the window's start."""
-    shown_us: int
-    """Footage in it, without gaps."""
-    shown: frozenset[int]
-    """Which parts something is shown of, by their numbers."""
+    from_us: int
+    """After the window's start; negative where its first fragment begins before."""
+    to_us: int
+    position_us: int
+    """Of the playlist, where it begins."""
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """One source of a window."""
+
+    stretches: tuple[Stretch, ...]
+    map: tuple[Shown, ...]
+    """Of each stretch, in order; none begins before the one before it ends."""
+    part_numbers: frozenset[int]
+    """The parts that something is shown of."""
+
+    @property
+    def seek_us(self) -> int:
+        """The position to be at when the window begins; 0 where footage begins later."""
+        return max(0, -self.map[0].from_us) if self.map else 0
+
+    @property
+    def shown_us(self) -> int:
+        """Footage in the playlist."""
+        return sum(each.to_us - each.from_us for each in self.map)
 
     def playlist(self) -> str:
         """As text.
@@ -58,7 +78,7 @@ class Aligned:
         Raises:
             NotFound: ``span_without_segments``: there is no footage in it.
         """
-        return write(self.listed, longest_s=GAP_PIECE_S)
+        return write(self.stretches)
 
 
 def align(
@@ -72,26 +92,24 @@ def align(
         window: Wall time from and to.
     """
     length_us = (window[1] - window[0]) // US
-    listed: list[Stretch | Gap] = []
-    shown: set[int] = set()
-    # Both in microseconds from the window's start.
-    origin_us, reached_us, shown_us = 0, 0, 0
+    stretches: list[Stretch] = []
+    places: list[Shown] = []
+    used: set[int] = set()
+    position_us = 0
     numbered = [(part.started_at, number, part) for number, part in enumerate(parts) if part.started_at]
     for started_at, number, part in sorted(numbered, key=lambda each: each[:2]):
         at_us = (started_at - window[0]) // US
-        least_us = reached_us - SLACK_US if shown else None
+        least_us = places[-1].to_us - SLACK_US if places else None
         for run in runs_of(joined(part.index, _inside(part, at_us, length_us, least_us), min_segment)):
-            start_us = at_us + run[0].start_us
-            if not shown:
-                origin_us = reached_us = min(0, start_us)
-            if start_us - reached_us > SLACK_US:
-                listed.append(Gap(start_us - reached_us))
-                reached_us = start_us
-            listed.append(stretch_of(part, run))
-            reached_us += _length_us(run)
-            shown_us += _length_us(run)
-            shown.add(number)
-    return Aligned(tuple(listed), -origin_us, shown_us, frozenset(shown))
+            start_us, end_us = at_us + run[0].start_us, at_us + run[-1].end_us
+            if places and places[-1].to_us > start_us:
+                before = places.pop()
+                places.append(Shown(before.from_us, start_us, before.position_us))
+            stretches.append(stretch_of(part, run))
+            places.append(Shown(start_us, end_us, position_us))
+            position_us += end_us - start_us
+            used.add(number)
+    return Aligned(tuple(stretches), tuple(places), frozenset(used))
 
 
 def _inside(part: Part, at_us: int, length_us: int, least_us: int | None) -> list[Fragment]:
@@ -119,7 +137,3 @@ def _inside(part: Part, at_us: int, length_us: int, least_us: int | None) -> lis
     if least_us is not None:
         found = [each for each in found if at_us + each.start_pts * SECOND_US // scale >= least_us]
     return from_keyframe(part.index, found)
-
-
-def _length_us(run: Sequence[Segment]) -> int:
-    return run[-1].end_us - run[0].start_us

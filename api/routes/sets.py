@@ -20,6 +20,7 @@ from api.schemas.viewing import (
     AlignedGrant,
     AlignedRequest,
     AlignedSource,
+    AlignedStretch,
     LeftOut,
     RecordingGrant,
     RecordingRequest,
@@ -84,10 +85,10 @@ def ask_for_recording(item_id: UUID, body: RecordingRequest, desk: DeskOf) -> Re
     summary="多路同步调阅 Ask to see sources side by side",
 )
 def ask_for_aligned(case_id: UUID, body: AlignedRequest, desk: DeskOf) -> AlignedGrant:
-    """最多 8 路。各路播放列表的同一位置为同一时刻,无影像处为空档(EXT-X-GAP);从 `seek_to_s` 起同时播放。
+    """最多 8 路,各一播放列表;`stretches` 给出每段影像的时刻与位置,无影像时停在下一段开头等候。
 
-    Up to eight sources. The same position in each playlist is the same instant; where there is no footage
-    stands a gap of its length. Seek each player to its `seek_to_s`, and compare positions from there.
+    Up to eight sources, a playlist each. `stretches` says when each piece of footage shows and at which
+    position: start at `seek_to_s`, and hold a player where the next stretch begins until its time comes.
     """
     with desk.writing() as work:
         case = cases.case_by_id(work.session, work.agency_id, case_id)
@@ -214,10 +215,14 @@ def _aligned(work: Work, installation: Installation, row: GrantSet) -> AlignedGr
                 lane=lane_of_item(item.device_id, item.captured_place),
                 device_no=devices.get(item.device_id) if item.device_id else None,
                 place=item.captured_place,
-                playlist_url=lane_url(installation, row, lane, "index") if aligned.shown else None,
+                playlist_url=lane_url(installation, row, lane, "index") if aligned.map else None,
                 seek_to_us=aligned.seek_us,
                 seek_to_s=aligned.seek_us / 1_000_000,
                 shown_us=aligned.shown_us,
+                stretches=[
+                    AlignedStretch(from_us=each.from_us, to_us=each.to_us, position_us=each.position_us)
+                    for each in aligned.map
+                ],
                 members=members_shown(members),
             )
         )

@@ -122,6 +122,14 @@ class AlignedRequest(SetRequest):
         return self
 
 
+class AlignedStretch(Output):
+    """Footage of a source: when it shows, and where in its playlist."""
+
+    from_us: int = Field(description="距时段起点,可为负 / After the window's start; may be negative")
+    to_us: int
+    position_us: int = Field(description="在播放列表中的位置 / Where in the playlist it begins")
+
+
 class AlignedSource(Output):
     """One source on the clock of the window."""
 
@@ -133,12 +141,13 @@ class AlignedSource(Output):
         description="对齐点在播放列表中的位置,精确到微秒 / The position that is the start of the window"
     )
     seek_to_s: float = Field(description="同上,秒 / The same in seconds, for currentTime")
-    shown_us: int = Field(description="其中影像时长 / Footage in it, without gaps")
+    shown_us: int = Field(description="影像时长 / How much footage it has")
+    stretches: list[AlignedStretch] = Field(description="各段影像,按先后 / In order; none overlap")
     members: list[SetMember]
 
 
 class AlignedGrant(Output):
-    """A grant set over several sources: position by position the same instant."""
+    """A grant set over several sources, each with its map from time to position."""
 
     set_id: UUID
     variant: Variant

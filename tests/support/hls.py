@@ -34,7 +34,6 @@ class Piece:
     duration_us: int
     first: int = 0
     size: int = 0
-    is_gap: bool = False
     head: tuple[str, int] | None = None
     """Address and size of its initialisation section."""
     is_discontinuous: bool = False
@@ -124,13 +123,6 @@ def _read_segments(lines: list[str], found: MediaPlaylist) -> None:
         duration_us = int(timed[1]) * 1_000_000 + int(timed[2])
         # Rounded to the nearest second it is no longer than the target (section 4.4.3.1).
         assert (duration_us + 500_000) // 1_000_000 <= found.target_s, lines[at]
-        if taken("#EXT-X-GAP"):
-            assert duration_us > 0
-            assert not is_discontinuous
-            assert dated is None
-            found.pieces.append(Piece(lines[at], duration_us, is_gap=True))
-            at += 1
-            continue
         ranged = taken(r"#EXT-X-BYTERANGE:([1-9]\d*)@(\d+)")
         assert ranged, lines[at]
         assert head is not None, "no EXT-X-MAP in force"
@@ -141,7 +133,7 @@ def _read_segments(lines: list[str], found: MediaPlaylist) -> None:
         at += 1
         date = datetime.fromisoformat(dated[1]) if dated else None
         found.pieces.append(
-            Piece(url, duration_us, int(ranged[2]), int(ranged[1]), False, head, is_discontinuous, date)
+            Piece(url, duration_us, int(ranged[2]), int(ranged[1]), head, is_discontinuous, date)
         )
 
 

@@ -15,7 +15,6 @@ from evidence.errors import InvalidInput, NotFound
 from media.fmp4 import Fragment, FragmentIndex, Track
 from tests.support.hls import read_media, read_multivariant
 from transcode.playlist import (
-    Gap,
     Part,
     Span,
     Variant,
@@ -24,8 +23,6 @@ from transcode.playlist import (
     media_playlist,
     multivariant_playlist,
     segments_of,
-    stretch_of,
-    write,
 )
 
 VIDEO = Track(1, "video", 1000, "avc1.64001F", 1280, 720)
@@ -247,23 +244,6 @@ def test_seconds_left_out_within_a_file_are_a_discontinuity_with_a_date() -> Non
     assert [piece.dated_at for piece in found.pieces] == [STARTED, STARTED + timedelta(seconds=4)]
     assert [piece.is_discontinuous for piece in found.pieces] == [False, True]
     assert found.length_us == 4_000_000
-
-
-def test_a_gap_keeps_its_time_in_pieces_no_longer_than_the_target() -> None:
-    part = Part(index_of(2000), URL)
-    run = segments_of(part.index, None, strict=False)
-    found = read_media(write([Gap(7_250_000), stretch_of(part, run), Gap(4_000_000)], longest_s=3))
-    assert [(piece.is_gap, piece.duration_us) for piece in found.pieces] == [
-        (True, 3_000_000),
-        (True, 3_000_000),
-        (True, 1_250_000),
-        (False, 2_000_000),
-        (True, 3_000_000),
-        (True, 1_000_000),
-    ]
-    assert found.target_s == 3
-    with pytest.raises(NotFound):
-        write([Gap(5)])
 
 
 @given(

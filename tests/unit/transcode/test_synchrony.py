@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from evidence.errors import NotFound
 from media.fmp4 import Fragment, FragmentIndex, Track
 from tests.support.hls import read_media
 from transcode.playlist import Part, Span
-from transcode.synchrony import SLACK_US, Aligned, align
+from transcode.synchrony import Aligned, align
 
 START = datetime(2026, 3, 3, 8, 0, tzinfo=UTC)
 VIDEO = Track(1, "video", 12800, "avc1.64001F", 640, 360)
@@ -34,15 +35,15 @@ def part(
 
 
 def instants(found: Aligned, window: datetime) -> list[tuple[str, int, int]]:
-    """For each segment: its file, where it stands on the window's clock, and where its date says it does."""
-    rows, position, dated = [], -found.seek_us, None
+    """For each segment: its file, when the map says it shows, and when its own date says it does."""
+    rows, position, dated = [], 0, 0
     for piece in read_media(found.playlist()).pieces:
-        if not piece.is_gap:
-            if piece.dated_at is not None:
-                dated = (piece.dated_at - window) // timedelta(microseconds=1)
-            assert dated is not None
-            rows.append((piece.url, position, dated))
-            dated += piece.duration_us
+        if piece.dated_at is not None:
+            dated = (piece.dated_at - window) // timedelta(microseconds=1)
+        begun = [each for each in found.map if each.position_us <= position]
+        place = max(begun, key=lambda each: each.position_us)
+        rows.append((piece.url, place.from_us + position - place.position_us, dated))
+        dated += piece.duration_us
         position += piece.duration_us
     return rows
 
@@ -59,22 +60,18 @@ def test_the_beginning_goes_back_to_a_keyframe_and_no_further_than_may_be_seen()
     assert align([part(0, 20, keys=4)], (at(6), at(9))).seek_us == 2_000_000
     limited = align([part(0, 20, keys=4, span=Span(5000, 20_000))], (at(6), at(12)))
     assert limited.seek_us == 0
-    assert read_media(limited.playlist()).pieces[0].is_gap
-    assert instants(limited, at(6))[0] == ("a.mp4", 2_000_000, 2_000_000)
+    assert limited.map[0].from_us == 2_000_000
 
 
-def test_time_without_footage_is_kept_as_gaps_of_its_length() -> None:
-    found = align([part(0, 4), part(30.5, 4, "b.mp4")], (at(-3), at(60)))
-    pieces = read_media(found.playlist()).pieces
-    assert [piece.duration_us for piece in pieces if piece.is_gap] == [
-        3_000_000,
-        10_000_000,
-        10_000_000,
-        6_500_000,
+def test_time_without_footage_stands_in_the_map_and_takes_none_of_the_playlist() -> None:
+    found = align([part(30.5, 4, "b.mp4"), part(0, 4)], (at(-3), at(60)))
+    assert [(each.from_us, each.to_us, each.position_us) for each in found.map] == [
+        (3_000_000, 7_000_000, 0),
+        (33_500_000, 37_500_000, 4_000_000),
     ]
     assert found.seek_us == 0
-    assert found.shown_us == 8_000_000
-    assert all(stands == dated for _, stands, dated in instants(found, at(-3)))
+    assert found.shown_us == read_media(found.playlist()).length_us == 8_000_000
+    assert [url for url, _, _ in instants(found, at(-3))] == ["a.mp4", "a.mp4", "b.mp4", "b.mp4"]
 
 
 def test_of_two_that_show_one_instant_the_earlier_keeps_it() -> None:
@@ -82,9 +79,17 @@ def test_of_two_that_show_one_instant_the_earlier_keeps_it() -> None:
     rows = instants(found, at(0))
     assert [url for url, _, _ in rows] == ["early.mp4"] * 5 + ["late.mp4"] * 3
     assert rows[5][1] == 10_000_000
-    assert found.shown == {0, 1}
+    assert found.part_numbers == {0, 1}
     inside = align([part(0, 9, "early.mp4"), part(2, 3, "inside.mp4")], (at(0), at(20)))
-    assert inside.shown == {0}
+    assert inside.part_numbers == {0}
+
+
+def test_files_that_overlap_by_less_than_clocks_say_are_both_shown_whole() -> None:
+    found = align([part(0, 4), part(3.99, 4, "b.mp4")], (at(0), at(8)))
+    assert [(each.from_us, each.to_us, each.position_us) for each in found.map] == [
+        (0, 3_990_000, 0),
+        (3_990_000, 7_990_000, 4_000_000),
+    ]
 
 
 def test_a_window_without_footage_is_refused_and_what_has_no_start_is_left_out() -> None:
@@ -102,7 +107,7 @@ def test_a_window_without_footage_is_refused_and_what_has_no_start_is_left_out()
     begins_ms=st.integers(-5000, 30_000),
     keys=st.integers(1, 4),
 )
-def test_no_position_of_any_source_is_off_its_instant_by_more_than_the_slack(
+def test_the_map_and_the_dates_name_one_instant_and_none_twice(
     sources: list[list[tuple[int, int]]], begins_ms: int, keys: int
 ) -> None:
     window = (at(begins_ms / 1000), at(begins_ms / 1000 + 30))
@@ -112,10 +117,11 @@ def test_no_position_of_any_source_is_off_its_instant_by_more_than_the_slack(
             for number, (begins, length) in enumerate(source)
         ]
         found = align(parts, window)
-        if not found.shown:
+        if not found.map:
             continue
         rows = instants(found, window[0])
-        assert all(abs(stands - dated) <= SLACK_US for _, stands, dated in rows)
+        assert all(mapped == dated for _, mapped, dated in rows)
+        assert all(one.to_us <= two.from_us for one, two in pairwise(found.map))
         assert found.seek_us >= 0
-        told = sorted(rows, key=lambda row: row[2])
-        assert told == rows, "no instant twice"
+        length_us = (window[1] - window[0]) // timedelta(microseconds=1)
+        assert all(each.from_us < length_us and each.to_us > 0 for each in found.map)
