@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -11,6 +12,7 @@ import httpx
 import pytest
 
 from evidence.ids import new_id
+from tests.support.growing import growing, settle
 from tests.support.hls import Piece, read_media, read_multivariant
 from tests.support.placing import film
 from tests.support.scene import CAPTURED, Live, Recording, live_scene, reel
@@ -187,3 +189,28 @@ def test_the_address_of_a_single_grant_opens_no_set_and_the_other_way_round(live
     assert [live.anyone.get(url).status_code for url in swapped] == [404, 404]
     assert live.anyone.get(together.replace("lane-0", "lane-1")).json()["code"] == "rendition_missing"
     assert live.anyone.get(together.replace("lane-0", "lane-9")).status_code == 422
+
+
+def test_while_a_file_is_being_made_what_comes_after_it_waits(live: Live) -> None:
+    """What a player was told once must not change, so nothing is put in before what it knows."""
+    key, scene = f"dock:{new_id()}", live.scene
+    options = {"recording_key": key, "case": scene.case_a, "redacted": False}
+    film(scene, "CAM-G", CAPTURED, **options)
+    second = film(scene, "CAM-G", CAPTURED + timedelta(seconds=6), rendered=False, **options)
+    film(scene, "CAM-G", CAPTURED + timedelta(seconds=12), **options)
+    scratch, index = growing(scene, second)
+    try:
+        shown = ask(live, "legal_reviewer", second, variant="original", reason="急")
+        told: list[str] = []
+        for whole, seconds in ((1, 6), (3, 8), (5, 10)):
+            settle(scratch, index, whole)
+            text = live.anyone.get(shown["playlist_url"]).raise_for_status().text
+            found = read_media(text)
+            assert (found.kind, found.length_us) == ("EVENT", seconds * 1_000_000)
+            lines = text[text.index("#EXT-X-MAP") :].splitlines()
+            assert lines[: len(told)] == told
+            told = lines
+        states = live.as_("legal_reviewer").get(f"/api/v1/grant-sets/{shown['set_id']}").json()["members"]
+        assert [member["state"] for member in states] == ["ready", "growing", "ready"]
+    finally:
+        shutil.rmtree(scratch)

@@ -15,10 +15,9 @@ import pytest
 from sqlalchemy import select
 
 from evidence.ids import new_id
-from media.fmp4 import FragmentIndex
-from storage.db import jobs
-from storage.db.tables import Clip, Derivative, Item, Job
+from storage.db.tables import Clip, Item, Job
 from tests.support import media as footage
+from tests.support.growing import growing, settle
 from tests.support.scene import CASE_A, Live, Recording, live_scene, reel
 
 
@@ -276,40 +275,9 @@ def test_a_split_ends_the_grants_that_hung_on_the_binding(live: Live) -> None:
     assert again["span_us"] == [0, 3_000_000]
 
 
-def growing(live: Live, recording: Recording, folder: Path) -> tuple[Path, FragmentIndex]:
-    """Make the item's rendition one that is being made now, as its worker's scratch folder has it."""
-    scene = live.scene
-    film = reel(1)
-    with scene.storage.database.transaction() as session:
-        row = session.scalars(
-            select(Derivative).where(Derivative.item_id == recording.item_id, Derivative.kind == "rendition")
-        ).one_or_none()
-        assert row is None
-        params = {"rungs": ["copy"], "may_copy": True}
-        wanted = jobs.Wanted("rendition", "media", recording.item_id, params=params)
-        jobs.want(session, scene.agency.id, wanted, scene.clock.now())
-    with scene.storage.database.transaction() as session:
-        job = session.scalars(
-            select(Job).where(Job.subject_id == recording.item_id, Job.kind == "rendition")
-        ).one()
-        job.state, job.fence = "leased", 1
-        scratch = scene.storage.scratch / f"{job.id}-{job.fence}"
-    scratch.mkdir()
-    return scratch, film.index
-
-
-def settle(scratch: Path, index: FragmentIndex, count: int) -> FragmentIndex:
-    """So many fragments are whole; a piece of the next one is there too."""
-    part = FragmentIndex(index.init_size_bytes, index.tracks, index.origin_pts, index.fragments[:count])
-    (scratch / "rendition-copy.mp4").write_bytes(reel(1).rendition[: part.size_bytes + 100])
-    (scratch / "growing.part").write_text(part.dumps())
-    (scratch / "growing.part").replace(scratch / "growing-copy.json")
-    return part
-
-
 def test_a_rendition_plays_while_it_grows_for_holders_alone(live: Live, tmp_path: Path) -> None:
     recording = live.scene.record(case=live.scene.case_a, redacted=False, rendered=False)
-    scratch, index = growing(live, recording, tmp_path)
+    scratch, index = growing(live.scene, recording)
     try:
         first = settle(scratch, index, 3)
         assert live.grant("reviewer", recording.item_id)["state"] == "pending"

@@ -179,6 +179,11 @@ def test_taken_files_are_held_bound_and_unbound(
     assert liuhen("item", "show", item, "--json") == 0
     shown = said(capsys)
     assert shown["bindings"][0]["to_us"] == 1_500_000
+    assert liuhen("case", "timeline", "示执罚[2026]17号", "--json") == 0
+    (laid,) = said(capsys)
+    assert (laid["item_id"], laid["gap_s"], laid["overlap_s"]) == (item, None, None)
+    assert liuhen("case", "timeline", "示执罚[2026]17号") == 0
+    assert laid["name"] in capsys.readouterr().out
     grant_id = granted(data, shown["bindings"][0]["id"])
     assert liuhen("unbind", shown["bindings"][0]["id"], "--reason", "误关联") == 0
     with open_storage(
