@@ -20,6 +20,10 @@ HLS_JS = REPOSITORY / ".cache" / "node" / "node_modules" / "hls.js" / "dist" / "
 FPS = 25
 
 
+ON_ONE_DATABASE = pytest.mark.parametrize("live", ["sqlite"], indirect=True)
+"""For what no database has a part in."""
+
+
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def live(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     with live_scene(tmp_path_factory.mktemp("aligned"), request.param) as live:
@@ -95,6 +99,7 @@ def test_only_what_a_case_has_of_a_file_is_shown_and_only_around_the_window(live
     assert refused["code"] == "not_permitted"
 
 
+@ON_ONE_DATABASE
 def test_windows_that_hold_nothing_or_too_much_are_refused_in_words(live: Live, case: Case) -> None:
     for number in range(9):
         film(live.scene, f"W{number}-{new_id().hex[-6:]}", at(0), case=case, redacted=False)
@@ -110,7 +115,7 @@ def test_windows_that_hold_nothing_or_too_much_are_refused_in_words(live: Live, 
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("live", ["sqlite"], indirect=True)
+@ON_ONE_DATABASE
 def test_sources_stay_in_step_in_chromium_through_hls_js(live: Live, case: Case) -> None:
     """Within 100 ms, sought and playing, over a gap and a late start. The pictures carry their numbers."""
     scene = live.scene

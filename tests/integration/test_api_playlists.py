@@ -17,6 +17,9 @@ from tests.support.hls import read_media, read_multivariant
 from tests.support.placing import film, read_clock
 from tests.support.scene import CAPTURED, Live, live_scene, reel
 
+ON_ONE_DATABASE = pytest.mark.parametrize("live", ["sqlite"], indirect=True)
+"""For what no database has a part in."""
+
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def live(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
@@ -30,6 +33,7 @@ def text_of(live: Live, url: str) -> str:
     return answer.text
 
 
+@ON_ONE_DATABASE
 def test_keyframes_are_offered_and_each_is_one_picture_by_its_range(live: Live, tmp_path: Path) -> None:
     recording = live.scene.record(case=live.scene.case_a)
     grant = live.grant("reviewer", recording.item_id)
@@ -56,6 +60,7 @@ def test_keyframes_are_offered_and_each_is_one_picture_by_its_range(live: Live, 
         assert footage.frame_numbers(tmp_path / "key.mp4") == [51_000 + 25 * index.fragments.index(fragment)]
 
 
+@ON_ONE_DATABASE
 def test_ffmpeg_plays_every_picture_once(live: Live, tmp_path: Path) -> None:
     """Over files: FFmpeg 9.0 joins ranges that touch into one request, and stops there, with any server."""
     recording = live.scene.record(case=live.scene.case_a)
@@ -66,6 +71,7 @@ def test_ffmpeg_plays_every_picture_once(live: Live, tmp_path: Path) -> None:
     assert footage.frame_numbers(tmp_path / "played.mp4") == list(range(51_000, 51_150))
 
 
+@ON_ONE_DATABASE
 def test_keyframes_of_a_span_never_leave_it(live: Live) -> None:
     scene = live.scene
     recording = scene.record(spans=[(scene.case_a, 0, 2_500_000), (scene.case_b, 2_500_000, 6_000_000)])
@@ -94,6 +100,7 @@ def test_the_date_follows_a_reading_of_the_clock_that_came_later(live: Live) -> 
         assert found.pieces[0].dated_at == corrected
 
 
+@ON_ONE_DATABASE
 def test_a_long_playlist_is_compressed_for_players_that_take_it(
     live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,10 @@ from tests.support.scene import CAPTURED, Live, Recording, live_scene, reel
 REDACTED_NAME, ORIGINAL_NAME = "redacted-", "rendition-copy"
 
 
+ON_ONE_DATABASE = pytest.mark.parametrize("live", ["sqlite"], indirect=True)
+"""For what no database has a part in."""
+
+
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def live(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     with live_scene(tmp_path_factory.mktemp("sets"), request.param) as live:
@@ -112,6 +116,7 @@ def test_what_is_not_permitted_is_left_out_and_listed(live: Live) -> None:
     assert [entry["why"] for entry in within["left_out"]] == ["not_in_case"]
 
 
+@ON_ONE_DATABASE
 def test_spans_of_a_file_are_each_granted_and_nothing_between_them(live: Live) -> None:
     scene = live.scene
     spans = [
@@ -171,6 +176,7 @@ def test_what_is_not_masked_yet_is_pending_and_not_in_the_playlist(live: Live) -
     assert sum(piece.duration_us for piece in found) == 6_000_000
 
 
+@ON_ONE_DATABASE
 def test_files_with_the_start_of_the_first_written_into_each_are_dated_once(live: Live) -> None:
     key = f"dock:{new_id()}"
     made = [
@@ -181,6 +187,7 @@ def test_files_with_the_start_of_the_first_written_into_each_are_dated_once(live
     assert [piece.dated_at for piece in found if piece.dated_at is not None] == [CAPTURED]
 
 
+@ON_ONE_DATABASE
 def test_the_address_of_a_single_grant_opens_no_set_and_the_other_way_round(live: Live) -> None:
     (made,) = recording(live, case=live.scene.case_a)
     alone = live.grant("reviewer", made.item_id)["playlist_url"]
@@ -191,6 +198,7 @@ def test_the_address_of_a_single_grant_opens_no_set_and_the_other_way_round(live
     assert live.anyone.get(together.replace("lane-0", "lane-9")).status_code == 422
 
 
+@ON_ONE_DATABASE
 def test_while_a_file_is_being_made_what_comes_after_it_waits(live: Live) -> None:
     """What a player was told once must not change, so nothing is put in before what it knows."""
     key, scene = f"dock:{new_id()}", live.scene

@@ -14,6 +14,9 @@ from storage.db.tables import Case
 from tests.support.placing import film, read_clock
 from tests.support.scene import CAPTURED, Live, live_scene
 
+ON_ONE_DATABASE = pytest.mark.parametrize("live", ["sqlite"], indirect=True)
+"""For what no database has a part in."""
+
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def live(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
@@ -37,6 +40,7 @@ def at(seconds: float) -> datetime:
     return CAPTURED + timedelta(seconds=seconds)
 
 
+@ON_ONE_DATABASE
 def test_a_case_without_anything_has_an_empty_timeline(live: Live, case: Case) -> None:
     found = timeline(live, case)
     assert (found["pieces"], found["lanes"], found["starts_at"], found["next_cursor"]) == ([], [], None, None)
@@ -76,6 +80,7 @@ def test_sources_are_laid_out_by_their_corrected_clocks(live: Live, case: Case) 
     assert found["covered_us"] == 16_000_000
 
 
+@ON_ONE_DATABASE
 def test_a_span_of_a_case_covers_its_span_alone(live: Live, case: Case) -> None:
     other = live.scene.case_b
     film(live.scene, f"S{new_id().hex[-6:]}", at(0), redacted=False,
@@ -131,6 +136,7 @@ def test_it_takes_a_handful_of_statements_however_much_is_in_the_case(live: Live
     assert counts[0] <= 12
 
 
+@ON_ONE_DATABASE
 def test_a_cursor_of_another_list_and_a_case_nobody_knows_are_refused(live: Live, case: Case) -> None:
     reader = live.as_("reviewer")
     wrong = reader.get(f"/api/v1/cases/{case.id}/timeline", params={"cursor": "WyJ4Il0"})
