@@ -34,6 +34,7 @@ from ingest.correction import conflicts_of, views_of
 from ingest.grouping import Recording
 from storage.db import accounts, cases, items
 from storage.db.tables import Case, CaseBinding, Derivative, Item
+from transcode.plan import PIECES
 
 COVERAGE_WORDS: Mapping[str, tuple[str, str]] = {
     "faces": ("人脸", "faces"),
@@ -42,6 +43,8 @@ COVERAGE_WORDS: Mapping[str, tuple[str, str]] = {
     "voices": ("语音", "voices"),
 }
 MASKED_KINDS = frozenset({"redacted", "redacted_photo"})
+UNLISTED = frozenset({"clip", *PIECES})
+"""A clip is its asker's alone; a piece of a recording that is still being encoded is nobody's."""
 PRIVATE_CLAIMS = frozenset({"metadata", "comment", "officer_name"})
 PRIVATE_PREFIXES = ("device_", "location")
 
@@ -99,9 +102,10 @@ class Presenter:
                 )
                 for row in items.receptions_of(session, agency_id, item.id)
             ],
-            # A clip is its asker's; it is listed nowhere else.
             derivatives=[
-                derivative_shown(row) for row in made if row.kind != "clip" and (row.masked or is_holder)
+                derivative_shown(row)
+                for row in made
+                if row.kind not in UNLISTED and (row.masked or is_holder)
             ],
             coverage=coverage_of(made),
             conflicts=self._conflicts(item, is_holder=is_holder),

@@ -36,6 +36,7 @@ def _stuck(options: argparse.Namespace) -> int:
                 "subject_id": str(job.subject_id),
                 "attempt": job.attempt,
                 "deaths": job.deaths,
+                "progress_permille": job.progress_permille,
                 "created_at": desk.local(job.created_at),
                 "last_error": job.last_error,
             }
@@ -51,6 +52,7 @@ def _stuck(options: argparse.Namespace) -> int:
             "对象 subject",
             "次数 tries",
             "死亡 deaths",
+            "进度‰ done",
             "建立 created",
             "原因 reason",
         )

@@ -33,7 +33,8 @@ AUDIO_RATE_HZ = 48_000
 AUDIO_KBPS_PER_CHANNEL = 64
 BUFFER_S = 2
 """Over how long a rung may exceed its bitrate."""
-SOUND, PREVIEW = "sound", "preview"
+CHUNK, SOUND, PREVIEW = PIECES = ("chunk", "sound", "preview")
+"""What a long recording is made in: kinds of jobs and of derivatives, until its renditions are there."""
 CLOCK_START_S = 10
 """Chunks and their sound are laid on one clock that begins here, so that none of it is negative."""
 # Frame threads shape what x264 writes; a fixed number keeps its bytes the same on every machine.
@@ -131,7 +132,8 @@ def chunk_plan(plan: RenditionPlan, cut: Cut, time_base: Fraction) -> RenditionP
     options = _without(plan.options, _copied_audio(), _encoded_audio(0))
     # The delay of the first picture is written in this unit: ticks, so that it is exact.
     options |= {"bf": 0, "movie_timescale": time_base.denominator, "copyts": None}
-    return replace(plan, sound=None, options=options, expected_frames=None, expected_duration=None, cut=cut)
+    length = (cut.to_pts - cut.from_pts) * time_base
+    return _unchecked(replace(plan, sound=None, options=options, cut=cut), length)
 
 
 def sound_plan(plan: RenditionPlan, audio: StreamReport) -> RenditionPlan:
@@ -140,17 +142,19 @@ def sound_plan(plan: RenditionPlan, audio: StreamReport) -> RenditionPlan:
     rate = options.get("ar") or audio.sample_rate_hz or AUDIO_RATE_HZ
     options |= {"movie_timescale": rate, "copyts": None, "output_ts_offset": CLOCK_START_S}
     rung = Rung(SOUND, copies_audio=plan.rung.copies_audio)
-    return replace(
-        plan, rung=rung, picture=None, options=options, expected_frames=None, expected_duration=None
-    )
+    return _unchecked(replace(plan, rung=rung, picture=None, options=options), plan.expected_duration)
 
 
 def preview_plan(plan: RenditionPlan, cut: Cut, time_base: Fraction) -> RenditionPlan:
     """A rung with its sound as far as the first chunk goes, to be watched while the chunks are made."""
-    seconds = float((cut.to_pts - cut.from_pts) * time_base)
-    rung = replace(plan.rung, name=PREVIEW)
-    options = {**plan.options, "t": seconds}
-    return replace(plan, rung=rung, options=options, expected_frames=None, expected_duration=None)
+    length = (cut.to_pts - cut.from_pts) * time_base
+    rung, options = replace(plan.rung, name=PREVIEW), {**plan.options, "t": float(length)}
+    return _unchecked(replace(plan, rung=rung, options=options), length)
+
+
+def _unchecked(plan: RenditionPlan, length: Fraction | None) -> RenditionPlan:
+    """A piece is held against its source when it is joined; until then its length only tells progress."""
+    return replace(plan, expected_frames=None, expected_duration=length, tolerance=length or Fraction(0))
 
 
 def _without(options: Mapping[str, Any], *left_out: Mapping[str, Any]) -> dict[str, Any]:

@@ -176,7 +176,13 @@ def make_renditions(
 def _wants_head(plans: Sequence[RenditionPlan]) -> bool:
     first = plans[0]
     is_long = first.expected_duration is not None and first.expected_duration >= HEAD_FROM
-    return len(plans) > 1 and is_long and first.picture is not None and not first.rung.copies_video
+    return (
+        len(plans) > 1
+        and is_long
+        and first.cut is None
+        and first.picture is not None
+        and not first.rung.copies_video
+    )
 
 
 def _judged(report: ProbeReport, lanes: Sequence[_Lane], words: str) -> Encoded:

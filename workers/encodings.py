@@ -19,13 +19,10 @@ from storage.db.jobs import Lease, Wanted
 from storage.db.tables import Agency, Derivative, Job
 from transcode.chunks import chunk_count, cuts
 from transcode.ladder import Rung
-from transcode.plan import PREVIEW, RenditionPlan
+from transcode.plan import CHUNK, PIECES, PREVIEW, SOUND, RenditionPlan
 from workers.context import QUICK, JobContext
 from workers.derivatives import withdraw
 
-CHUNK, SOUND = "chunk", "sound"
-PIECES = (CHUNK, SOUND, PREVIEW)
-"""Kinds of jobs, and of the derivatives they make: of use until the renditions are there."""
 JOIN_PRIORITY, PREVIEW_PRIORITY, ENCODING_PRIORITY, CHUNK_PRIORITY = 28, 29, 30, 31
 
 

@@ -18,9 +18,10 @@ from storage.db import agencies, custody, items, jobs
 from storage.db.custody import Happening
 from storage.db.jobs import Wanted
 from storage.db.tables import Agency, Derivative, Item, Job
+from transcode.plan import CHUNK, SOUND
 from workers.context import WORKER
 from workers.derivatives import want_followers
-from workers.encodings import CHUNK, SOUND, want_whole
+from workers.encodings import want_whole
 
 PLAYABLE_BY = frozenset({"rendition", "photo", CHUNK, SOUND})
 UNREADABLE = "object_unreadable"

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import shutil
 import threading
+import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -138,13 +139,15 @@ class Runner:
         if lease.kind not in WRITES_NOTHING:
             self._storage.objects.reserve(0)
         scratch.mkdir(mode=0o700)
-        told = [0]
+        told, begun = [0], time.monotonic()
 
         def progress(fraction: float) -> None:
             heartbeat.progress(fraction)
             if heartbeat.permille - told[0] >= 50:
                 told[0] = heartbeat.permille
-                self._tell(context, Topic.JOB, "progress", {"kind": lease.kind, "permille": told[0]})
+                left = jobs.time_left_s(timedelta(seconds=time.monotonic() - begun), told[0])
+                facts = {"kind": lease.kind, "permille": told[0], "remaining_s": left}
+                self._tell(context, Topic.JOB, "progress", facts)
 
         def is_cancelled() -> bool:
             return self._stopping.is_set() or heartbeat.is_lost()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated
 from uuid import UUID
 
@@ -37,7 +37,7 @@ def stuck(
     """已隔离的,以及等待或运行过久的。Quarantined ones, and those waiting or running for too long."""
     with desk.reading() as work:
         rows = jobs.stuck(work.session, work.agency_id, work.now, timedelta(seconds=older_than_s))
-        return [_shown(row) for row in rows]
+        return [_shown(row, work.now) for row in rows]
 
 
 @gate.post("/jobs/{job_id}/requeue", Act.MANAGE_JOBS, problems=(404, 409), summary="重新排队 Requeue")
@@ -47,10 +47,16 @@ def requeue(job_id: UUID, desk: DeskOf) -> JobShown:
         row = jobs.requeue(work.session, work.agency_id, job_id, work.now)
         facts = {"job": str(row.id), "kind": row.kind}
         work.record(Action.JOB_REQUEUED, "job", row.id, facts)
-        return _shown(row)
+        return _shown(row, work.now)
 
 
-def _shown(row: Job) -> JobShown:
+def _remaining_s(row: Job, now: datetime) -> int | None:
+    if row.state != "leased" or row.started_at is None:
+        return None
+    return jobs.time_left_s(now - row.started_at, row.progress_permille)
+
+
+def _shown(row: Job, now: datetime) -> JobShown:
     return JobShown(
         id=row.id,
         kind=row.kind,
@@ -60,6 +66,7 @@ def _shown(row: Job) -> JobShown:
         attempt=row.attempt,
         deaths=row.deaths,
         progress_permille=row.progress_permille,
+        remaining_s=_remaining_s(row, now),
         last_error=row.last_error,
         created_at=row.created_at,
         started_at=row.started_at,

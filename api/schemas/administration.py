@@ -119,6 +119,9 @@ class JobShown(Output):
     attempt: int
     deaths: int
     progress_permille: int
+    remaining_s: int | None = Field(
+        description="按目前速度的剩余秒数,未知为空 / seconds left at this pace; null: not known"
+    )
     last_error: str | None
     created_at: datetime
     started_at: datetime | None

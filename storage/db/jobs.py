@@ -28,6 +28,8 @@ from storage.db.shared_clock import shared_now
 from storage.db.tables import Job
 
 NO_INPUT = bytes(32)
+SURE_FROM_PERMILLE = 20
+"""Before this share is done nothing is said of the rest."""
 
 
 @dataclass(frozen=True)
@@ -414,6 +416,13 @@ def cancel_ready(session: Session, agency_id: UUID, subject_id: UUID, kinds: Col
         )
         .values(state="cancelled")
     )
+
+
+def time_left_s(elapsed: timedelta, progress_permille: int) -> int | None:
+    """Seconds until a job is done if it goes on as so far; None while that would be a guess."""
+    if progress_permille < SURE_FROM_PERMILLE or elapsed <= timedelta(0):
+        return None
+    return round(elapsed.total_seconds() * (1000 - progress_permille) / progress_permille)
 
 
 def stuck(session: Session, agency_id: UUID, now: datetime, older_than: timedelta) -> Sequence[Job]:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,20 @@ def test_a_quarantined_job_is_listed_and_requeued(live: Live) -> None:
     assert (done["state"], done["attempt"]) == ("ready", 0)
     assert client.post(f"/api/v1/jobs/{job_id}/requeue").json()["code"] == "job_not_quarantined"
     assert scene.leaves(job_id, "job:requeued")
+
+
+def test_a_job_at_work_says_how_long_it_will_take(live: Live) -> None:
+    scene, client = live.scene, live.as_("system_admin")
+    subject = new_id()
+    with scene.storage.database.transaction() as session:
+        jobs.want(session, scene.agency.id, jobs.Wanted("chunk", "media", subject), scene.clock.now())
+        job = session.scalars(select(Job).where(Job.subject_id == subject)).one()
+        job.state, job.progress_permille = "leased", 250
+        job.started_at = scene.clock.now() - timedelta(hours=2)
+    (shown,) = [row for row in client.get("/api/v1/jobs/stuck").json() if row["subject_id"] == str(subject)]
+    assert shown["remaining_s"] == pytest.approx(6 * 3600, abs=60)
+    with scene.storage.database.transaction() as session:
+        session.scalars(select(Job).where(Job.subject_id == subject)).one().state = "cancelled"
 
 
 def test_each_leaf_of_an_item_is_proved_to_the_newest_checkpoint(live: Live) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import time
 from copy import deepcopy
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
 from evidence.errors import MediaError
+from evidence.events import Event
 from messaging.jobs import QUEUES
 from storage.db import jobs
 from storage.db.tables import CustodyLeaf, Derivative, Item, Job
@@ -28,6 +31,38 @@ from workers.tasks import TASKS
 def pipeline(sqlite_storage: Storage, tmp_path: Path) -> Pipeline:
     settings = settings_for(tmp_path, f"sqlite:///{tmp_path / 'test.db'}")
     return Pipeline(sqlite_storage, pipeline_settings(settings))
+
+
+class Heard:
+    """Keeps what is told."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def publish(self, event: Event) -> None:
+        self.events.append(event)
+
+
+def test_progress_is_told_with_the_time_that_is_left(
+    pipeline: Pipeline, tmp_path: Path, clock: SettableClock
+) -> None:
+    clip = tmp_path / "clip.mp4"
+    media.make_plain(clip, seconds=1)
+    pipeline.take(clip)
+
+    def half_done(context: JobContext) -> Outcome:
+        time.sleep(0.6)
+        context.progress(0.5)
+        return Outcome(lambda _session, _agency: None)
+
+    heard = Heard()
+    tasks = {"probe": half_done, "verify": half_done}
+    Runner(pipeline.storage, pipeline.settings, tasks, ("quick",), heard, Silence()).look()  # type: ignore[arg-type]
+    (progress,) = [event for event in heard.events if event.what == "progress"]
+    assert progress.facts["permille"] == 500
+    assert progress.facts["remaining_s"] >= 1
+    assert jobs.time_left_s(timedelta(seconds=30), 1000) == 0
+    assert jobs.time_left_s(timedelta(seconds=30), 10) is None
 
 
 def with_task(pipeline: Pipeline, kind: str, task: Task) -> Runner:

@@ -24,11 +24,11 @@ from media.report import ProbeReport
 from storage.db import items
 from storage.db.tables import Agency, Derivative
 from transcode.chunks import ChunkFile, cuts, join
-from transcode.plan import PREVIEW, RenditionPlan, chunk_plan, preview_plan, sound_plan
+from transcode.plan import CHUNK, PIECES, PREVIEW, SOUND, RenditionPlan, chunk_plan, preview_plan, sound_plan
 from transcode.segment import Encoded, RenditionResult, make_renditions
 from workers.context import JobContext, Made, Outcome
 from workers.derivatives import put_derivative
-from workers.encodings import CHUNK, PIECES, SOUND, let_go_of_pieces, pieces_of, want_join_when_complete
+from workers.encodings import let_go_of_pieces, pieces_of, want_join_when_complete
 from workers.making import growth_writer, ladder_for, run_options, source_of
 
 
