@@ -22,7 +22,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from evidence.errors import MediaError
+from evidence.errors import Conflict, MediaError
 from media.errors import media_error
 from media.fmp4 import FragmentIndex
 from media.growing import GrowingRendition
@@ -38,10 +38,11 @@ DAMAGE_WORDS = ("error while decoding", "Error submitting packet to decoder", "I
                 "Invalid NAL", "concealing", "Packet mismatch", "partial file")  # fmt: skip
 # Failures of a copy that an encoding may not have.
 TRIED_AGAIN = {"rendition_differs", "ffmpeg_failed", "fragments_unreadable"}
-# A fragment ends where the next group of pictures begins, and the encoder looks some pictures ahead of that.
-HEAD_S = KEYFRAME_EVERY_S * 1.5
-HEAD_FROM = Fraction(10)
-"""A recording shorter than this is encoded before a head would help."""
+HEAD_FROM = Fraction(20)
+"""A recording shorter than this is encoded before a head is worth its price."""
+# A group of pictures depends on those after it as far as x264 looks ahead, and on what its threads hold.
+LOOKAHEAD_FRAMES = {"faster": 20, "fast": 30, "medium": 40}
+LEAST_LOOKAHEAD_FRAMES, HELD_FRAMES = 10, 10
 
 Growth = Callable[[str, FragmentIndex], None]
 """Hears the name of a rung, and its index, whose bytes do not change any more."""
@@ -138,31 +139,33 @@ def make_renditions(
     for lane in lanes:
         lane.clear()
 
-    def execute(arguments: list[str], part: Sequence[_Lane], **more: Any) -> str:
-        def look() -> None:
-            for lane in part:
-                lane.look()
+    def look() -> None:
+        for lane in lanes:
+            lane.look()
 
+    def execute(arguments: list[str], cancelled: Callable[[], bool] | None, **more: Any) -> str:
         return run_ffmpeg(
             arguments,
             scratch=run.scratch,
             limits=run.limits,
             binary=run.ffmpeg,
-            on_tick=look,
             cancelled=cancelled,
             **more,
         )
 
+    def execute_head(destination: Path, is_there: Callable[[], bool]) -> None:
+        arguments = command(plans[:1], whole, [str(destination.resolve())], only_s=_head_s(plans[0]))
+        execute(arguments, lambda: is_there() or _asked(cancelled), on_tick=lanes[0].look_at_head)
+
     whole = str(source.resolve())
     try:
         if _wants_head(plans):
-            lanes[0].make_head(
-                lambda to: execute(command(plans[:1], whole, [str(to)], only_s=HEAD_S), lanes[:1])
-            )
+            lanes[0].make_head(execute_head)
         targets = [str(lane.growing.path.resolve()) for lane in lanes]
         words = execute(
             command(plans, whole, targets),
-            lanes,
+            cancelled,
+            on_tick=look,
             duration=plans[0].expected_duration,
             on_progress=on_progress,
         )
@@ -183,6 +186,16 @@ def _wants_head(plans: Sequence[RenditionPlan]) -> bool:
         and first.picture is not None
         and not first.rung.copies_video
     )
+
+
+def _head_s(plan: RenditionPlan) -> float:
+    """Seconds of footage without which the first group of pictures would come out with other bytes."""
+    frames = LOOKAHEAD_FRAMES.get(plan.rung.preset, LEAST_LOOKAHEAD_FRAMES) + HELD_FRAMES
+    return KEYFRAME_EVERY_S + max(1.0, float(frames * plan.tolerance))
+
+
+def _asked(cancelled: Callable[[], bool] | None) -> bool:
+    return cancelled is not None and cancelled()
 
 
 def _judged(report: ProbeReport, lanes: Sequence[_Lane], words: str) -> Encoded:
@@ -213,44 +226,46 @@ class _Lane:
         self.growing = GrowingRendition(path)
         self._told = told
         self._head: FragmentIndex | None = None
-        self._is_head = False
 
     def clear(self) -> None:
         for path in {self.path, self.growing.path}:
             path.unlink(missing_ok=True)
 
-    def make_head(self, execute: Callable[[Path], str]) -> None:
-        """Show the first fragments, made by ``execute``, until the rung itself has come as far."""
-        self._is_head = True
+    def make_head(self, execute: Callable[[Path, Callable[[], bool]], None]) -> None:
+        """Show the first fragment, made by ``execute``, until the rung itself has come as far."""
         try:
-            execute(self.path)
-            self.look()
+            execute(self.path, lambda: self._head is not None)
         except MediaError:
             # Whether the footage can be encoded is found out by the rung itself.
             self._head = None
-        self._is_head = False
+        except Conflict:
+            if self._head is None:
+                raise
+        else:
+            self.look_at_head(is_over=True)
         if self._head is None:
             self.path.unlink(missing_ok=True)
             self.growing = GrowingRendition(self.path)
         else:
             self.growing = GrowingRendition(self.path.with_suffix(".part"))
 
+    def look_at_head(self, *, is_over: bool = False) -> None:
+        """Tell of the first fragment; one that ended because the head did is not the rung's own."""
+        self.growing.advance()
+        index = self.growing.index
+        if self._head is None and index is not None and len(index.fragments) > is_over:
+            self._head = replace(index, fragments=index.fragments[:1])
+            self._told(self.plan.rung.name, self._head)
+
     def look(self) -> None:
         """Tell of what has grown."""
         if not self.growing.advance() or self.growing.index is None:
             return
-        index = self.growing.index
-        if self._is_head:
-            # The last fragment ends where the head was cut, not where the rung's own will.
-            index = replace(index, fragments=index.fragments[:-1])
-            self._head = index if index.fragments else None
-            if self._head is None:
-                return
-        elif self._head is not None:
+        if self._head is not None:
             if not self._reaches(self._head):
                 return
             self._take_over()
-        self._told(self.plan.rung.name, index)
+        self._told(self.plan.rung.name, self.growing.index)
 
     def finish(self) -> FragmentIndex:
         index = self.growing.finish()
@@ -260,9 +275,6 @@ class _Lane:
 
     def _reaches(self, head: FragmentIndex) -> bool:
         """Whether the rung begins with the bytes that were shown, so that nobody's addresses move."""
-        index = self.growing.index
-        if index is None or index.fragments[:-1][: len(head.fragments)] != head.fragments:
-            return False
         with self.path.open("rb") as shown, self.growing.path.open("rb") as made:
             return shown.read(head.size_bytes) == made.read(head.size_bytes)
 

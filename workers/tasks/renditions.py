@@ -5,6 +5,8 @@ All rungs of a job are committed in one transaction. Redaction, poster and clips
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import structlog
 from sqlalchemy.orm import Session
 
@@ -34,6 +36,9 @@ def rendition(context: JobContext) -> Outcome:
     if not plans:
         # A fuller reading, or other settings, changed the ladder: what it asks for has jobs of its own.
         return Outcome(lambda session, _agency: _want_again(session, context, report, ladder))
+    if _are_made(context, plans):
+        # By chunks, or whole, while this job was in quarantine.
+        return Outcome(lambda _session, _agency: None)
     if "chunks" in context.lease.params:
         return _join_or_encode(context, report, ladder, plans)
     try:
@@ -53,6 +58,12 @@ def rendition(context: JobContext) -> Outcome:
             return _encode_instead(context, report)
         raise
     return _kept(context, ladder, encoded)
+
+
+def _are_made(context: JobContext, plans: Sequence[RenditionPlan]) -> bool:
+    with context.storage.database.read() as session:
+        made = items.derivatives_of(session, context.agency.id, context.lease.subject_id, kind="rendition")
+    return {plan.rung.name for plan in plans} <= {row.info["rung"] for row in made}
 
 
 def _join_or_encode(
@@ -96,6 +107,8 @@ def _rendered(
             name = result.rung.name
             info = {**result.info, "index": result.index.to_json()}
             params = {**plans[name].params(), "source": context.lease.input_digest.hex()}
+            if "chunks" in context.lease.params:
+                params["chunks"] = context.lease.params["chunks"]
             rows[name] = put_derivative(
                 session, context, item.id, "rendition", params, kept, info=info, masked=False
             )
