@@ -319,6 +319,27 @@ def _finish(live: Live, recording: Recording) -> None:
         item.media = "rendered"
 
 
+def test_a_long_recording_is_previewed_by_holders_and_its_pieces_are_nobodys(
+    live: Live, tmp_path: Path
+) -> None:
+    scene, film = live.scene, reel(4)
+    recording = scene.record(case=scene.case_a, redacted=False, rendered=False)
+    with scene.storage.database.transaction() as session:
+        item = session.scalars(select(Item).where(Item.id == recording.item_id)).one()
+        scene.derive(session, item, "chunk", film.rendition[:-1], {**film.info, "rung": "360p", "chunk": 0})
+        scene.derive(session, item, "preview", film.rendition, {**film.info, "rung": "preview"})
+    assert live.grant("reviewer", recording.item_id)["state"] == "pending"
+    grant = live.grant("legal_reviewer", recording.item_id, variant="original", reason="急")
+    assert grant["state"] == "growing"
+    text = live.anyone.get(grant["playlist_url"]).text
+    assert "#EXT-X-ENDLIST" not in text
+    # As of all that grows, the last segment is held back.
+    assert footage.frame_numbers(played(live, grant["playlist_url"], tmp_path)) == list(range(4000, 4100))
+    assert "etag" not in get(ranges(text)[0][0], Range="bytes=0-9").headers
+    shown = live.as_("legal_reviewer").get(f"/api/v1/items/{recording.item_id}").json()
+    assert shown["derivatives"] == []
+
+
 def test_more_than_one_rung_makes_a_multivariant_playlist(live: Live, tmp_path: Path) -> None:
     scene, film = live.scene, reel(2)
     recording = scene.record(case=scene.case_a)
