@@ -1,41 +1,57 @@
 """The media listener (`liuhen media`): bytes out, by exact range, under a capability.
 
-A bare RSGI application: granian sends the file itself. Each request is decided anew: the signature, the
-grant's row, what its variant opens, and, for a grant of a span, that every byte asked for belongs to
-it (invariant 7). Answers follow RFC 9110 section 14; see `api.ranges` for what is taken as a range.
+Each request is decided anew or by a decision that would be made again (`api.deciding`): the signature, the
+grant's row, what its variant opens, and, for a grant of a span, that every byte asked for belongs to it
+(invariant 7). Answers follow RFC 9110 sections 13 and 14; see `api.ranges` for what is taken as a range, and
+`api.line` for how bytes leave and what becomes of a body whose right ends while it is sent.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
-import re
-from dataclasses import dataclass
-from typing import Protocol
+import os
+import signal
+from collections.abc import Mapping
 from urllib.parse import quote
 
 import structlog
-from granian.constants import Interfaces
-from granian.rsgi import Scope
+from sqlalchemy.orm import Session
 
 from api import serving
-from api.auth.capability import Use, unfold
+from api.auth.capability import Capability, Use, unfold
+from api.deciding import Decision, Decisions, Ground
 from api.issuing import Once, Variant, note_issued
+from api.line import FilePart, Lines, Reply, Request
 from api.problems import MEDIA_TYPE, Problem, http_problem, problem_of
-from api.ranges import ByteRange, NotSatisfiable, holds_if_range, is_inside, parse_range
+from api.ranges import (
+    ByteRange,
+    NotSatisfiable,
+    holds_if_match,
+    holds_if_range,
+    is_inside,
+    is_known,
+    parse_range,
+)
 from api.resolving import ORIGINAL, Servable, named, resolve_clip, resolve_grant
 from config.load import SettingsError, load_settings
 from config.logs import set_up_logging
+from config.settings import MediaSettings
 from evidence.custody import Action
-from evidence.errors import EvidenceError, NotFound, NotPermitted
+from evidence.errors import EvidenceError, NotFound, NotPermitted, Unavailable
+from evidence.listening import Listener
+from messaging.sockets import listen, require_free
+from messaging.tls import tls_of
 from storage.db import agencies, grants
+from storage.db.tables import Grant
 from storage.keys import Purpose
 from storage.open import Storage, open_storage
 
 PREFIX = "/m/"
 METHODS = "GET, HEAD, OPTIONS"
-EXPOSED = "Accept-Ranges, Content-Length, Content-Range, ETag, Repr-Digest"
+EXPOSED = "Accept-Ranges, Content-Disposition, Content-Length, Content-Range, Digest, ETag, Repr-Digest"
+MAX_LINES = 1024
+STOP_WAIT_S = 10.0
 # What leaves a leaf when it is first fetched; a rendition has left one with its playlist.
 NOTED = {
     ORIGINAL: Action.ORIGINAL_ISSUED,
@@ -50,38 +66,26 @@ NOTED_KINDS = {
     "scenes": Action.SCENES_ISSUED,
 }
 
-Headers = list[tuple[str, str]]
+CONDITIONS = frozenset({"if-match", "if-none-match", "if-range", "if-modified-since", "if-unmodified-since"})
 log = structlog.get_logger()
 
-ALWAYS: Headers = [
+ALWAYS = (
     # The address is the secret, so any page that knows it may read it; no cookie is ever looked at.
-    ("access-control-allow-origin", "*"),
-    ("access-control-expose-headers", EXPOSED),
-    ("cross-origin-resource-policy", "cross-origin"),
-    ("cache-control", "private, no-store"),
-    ("x-content-type-options", "nosniff"),
-    ("content-security-policy", "default-src 'none'; sandbox"),
-    ("referrer-policy", "no-referrer"),
-]
-
-
-class HTTPProtocol(Protocol):
-    """What of granian's protocol object is used here."""
-
-    def response_empty(self, status: int, headers: Headers) -> None: ...
-    def response_str(self, status: int, headers: Headers, body: str) -> None: ...
-    def response_file_range(self, status: int, headers: Headers, file: str, start: int, end: int) -> None: ...
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a request asks for, as far as the listener looks."""
-
-    method: str
-    token: str
-    name: str
-    range: str | None
-    if_range: str | None
+    b"access-control-allow-origin: *\r\n"
+    b"access-control-expose-headers: " + EXPOSED.encode("ascii") + b"\r\n"
+    b"cross-origin-resource-policy: cross-origin\r\n"
+    b"cache-control: private, no-store\r\n"
+    b"x-content-type-options: nosniff\r\n"
+    b"content-security-policy: default-src 'none'; sandbox\r\n"
+    b"referrer-policy: no-referrer\r\n"
+)
+PREFLIGHT = (
+    f"allow: {METHODS}\r\n"
+    f"access-control-allow-methods: {METHODS}\r\n"
+    "access-control-allow-headers: Range, If-Range, If-Match, If-None-Match\r\n"
+    "access-control-max-age: 600\r\n"
+    "content-length: 0\r\n"
+).encode("ascii")
 
 
 class MediaListener:
@@ -89,139 +93,225 @@ class MediaListener:
 
     Args:
         storage: The opened installation.
+        accel_location: An internal location of a trusted nginx in front that serves the object store; None
+            sends every byte from here.
     """
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, accel_location: str | None = None) -> None:
         self._storage = storage
+        self._accel = accel_location.rstrip("/") if accel_location is not None else None
         self._noted = Once()
+        self._decisions = Decisions(storage, self._make)
 
-    async def __rsgi__(self, scope: Scope, proto: HTTPProtocol) -> None:
-        """One request."""
-        if scope.proto != "http":
-            return
-        if scope.path in {"/healthz", "/readyz"}:
-            await self._health(scope.path == "/readyz", proto)
-            return
-        if scope.method == "OPTIONS":
-            proto.response_empty(204, [*ALWAYS, *_preflight()])
-            return
-        if scope.method not in {"GET", "HEAD"}:
-            _refuse(proto, scope.method, http_problem(405), [("allow", METHODS)])
-            return
-        token, _, name = scope.path.removeprefix(PREFIX).partition("/")
-        asked = Asked(scope.method, token, name, scope.headers.get("range"), scope.headers.get("if-range"))
+    async def __call__(self, request: Request) -> Reply:
+        """The reply to one request; it never raises."""
         try:
-            if not scope.path.startswith(PREFIX):
-                raise NotFound("address: expected one that was issued here, found another")
-            servable = await asyncio.to_thread(self._resolve, asked)
-            _send(proto, asked, servable)
+            return await self._answer(request)
         except EvidenceError as error:
             problem = problem_of(error)
-            _refuse(proto, asked.method, problem, list(problem.headers.items()))
+            return refusal(problem, request.method, problem.headers)
         except Exception as error:
             log.exception("media_request_crashed", exc_info=error)
-            _refuse(proto, asked.method, http_problem(500))
+            return refusal(http_problem(500), request.method)
 
-    async def _health(self, is_ready_asked: bool, proto: HTTPProtocol) -> None:
-        try:
-            if is_ready_asked:
+    def close(self) -> None:
+        """Let go of what is kept of the database."""
+        self._decisions.close()
+
+    async def _answer(self, request: Request) -> Reply:
+        if request.path in {"/healthz", "/readyz"}:
+            if request.path == "/readyz":
                 await asyncio.to_thread(self._require_ready)
-            proto.response_str(200, [("content-type", "text/plain")], "ok\n")
-        except EvidenceError as error:
-            _refuse(proto, "GET", problem_of(error))
+            return Reply(200, b"content-type: text/plain\r\ncontent-length: 3\r\n", b"ok\n")
+        if request.method == "OPTIONS":
+            return Reply(204, ALWAYS + PREFLIGHT)
+        if request.method not in {"GET", "HEAD"}:
+            return refusal(http_problem(405), request.method, {"allow": METHODS})
+        if not request.path.startswith(PREFIX):
+            raise NotFound("address: expected one that was issued here, found another")
+        token, _, name = request.path.removeprefix(PREFIX).partition("/")
+        decision = await self._decisions.decide(token, name, is_taking=request.method == "GET")
+        reply = self._conditional(request, decision)
+        if reply is not None:
+            return reply
+        try:
+            holds = holds_if_range(request.headers.get("if-range"), decision.etag)
+            wanted = (
+                parse_range(request.headers.get("range"), decision.servable.size_bytes) if holds else None
+            )
+        except NotSatisfiable:
+            said = {"content-range": f"bytes */{decision.servable.size_bytes}"}
+            return refusal(http_problem(416), request.method, said, decision.described)
+        return self._give(request, decision, wanted, token, name)
+
+    def _conditional(self, request: Request, decision: Decision) -> Reply | None:
+        """What the conditions of RFC 9110 section 13 make of the request; None: go on."""
+        if not holds_if_match(request.headers.get("if-match"), decision.etag):
+            return refusal(http_problem(412), request.method, about=decision.described)
+        if is_known(request.headers.get("if-none-match"), decision.etag):
+            return Reply(304, ALWAYS + decision.described)
+        return None
+
+    def _give(
+        self, request: Request, decision: Decision, wanted: ByteRange | None, token: str, name: str
+    ) -> Reply:
+        servable = decision.servable
+        sent = wanted or ByteRange(0, servable.size_bytes - 1)
+        if servable.allowed is not None and not is_inside(sent, servable.allowed):
+            raise NotPermitted(
+                "range: expected bytes of the span that was granted, found others", code="range_not_permitted"
+            )
+        if self._accel is not None and servable.store_key is not None and _is_plain(request, servable):
+            where = quote(f"{self._accel}/{servable.store_key}")
+            handed = f"x-accel-redirect: {where}\r\ncontent-length: 0\r\n".encode("ascii")
+            return Reply(200, ALWAYS + decision.described + handed)
+        lines = f"content-length: {sent.length}\r\n"
+        if wanted is not None:
+            known = None if servable.sha256 is None else servable.size_bytes
+            lines += f"content-range: {wanted.content_range(known)}\r\n"
+        reply = Reply(200 if wanted is None else 206, ALWAYS + decision.described + lines.encode("ascii"))
+        if request.method == "GET" and sent.length:
+            reply.file = FilePart(
+                _opened(servable), sent.first, sent.length, lambda: self._decisions.stands(token, name)
+            )
+        return reply
 
     def _require_ready(self) -> None:
         with self._storage.database.read() as session:
             agencies.agencies(session)
         self._storage.keys.current(Purpose.GRANT)
 
-    def _resolve(self, asked: Asked) -> Servable:
+    def _make(self, token: str, name: str, is_taking: bool) -> Decision:
+        """Decide from rows; the first taking of what is noted leaves its leaf."""
         storage = self._storage
         now = storage.clock.now()
-        capability = unfold(storage.keys, asked.token, now)
+        capability = unfold(storage.keys, token, now)
         agency_id, subject_id = capability.agency_id, capability.subject_id
         with storage.database.read() as session:
-            if capability.use is Use.CLIP and asked.name == "clip.mp4":
-                return resolve_clip(session, storage, agency_id, subject_id)
+            if capability.use is Use.CLIP:
+                servable = resolve_clip(session, storage, agency_id, subject_id, name)
+                return Decision(servable, capability.expires_at, capability.key_id)
             if capability.use is not Use.MEDIA:
                 raise NotFound("address: expected one of media, found another", code="capability_unknown")
             grant = grants.grant_in_force(session, agency_id, subject_id, now)
-            servable = resolve_grant(session, storage, grant, asked.name)
-        action = NOTED.get(asked.name) or NOTED_KINDS.get((named(asked.name) or ("",))[0])
-        if grant.variant == Variant.AWAITING:
-            action = Action.PREVIEW_ISSUED
-        if action is not None and asked.method == "GET" and not self._noted.is_noted(grant.id, action):
-            with storage.database.transaction() as session:
-                grant = grants.grant_in_force(session, agency_id, subject_id, now, lock=True)
-                agency = agencies.agency_by_id(session, agency_id)
-                facts = {"sha256": servable.sha256.hex() if servable.sha256 else None, "name": asked.name}
-                note_issued(session, agency, grant, action, facts, now)
-            self._noted.remember(grant.id, action)
-        return servable
+            servable = resolve_grant(session, storage, grant, name)
+            ground = _ground(session, grant, servable)
+        action = Action.PREVIEW_ISSUED if grant.variant == Variant.AWAITING else _noted_as(name)
+        is_noted = action is None or self._noted.is_noted(grant.id, action)
+        if action is not None and is_taking and not is_noted:
+            self._note(capability, action, servable, name)
+            is_noted = True
+        ends_at = min(capability.expires_at, grant.expires_at)
+        # What grows, grows without a commit.
+        may_be_kept = is_noted and servable.sha256 is not None
+        return Decision(servable, ends_at, capability.key_id, ground, may_be_kept)
+
+    def _note(self, capability: Capability, action: Action, servable: Servable, name: str) -> None:
+        """Leave the leaf of a first taking."""
+        agency_id, now = capability.agency_id, self._storage.clock.now()
+        with self._storage.database.transaction() as session:
+            grant = grants.grant_in_force(session, agency_id, capability.subject_id, now, lock=True)
+            agency = agencies.agency_by_id(session, agency_id)
+            facts = {"sha256": servable.sha256.hex() if servable.sha256 else None, "name": name}
+            note_issued(session, agency, grant, action, facts, now)
+        self._noted.remember(capability.subject_id, action)
 
 
-def _send(proto: HTTPProtocol, asked: Asked, servable: Servable) -> None:
-    size = servable.size_bytes
-    etag = f'"{servable.sha256.hex()}"' if servable.sha256 is not None else None
-    headers = [*ALWAYS, *_described(servable, etag)]
-    known = None if servable.sha256 is None else size
+def _noted_as(name: str) -> Action | None:
+    """The leaf that a first taking of this leaves."""
+    return NOTED.get(name) or NOTED_KINDS.get((named(name) or ("",))[0])
+
+
+def _ground(session: Session, grant: Grant, servable: Servable) -> Ground | None:
+    """What a decision rests on; None where it is more than a few rows."""
+    if servable.sha256 is None or grant.variant == Variant.AWAITING:
+        return None
+    derivative_id, kind = servable.derivative_id, servable.kind
+    stood = grants.standing(session, grant.agency_id, grant.id, derivative_id, kind)
+    return None if stood is None else Ground(grant.agency_id, grant.id, derivative_id, kind, stood)
+
+
+def _opened(servable: Servable) -> int:
+    """The file, open and as long as it must be; another put in its place later is not what is sent.
+
+    Raises:
+        Unavailable: It is gone, or not of the size its row says (``object_unreadable``).
+    """
     try:
-        wanted = parse_range(asked.range, size) if holds_if_range(asked.if_range, etag) else None
-    except NotSatisfiable:
-        headers.append(("content-range", f"bytes */{size}"))
-        _refuse(proto, asked.method, http_problem(416), headers, bare=True)
-        return
-    whole = ByteRange(0, size - 1)
-    if servable.allowed is not None and not is_inside(wanted or whole, servable.allowed):
-        raise NotPermitted(
-            "range: expected bytes of the span that was granted, found others", code="range_not_permitted"
-        )
-    sent = wanted or whole
-    headers.append(("content-length", str(sent.length)))
-    if wanted is not None:
-        headers.append(("content-range", wanted.content_range(known)))
-    status = 206 if wanted is not None else 200
-    if asked.method == "HEAD" or size == 0:
-        proto.response_empty(status, headers)
-    else:
-        # granian ends before `end`; Content-Length above makes the answer exact and unchunked.
-        proto.response_file_range(status, headers, str(servable.path), sent.first, sent.last + 1)
+        descriptor = os.open(servable.path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise Unavailable(
+            f"object: expected a file in the store, found {error.strerror}; run `liuhen check`",
+            code="object_unreadable",
+        ) from error
+    size = os.fstat(descriptor).st_size
+    # What grows may be ahead of what is settled.
+    if size == servable.size_bytes or (servable.sha256 is None and size > servable.size_bytes):
+        return descriptor
+    os.close(descriptor)
+    raise Unavailable(
+        f"object: expected {servable.size_bytes} bytes, found {size}; run `liuhen check`",
+        code="object_unreadable",
+    )
 
 
-def _described(servable: Servable, etag: str | None) -> Headers:
-    headers = [("accept-ranges", "bytes"), ("content-type", servable.content_type)]
-    if etag is not None and servable.sha256 is not None:
-        digest = base64.b64encode(servable.sha256).decode("ascii")
-        headers += [("etag", etag), ("repr-digest", f"sha-256=:{digest}:"), ("digest", f"sha-256={digest}")]
-    if servable.download_name is not None:
-        # RFC 6266: the exact name, and a plain one for clients that do not read it.
-        plain = re.sub(r"[^A-Za-z0-9._-]", "_", servable.download_name)
-        name = quote(servable.download_name, safe="")
-        shown = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{name}"
-        headers.append(("content-disposition", shown))
-    return headers
+def _is_plain(request: Request, servable: Servable) -> bool:
+    """Whether a proxy that knows neither span nor tag gives the answer we would.
+
+    It reads Range by itself, and would judge a condition by a tag of its own.
+    """
+    return request.method == "GET" and servable.allowed is None and not CONDITIONS & request.headers.keys()
 
 
-def _preflight() -> Headers:
-    return [
-        ("allow", METHODS),
-        ("access-control-allow-methods", METHODS),
-        ("access-control-allow-headers", "Range, If-Range"),
-        ("access-control-max-age", "600"),
-    ]
+def refusal(
+    problem: Problem, method: str, headers: Mapping[str, str] | None = None, about: bytes = b""
+) -> Reply:
+    """Answer with a problem; `about` are header lines of the thing asked for."""
+    body = b"" if method == "HEAD" else json.dumps(problem.body(), ensure_ascii=False).encode()
+    kept = [line for line in about.split(b"\r\n") if line and not line.startswith(b"content-")]
+    lines = [ALWAYS, *(line + b"\r\n" for line in kept)]
+    lines += [f"{name.lower()}: {value}\r\n".encode("latin-1") for name, value in (headers or {}).items()]
+    if method != "HEAD":
+        lines.append(f"content-length: {len(body)}\r\n".encode("ascii"))
+    return Reply(problem.status, b"".join(lines) + f"content-type: {MEDIA_TYPE}\r\n".encode("ascii"), body)
 
 
-def _refuse(
-    proto: HTTPProtocol, method: str, problem: Problem, headers: Headers | None = None, *, bare: bool = False
-) -> None:
-    """Answer with a problem; `bare` when the headers are all there already."""
-    sent = list(headers or []) if bare else [*ALWAYS, *(headers or [])]
-    sent = [entry for entry in sent if entry[0] not in {"content-type", "content-disposition"}]
-    sent.append(("content-type", MEDIA_TYPE))
-    if method == "HEAD":
-        proto.response_empty(problem.status, sent)
-        return
-    proto.response_str(problem.status, sent, json.dumps(problem.body(), ensure_ascii=False))
+def refuse_unread(status: int) -> Reply:
+    """The answer to what was no request anybody could read."""
+    return refusal(http_problem(status), "GET")
+
+
+async def serve(app: MediaListener, listener: Listener, media: MediaSettings, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set, then let what is being sent be finished, for a moment.
+
+    Raises:
+        InvalidInput: The line would not be private.
+        Unavailable: The port is taken, or the certificate cannot be read.
+    """
+    listener.require_private()
+    require_free(listener)
+    tls = tls_of(listener)
+    lines = Lines(app, refuse_unread, most=MAX_LINES, stall_s=media.stall_s)
+    with listen(listener, MAX_LINES) as door:
+        accepting = asyncio.create_task(lines.accept(door, tls))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({accepting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (accepting, stopping):
+            task.cancel()
+        (ended, _) = await asyncio.gather(accepting, stopping, return_exceptions=True)
+    await lines.close(STOP_WAIT_S)
+    app.close()
+    if isinstance(ended, Exception):
+        raise ended
+
+
+async def _until_told(app: MediaListener, listener: Listener, media: MediaSettings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    log.info("listening", listener=listener.name, host=listener.host, port=listener.port)
+    await serve(app, listener, media, stop)
 
 
 def main() -> None:
@@ -233,9 +323,11 @@ def main() -> None:
     """
     set_up_logging("media")
     settings = load_settings()
-    listener = serving.listener_of("media", settings.media)
+    media = settings.media
+    listener = serving.listener_of("media", media)
     listener.require_private()
-    serving.run(MediaListener(open_storage(settings)), listener, Interfaces.RSGI)
+    app = MediaListener(open_storage(settings), media.accel_location)
+    asyncio.run(_until_told(app, listener, media))
 
 
 if __name__ == "__main__":

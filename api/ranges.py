@@ -72,6 +72,22 @@ def holds_if_range(header: str | None, etag: str | None) -> bool:
     return etag is not None and header.strip() == etag
 
 
+def is_known(if_none_match: str | None, etag: str | None) -> bool:
+    """Whether If-None-Match names what would be sent, by the weak comparison it is read with."""
+    if if_none_match is None or etag is None:
+        return False
+    named = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
+    return etag in named or named == ["*"]
+
+
+def holds_if_match(if_match: str | None, etag: str | None) -> bool:
+    """Whether If-Match lets the request stand, by the strong comparison."""
+    if if_match is None:
+        return True
+    named = [tag.strip() for tag in if_match.split(",")]
+    return named == ["*"] or (etag is not None and etag in named)
+
+
 def is_inside(wanted: ByteRange, allowed: tuple[ByteRange, ...]) -> bool:
     """Whether all of a range lies in one run of allowed bytes; runs that touch count as one."""
     reach = wanted.first

@@ -83,6 +83,11 @@ class Servable:
     allowed: tuple[ByteRange, ...] | None = None
     """What may be read of it; None is all."""
     download_name: str | None = None
+    store_key: str | None = None
+    """None while the file grows."""
+    derivative_id: UUID | None = None
+    """None for an original, and for what grows."""
+    kind: str | None = None
 
 
 def masked_name(row: Derivative) -> str:
@@ -230,7 +235,7 @@ def resolve_grant(session: Session, storage: Storage, grant: Grant, name: str) -
     return _rendition(session, storage, grant, rung[1])
 
 
-def resolve_clip(session: Session, storage: Storage, agency_id: UUID, clip_id: UUID) -> Servable:
+def resolve_clip(session: Session, storage: Storage, agency_id: UUID, clip_id: UUID, name: str) -> Servable:
     """The file of a clip that was cut.
 
     Whether its holder may have it is asked again each time: a binding may have ended since, a case may have
@@ -240,7 +245,7 @@ def resolve_clip(session: Session, storage: Storage, agency_id: UUID, clip_id: U
         NotFound: Not cut yet, withdrawn since, or its holder's right has ended (``grant_ended``).
     """
     clip = clips.clip_by_id(session, agency_id, clip_id)
-    if clip.derivative_id is None:
+    if clip.derivative_id is None or name != CLIP:
         raise _nothing()
     if not _may_still_have(session, storage, clip):
         raise NotFound("clip: expected a holder with the right to it, found it ended", code="grant_ended")
@@ -253,6 +258,7 @@ def resolve_clip(session: Session, storage: Storage, agency_id: UUID, clip_id: U
         row.sha256,
         None,
         f"clip-{clip.id}.mp4",
+        row.store_key,
     )
 
 
@@ -322,7 +328,10 @@ def _of_derivative(storage: Storage, row: Derivative, grant: Grant) -> Servable:
                 "still: expected a grant of the whole item, found one of a span", code="span_not_permitted"
             )
         allowed = _kept_allowed(row, grant)
-    return Servable(_path(storage, row.store_key), row.size_bytes, row.content_type, row.sha256, allowed)
+    return Servable(
+        _path(storage, row.store_key), row.size_bytes, row.content_type, row.sha256, allowed, None,
+        row.store_key, row.id, row.kind,
+    )  # fmt: skip
 
 
 def _original(session: Session, storage: Storage, grant: Grant) -> Servable:
@@ -339,6 +348,7 @@ def _original(session: Session, storage: Storage, grant: Grant) -> Servable:
         held.sha256,
         None,
         item.original_name,
+        held.store_key,
     )
 
 

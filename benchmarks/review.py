@@ -18,6 +18,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 from sqlalchemy import func, select
@@ -91,18 +92,17 @@ class Viewer:
         Raises:
             TimeoutError: Nothing could be played in time.
         """
-        wanted = {"variant": variant, "purpose": "legal_review", "reason": "measurement"}
-        where, grant_id = f"/api/v1/items/{item_id}/grants", ""
+        grant_id = ""
         while time.monotonic() - started < patience_s:
             if not grant_id:
-                asked = self._api.post(where, json=wanted)
+                asked = self._ask(item_id, variant)
                 if asked.status_code == httpx.codes.CONFLICT:
                     # Not read back yet.
                     time.sleep(0.05)
                     continue
                 grant_id = asked.raise_for_status().json()["grant_id"]
             grant = self._api.get(f"/api/v1/grants/{grant_id}").raise_for_status().json()
-            ranges = self._ranges(grant["playlist_url"]) if grant["playlist_url"] else []
+            ranges = self.ranges(grant["playlist_url"]) if grant["playlist_url"] else []
             if len(ranges) > 1:
                 for url, first, size in ranges[:2]:
                     got = httpx.get(url, headers={"Range": f"bytes={first}-{first + size - 1}"})
@@ -112,7 +112,16 @@ class Viewer:
             time.sleep(0.02)
         raise TimeoutError(f"item {item_id}: expected something to play within {patience_s} s")
 
-    def _ranges(self, playlist_url: str) -> list[tuple[str, int, int]]:
+    def grant(self, item_id: str, variant: str) -> dict[str, Any]:
+        """A grant that must be given."""
+        found: dict[str, Any] = self._ask(item_id, variant).raise_for_status().json()
+        return found
+
+    def _ask(self, item_id: str, variant: str) -> httpx.Response:
+        wanted = {"variant": variant, "purpose": "legal_review", "reason": "measurement"}
+        return self._api.post(f"/api/v1/items/{item_id}/grants", json=wanted)
+
+    def ranges(self, playlist_url: str) -> list[tuple[str, int, int]]:
         """The init section and the segments named so far, as address, first byte and size."""
         base = str(self._api.base_url)
         url = playlist_url if playlist_url.startswith("http") else f"{base.rstrip('/')}{playlist_url}"

@@ -243,12 +243,26 @@ class MediaSettings(Group):
     tls_cert: Path | None = Field(None, description="Certificate chain (PEM)")
     tls_key: Path | None = Field(None, description="Private key (PEM)")
     grant_s: int = Field(4 * 3600, gt=0, description="Life of a viewing grant")
+    stall_s: float = Field(60.0, gt=0, description="A reader that takes no byte for this long is let go")
+    accel_location: str | None = Field(
+        None,
+        pattern=r"^/[A-Za-z0-9._/-]*$",
+        description="Internal location of a trusted nginx in front that serves the object store and sends files "
+        "and ranges for us (X-Accel-Redirect); empty sends every byte from here",
+    )
     ffmpeg: Path | None = Field(None, description="FFmpeg binary; empty means the one of imageio-ffmpeg")
     child_memory_bytes: int = Field(4 * GIB, gt=0, description="Memory a child may use")
     child_cpu_s: int = Field(6 * 3600, gt=0, description="CPU time a child may use")
     child_wall_s: float = Field(12 * 3600.0, gt=0, description="Time a child may take")
     child_stall_s: float = Field(120.0, gt=0, description="A child without progress is killed")
     child_file_bytes: int = Field(64 * GIB, gt=0, description="Largest file a child may write")
+
+    @model_validator(mode="after")
+    def _require_the_proxy(self) -> MediaSettings:
+        if self.accel_location is not None and not self.behind_proxy:
+            # Whoever else got the answer would read a path instead of footage.
+            raise ValueError("expected behind_proxy where accel_location is set, found none")
+        return self
 
 
 class RungSettings(Group):

@@ -25,3 +25,22 @@ def require_free(listener: Listener) -> None:
                 f"found {error.strerror}",
                 code="port_in_use",
             ) from error
+
+
+def listen(listener: Listener, backlog: int) -> socket.socket:
+    """A socket that does not block and takes connections.
+
+    Raises:
+        Unavailable: Code ``port_in_use``.
+    """
+    family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
+    try:
+        door = socket.create_server((listener.host, listener.port), family=family, backlog=backlog)
+    except OSError as error:
+        raise Unavailable(
+            f"{listener.name} listener {listener.host}:{listener.port}: expected a free port, "
+            f"found {error.strerror}",
+            code="port_in_use",
+        ) from error
+    door.setblocking(False)
+    return door

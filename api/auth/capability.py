@@ -47,6 +47,8 @@ class Capability:
     subject_id: UUID
     """The grant; for `Use.CLIP` the clip, for `Use.SET` the grant set."""
     expires_at: datetime
+    key_id: str
+    """The key that signed it; without that key it is worth nothing."""
 
 
 def mint(keys: KeyRing, use: Use, agency_id: UUID, subject_id: UUID, expires_at: datetime) -> str:
@@ -71,7 +73,9 @@ def unfold(keys: KeyRing, token: str, now: datetime) -> Capability:
     expires_at = from_micros(micros)
     if now >= expires_at:
         raise NotFound("grant: expected one in force, found its end passed; ask again", code="grant_ended")
-    return Capability(Use(use), UUID(bytes=agency), UUID(bytes=subject), expires_at)
+    return Capability(
+        Use(use), UUID(bytes=agency), UUID(bytes=subject), expires_at, KEY_PREFIX + key_id.hex()
+    )
 
 
 def _raw(token: str) -> bytes:

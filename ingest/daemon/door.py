@@ -13,7 +13,7 @@ import structlog
 from evidence.errors import Unavailable
 from evidence.listening import Listener
 from ingest.daemon.connection import Allowance, Connection, refusal_of
-from ingest.daemon.tls import tls_of
+from messaging.tls import tls_of
 
 log = structlog.get_logger(__name__)
 

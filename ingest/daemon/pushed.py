@@ -23,7 +23,6 @@ from ingest.daemon.pulled import agency_of, left_noter, receipt_checker, recepti
 from ingest.daemon.pushed_ftp import FtpDoor
 from ingest.daemon.pushed_logins import token_checker
 from ingest.daemon.pushed_sftp import SftpDoor
-from ingest.daemon.tls import tls_of
 from ingest.sources import host_key
 from ingest.sources.base import StagedFile
 from ingest.sources.dropbox import Dropbox
@@ -31,6 +30,7 @@ from ingest.sources.dropbox_folder import DropboxFolder
 from ingest.sources.dropbox_shelf import Dock
 from ingest.sources.journal import TakenJournal
 from ingest.sources.pulling import PullRules, PullSource
+from messaging.tls import tls_of
 from storage.db import credentials, receipts
 from storage.db.credentials import Uploader
 from storage.objects.base import Namespace, object_key

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import ScalarSelect, func, literal, select
 from sqlalchemy.orm import Session, defer
 
 from evidence.errors import NotFound
-from storage.db.tables import Account, CaseBinding, Derivative, Grant, GrantSet, Job
+from storage.db.tables import Account, CaseBinding, Derivative, Grant, GrantSet, Item, Job
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,54 @@ def may_hold(session: Session, agency_id: UUID, account_id: UUID) -> bool:
         )
     )
     return found is not None
+
+
+class Standing(NamedTuple):
+    """Everything about a grant and what is shown under it that can still change."""
+
+    revoked_at: datetime | None
+    disabled_at: datetime | None
+    custody: str
+    withdrawn_at: datetime | None
+    made_count: int
+    """Derivatives of that kind there ever were: a newer one may take the name of the one shown."""
+
+
+def standing(
+    session: Session, agency_id: UUID, grant_id: UUID, derivative_id: UUID | None, kind: str | None
+) -> Standing | None:
+    """How a grant stands now, in one question; None when it is not there."""
+    withdrawn: ScalarSelect[datetime | None] = (
+        select(Derivative.withdrawn_at)
+        .where(Derivative.agency_id == agency_id, Derivative.id == derivative_id)
+        .scalar_subquery()
+    )
+    made = (
+        select(func.count())
+        .where(
+            Derivative.agency_id == agency_id, Derivative.item_id == Grant.item_id, Derivative.kind == kind
+        )
+        .correlate(Grant)
+        .scalar_subquery()
+    )
+    row = session.execute(
+        select(
+            Grant.revoked_at,
+            Account.disabled_at,
+            Item.custody,
+            literal(None) if derivative_id is None else withdrawn,
+            literal(0) if kind is None else made,
+        )
+        .join(Account, Account.id == Grant.account_id)
+        .join(Item, Item.id == Grant.item_id)
+        .where(
+            Grant.agency_id == agency_id,
+            Grant.id == grant_id,
+            Account.agency_id == agency_id,
+            Item.agency_id == agency_id,
+        )
+    ).one_or_none()
+    return Standing(*row) if row is not None else None
 
 
 def grants_of_item(session: Session, agency_id: UUID, item_id: UUID, now: datetime) -> list[Grant]:

@@ -8,7 +8,7 @@ import io
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -29,11 +29,11 @@ from api import serving
 from api.app import create_app
 from api.auth.throttle import Throttle
 from api.listener import MediaListener
+from api.listener import serve as serve_media
 from config.settings import Settings
 from evidence.canonical import canonical_json
 from evidence.ids import new_id
 from evidence.kinds import ClaimSource, MediaKind, Role
-from evidence.listening import Listener
 from ingest import binding, register, roster
 from media.fmp4 import FragmentIndex
 from redaction.plan import FACES_ONLY, Picture, RedactionPlan
@@ -311,17 +311,17 @@ def free_port() -> int:
 class Serving:
     """A server in a thread of the test, on a real socket."""
 
-    def __init__(self, target: object, listener: Listener, interface: Interfaces) -> None:
+    def __init__(self, serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
-        self._arguments = (target, listener, interface)
-        self._thread = threading.Thread(target=self._run, name=f"serve-{listener.name}")
+        self._serve = serve
+        self._thread = threading.Thread(target=self._run, name="serve")
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
-            self._loop.run_until_complete(serving.serve(*self._arguments, self._stop))
+            self._loop.run_until_complete(self._serve(self._stop))
             self._loop.run_until_complete(self._loop.shutdown_default_executor())
         except BaseException as error:
             self._failure = error
@@ -396,10 +396,11 @@ def served(scene: Scene) -> Iterator[Live]:
     """API and media listener over the scene."""
     settings = scene.settings
     app = create_app(scene.storage, settings)
-    api = Serving(app, serving.listener_of("api", settings.api), Interfaces.ASGI)
-    media = Serving(
-        MediaListener(scene.storage), serving.listener_of("media", settings.media), Interfaces.RSGI
-    )
+    api_line = serving.listener_of("api", settings.api)
+    api = Serving(lambda stop: serving.serve(app, api_line, Interfaces.ASGI, stop))
+    media_line = serving.listener_of("media", settings.media)
+    media_app = MediaListener(scene.storage, settings.media.accel_location)
+    media = Serving(lambda stop: serve_media(media_app, media_line, settings.media, stop))
     with api, media, httpx.Client(base_url=settings.api_url, timeout=60, trust_env=False) as anyone:
         live = Live(scene, settings.api_url, settings.media_url, anyone, app)
         _wait(settings.api_url + "/healthz")

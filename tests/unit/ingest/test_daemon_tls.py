@@ -8,7 +8,7 @@ import ssl
 import threading
 
 from evidence.listening import Listener
-from ingest.daemon.tls import tls_of
+from messaging.tls import tls_of
 from tests.support.places import certificate
 
 

@@ -1,4 +1,4 @@
-"""Our side of TLS, for every listener of the daemon."""
+"""Our side of TLS, for every listener that speaks it in Python."""
 
 from __future__ import annotations
 

@@ -1,0 +1,171 @@
+"""Decisions about bytes, kept exactly as long as they would be made again.
+
+A player asks for a range every second or two, and each is decided: is the address genuine, is its grant in
+force, may its holder still sign in, is the thing it names still shown. Made from rows, that takes
+milliseconds. So a decision is kept with a mark of the database (`storage.db.standstill`) that was read before
+it was made, and holds while
+
+1. the mark is the same: nothing at all was committed since, so that a revocation ends it at the next range,
+   whoever made it and in whichever process; and
+2. the address and the grant have not come to their end by our clock; and
+3. the key that signed the address is still there.
+
+Where something was committed, one lean look at the rows the decision rests on (`grants.standing`) tells
+whether it still stands; if they differ in anything it is made anew. What rests on more than those rows
+(clips, renditions that grow or wait for approval) is made anew at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from urllib.parse import quote
+from uuid import UUID
+
+from api.resolving import Servable
+from evidence.errors import EvidenceError
+from storage.db import grants
+from storage.db.grants import Standing
+from storage.db.standstill import CommitMark
+from storage.open import Storage
+
+MOST_KEPT = 4096
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The rows a decision rests on."""
+
+    agency_id: UUID
+    grant_id: UUID
+    derivative_id: UUID | None
+    """None where the original itself is served."""
+    kind: str | None
+    standing: Standing
+
+
+@dataclass(frozen=True)
+class Decision:
+    """That some bytes may be sent, and what is said of them.
+
+    Attributes:
+        servable: The bytes.
+        ends_at: The address or its grant ends, by our clock.
+        key_id: What signed the address.
+        ground: None where it must be made anew when anything was committed.
+        may_be_kept: Whether asking again would do nothing but decide.
+        mark: The database before it was made.
+    """
+
+    servable: Servable
+    ends_at: datetime
+    key_id: str
+    ground: Ground | None = None
+    may_be_kept: bool = True
+    mark: str | None = None
+    etag: str | None = None
+    described: bytes = b""
+    """Header lines about the thing itself, ready to be sent."""
+
+
+Make = Callable[[str, str, bool], Decision]
+
+
+class Decisions:
+    """Makes decisions and keeps them.
+
+    Args:
+        storage: The opened installation.
+        make: Decides from rows, in a thread: address, name, and whether bytes are taken (GET).
+    """
+
+    def __init__(self, storage: Storage, make: Make) -> None:
+        self._storage, self._make = storage, make
+        self._mark = CommitMark(storage.database)
+        self._kept: OrderedDict[tuple[str, str], Decision] = OrderedDict()
+        self._reading: asyncio.Task[str | None] | None = None
+        self._next: asyncio.Task[str | None] | None = None
+
+    async def decide(self, token: str, name: str, *, is_taking: bool) -> Decision:
+        """The decision in force now.
+
+        Raises:
+            EvidenceError: There is nothing, or no right to it.
+        """
+        mark = await self._read_mark()
+        kept = self._kept.get((token, name))
+        if kept is not None:
+            if mark is not None and kept.mark == mark and self._is_within_its_time(kept):
+                return kept
+            if self._is_within_its_time(kept) and await self._still_stands(kept.ground):
+                return self._keep(token, name, replace(kept, mark=mark))
+            self._kept.pop((token, name), None)
+        made = await asyncio.to_thread(self._make, token, name, is_taking)
+        etag, lines = described(made.servable)
+        made = replace(made, mark=mark, etag=etag, described=lines)
+        return self._keep(token, name, made) if made.may_be_kept else made
+
+    async def stands(self, token: str, name: str) -> bool:
+        """Whether bytes that are being sent may go on being sent."""
+        try:
+            await self.decide(token, name, is_taking=False)
+        except EvidenceError:
+            return False
+        return True
+
+    def close(self) -> None:
+        self._mark.close()
+
+    def _keep(self, token: str, name: str, decision: Decision) -> Decision:
+        self._kept[token, name] = decision
+        self._kept.move_to_end((token, name))
+        while len(self._kept) > MOST_KEPT:
+            self._kept.popitem(last=False)
+        return decision
+
+    def _is_within_its_time(self, decision: Decision) -> bool:
+        return self._storage.clock.now() < decision.ends_at and self._storage.keys.holds(decision.key_id)
+
+    async def _still_stands(self, ground: Ground | None) -> bool:
+        return ground is not None and await asyncio.to_thread(self._look, ground) == ground.standing
+
+    def _look(self, ground: Ground) -> Standing | None:
+        with self._storage.database.read() as session:
+            return grants.standing(
+                session, ground.agency_id, ground.grant_id, ground.derivative_id, ground.kind
+            )
+
+    async def _read_mark(self) -> str | None:
+        """A mark that was read after the call began; who waits together shares one question."""
+        if self._mark.is_instant:
+            return self._mark.read()
+        if self._next is None:
+            self._next = asyncio.create_task(self._read_after(self._reading))
+        return await asyncio.shield(self._next)
+
+    async def _read_after(self, earlier: asyncio.Task[str | None] | None) -> str | None:
+        if earlier is not None:
+            await asyncio.wait({earlier})
+        self._reading, self._next = self._next, None
+        return await asyncio.to_thread(self._mark.read)
+
+
+def described(servable: Servable) -> tuple[str | None, bytes]:
+    """The entity tag, and the header lines about a thing that do not depend on the request."""
+    lines = ["accept-ranges: bytes", f"content-type: {servable.content_type}"]
+    etag = None
+    if servable.sha256 is not None:
+        etag = f'"{servable.sha256.hex()}"'
+        digest = base64.b64encode(servable.sha256).decode("ascii")
+        lines += [f"etag: {etag}", f"repr-digest: sha-256=:{digest}:", f"digest: sha-256={digest}"]
+    if servable.download_name is not None:
+        # RFC 6266: the exact name, and a plain one for clients that do not read it.
+        plain = re.sub(r"[^A-Za-z0-9._-]", "_", servable.download_name)
+        name = quote(servable.download_name, safe="")
+        lines.append(f"content-disposition: attachment; filename=\"{plain}\"; filename*=UTF-8''{name}")
+    return etag, "".join(f"{line}\r\n" for line in lines).encode("ascii")
