@@ -91,6 +91,13 @@ class Decisions:
         self._reading: asyncio.Task[str | None] | None = None
         self._next: asyncio.Task[str | None] | None = None
 
+    def kept(self, token: str, name: str) -> Decision | None:
+        """A decision that is known to be in force without asking anybody; None says nothing."""
+        found = self._kept.get((token, name))
+        if found is None or not self._mark.is_instant or found.mark is None:
+            return None
+        return found if found.mark == self._mark.read() and self._is_within_its_time(found) else None
+
     async def decide(self, token: str, name: str, *, is_taking: bool) -> Decision:
         """The decision in force now.
 

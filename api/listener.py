@@ -22,7 +22,7 @@ from api import serving
 from api.auth.capability import Capability, Use, unfold
 from api.deciding import Decision, Decisions, Ground
 from api.issuing import Once, Variant, note_issued
-from api.line import FilePart, Lines, Reply, Request
+from api.lines import Lines
 from api.problems import MEDIA_TYPE, Problem, http_problem, problem_of
 from api.ranges import (
     ByteRange,
@@ -34,6 +34,7 @@ from api.ranges import (
     parse_range,
 )
 from api.resolving import ORIGINAL, Servable, named, resolve_clip, resolve_grant
+from api.wire import FilePart, Reply, Request
 from config.load import SettingsError, load_settings
 from config.logs import set_up_logging
 from config.settings import MediaSettings
@@ -103,16 +104,27 @@ class MediaListener:
         self._noted = Once()
         self._decisions = Decisions(storage, self._make)
 
+    def now(self, request: Request) -> Reply | None:
+        """The reply to a request that was decided before, where nothing was committed since."""
+        if request.method != "GET" or not request.path.startswith(PREFIX):
+            return None
+        token, _, name = request.path.removeprefix(PREFIX).partition("/")
+        try:
+            decision = self._decisions.kept(token, name)
+            return None if decision is None else self._reply(request, decision, token, name)
+        except Exception as error:
+            return _failed(request, error)
+
     async def __call__(self, request: Request) -> Reply:
-        """The reply to one request; it never raises."""
+        """The reply to any request; it never raises."""
         try:
             return await self._answer(request)
-        except EvidenceError as error:
-            problem = problem_of(error)
-            return refusal(problem, request.method, problem.headers)
         except Exception as error:
-            log.exception("media_request_crashed", exc_info=error)
-            return refusal(http_problem(500), request.method)
+            return _failed(request, error)
+
+    def refuse(self, status: int) -> Reply:
+        """The reply to what was no request anybody could read."""
+        return refusal(http_problem(status), "GET")
 
     def close(self) -> None:
         """Let go of what is kept of the database."""
@@ -131,26 +143,22 @@ class MediaListener:
             raise NotFound("address: expected one that was issued here, found another")
         token, _, name = request.path.removeprefix(PREFIX).partition("/")
         decision = await self._decisions.decide(token, name, is_taking=request.method == "GET")
-        reply = self._conditional(request, decision)
-        if reply is not None:
-            return reply
+        return self._reply(request, decision, token, name)
+
+    def _reply(self, request: Request, decision: Decision, token: str, name: str) -> Reply:
+        """What conditions and range make of a request (RFC 9110 section 13.2.2 has the order)."""
+        headers, size = request.headers, decision.servable.size_bytes
+        if not holds_if_match(headers.get("if-match"), decision.etag):
+            return refusal(http_problem(412), request.method, about=decision.described)
+        if is_known(headers.get("if-none-match"), decision.etag):
+            return Reply(304, ALWAYS + decision.described)
         try:
-            holds = holds_if_range(request.headers.get("if-range"), decision.etag)
-            wanted = (
-                parse_range(request.headers.get("range"), decision.servable.size_bytes) if holds else None
-            )
+            holds = holds_if_range(headers.get("if-range"), decision.etag)
+            wanted = parse_range(headers.get("range"), size) if holds else None
         except NotSatisfiable:
-            said = {"content-range": f"bytes */{decision.servable.size_bytes}"}
+            said = {"content-range": f"bytes */{size}"}
             return refusal(http_problem(416), request.method, said, decision.described)
         return self._give(request, decision, wanted, token, name)
-
-    def _conditional(self, request: Request, decision: Decision) -> Reply | None:
-        """What the conditions of RFC 9110 section 13 make of the request; None: go on."""
-        if not holds_if_match(request.headers.get("if-match"), decision.etag):
-            return refusal(http_problem(412), request.method, about=decision.described)
-        if is_known(request.headers.get("if-none-match"), decision.etag):
-            return Reply(304, ALWAYS + decision.described)
-        return None
 
     def _give(
         self, request: Request, decision: Decision, wanted: ByteRange | None, token: str, name: str
@@ -276,9 +284,13 @@ def refusal(
     return Reply(problem.status, b"".join(lines) + f"content-type: {MEDIA_TYPE}\r\n".encode("ascii"), body)
 
 
-def refuse_unread(status: int) -> Reply:
-    """The answer to what was no request anybody could read."""
-    return refusal(http_problem(status), "GET")
+def _failed(request: Request, error: Exception) -> Reply:
+    """What is said of an error; what nobody meant goes to the log alone."""
+    if isinstance(error, EvidenceError):
+        problem = problem_of(error)
+        return refusal(problem, request.method, problem.headers)
+    log.error("media_request_crashed", exc_info=error)
+    return refusal(http_problem(500), request.method)
 
 
 async def serve(app: MediaListener, listener: Listener, media: MediaSettings, stop: asyncio.Event) -> None:
@@ -291,7 +303,7 @@ async def serve(app: MediaListener, listener: Listener, media: MediaSettings, st
     listener.require_private()
     require_free(listener)
     tls = tls_of(listener)
-    lines = Lines(app, refuse_unread, most=MAX_LINES, stall_s=media.stall_s)
+    lines = Lines(app, most=MAX_LINES, stall_s=media.stall_s)
     with listen(listener, MAX_LINES) as door:
         accepting = asyncio.create_task(lines.accept(door, tls))
         stopping = asyncio.create_task(stop.wait())

@@ -1,4 +1,4 @@
-"""`make bench-serve`: ranges of a rendition under a grant, beside nginx sending the same file as static content.
+"""`make bench-serve`: ranges of a rendition under a grant, beside nginx sending the same file.
 
 A dock uploads 1080p; a holder of the right to the original gets a grant. Then 8 and 64 clients ask, each for
 one range after another: of 1 MiB anywhere, and of the segments the playlist names. Ours is the shipped media

@@ -247,8 +247,8 @@ class MediaSettings(Group):
     accel_location: str | None = Field(
         None,
         pattern=r"^/[A-Za-z0-9._/-]*$",
-        description="Internal location of a trusted nginx in front that serves the object store and sends files "
-        "and ranges for us (X-Accel-Redirect); empty sends every byte from here",
+        description="Internal location of a trusted nginx in front that serves the object store and sends "
+        "for us (X-Accel-Redirect); empty sends every byte from here",
     )
     ffmpeg: Path | None = Field(None, description="FFmpeg binary; empty means the one of imageio-ffmpeg")
     child_memory_bytes: int = Field(4 * GIB, gt=0, description="Memory a child may use")

@@ -1,0 +1,114 @@
+"""Every line of the media listener: taken, bounded in number, let go when idle too long or at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections import OrderedDict
+
+import structlog
+
+from api.line import READ_BYTES, Line, PlainLine, TlsLine
+from api.wire import Application
+
+HEAD_S = 30.0
+"""Who has not sent its next request by then is let go."""
+SWEEP_EVERY_S = 2.0
+HANDSHAKE_S = 10.0
+ACCEPT_AGAIN_S = 0.1
+log = structlog.get_logger()
+
+
+class Lines:
+    """The lines of a listener.
+
+    Args:
+        app: What answers.
+        most: Lines at once; when there are more, the one idle longest gives way.
+        stall_s: How long a reader may take nothing.
+    """
+
+    def __init__(self, app: Application, *, most: int, stall_s: float) -> None:
+        self._app, self._most, self._stall_s = app, most, stall_s
+        self._lines: OrderedDict[Line, None] = OrderedDict()
+        self._greeting: set[asyncio.Task[None]] = set()
+        self._has_room = asyncio.Event()
+
+    async def accept(self, door: socket.socket, tls: ssl.SSLContext | None) -> None:
+        """Take lines until cancelled."""
+        loop = asyncio.get_running_loop()
+        sweeping = loop.create_task(self._sweep())
+        try:
+            while True:
+                try:
+                    taken, _ = await loop.sock_accept(door)
+                    taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                except OSError as error:
+                    # Out of descriptors or memory, or gone before it was taken.
+                    log.warning("line_not_taken", reason=error.strerror)
+                    await asyncio.sleep(ACCEPT_AGAIN_S)
+                    continue
+                await self._make_room()
+                if tls is None:
+                    self._lines[PlainLine(taken, self._app, self._stall_s, self._turned, self._gone)] = None
+                else:
+                    greeting = loop.create_task(self._greet(taken, tls))
+                    self._greeting.add(greeting)
+                    greeting.add_done_callback(self._greeting.discard)
+        finally:
+            sweeping.cancel()
+
+    async def close(self, wait_s: float) -> None:
+        """Let go of idle lines at once, of the others when they are done or the wait is over."""
+        for line in list(self._lines):
+            if line.idle_since is not None:
+                line.close()
+        busy = [line.task for line in self._lines if line.task is not None]
+        if busy:
+            await asyncio.wait(busy, timeout=wait_s)
+        for line in list(self._lines):
+            line.close()
+        await asyncio.gather(*busy, *self._greeting, return_exceptions=True)
+
+    async def _make_room(self) -> None:
+        while len(self._lines) + len(self._greeting) >= self._most:
+            idle = next((line for line in self._lines if line.idle_since is not None), None)
+            if idle is not None:
+                idle.close()
+                continue
+            self._has_room.clear()
+            await self._has_room.wait()
+
+    async def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(SWEEP_EVERY_S)
+            until = loop.time() - HEAD_S
+            for line in list(self._lines):
+                if line.idle_since is not None and line.idle_since < until:
+                    line.close()
+
+    async def _greet(self, taken: socket.socket, tls: ssl.SSLContext) -> None:
+        """The handshake."""
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=READ_BYTES)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        try:
+            transport, _ = await loop.connect_accepted_socket(
+                lambda: protocol, taken, ssl=tls, ssl_handshake_timeout=HANDSHAKE_S
+            )
+        except (OSError, TimeoutError):
+            taken.close()
+            self._has_room.set()
+            return
+        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+        self._lines[TlsLine(reader, writer, self._app, self._stall_s, self._turned, self._gone)] = None
+
+    def _turned(self, line: Line) -> None:
+        if line in self._lines:
+            self._lines.move_to_end(line)
+
+    def _gone(self, line: Line) -> None:
+        self._lines.pop(line, None)
+        self._has_room.set()

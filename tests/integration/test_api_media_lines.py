@@ -1,0 +1,338 @@
+"""The media listener's lines: rights that end under a reader, readers that stall, files that change."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import httpx
+import psutil
+import pytest
+from sqlalchemy import select
+
+from api import serving
+from api.lines import Lines
+from api.listener import MediaListener
+from api.listener import serve as serve_media
+from api.wire import Reply, Request
+from storage.db import items
+from storage.db.standstill import CommitMark
+from storage.db.tables import Account, Item
+from storage.objects.base import Namespace
+from tests.support.scene import Live, Serving, free_port, live_scene, reel
+
+BIG_BYTES = 16 << 20
+"""More than the kernel's buffers of a stalled reader take."""
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    with live_scene(tmp_path_factory.mktemp("lines")) as live:
+        yield live
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def either(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """Over each database in turn: a mark is read differently."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("live")
+        return
+    with live_scene(tmp_path_factory.mktemp("server"), request.param) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def big(live: Live) -> bytes:
+    """The bytes of an original that no buffer holds."""
+    return os.urandom(1 << 20) * (BIG_BYTES >> 20)
+
+
+def original_grant(live: Live, body: bytes) -> dict[str, str]:
+    """A grant of an original of those bytes."""
+    scene = live.scene
+    recording = scene.record(case=scene.case_a)
+    with scene.storage.database.transaction() as session:
+        item = session.scalars(select(Item).where(Item.id == recording.item_id)).one()
+        row = items.object_of(session, item)
+        row.sha256, row.store_key = scene.put(body + recording.item_id.bytes, Namespace.ORIGINAL)
+        row.size_bytes = len(body) + 16
+    return live.grant("archivist", recording.item_id, variant="original", reason="移交")
+
+
+def begin(live: Live, url: str, *lines: str, port: int | None = None, window: int = 4096) -> socket.socket:
+    """Ask, and read nothing; the receiving buffer is small, so that little is on its way."""
+    peer = socket.socket()
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+    peer.settimeout(20)
+    peer.connect(("127.0.0.1", port or live.scene.settings.media.port))
+    head = [f"GET {urlsplit(url).path} HTTP/1.1", "Host: media", *lines, "", ""]
+    peer.sendall("\r\n".join(head).encode())
+    return peer
+
+
+def drain(peer: socket.socket) -> bytes:
+    """Everything until the other side ends."""
+    pieces = []
+    try:
+        while piece := peer.recv(1 << 20):
+            pieces.append(piece)
+    except ConnectionResetError:
+        pass
+    return b"".join(pieces)
+
+
+def status(live: Live, url: str) -> int:
+    return httpx.get(url, headers={"Range": "bytes=0-9"}, trust_env=False).status_code
+
+
+def test_every_way_a_right_ends_shows_at_the_next_range(either: Live) -> None:
+    scene = either.scene
+    recording = scene.record(case=scene.case_a)
+
+    def fresh() -> str:
+        url = str(either.grant("reviewer", recording.item_id)["file_url"])
+        assert [status(either, url) for _ in range(3)] == [206] * 3
+        return url
+
+    def change(act: Callable[[Item], None]) -> None:
+        with scene.storage.database.transaction() as session:
+            act(session.scalars(select(Item).where(Item.id == recording.item_id)).one())
+
+    def lock(at: object) -> None:
+        with scene.storage.database.transaction() as session:
+            session.scalars(
+                select(Account).where(Account.id == scene.accounts["reviewer"])
+            ).one().disabled_at = at
+
+    url = fresh()
+    lock(scene.clock.now())
+    assert status(either, url) == 410
+    lock(None)
+    assert status(either, url) == 206
+    change(lambda item: setattr(item, "custody", "quarantined"))
+    assert status(either, url) == 409
+    change(lambda item: setattr(item, "custody", "verified"))
+    assert status(either, url) == 206
+    scene.clock.advance(scene.settings.media.grant_s)
+    assert status(either, url) == 410
+    scene.clock.advance(-scene.settings.media.grant_s)
+    assert status(either, url) == 206
+
+
+def test_a_commit_anywhere_changes_the_mark_and_a_reading_does_not(either: Live) -> None:
+    database = either.scene.storage.database
+    mark = CommitMark(database)
+    before = mark.read()
+    with database.read() as session:
+        session.scalars(select(Item)).first()
+    assert mark.read() == before is not None
+    either.scene.record(case=either.scene.case_a)
+    assert mark.read() != before
+    mark.close()
+
+
+def test_a_range_that_was_decided_asks_no_table_again(either: Live) -> None:
+    """A hundred ranges of a player are one decision, as long as nothing is committed."""
+    url = either.grant("reviewer", either.scene.record(case=either.scene.case_a).item_id)["file_url"]
+    app = MediaListener(either.scene.storage)
+    asked: list[bool] = []
+    decide = app._make
+    app._decisions._make = lambda token, name, taking: (asked.append(taking), decide(token, name, taking))[1]
+
+    async def play() -> None:
+        for _ in range(100):
+            request = Request("GET", urlsplit(url).path, {"range": "bytes=0-1"})
+            reply = app.now(request) or await app(request)
+            assert reply.status == 206
+            assert reply.file is not None
+            reply.file.close()
+
+    asyncio.run(play())
+    app.close()
+    assert len(asked) == 1
+
+
+def test_a_body_under_way_ends_soon_after_its_right_does(live: Live, big: bytes) -> None:
+    grant = original_grant(live, big)
+    with begin(live, grant["file_url"]) as peer:
+        assert peer.recv(15) == b"HTTP/1.1 200 OK"
+        assert live.as_("archivist").delete(f"/api/v1/grants/{grant['grant_id']}").status_code == 204
+        time.sleep(2.5)
+        # What the kernel had taken already still comes; the rest never does.
+        assert len(drain(peer)) < len(big) // 2
+    assert status(live, grant["file_url"]) == 410
+
+
+def test_a_slow_reader_gets_every_byte(live: Live, big: bytes) -> None:
+    grant = original_grant(live, big)
+    asked = ("Range: bytes=5-12000004", "Connection: close")
+    with begin(live, grant["file_url"], *asked, window=1 << 18) as peer:
+        time.sleep(1.5)
+        head, _, body = drain(peer).partition(b"\r\n\r\n")
+        assert b" 206 " in head
+        assert body == big[5:12_000_005]
+
+
+@contextmanager
+def second_listener(live: Live, **more: object) -> Iterator[int]:
+    """Another media listener over the same scene, with settings of its own; its port."""
+    media = live.scene.settings.media.model_copy(update={"port": free_port(), **more})
+    app = MediaListener(live.scene.storage, media.accel_location)
+    listener = serving.listener_of("media", media)
+    with Serving(lambda stop: serve_media(app, listener, media, stop)):
+        for _ in range(100):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", media.port)) == 0:
+                    break
+            time.sleep(0.05)
+        yield media.port
+
+
+def test_stalled_readers_cost_no_thread_and_little_memory_and_are_let_go(live: Live, big: bytes) -> None:
+    url = original_grant(live, big)["file_url"]
+    process = psutil.Process()
+    with second_listener(live, stall_s=3.0) as port, ExitStack() as stack:
+        stack.enter_context(begin(live, url, port=port)).recv(15)
+        threads, memory = process.num_threads(), process.memory_info().rss
+        stalled = [stack.enter_context(begin(live, url, port=port)) for _ in range(200)]
+        for peer in stalled:
+            assert peer.recv(15) == b"HTTP/1.1 200 OK"
+        # Others are served at once meanwhile.
+        began = time.monotonic()
+        with begin(live, url, "Range: bytes=0-99", "Connection: close", port=port) as other:
+            assert drain(other).endswith(big[:100])
+        assert time.monotonic() - began < 2
+        assert process.num_threads() <= threads + 8
+        assert process.memory_info().rss - memory < 32 << 20
+        time.sleep(5)
+        for peer in stalled[:20]:
+            assert len(drain(peer)) < len(big)
+
+
+def test_a_file_removed_under_a_reader_is_sent_to_the_end_and_then_is_not_there(
+    live: Live, big: bytes
+) -> None:
+    scene = live.scene
+    grant = original_grant(live, big)
+    with scene.storage.database.read() as session:
+        item = session.scalars(select(Item).where(Item.id == UUID(grant["item_id"]))).one()
+        path = scene.storage.objects.path(items.object_of(session, item).store_key)
+    assert path is not None
+    with begin(live, grant["file_url"], "Connection: close") as peer:
+        peer.recv(15)
+        path.rename(path.with_suffix(".gone"))
+        assert len(drain(peer)) > len(big)
+    assert status(live, grant["file_url"]) == 503
+    path.write_bytes(b"another")
+    assert status(live, grant["file_url"]) == 503
+    path.with_suffix(".gone").rename(path)
+    assert status(live, grant["file_url"]) == 206
+
+
+def test_conditions_are_judged_by_the_strong_tag(live: Live) -> None:
+    url = live.grant("reviewer", live.scene.record(case=live.scene.case_a).item_id)["file_url"]
+
+    def ask(**headers: str) -> httpx.Response:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return httpx.get(url, headers=named, trust_env=False)
+
+    tag = ask().headers["etag"]
+    for known in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+        answer = ask(If_None_Match=known, Range="bytes=0-1")
+        assert (answer.status_code, answer.content) == (304, b"")
+        assert answer.headers["etag"] == tag
+    assert ask(If_None_Match='"other"').status_code == 200
+    assert ask(If_Match=tag, Range="bytes=0-1").status_code == 206
+    answer = ask(If_Match='"other"')
+    assert (answer.status_code, answer.json()["code"]) == (412, "precondition_failed")
+    exposed = answer.headers["access-control-expose-headers"]
+    assert {"Content-Range", "ETag", "Content-Length"} <= set(exposed.split(", "))
+
+
+def test_a_trusted_nginx_is_told_where_the_file_is_and_nobody_where_a_span_is(live: Live) -> None:
+    scene = live.scene
+    recording = scene.record(case=scene.case_a)
+    url = live.grant("reviewer", recording.item_id)["file_url"]
+    spanned = scene.record(spans=[(scene.case_a, 0, 2_500_000), (scene.case_b, 2_500_000, 6_000_000)])
+    within = live.grant("handler", spanned.item_id, variant="original", reason="核对")
+    listed = live.anyone.get(within["playlist_url"]).text
+    media = next(line for line in listed.splitlines() if line.startswith("http"))
+    with second_listener(live, accel_location="/liuhen-objects/", behind_proxy=True) as port:
+
+        def ask(address: str, method: str = "GET", **headers: str) -> httpx.Response:
+            where = f"http://127.0.0.1:{port}{urlsplit(address).path}"
+            return httpx.request(method, where, headers=headers, trust_env=False)
+
+        for answer in (ask(url), ask(url, Range="bytes=0-9")):
+            assert answer.status_code == 200
+            key = recording.derivatives["redacted"].store_key
+            assert answer.headers["x-accel-redirect"] == f"/liuhen-objects/{key}"
+            assert answer.content == b""
+            assert answer.headers["etag"] == f'"{recording.derivatives["redacted"].sha256.hex()}"'
+        # What nginx would judge by a tag of its own, or must not send whole, comes from here.
+        part = ask(url, Range="bytes=0-9", **{"If-Range": answer.headers["etag"]})
+        assert (part.status_code, part.content) == (206, reel(51).rendition[:10])
+        assert "x-accel-redirect" not in ask(media, Range="bytes=0-9").headers
+        assert ask(media).status_code == 403
+        assert ask(url, "HEAD").headers["content-length"] == str(len(reel(51).rendition))
+        assert ask(url.replace("/m/", "/m/x")).status_code == 404
+
+
+def test_what_is_no_request_is_refused_and_a_body_ends_the_line(live: Live) -> None:
+    port = live.scene.settings.media.port
+
+    def said(data: bytes) -> bytes:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as peer:
+            peer.sendall(data)
+            return drain(peer)
+
+    assert said(b"nonsense\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+    assert said(b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 20_000).startswith(b"HTTP/1.1 431 ")
+    both = said(b"POST /m/x HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcGET /healthz HTTP/1.1\r\n\r\n")
+    assert both.startswith(b"HTTP/1.1 405 ")
+    assert both.count(b"HTTP/1.1") == 1
+    ahead = said(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 3 + b"GET /healthz HTTP/1.0\r\n\r\n")
+    assert ahead.count(b"HTTP/1.1 200 OK") == 4
+
+
+def test_the_line_idle_longest_gives_way_to_a_new_one() -> None:
+    class Fine:
+        def now(self, request: Request) -> Reply | None:
+            return Reply(200 if request.method == "GET" else 405, b"content-length: 0\r\n")
+
+        async def __call__(self, request: Request) -> Reply:
+            return Reply(200 if request.method == "GET" else 405, b"content-length: 0\r\n")
+
+        def refuse(self, status: int) -> Reply:
+            return Reply(status, b"content-length: 0\r\n")
+
+    async def crowd() -> list[bool]:
+        door = socket.create_server(("127.0.0.1", 0))
+        door.setblocking(False)
+        lines = Lines(Fine(), most=4, stall_s=5)
+        accepting = asyncio.create_task(lines.accept(door, None))
+        peers = []
+        for _ in range(7):
+            reader, writer = await asyncio.open_connection(*door.getsockname())
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            await reader.readuntil(b"\r\n\r\n")
+            peers.append((reader, writer))
+        ended = []
+        for reader, writer in peers:
+            try:
+                ended.append(await asyncio.wait_for(reader.read(1), 0.2) == b"")
+            except TimeoutError:
+                ended.append(False)
+            writer.close()
+        accepting.cancel()
+        await lines.close(1)
+        door.close()
+        return ended
+
+    assert asyncio.run(crowd()) == [True, True, True, False, False, False, False]
