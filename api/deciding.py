@@ -35,6 +35,7 @@ from storage.db.standstill import CommitMark
 from storage.open import Storage
 
 MOST_KEPT = 4096
+ACCEPTS_RANGES = b"accept-ranges: bytes\r\n"
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ class Decisions:
 
 def described(servable: Servable) -> tuple[str | None, bytes]:
     """The entity tag, and the header lines about a thing that do not depend on the request."""
-    lines = ["accept-ranges: bytes", f"content-type: {servable.content_type}"]
+    lines = [f"content-type: {servable.content_type}"]
     etag = None
     if servable.sha256 is not None:
         etag = f'"{servable.sha256.hex()}"'
@@ -175,4 +176,4 @@ def described(servable: Servable) -> tuple[str | None, bytes]:
         plain = re.sub(r"[^A-Za-z0-9._-]", "_", servable.download_name)
         name = quote(servable.download_name, safe="")
         lines.append(f"content-disposition: attachment; filename=\"{plain}\"; filename*=UTF-8''{name}")
-    return etag, "".join(f"{line}\r\n" for line in lines).encode("ascii")
+    return etag, ACCEPTS_RANGES + "".join(f"{line}\r\n" for line in lines).encode("ascii")

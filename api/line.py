@@ -89,7 +89,9 @@ class PlainLine(Line):
 
     def close(self) -> None:
         if self._number >= 0:
+            # Before the number can become another line's.
             self._loop.remove_reader(self._number)
+            self._loop.remove_writer(self._number)
             self._number = -1
             self._line.close()
             super().close()

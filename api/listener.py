@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from api import serving
 from api.auth.capability import Capability, Use, unfold
-from api.deciding import Decision, Decisions, Ground
+from api.deciding import ACCEPTS_RANGES, Decision, Decisions, Ground
 from api.issuing import Once, Variant, note_issued
 from api.lines import Lines
 from api.problems import MEDIA_TYPE, Problem, http_problem, problem_of
@@ -172,7 +172,8 @@ class MediaListener:
         if self._accel is not None and servable.store_key is not None and _is_plain(request, servable):
             where = quote(f"{self._accel}/{servable.store_key}")
             handed = f"x-accel-redirect: {where}\r\ncontent-length: 0\r\n".encode("ascii")
-            return Reply(200, ALWAYS + decision.described + handed)
+            # nginx says by itself that it takes ranges.
+            return Reply(200, ALWAYS + decision.described.removeprefix(ACCEPTS_RANGES) + handed)
         lines = f"content-length: {sent.length}\r\n"
         if wanted is not None:
             known = None if servable.sha256 is None else servable.size_bytes

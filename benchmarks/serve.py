@@ -97,10 +97,10 @@ def granted(cluster: Cluster, item_id: str) -> tuple[str, list[tuple[int, int]]]
     return urlsplit(ranges[0][0]).path, [(first, size) for _, first, size in ranges[1:]]
 
 
-def rendition(cluster: Cluster) -> Derivative:
+def rendition(cluster: Cluster) -> Derivative | None:
     """The finished rendition; its bytes lie in the object store."""
     with cluster.storage.database.read() as session:
-        return session.scalars(select(Derivative).where(Derivative.kind == "rendition")).one()
+        return session.scalars(select(Derivative).where(Derivative.kind == "rendition")).one_or_none()
 
 
 def require_equal(targets: list[Target], size: int) -> None:
@@ -206,9 +206,12 @@ def main() -> None:
         folder = Path(name)
         with running(folder / "installation", *EVERYTHING) as cluster:
             item_id, _ = upload(cluster, make_recording(folder, seconds, 0))
+            wait_for(lambda: rendition(cluster) is not None, 600, "the rendition is made", cluster.describe)
             leave_out_redaction(cluster)
             cluster.wait_settled(600)
             row = rendition(cluster)
+            if row is None:
+                raise RuntimeError("rendition: expected it to stay, found none")
             path, segments = granted(cluster, item_id)
             anywhere = [(first, MIB) for first in range(0, row.size_bytes - MIB, MIB // 3)]
             loads = {"1 MiB ranges": anywhere, "segments": segments}

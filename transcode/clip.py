@@ -7,7 +7,7 @@ is encoded again. The same request over the same rendition with the same font gi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
@@ -23,7 +23,7 @@ from media.report import ProbeReport
 from media.run import run_ffmpeg
 from media.still import sync
 from transcode.excerpt import write_excerpt
-from transcode.mark import MarkLine, draw_mark, find_font, font_digest
+from transcode.mark import MarkLine, clock_options, draw_mark, find_font, font_digest, require_font
 from transcode.plan import AUDIO_KBPS_PER_CHANNEL, ENCODER_THREADS, KEYFRAME_EVERY_S
 from transcode.segment import RunOptions
 
@@ -52,6 +52,7 @@ def cut_clip(
     *,
     mark: Sequence[MarkLine] = (),
     font: Path | None = None,
+    clock_us: int | None = None,
     run: RunOptions,
     on_progress: Callable[[float], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -64,15 +65,21 @@ def cut_clip(
         destination: A temporary file; taken away on failure.
         mark: Lines to burn in; none for a clip of sound alone.
         font: A font with Chinese; a system font when omitted.
+        clock_us: What a clock on the wall showed at media time 0, as microseconds since 1970 in that clock's
+            own reckoning; drawn into every picture. None draws none.
 
     Raises:
         InvalidInput: ``span_empty``: nothing of the recording lies in the span.
         MediaError: ``ffmpeg_failed`` or a limit.
-        Unavailable: ``disk_full``.
+        Unavailable: ``disk_full``, or ``font_missing``: a clock is wanted and nothing can draw it.
         Conflict: ``cancelled``.
     """
     begin, end = _span(index, from_us, to_us)
     used_font = find_font(font)
+    clock = None
+    if clock_us is not None and index.main.kind == "video":
+        shown_us = clock_us + int((begin - index.origin) * 1_000_000)
+        clock = clock_options(shown_us, require_font(used_font), index.main.height_px)
     excerpt, overlay = run.scratch / "excerpt.mp4", run.scratch / "mark.png"
     try:
         write_excerpt(rendition, index, begin - index.origin, end - index.origin, excerpt)
@@ -81,7 +88,7 @@ def cut_clip(
         if marked:
             draw_mark(mark, overlay, width_px=main.width_px, height_px=main.height_px, font=used_font)
         arguments = clip_arguments(
-            index, begin, end, excerpt, destination.resolve(), overlay if marked else None
+            index, begin, end, excerpt, destination.resolve(), overlay if marked else None, clock
         )
         run_ffmpeg(
             arguments,
@@ -113,9 +120,11 @@ def cut_clip(
         "from_us": from_us,
         "to_us": to_us,
         "mark": [line.text for line in mark],
-        "font_sha256": font_digest(used_font) if mark else None,
+        "font_sha256": font_digest(used_font) if mark or clock else None,
         "crf": CRF,
     }
+    if clock is not None:
+        params["clock_us"] = clock_us
     frames = stream.packet_count or 0
     return ClipResult(destination, destination.stat().st_size, frames, found.duration_us or 0, params)
 
@@ -127,6 +136,7 @@ def clip_arguments(
     excerpt: Path,
     destination: Path,
     overlay: Path | None,
+    clock: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """The command line that cuts; times in seconds on the rendition's own clock."""
     source = ffmpeg.input(f"file:{excerpt}", copyts=None, **formats.whitelist_options())
@@ -148,6 +158,8 @@ def clip_arguments(
             if overlay is not None:
                 over = ffmpeg.input(f"file:{overlay}", f="png_pipe", protocol_whitelist="file")
                 picture = ffmpeg.overlay(picture, over, eof_action="repeat")
+            if clock is not None:
+                picture = picture.filter("drawtext", **clock)
             outputs.append(picture.filter("format", "yuv420p"))
             options |= {
                 "c:v": "libx264",

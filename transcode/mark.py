@@ -12,8 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
+
+from evidence.errors import Unavailable
 
 SYSTEM_FONTS = (
     Path("/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc"),
@@ -76,6 +79,40 @@ def draw_mark(
             stroke_fill=(0, 0, 0, OPACITY),
         )
     canvas.save(destination, "PNG")
+
+
+def require_font(font: Path | None) -> Path:
+    """The font, where drawing cannot do without one.
+
+    Raises:
+        Unavailable: ``font_missing``.
+    """
+    if font is None:
+        raise Unavailable(
+            "clock in the picture: expected a font, found none; run `make setup` or install Noto Sans CJK",
+            code="font_missing",
+        )
+    return font
+
+
+def clock_options(shown_us: int, font: Path, height_px: int) -> dict[str, Any]:
+    """What FFmpeg's drawtext is told to draw the time of day at the top left, anew for every picture.
+
+    Args:
+        shown_us: What the clock shows at the first picture's time 0: microseconds since 1970 of its own zone.
+    """
+    size = max(SMALLEST_TEXT_PX, height_px // TEXT_SHARE)
+    return {
+        "fontfile": str(font),
+        # `gmtime`, because what it is given is in the zone already; %T has no colon to be escaped.
+        "text": f"%{{pts:gmtime:{shown_us // 1_000_000}.{shown_us % 1_000_000:06d}:%F %T}}",
+        "fontsize": size,
+        "fontcolor": "white",
+        "borderw": max(1, size // 12),
+        "bordercolor": "black",
+        "x": size // 2,
+        "y": size // 2,
+    }
 
 
 def _wrapped(

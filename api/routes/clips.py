@@ -7,11 +7,12 @@ with the viewer's mark burnt in.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from fastapi import Query, Response
+from fastapi.responses import HTMLResponse
 
 from api.auth.capability import Use, mint
 from api.auth.gate import Gate
@@ -22,9 +23,11 @@ from api.presenting import binding_shown, coverage_of, poster_url
 from api.resolving import redacted_in_force
 from api.routes.grants import show as show_grant
 from api.schemas.common import PAGE_DEFAULT, Limit, Page, read_pair_cursor, write_cursor
-from api.schemas.viewing import ClipRequest, ClipShown, Reviewable
+from api.schemas.viewing import ClipRequest, ClipSheet, ClipShown, Reviewable
+from api.sheets import PURPOSE_WORDS, printable, sheet_of
 from evidence.access import Act
 from evidence.case import normalise_case_no
+from evidence.clock import to_micros
 from evidence.custody import Action
 from evidence.errors import Conflict, InvalidInput, NotFound, NotPermitted
 from evidence.item import Custody, Media, Redaction, is_reviewable
@@ -35,19 +38,7 @@ from storage.db.tables import Case, CaseBinding, Clip, Derivative, Item
 
 gate = Gate("片段 Clips")
 MOST_CANDIDATES = 200
-PURPOSE_WORDS = {
-    RetrievalPurpose.CASE_HANDLING: "办案",
-    RetrievalPurpose.LEGAL_REVIEW: "法制审核",
-    RetrievalPurpose.CASE_FILE_REVIEW: "案卷评查",
-    RetrievalPurpose.SUPERVISION: "执法监督",
-    RetrievalPurpose.APPRAISAL: "评议考核",
-    RetrievalPurpose.PUBLIC_OPINION: "舆情应对",
-    RetrievalPurpose.DECISION_SUPPORT: "行政决策",
-    RetrievalPurpose.CREDIT: "信用",
-    RetrievalPurpose.RECONSIDERATION: "行政复议",
-    RetrievalPurpose.LITIGATION: "行政诉讼",
-    RetrievalPurpose.TRAINING: "教学",
-}
+PRINTED = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 
 
 @gate.get("/clips", Act.SEE_REDACTED, problems=(404,), summary="案件可调阅片段 Clips of a case")
@@ -133,14 +124,50 @@ def ask(body: ClipRequest, desk: DeskOf, response: Response) -> ClipShown:
 def get_clip(clip_id: UUID, desk: DeskOf) -> ClipShown:
     """裁剪完成后给出下载地址与摘要。Where the file is, once it is cut, with its digest."""
     with desk.reading() as work:
-        clip = clips.clip_by_id(work.session, work.agency_id, clip_id)
-        if clip.account_id != work.actor.account_id:
-            raise NotPermitted("clip: expected your own, found another's; ask for one", code="clip_not_yours")
-        # The right is asked for again: a case may have changed hands since.
-        item = items.item_by_id(work.session, work.agency_id, clip.item_id)
-        case = cases.case_by_id(work.session, work.agency_id, clip.case_id)
-        permitted_span(work, item, Variant(clip.variant), case, (clip.span_from_us, clip.span_to_us))
-        return _show(work, clip)
+        return _show(work, _own(work, clip_id))
+
+
+@gate.get(
+    "/clips/{clip_id}/sheet",
+    Act.SEE_REDACTED,
+    problems=(404, 410),
+    response_model=ClipSheet,
+    responses={200: {"content": {"text/html": {"schema": {"type": "string"}}}}},
+    summary="片段随附单 The sheet of a clip",
+)
+def get_sheet(
+    clip_id: UUID,
+    desk: DeskOf,
+    form: Annotated[
+        Literal["json", "html"], Query(description="数据或可打印页面 / Data, or a page to print")
+    ] = "json",
+) -> Any:
+    """随片段移交:片段与原件的摘要、时段、目的、调取人、流转记录与脱敏范围。
+
+    To hand over with a clip: digests of clip and original, span, purpose, who, custody leaf, coverage.
+    """
+    with desk.reading() as work:
+        sheet = sheet_of(work, _own(work, clip_id))
+        if form == "json":
+            return sheet
+        return HTMLResponse(
+            printable(sheet, work.agency.time_zone), headers={"Content-Security-Policy": PRINTED}
+        )
+
+
+def _own(work: Work, clip_id: UUID) -> Clip:
+    """The actor's own clip; the right is asked for again, because a case may have changed hands since.
+
+    Raises:
+        NotPermitted: Another's (``clip_not_yours``), or the right has ended.
+    """
+    clip = clips.clip_by_id(work.session, work.agency_id, clip_id)
+    if clip.account_id != work.actor.account_id:
+        raise NotPermitted("clip: expected your own, found another's; ask for one", code="clip_not_yours")
+    item = items.item_by_id(work.session, work.agency_id, clip.item_id)
+    case = cases.case_by_id(work.session, work.agency_id, clip.case_id)
+    permitted_span(work, item, Variant(clip.variant), case, (clip.span_from_us, clip.span_to_us))
+    return clip
 
 
 def _case(work: Work, case_id: UUID | None, case_no: str | None) -> Case:
@@ -207,7 +234,9 @@ def _want(work: Work, item: Item, case: Case, body: ClipRequest, asked: tuple[in
         reason=body.reason,
         now=work.now,
     )
-    params = {"derivative": str(source.id), "mark": _mark(work, clip, case)}
+    params: dict[str, Any] = {"derivative": str(source.id), "mark": _mark(work, clip, case)}
+    if body.time_of_day:
+        params["clock_us"] = _clock_us(work, item, clip)
     wanted = Wanted("clip", "media", clip.id, source.sha256, params, 30)
     jobs.want(work.session, work.agency_id, wanted, work.now)
     facts = {
@@ -232,6 +261,23 @@ def _source(work: Work, item: Item, variant: Variant) -> Derivative:
             f"item {item.id}: expected a rendition, found none yet; ask again", code="rendition_missing"
         )
     return max(made, key=lambda row: (row.info.get("height_px") or 0, row.id))
+
+
+def _clock_us(work: Work, item: Item, clip: Clip) -> int:
+    """What a clock of the agency's zone showed at the item's media time 0, as if the zone were UTC.
+
+    Raises:
+        Conflict: Nobody knows when the recording began (``capture_time_unknown``).
+    """
+    if item.captured_from is None:
+        raise Conflict(
+            f"item {item.id}: expected a time it was captured at, found none; leave time_of_day out",
+            code="capture_time_unknown",
+        )
+    shown = (item.captured_from + timedelta(microseconds=clip.span_from_us)).astimezone(
+        ZoneInfo(work.agency.time_zone)
+    )
+    return to_micros(item.captured_from + (shown.utcoffset() or timedelta()))
 
 
 def _mark(work: Work, clip: Clip, case: Case) -> list[dict[str, str]]:

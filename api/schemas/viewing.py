@@ -172,6 +172,10 @@ class ClipRequest(Input):
     purpose: RetrievalPurpose = RetrievalPurpose.CASE_HANDLING
     reason: Line | None = None
     form: Literal["watch", "file"] = Field("watch", description="在线观看或取走文件 / Watch, or take away")
+    time_of_day: bool = Field(
+        False,
+        description="取走的画面逐帧叠加当地时刻 / Burn the time of day into every picture of a file",
+    )
 
     @model_validator(mode="after")
     def _one_case(self) -> ClipRequest:
@@ -198,6 +202,45 @@ class ClipShown(Output):
     progress_permille: int
     quarantined: bool = Field(description="原件校验不符,内容存疑 / The original is in quarantine: doubt it")
     reason: str | None = Field(description="失败原因 / Why it failed")
+
+
+class DigestsShown(Output):
+    """Digests of some bytes."""
+
+    sha256: str
+    sm3: str | None = Field(description="未计算时为空 / Null where none was made")
+    size_bytes: int
+
+
+class LeafRef(Output):
+    """Where a custody leaf is found."""
+
+    leaf_id: UUID
+    leaf_index: int | None = Field(description="入链前为空 / Null before it has its place")
+    leaf_hash: str | None
+
+
+class ClipSheet(Output):
+    """What goes beside a clip that is taken away."""
+
+    agency: str
+    clip_id: UUID
+    item_id: UUID
+    case_no: str
+    av_record_no: str | None
+    variant: Variant
+    span_us: tuple[int, int]
+    frame_count: int | None
+    purpose: RetrievalPurpose
+    reason: str | None
+    taken_by: str
+    requested_at: datetime
+    made_at: datetime
+    clip: DigestsShown
+    original: DigestsShown = Field(description="原件摘要 / Of the bytes as received")
+    rendition_sha256: str = Field(description="所据版本 / What it was cut from")
+    coverage: Coverage
+    leaf: LeafRef | None = Field(description="流转记录 / The custody leaf written with it")
 
 
 class Reviewable(Output):

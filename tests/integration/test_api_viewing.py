@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import av
 import httpx
 import pytest
 from sqlalchemy import select
 
+from api.listener import MediaListener
+from api.wire import Request
+from evidence.custody import Action
 from evidence.ids import new_id
-from storage.db.tables import Clip, Item, Job
+from storage.db import custody
+from storage.db.custody import Happening
+from storage.db.standstill import CommitMark
+from storage.db.tables import Account, Clip, Item, Job
 from tests.support import media as footage
 from tests.support.growing import growing, settle
 from tests.support.scene import CASE_A, Live, Recording, live_scene, reel
@@ -375,23 +383,31 @@ def test_a_clip_by_case_number_can_be_watched(live: Live, tmp_path: Path) -> Non
 def test_a_clip_to_take_away_is_cut_by_a_worker_and_handed_to_its_asker_alone(live: Live) -> None:
     scene = live.scene
     recording = scene.record(case=scene.case_a)
-    body = {"case_no": CASE_A, "item_id": str(recording.item_id), "form": "file", "from_ms": 0, "to_ms": 2000}
+    body = {"case_no": CASE_A, "item_id": str(recording.item_id), "form": "file", "from_ms": 0, "to_ms": 2000,
+            "time_of_day": True}  # fmt: skip
     answer = live.as_("reviewer").post("/api/v1/clips", json=body)
     assert answer.status_code == 202
     clip_url = answer.headers["location"]
     assert answer.json()["state"] == "working"
+    early = live.as_("reviewer").get(f"{clip_url}/sheet")
+    assert (early.status_code, early.json()["code"]) == (404, "clip_not_ready")
     with scene.storage.database.read() as session:
         clip = session.scalars(select(Clip).where(Clip.item_id == recording.item_id)).one()
         job = session.scalars(select(Job).where(Job.subject_id == clip.id)).one()
     assert (job.kind, job.queue) == ("clip", "media")
     assert job.params["derivative"] == str(recording.derivatives["redacted"].id)
     assert job.input_digest == recording.derivatives["redacted"].sha256
+    # 10:00 in Shanghai, as a clock there showed it.
+    assert job.params["clock_us"] == int(datetime(2026, 3, 3, 10, tzinfo=UTC).timestamp()) * 1_000_000
     assert any(CASE_A in line["text"] for line in job.params["mark"])
     assert all(line["latin"].isascii() for line in job.params["mark"])
     with scene.storage.database.transaction() as session:
         item = session.scalars(select(Item).where(Item.id == recording.item_id)).one()
-        cut = scene.derive(session, item, "clip", b"a clip that was cut", {}, masked=True,
-                            params={"clip": str(clip.id)})  # fmt: skip
+        source = recording.derivatives["redacted"].sha256.hex()
+        cut = scene.derive(session, item, "clip", b"a clip that was cut", {"sm3": "ab" * 32}, masked=True,
+                            params={"clip": str(clip.id), "source_sha256": source})  # fmt: skip
+        happening = Happening(Action.CLIP_ISSUED, "item", str(item.id), "worker", {"clip": str(clip.id)})
+        leaf_id = custody.record(session, scene.agency, happening, scene.clock.now())
         session.scalars(select(Clip).where(Clip.id == clip.id)).one().derivative_id = cut.id
     done = live.as_("reviewer").get(clip_url).json()
     assert (done["state"], done["sha256"]) == ("ready", cut.sha256.hex())
@@ -400,12 +416,25 @@ def test_a_clip_to_take_away_is_cut_by_a_worker_and_handed_to_its_asker_alone(li
     assert file.headers["content-disposition"].startswith("attachment")
     assert file.headers["repr-digest"].startswith("sha-256=:")
     assert live.as_("officer").get(clip_url).status_code == 403
+    assert live.as_("officer").get(f"{clip_url}/sheet").status_code == 403
+    sheet = live.as_("reviewer").get(f"{clip_url}/sheet").json()
+    assert sheet["clip"] == {"sha256": cut.sha256.hex(), "sm3": "ab" * 32, "size_bytes": 19}
+    assert sheet["original"]["size_bytes"] == len(reel(1).original) + 16
+    assert (sheet["case_no"], sheet["span_us"], sheet["purpose"]) == (CASE_A, [0, 2_000_000], "case_handling")
+    assert sheet["coverage"]["en"] == "Faces treated; plates, text and voices untreated"
+    assert sheet["leaf"]["leaf_id"] == str(leaf_id)
+    assert "reviewer" in sheet["taken_by"]
+    page = live.as_("reviewer").get(f"{clip_url}/sheet", params={"form": "html"})
+    assert page.headers["content-type"].startswith("text/html")
+    for said in (sheet["clip"]["sha256"], sheet["original"]["sha256"], sheet["leaf"]["leaf_id"], CASE_A):
+        assert said in page.text
     change = {"op": "mask_frames", "from_pts": 0, "to_pts": 9, "reason": "minor"}
     amend = {"base_number": 1, "changes": [change], "note": "x"}
     path = f"/api/v1/items/{recording.item_id}/redaction/plans"
     assert live.as_("handler").post(path, json=amend).status_code == 201
     assert get(done["file_url"]).status_code == 410
     assert live.as_("reviewer").get(clip_url).json()["state"] == "withdrawn"
+    assert live.as_("reviewer").get(f"{clip_url}/sheet").status_code == 410
 
 
 def test_a_case_with_many_recordings_asks_which(live: Live) -> None:
@@ -469,3 +498,80 @@ def test_a_continuity_report_says_when_and_takes_reasons_from_whoever_may_give_t
     (leaf,) = scene.leaves(recording.item_id, "item:interruption_reason")
     assert leaf["actor"] == f"account:{scene.accounts['officer']}"
     assert live.as_("system_admin").get(path).status_code == 403
+
+
+def ranged(url: str) -> int:
+    return get(url, Range="bytes=0-9").status_code
+
+
+def test_every_way_a_right_ends_shows_at_the_next_range(live: Live) -> None:
+    scene = live.scene
+    recording = scene.record(case=scene.case_a)
+
+    def fresh() -> str:
+        url = str(live.grant("reviewer", recording.item_id)["file_url"])
+        assert [ranged(url) for _ in range(3)] == [206] * 3
+        return url
+
+    def change(act: Callable[[Item], None]) -> None:
+        with scene.storage.database.transaction() as session:
+            act(session.scalars(select(Item).where(Item.id == recording.item_id)).one())
+
+    def lock(at: object) -> None:
+        with scene.storage.database.transaction() as session:
+            session.scalars(
+                select(Account).where(Account.id == scene.accounts["reviewer"])
+            ).one().disabled_at = at
+
+    url = fresh()
+    lock(scene.clock.now())
+    assert ranged(url) == 410
+    lock(None)
+    assert ranged(url) == 206
+    change(lambda item: setattr(item, "custody", "quarantined"))
+    assert ranged(url) == 409
+    change(lambda item: setattr(item, "custody", "verified"))
+    assert ranged(url) == 206
+    scene.clock.advance(scene.settings.media.grant_s)
+    assert ranged(url) == 410
+    scene.clock.advance(-scene.settings.media.grant_s)
+    assert ranged(url) == 206
+
+
+def test_a_commit_anywhere_changes_the_mark_and_a_reading_does_not(live: Live) -> None:
+    database = live.scene.storage.database
+    mark = CommitMark(database)
+
+    def read_between() -> bool:
+        before = mark.read()
+        with database.read() as session:
+            session.scalars(select(Item)).first()
+        return mark.read() == before is not None
+
+    # Other databases of the same PostgreSQL may commit meanwhile.
+    assert any(read_between() for _ in range(20))
+    before = mark.read()
+    live.scene.record(case=live.scene.case_a)
+    assert mark.read() != before
+    mark.close()
+
+
+def test_a_range_that_was_decided_asks_no_table_again(live: Live) -> None:
+    """A hundred ranges of a player are one decision, as long as nothing is committed."""
+    url = live.grant("reviewer", live.scene.record(case=live.scene.case_a).item_id)["file_url"]
+    app = MediaListener(live.scene.storage)
+    asked: list[bool] = []
+    decide = app._make
+    app._decisions._make = lambda token, name, taking: (asked.append(taking), decide(token, name, taking))[1]
+
+    async def play() -> None:
+        for _ in range(100):
+            request = Request("GET", urlsplit(url).path, {"range": "bytes=0-1"})
+            reply = app.now(request) or await app(request)
+            assert reply.status == 206
+            assert reply.file is not None
+            reply.file.close()
+
+    asyncio.run(play())
+    app.close()
+    assert len(asked) == 1

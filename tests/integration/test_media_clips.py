@@ -12,7 +12,7 @@ from PIL import Image
 from evidence.errors import InvalidInput, MediaError
 from tests.support import media as footage
 from transcode.clip import ClipResult, cut_clip
-from transcode.mark import MarkLine, draw_mark, find_font
+from transcode.mark import MarkLine, clock_options, draw_mark, find_font
 from transcode.segment import RenditionResult, RunOptions
 from transcode.stills import make_photo_derivative, make_poster
 
@@ -85,6 +85,39 @@ def test_the_mark_is_in_every_picture(rendition: RenditionResult, tmp_path: Path
         for got, want in zip(one.decode(video=0), two.decode(video=0), strict=True):
             difference = np.abs(got.to_ndarray(format="gray").astype(int) - want.to_ndarray(format="gray"))
             assert difference[90:].max() > 60
+
+
+def test_the_time_of_day_is_right_in_every_picture(tmp_path: Path) -> None:
+    """The second turns at the picture it turns at, and reads as the same text drawn without a clock."""
+    source = tmp_path / "grey.mp4"
+    picture = "color=gray:s=320x180:r=5:d=3"
+    footage.ffmpeg("-f", "lavfi", "-i", picture, "-c:v", "libx264", "-g", "5", "-pix_fmt", "yuv420p", source)
+    (made,) = footage.render(source, footage.probe(source, tmp_path), tmp_path)
+    run = RunOptions(scratch=tmp_path, limits=footage.LIMITS)
+    # 23:59:58.3 at media time 0; the clip begins at 1 s, and midnight comes 0.7 s later.
+    clock_us = 1_772_582_398_300_000
+    clips = [
+        cut_clip(
+            made.path, made.index, 1_000_000, 3_000_000, tmp_path / f"{n}.mp4", clock_us=clock_us, run=run
+        )
+        for n in range(2)
+    ]
+    assert clips[0].path.read_bytes() == clips[1].path.read_bytes()
+    assert clips[0].params["clock_us"] == clock_us
+    with av.open(str(clips[0].path)) as container:
+        shown = [frame.to_ndarray(format="gray").astype(int) for frame in container.decode(video=0)]
+    font = find_font(None)
+    assert font is not None
+    wanted = []
+    for text in ("2026-03-03 23.59.59", "2026-03-04 00.00.00", "2026-03-04 00.00.01"):
+        still = tmp_path / "still.png"
+        options = clock_options(0, font, 180) | {"text": text.replace(".", "\\:")}
+        drawn = ":".join(f"{name}='{value}'" for name, value in options.items())
+        footage.ffmpeg("-f", "lavfi", "-i", f"{picture},drawtext={drawn}", "-frames:v", "1", still)
+        with Image.open(still) as opened:
+            wanted.append(np.asarray(opened.convert("L")).astype(int))
+    read = [int(np.argmin([np.abs(frame - each).mean() for each in wanted])) for frame in shown]
+    assert read == [0, 0, 0, 0, 1, 1, 1, 1, 1, 2]
 
 
 def test_the_same_request_gives_the_same_bytes(rendition: RenditionResult, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from evidence.custody import Action
 from evidence.errors import Conflict
 from evidence.events import Topic
+from evidence.fixity import hash_file
 from media.fmp4 import FragmentIndex
 from storage.db import clips, custody, items
 from storage.db.custody import Happening
@@ -41,6 +42,7 @@ def clip(context: JobContext) -> Outcome:
         request.span_from_us,
         request.span_to_us,
         context.scratch / "clip.mp4",
+        clock_us=params.get("clock_us"),
         mark=[MarkLine(str(line["text"]), str(line["latin"])) for line in params.get("mark", [])],
         run=RunOptions(
             context.scratch,
@@ -50,9 +52,15 @@ def clip(context: JobContext) -> Outcome:
         on_progress=context.progress,
         cancelled=context.is_cancelled,
     )
+    # For the sheet that goes with it; the object store looks for SHA-256 alone.
+    sm3 = hash_file(result.path, sm3=True).sm3
     made = context.keep_derivative(result.path)
     described = {**result.params, "source_sha256": source.sha256.hex(), "clip": str(request.id)}
-    info = {"duration_us": result.duration_us, "frame_count": result.frame_count}
+    info = {
+        "duration_us": result.duration_us,
+        "frame_count": result.frame_count,
+        "sm3": sm3.hex() if sm3 is not None else None,
+    }
 
     def commit(session: Session, agency: Agency) -> None:
         now = context.storage.clock.now()
