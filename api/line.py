@@ -29,7 +29,7 @@ from typing import Any
 from api.wire import Application, FilePart, Incoming, Reply, Request
 
 READ_BYTES = 16 << 10
-PIECE_BYTES = 1 << 20
+PIECE_BYTES = 2 << 20
 TLS_PIECE_BYTES = 128 << 10
 TURN_S = 0.02
 """A reader as fast as we are keeps the loop for itself no longer than this."""
