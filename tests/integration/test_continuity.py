@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +17,7 @@ import pytest
 from sqlalchemy import select, text
 
 from cli.main import main
-from config.settings import ContinuitySettings
+from config.settings import ContinuitySettings, Settings
 from evidence.continuity import Fault, Span
 from evidence.errors import InvalidInput, NotFound
 from evidence.kinds import GapReason
@@ -23,9 +26,10 @@ from media.continuity import _Reading, continuity_entry
 from media.timing import StreamClock
 from storage.db import agencies, custody, jobs
 from storage.db.tables import CustodyLeaf, Derivative
-from storage.open import Storage
+from storage.open import found, open_storage
 from tests.support import media as footage
-from tests.support.installations import settings_for
+from tests.support.clocks import SettableClock
+from tests.support.installations import AGENCY, settings_for
 from tests.support.pipeline import Pipeline, pipeline_settings
 from workers.context import JobContext
 from workers.tasks import TASKS
@@ -190,16 +194,32 @@ def test_a_sound_that_is_promised_and_never_comes_is_missing_from_first_to_last(
 READING = {"probe", "examine", "rendition", "continuity"}
 
 
-@pytest.fixture
-def reported(sqlite_storage: Storage, tmp_path: Path) -> tuple[Pipeline, UUID]:
-    """An item whose continuity report is made."""
-    storage, folder = sqlite_storage, tmp_path
+def settings_in(folder: Path) -> Settings:
     settings = settings_for(folder, f"sqlite:///{folder / 'test.db'}")
-    pipeline = Pipeline(storage, pipeline_settings(settings.model_copy(update={"continuity": SHORT})))
+    return pipeline_settings(settings.model_copy(update={"continuity": SHORT}))
+
+
+@pytest.fixture(scope="module")
+def read_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, UUID]:
+    """An installation, closed, with an item whose continuity report is made."""
+    folder = tmp_path_factory.mktemp("read")
+    clock = SettableClock()
+    storage = replace(found(settings_in(folder), AGENCY, clock), clock=clock)
+    pipeline = Pipeline(storage, settings_in(folder))
     write_scenes(folder / "scenes.mkv")
     accepted = pipeline.take(folder / "scenes.mkv", captured_from="2026-03-01T08:00:00Z")
     pipeline.work(only=READING)
-    return pipeline, accepted.item_id
+    storage.database.dispose()
+    return folder, accepted.item_id
+
+
+@pytest.fixture
+def reported(read_once: tuple[Path, UUID], tmp_path: Path) -> Iterator[tuple[Pipeline, UUID]]:
+    """A copy of it for the test alone."""
+    shutil.copytree(read_once[0], tmp_path, dirs_exist_ok=True)
+    storage = replace(open_storage(settings_in(tmp_path)), clock=SettableClock())
+    yield Pipeline(storage, settings_in(tmp_path)), read_once[1]
+    storage.database.dispose()
 
 
 def test_a_reason_stands_beside_its_span_for_ever(reported: tuple[Pipeline, UUID]) -> None:
