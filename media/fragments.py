@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from itertools import accumulate, groupby, pairwise
 from typing import Any, NamedTuple, Self
 
@@ -87,7 +88,7 @@ class FragmentIndex:
     """What the file's own clock says at media time 0, in the main track's timescale."""
     fragments: tuple[Fragment, ...]
 
-    @property
+    @cached_property
     def main(self) -> Track:
         """The picture's track, or the sound's where there is no picture."""
         return next((track for track in self.tracks if track.kind == "video"), self.tracks[0])
@@ -101,11 +102,11 @@ class FragmentIndex:
         """Seconds on the file's own clock at media time 0."""
         return Fraction(self.origin_pts, self.timescale)
 
-    @property
+    @cached_property
     def frame_count(self) -> int:
         return sum(fragment.frame_count for fragment in self.fragments)
 
-    @property
+    @cached_property
     def duration(self) -> Fraction:
         """Seconds from the first frame to the end of the last one."""
         return Fraction(max((fragment.end_pts for fragment in self.fragments), default=0), self.timescale)
@@ -119,12 +120,12 @@ class FragmentIndex:
     def codecs(self) -> str:
         return ",".join(track.codec for track in self.tracks)
 
-    @property
+    @cached_property
     def bitrate_bps(self) -> int:
         """Mean bits per second, 0 while nothing is there."""
         return int((self.size_bytes - self.init_size_bytes) * 8 / self.duration) if self.duration else 0
 
-    @property
+    @cached_property
     def peak_bitrate_bps(self) -> int:
         """Bits per second of the densest fragment."""
         rates = (

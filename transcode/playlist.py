@@ -17,6 +17,7 @@ EXT-X-DISCONTINUITY before the EXT-X-MAP of what it separates.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -356,9 +357,15 @@ def _chosen(index: FragmentIndex, span: Span | None, *, strict: bool) -> list[Fr
     begin, end = _ticks(index, span)
     if strict:
         first, last = ceil(begin), floor(end)
-        inside = [part for part in fragments if part.first_pts >= first and part.last_pts <= last]
+        # What starts outside cannot lie inside; of what starts inside each is looked at whole.
+        near = fragments[bisect_left(fragments, first, key=_start) : bisect_left(fragments, last, key=_start)]
+        inside = [part for part in near if part.first_pts >= first and part.last_pts <= last]
         return from_keyframe(index, inside)
     return covering(index, begin / index.timescale, end / index.timescale)
+
+
+def _start(fragment: Fragment) -> int:
+    return fragment.start_pts
 
 
 def from_keyframe(index: FragmentIndex, fragments: list[Fragment]) -> list[Fragment]:
@@ -370,7 +377,6 @@ def from_keyframe(index: FragmentIndex, fragments: list[Fragment]) -> list[Fragm
 
 def _ticks(index: FragmentIndex, span: Span) -> tuple[Fraction, Fraction]:
     begin = Fraction(span.from_ms * index.timescale, 1000)
-    end = index.duration * index.timescale
     if span.to_ms is not None:
         end = Fraction(span.to_ms * index.timescale, 1000)
         if span.to_ms <= span.from_ms:
@@ -379,6 +385,7 @@ def _ticks(index: FragmentIndex, span: Span) -> tuple[Fraction, Fraction]:
             )
     else:
         # Sound may go on a little after the last picture; to the end means to the end.
+        end = index.duration * index.timescale
         end += max((fragment.tail_pts for fragment in index.fragments[-1:]), default=0)
     # Sound that begins before the first picture belongs to a span from the start.
     if span.from_ms <= 0:

@@ -17,6 +17,7 @@ The beginning of a window lies inside a fragment as a rule. The playlist then be
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -121,12 +122,10 @@ def _inside(part: Part, at_us: int, length_us: int, least_us: int | None) -> lis
     """
     scale = part.index.timescale
     fragments = chosen_of(part)
-    touched = [
-        number
-        for number, fragment in enumerate(fragments)
-        if at_us + fragment.end_pts * SECOND_US // scale > 0
-        and at_us + fragment.start_pts * SECOND_US // scale < length_us
-    ]
+    # Hours of fragments, of which a window touches a few that lie together.
+    since = bisect_right(fragments, -at_us, key=lambda each: each.end_pts * SECOND_US // scale)
+    until = bisect_left(fragments, length_us - at_us, key=lambda each: each.start_pts * SECOND_US // scale)
+    touched = range(since, until)
     if not touched:
         return []
     first = touched[0]
