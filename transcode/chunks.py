@@ -47,6 +47,11 @@ class ChunkFile:
     index: FragmentIndex
 
 
+def may_be_long(report: ProbeReport, policy: EncodingSettings) -> bool:
+    """Whether a recording may turn out to be encoded in chunks, by what its header says."""
+    return report.duration_us is None or report.duration_us > policy.chunk_above_s * 1_000_000
+
+
 def chunk_count(report: ProbeReport, plans: Sequence[RenditionPlan], policy: EncodingSettings) -> int:
     """In how many chunks a recording is encoded; 0 where it is encoded whole."""
     video = report.video

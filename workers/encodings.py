@@ -42,9 +42,11 @@ def want_renditions(
     if not encoded:
         return
     params = {"rungs": [plan.rung.name for plan in encoded], "may_copy": may_copy}
+    whole = _wanted(context, "rendition", params, ENCODING_PRIORITY)
     count = chunk_count(report, encoded, context.settings.encoding)
-    if not count or report.video is None:
-        _want(session, context, "rendition", params, ENCODING_PRIORITY)
+    # Its header may have called it short, and the job be under way.
+    if not count or report.video is None or jobs.is_wanted(session, context.agency.id, whole):
+        jobs.want(session, context.agency.id, whole, context.storage.clock.now())
         return
     params["chunks"] = count
     _want(session, context, PREVIEW, {**params, "rungs": [PREVIEW]}, PREVIEW_PRIORITY)
@@ -111,5 +113,12 @@ def _want(
     priority: int,
     queue: str = "media",
 ) -> None:
-    wanted = Wanted(kind, queue, context.lease.subject_id, context.lease.input_digest, params, priority)
+    wanted = _wanted(context, kind, params, priority, queue)
     jobs.want(session, context.agency.id, wanted, context.storage.clock.now())
+
+
+def _wanted(
+    context: JobContext, kind: str, params: Mapping[str, Any], priority: int, queue: str = "media"
+) -> Wanted:
+    # A copy: callers go on to say more in theirs.
+    return Wanted(kind, queue, context.lease.subject_id, context.lease.input_digest, dict(params), priority)

@@ -100,6 +100,21 @@ def want(session: Session, agency_id: UUID, wanted: Wanted, now: datetime) -> No
     )
 
 
+def is_wanted(session: Session, agency_id: UUID, wanted: Wanted) -> bool:
+    """Whether such a job was wanted before, whatever became of it."""
+    params = canonical_json(dict(wanted.params or {}))
+    found = session.scalar(
+        select(Job.id).where(
+            Job.agency_id == agency_id,
+            Job.kind == wanted.kind,
+            Job.subject_id == wanted.subject_id,
+            Job.input_digest == wanted.input_digest,
+            Job.params_digest == hashlib.sha256(params).digest(),
+        )
+    )
+    return found is not None
+
+
 def take_next_lease(
     session: Session, queues: Sequence[str], owner: str, now: datetime, lease: timedelta
 ) -> Lease | None:

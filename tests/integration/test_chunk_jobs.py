@@ -123,6 +123,28 @@ def test_a_long_recording_is_made_of_chunk_jobs_and_joined(on_each: Pipeline, fo
     assert all(row.info["codecs"].endswith("mp4a.40.2") for row in rows(pipeline, "rendition"))
 
 
+@pytest.mark.parametrize("short_by_header", [False, True])
+def test_a_recording_is_encoded_in_chunks_or_whole_and_never_both(
+    pipeline: Pipeline, tmp_path: Path, clock: SettableClock, short_by_header: bool
+) -> None:
+    """Its sound can be copied, so as a short one its encoding would be wanted by its header alone."""
+    source = tmp_path / "foreign.mp4"
+    media.make_plain(source, seconds=3, fps=10, codec="hevc")
+    pipeline.take(source)
+    above = pipeline.settings.encoding.model_copy(update={"chunk_above_s": 5.0})
+    longer = Pipeline(pipeline.storage, pipeline.settings.model_copy(update={"encoding": above}))
+    first = longer if short_by_header else pipeline
+    first.work(only={"probe"})
+    with pipeline.storage.database.transaction() as session:
+        for job in session.scalars(select(Job).where(Job.kind.in_(MEDIA), Job.state == "cancelled")):
+            job.state = "ready"
+    only_media(pipeline, runner_with(pipeline, "probe", TASKS["probe"]), clock, rounds=2)
+    expected = [None] if short_by_header else [3]
+    assert [job.params.get("chunks") for job in jobs_of(pipeline, "rendition")] == expected
+    assert bool(jobs_of(pipeline, "chunk")) is not short_by_header
+    is_whole(pipeline)
+
+
 def test_of_two_workers_with_one_chunk_one_is_committed(
     pipeline: Pipeline, footage: Path, clock: SettableClock
 ) -> None:

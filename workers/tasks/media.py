@@ -28,6 +28,7 @@ from storage.db import custody, items, jobs
 from storage.db.custody import Happening
 from storage.db.jobs import Wanted
 from storage.db.tables import Agency, Item
+from transcode.chunks import may_be_long
 from transcode.plan import plan_renditions
 from workers.claims import add_claims
 from workers.context import QUICK, WORKER, JobContext, Outcome
@@ -44,9 +45,12 @@ def probe(context: JobContext) -> Outcome:
     """Judge a file by its tables and first frames; what browsers play is copied right away."""
     report = _probed(context, "header")
     plans = plan_renditions(report, context.settings.encoding)
-    copies = [plan for plan in plans if plan.rung.copies_video or plan.rung.copies_audio]
+    early = [plan for plan in plans if plan.rung.copies_video or plan.rung.copies_audio]
+    if may_be_long(report, context.settings.encoding):
+        # How it is cut into chunks, only a reading of every packet tells.
+        early = [plan for plan in early if plan.rung.is_copy]
     examination = _wanted(context, "examine", 25)
-    if len(copies) == len(plans) and report.size_bytes >= LONG_READING_BYTES:
+    if early and report.size_bytes >= LONG_READING_BYTES:
         examination = replace(examination, after_s=EXAMINE_WAITS_S)
     facts: dict[str, Any] = {"media_kind": str(report.media_kind), "decodable": report.decodable}
     news: list[tuple[Topic, str, str, Mapping[str, Any]]] = [
@@ -70,8 +74,8 @@ def probe(context: JobContext) -> Outcome:
         jobs.want(session, agency.id, examination, now)
         if may_hold_track(report):
             jobs.want(session, agency.id, _wanted(context, "track", 45), now)
-        if len(copies) == len(plans):
-            want_renditions(session, context, report, plans, may_copy=True)
+        if early:
+            want_renditions(session, context, report, early, may_copy=True)
 
     return Outcome(commit, news)
 
