@@ -19,12 +19,17 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import socket
+import ssl
+import struct
 import termios
 from collections.abc import Callable, Coroutine
 from typing import Any
+
+import structlog
 
 from api.wire import Application, FilePart, Incoming, Reply, Request
 
@@ -35,6 +40,7 @@ TURN_S = 0.02
 """A reader as fast as we are keeps the loop for itself no longer than this."""
 RECHECK_S = 1.0
 LINGER_S = 1.0
+log = structlog.get_logger()
 
 
 class LineEnded(Exception):
@@ -160,8 +166,9 @@ class PlainLine(Line):
     async def _until_done(self, answering: Coroutine[Any, Any, None]) -> None:
         try:
             await answering
-        except (OSError, LineEnded, TimeoutError):
-            # Whom nobody can answer any more is not told anything.
+        except (OSError, LineEnded) as error:
+            _note(error)
+            _reset(self._line)
             self._task = None
             self.close()
             return
@@ -185,7 +192,8 @@ class PlainLine(Line):
             async with asyncio.timeout(LINGER_S):
                 while await self._loop.sock_recv(self._line, READ_BYTES):
                     pass
-        raise LineEnded("that was the last request")
+        self._task = None
+        self.close()
 
     async def _finish(self, reply: Reply, head: memoryview) -> None:
         """Send the rest of a reply, as fast as the reader takes it."""
@@ -222,7 +230,7 @@ class PlainLine(Line):
                 checked = turned = self._loop.time()
                 continue
             if sent == 0:
-                raise LineEnded("the file is shorter than it was")
+                raise OSError(errno.EIO, "the file is shorter than it was")
             file.moved(sent)
 
     async def _until_writable(self, file: FilePart | None) -> None:
@@ -277,8 +285,9 @@ class TlsLine(Line):
             self._writer.close()
             async with asyncio.timeout(LINGER_S):
                 await self._writer.wait_closed()
-        except (OSError, LineEnded, TimeoutError):
-            pass  # Whom nobody can answer any more is not told anything.
+        except (OSError, LineEnded) as error:
+            _note(error)
+            _reset(self._writer.get_extra_info("socket"))
         finally:
             self._writer.transport.abort()
             self._gone(self)
@@ -304,7 +313,7 @@ class TlsLine(Line):
                 count = min(file.left, TLS_PIECE_BYTES)
                 piece = await asyncio.to_thread(os.pread, file.descriptor, count, file.at)
                 if not piece:
-                    raise LineEnded("the file is shorter than it was")
+                    raise OSError(errno.EIO, "the file is shorter than it was")
                 file.moved(len(piece))
                 self._writer.write(piece)
                 await self._drained(file)
@@ -327,6 +336,20 @@ class TlsLine(Line):
             draining.result()
         finally:
             draining.cancel()
+
+
+def _reset(line: Any) -> None:
+    """Let closing throw away what the kernel holds for the reader, instead of keeping it for minutes."""
+    if line is None:
+        return  # It was closed before us.
+    with contextlib.suppress(OSError):
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def _note(error: Exception) -> None:
+    """Say what was wrong on our side; readers that go are no news, and are not told anything."""
+    if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError | ssl.SSLError):
+        log.warning("line_failed", reason=error.strerror or str(error))
 
 
 async def _require(file: FilePart) -> None:

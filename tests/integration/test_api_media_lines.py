@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -24,6 +26,7 @@ from api.wire import Reply, Request
 from storage.db import items
 from storage.db.tables import Item
 from storage.objects.base import Namespace
+from tests.integration.test_api_process import certificate
 from tests.support.scene import Live, Serving, free_port, live_scene, reel
 
 BIG_BYTES = 16 << 20
@@ -68,6 +71,7 @@ def begin(live: Live, url: str, *lines: str, port: int | None = None, window: in
 def drain(peer: socket.socket) -> bytes:
     """Everything until the other side ends."""
     pieces = []
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
     try:
         while piece := peer.recv(1 << 20):
             pieces.append(piece)
@@ -137,6 +141,38 @@ def test_stalled_readers_cost_no_thread_and_little_memory_and_are_let_go(live: L
             assert len(drain(peer)) < len(big)
 
 
+def test_under_tls_ranges_are_exact_and_stalled_readers_are_let_go(
+    live: Live, big: bytes, tmp_path: Path
+) -> None:
+    grant = original_grant(live, big)
+    cert, key = certificate(tmp_path)
+    trusted = ssl.create_default_context(cafile=str(cert))
+    path = urlsplit(grant["file_url"]).path
+    with second_listener(live, stall_s=1.5, tls_cert=cert, tls_key=key) as port:
+        url = f"https://127.0.0.1:{port}{path}"
+        with httpx.Client(verify=trusted, trust_env=False) as client:
+            for first, last in ((0, 0), (7, 300_000), (1 << 20, (1 << 20) + 9)):
+                part = client.get(url, headers={"Range": f"bytes={first}-{last}"})
+                assert (part.status_code, part.content) == (206, big[first : last + 1])
+            assert client.get(url).content[:-16] == big
+            assert client.post(url, content=b"x").status_code == 405
+        bare = begin(live, f"http://x{path}", port=port)
+        assert not drain(bare).startswith(b"HTTP/1.1 200")
+        bare.close()
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as plain:
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            with trusted.wrap_socket(plain, server_hostname="127.0.0.1") as peer:
+                peer.sendall(f"GET {path} HTTP/1.1\r\nHost: media\r\n\r\n".encode())
+                assert peer.recv(15) == b"HTTP/1.1 200 OK"
+                time.sleep(3)
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+                got = 0
+                with suppress(OSError):
+                    while piece := peer.recv(1 << 20):
+                        got += len(piece)
+                assert got < len(big)
+
+
 def test_a_file_removed_under_a_reader_is_sent_to_the_end_and_then_is_not_there(
     live: Live, big: bytes
 ) -> None:
@@ -155,6 +191,12 @@ def test_a_file_removed_under_a_reader_is_sent_to_the_end_and_then_is_not_there(
     assert status(live, grant["file_url"]) == 503
     path.with_suffix(".gone").rename(path)
     assert status(live, grant["file_url"]) == 206
+    with begin(live, grant["file_url"]) as peer:
+        peer.recv(15)
+        path.chmod(0o600)
+        os.truncate(path, 1 << 20)
+        # Never filled up with anything else: the line ends.
+        assert len(drain(peer)) < len(big)
 
 
 def test_conditions_are_judged_by_the_strong_tag(live: Live) -> None:

@@ -119,18 +119,17 @@ def certificate(folder: Path) -> tuple[Path, Path]:
     return cert_path, key_path
 
 
-def test_with_a_certificate_it_serves_every_address_of_the_machine(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("module", "group"), [("api.app", "API"), ("api.listener", "MEDIA")])
+def test_with_a_certificate_it_serves_every_address_of_the_machine(
+    tmp_path: Path, module: str, group: str
+) -> None:
     cert_path, key_path = certificate(tmp_path)
-    environment = variables(
-        tmp_path,
-        LIUHEN_API__HOST="0.0.0.0",  # noqa: S104
-        LIUHEN_API__TLS_CERT=str(cert_path),
-        LIUHEN_API__TLS_KEY=str(key_path),
-    )
+    more = {"HOST": "0.0.0.0", "TLS_CERT": str(cert_path), "TLS_KEY": str(key_path)}  # noqa: S104
+    environment = variables(tmp_path, **{f"LIUHEN_{group}__{name}": value for name, value in more.items()})
     found(load_settings(environment), AGENCY)
     trusted = ssl.create_default_context(cafile=str(cert_path))
-    url = f"https://127.0.0.1:{environment['LIUHEN_API__PORT']}/readyz"
-    with serving("api.app", environment) as process:
+    url = f"https://127.0.0.1:{environment[f'LIUHEN_{group}__PORT']}/readyz"
+    with serving(module, environment) as process:
         assert answer(url, process, verify=trusted) == 200
         with pytest.raises(httpx.TransportError):
             httpx.get(url.replace("https", "http"), trust_env=False)
