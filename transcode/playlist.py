@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
 from itertools import pairwise
@@ -167,7 +167,18 @@ def media_playlist(
             ),
         )
     ]
+    if stretches and not more_follows and not _is_growing(parts):
+        stretches[-1] = _to_its_end(stretches[-1], parts[-1].index)
     return write(stretches, is_growing=more_follows or _is_growing(parts))
+
+
+def _to_its_end(stretch: Stretch, index: FragmentIndex) -> Stretch:
+    """With the sound that goes on after the last picture of all: players find the list as long as it says."""
+    last, final = stretch.segments[-1], index.fragments[-1]
+    if last.offset_bytes + last.size_bytes != final.end_bytes or final.tail_pts <= 0:
+        return stretch
+    longer = last._replace(duration_pts=last.duration_pts + final.tail_pts)
+    return replace(stretch, segments=[*stretch.segments[:-1], longer])
 
 
 def iframe_playlist(parts: Sequence[Part], *, more_follows: bool = False) -> str:

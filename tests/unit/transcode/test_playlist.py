@@ -132,6 +132,14 @@ def test_a_strict_span_over_everything_shows_everything() -> None:
     assert len(segments_of(index, Span(0), strict=True)) == 2
 
 
+def test_a_list_is_as_long_as_the_sound_that_goes_on_after_the_last_picture() -> None:
+    index = index_of(2000, 2000, tail=160)
+    assert lengths(media_playlist([Part(index, URL)])) == [2.0, 2.16]
+    assert lengths(media_playlist([Part(index, URL), Part(index, URL)])) == [2.0, 2.0, 2.0, 2.16]
+    assert lengths(media_playlist([Part(index, URL, Span(0, 2000))])) == [2.0]
+    assert lengths(media_playlist([Part(index, URL, is_growing=True)])) == [2.0]
+
+
 def test_the_date_is_that_of_the_first_segment_shown() -> None:
     started_at = datetime(2026, 3, 1, 0, 0, tzinfo=UTC)
     playlist = media_playlist([Part(index_of(2000, 2000), URL, Span(2500), started_at=started_at)])
