@@ -19,7 +19,7 @@ from config.profiles import load_sidecar_fields
 from config.settings import Settings, SourceSettings
 from evidence.canonical import canonical_json
 from evidence.custody import Action
-from evidence.errors import NotFound, Unavailable
+from evidence.errors import Unavailable
 from ingest.daemon.holding import Holder
 from ingest.sources.ftp import FtpAddress, FtpFolder
 from ingest.sources.journal import TakenJournal
@@ -36,7 +36,6 @@ from storage.open import Storage
 
 log = structlog.get_logger(__name__)
 
-COMPANION_LEFT = "companion_left"
 PORTS = {("sftp", None): 22, ("ftp", None): 21, ("ftps", "explicit"): 21, ("ftps", "implicit"): 990}
 
 
@@ -87,7 +86,6 @@ def pull_source(each: SourceSettings, settings: Settings, storage: Storage, hold
         accept=holder.hold,
         has_receipt=receipt_checker(storage),
         may_free=receipt_checker(storage, noting=each.name),
-        note_left=left_noter(storage, each.name),
         reserve=storage.objects.reserve,
         sidecar_fields=load_sidecar_fields(settings.ingest.sidecar_fields),
         tell=_teller(storage, origin, each.name),
@@ -204,29 +202,6 @@ def receipt_checker(storage: Storage, *, noting: str | None = None) -> Callable[
         return True
 
     return may_free
-
-
-def left_noter(storage: Storage, name: str) -> Callable[[UUID, str, bytes], None]:
-    """Flags the item of a reception whose copy goes while what lay beside it stays unread."""
-    line = (
-        "beside the recording: expected what can be read, found a file that cannot; it was left where the "
-        f"recording came from ({name}), read it there"
-    )
-
-    def note(agency_id: UUID, reception_key: str, sha256: bytes) -> None:
-        with storage.database.transaction() as session:
-            reception = reception_of(session, agency_id, reception_key, sha256)
-            if reception is None:
-                raise NotFound(f"reception of source {name}: expected its row, found none")
-            item = items.item_by_id(session, agency_id, reception.item_id, lock=True)
-            if any(flag["code"] == COMPANION_LEFT for flag in item.flags):
-                return
-            items.flag(item, COMPANION_LEFT, line)
-            facts = {"code": COMPANION_LEFT, "source": name}
-            happening = Happening(Action.ITEM_FLAGGED, "item", str(item.id), f"source:{name}", facts)
-            custody.record(session, agencies.agency_by_id(session, agency_id), happening, storage.clock.now())
-
-    return note
 
 
 def reception_of(session: Session, agency_id: UUID, reception_key: str, sha256: bytes) -> Reception | None:

@@ -19,7 +19,7 @@ from evidence.errors import InvalidInput, Unavailable
 from evidence.listening import Listener, is_loopback
 from ingest.daemon.holding import Holder
 from ingest.daemon.listening import without_authority
-from ingest.daemon.pulled import agency_of, left_noter, receipt_checker, reception_of
+from ingest.daemon.pulled import agency_of, receipt_checker, reception_of
 from ingest.daemon.pushed_ftp import FtpDoor
 from ingest.daemon.pushed_logins import token_checker
 from ingest.daemon.pushed_sftp import SftpDoor
@@ -141,8 +141,6 @@ def dropbox_source(settings: Settings, storage: Storage, holder: Holder, box: Dr
         may_free=receipt_checker(storage, noting="pushed"),
         give_up=folder.keep_name,
         is_read_back=_read_back_checker(storage),
-        leave=folder.leave,
-        note_left=left_noter(storage, "pushed"),
         reserve=storage.objects.reserve,
         sidecar_fields=load_sidecar_fields(ingest.sidecar_fields),
     )

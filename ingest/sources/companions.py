@@ -3,20 +3,26 @@
 What was read is told apart by path and bytes, since a listing does not say which bytes a file has. Only what
 was read in those very bytes, and used, may go from a place with its recording (`ingest.sources.freeing`). A
 marker says by being there that its recording is whole, and is not read.
+
+What cannot be understood is kept byte for byte with the reception, in base64: it is small, a person can read
+it there, and it may go like the rest.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from config.profiles import SidecarFields
 from evidence.errors import InvalidInput
 from ingest.sources.remote import RemoteFile, RemoteFolder
 from ingest.sources.settling import MAX_DIGEST_BYTES, Listing, parse_digest_file
-from ingest.sources.sidecar import Sidecar, is_table, most_bytes, sidecar_from
+from ingest.sources.sidecar import MAX_SIDECAR_BYTES, Sidecar, is_table, most_bytes, sidecar_from
+
+UNREAD_DIGEST, UNREAD_SIDECAR = "digest_unread_base64", "sidecar_unread_base64"
 
 
 @dataclass(frozen=True)
@@ -29,9 +35,9 @@ class Said:
     """Why that could not be read."""
     sidecar: Sidecar = field(default_factory=Sidecar)
     used: frozenset[str] = frozenset()
-    """What of it speaks of this recording's name alone and was understood: each by its path and bytes."""
-    unusable: tuple[tuple[RemoteFile, bytes], ...] = ()
-    """What of it could not be understood, and its digest: for a person to read where it lies."""
+    """What of it speaks of this recording's name alone and was read whole: each by its path and bytes."""
+    unread: Mapping[str, str] = field(default_factory=dict)
+    """Bytes of those of them that could not be understood, in base64, as they stand in the metadata."""
 
     @property
     def findings(self) -> tuple[tuple[str, str], ...]:
@@ -68,25 +74,25 @@ class Companions:
         """
         digest, beside = listing.digest_of(file), listing.sidecar_of(file)
         declared, digest_error, sidecar = None, None, Sidecar()
-        used, unusable = set(), []
+        used, unread = set(), {}
         if digest is not None:
             content = self._small(digest, MAX_DIGEST_BYTES)
             try:
                 declared = parse_digest_file(content)
-                used.add(_mark(digest, content))
             except InvalidInput as error:
                 digest_error = error
-                unusable.append((digest, hashlib.sha256(content).digest()))
+                unread[UNREAD_DIGEST] = base64.b64encode(content).decode()
+            if len(content) <= MAX_DIGEST_BYTES:
+                used.add(_mark(digest, content))
         if beside is not None:
             content = self._sidecar(beside)
             sidecar = sidecar_from(beside.name, content, file.name, self._fields)
-            if beside not in listing.words_of(file):
-                pass  # It speaks of others too, and stays.
-            elif sidecar.is_readable:
+            # Else it speaks of others too, and stays; or it is longer than the place says.
+            if beside in listing.words_of(file) and len(content) <= MAX_SIDECAR_BYTES:
                 used.add(_mark(beside, content))
-            else:
-                unusable.append((beside, hashlib.sha256(content).digest()))
-        return Said(declared, digest_error, sidecar, frozenset(used), tuple(unusable))
+                if not sidecar.is_readable:
+                    unread[UNREAD_SIDECAR] = base64.b64encode(content).decode()
+        return Said(declared, digest_error, sidecar, frozenset(used), unread)
 
     def _sidecar(self, beside: RemoteFile) -> bytes:
         """The bytes of a sidecar; a folder's table is fetched once a look and not for each of its files."""

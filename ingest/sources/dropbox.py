@@ -42,9 +42,7 @@ from evidence.ids import new_id
 from ingest.sources.dropbox_shelf import (
     CLOSED,
     IN_CUSTODY,
-    LEFT,
     OPEN,
-    SETTLED,
     TORN,
     Dock,
     Pushed,
@@ -62,7 +60,7 @@ log = structlog.get_logger(__name__)
 
 MAX_NAMES = 10_000
 EMPTY_LIFE_S = 86_400
-_NOT_LISTED = SETTLED | {OPEN}
+_NOT_LISTED = {IN_CUSTODY, OPEN}
 
 
 class Dropbox:
@@ -183,7 +181,7 @@ class Dropbox:
             self._release(found, *given_up)
 
     def discard(self, dock: Dock, name: bytes) -> None:
-        """Drop at its dock's wish what is not whole, was left unread, or is a name of bytes in custody.
+        """Drop at its dock's wish what is not whole, or is a name of bytes in custody.
 
         Raises:
             NotFound, Conflict, NotPermitted: As `rename`.
@@ -192,7 +190,7 @@ class Dropbox:
         with self._lock:
             found = self._required(dock, clean)
             self._require_idle(found)
-            if found.proof is not None and found.state not in SETTLED:
+            if found.proof is not None and found.state != IN_CUSTODY:
                 raise NotPermitted("file: whole files are not a dock's to remove", code="push_whole")
             self._busy.add(found.id)
         try:
@@ -391,18 +389,6 @@ class Dropbox:
             kept = self._shelf.keep_name(found)
             with self._lock:
                 self._put(kept, 0)
-
-    def leave(self, identity: str, transfers: int) -> None:
-        """Keep a file that could not be used for a person to read; nobody takes it for a recording any more.
-
-        Raises:
-            Unavailable: As `free`.
-        """
-        with self._taken(identity, transfers) as found:
-            left = replace(found, state=LEFT)
-            self._shelf.save(left)
-            with self._lock:
-                self._put(left)
 
     # --- inside: whose turn it is -----------------------------------------------------------------
 

@@ -46,10 +46,6 @@ class DropboxFolder:
         """Remove the bytes alone: they are in custody, without a receipt."""
         self._box.keep_name(*_taken(file))
 
-    def leave(self, file: RemoteFile) -> None:
-        """Keep it for a person to read, and for nobody else."""
-        self._box.leave(*_taken(file))
-
     def disconnect(self) -> None:
         """Nothing to let go of."""
 

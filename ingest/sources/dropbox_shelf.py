@@ -28,11 +28,9 @@ from storage.objects.durable import fsync_directory, translated, write_durably
 
 log = structlog.get_logger(__name__)
 
-OPEN, CLOSED, TORN, IN_CUSTODY, LEFT = "open", "closed", "torn", "in_custody", "left"
+OPEN, CLOSED, TORN, IN_CUSTODY = "open", "closed", "torn", "in_custody"
 """Being written; ended in order; broken off; the bytes are in custody and no receipt was earned: only the
-name is left; it lay beside a recording that went, and could not be used: for a person to read."""
-SETTLED = frozenset({IN_CUSTODY, LEFT})
-"""Nothing more becomes of these by us, and their dock may remove them."""
+name is left, which its dock may remove."""
 MAX_PARTS = 16
 MAX_PART_BYTES = 1000
 
@@ -89,7 +87,7 @@ class Pushed:
     @property
     def is_whole(self) -> bool:
         """Whether no transfer touches it any more: the next one under its name is another file."""
-        return self.proof is not None or self.state in SETTLED
+        return self.proof is not None or self.state == IN_CUSTODY
 
 
 class Shelf:

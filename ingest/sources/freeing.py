@@ -14,8 +14,8 @@ alone, comes to another recording of equal name, size and time. The rules, in or
    alone goes, then the file.
 5. What speaks of it goes only in the very bytes that were read, once what they say is in custody with the
    recording. What came or changed since the recording was taken is waited for until it rests, read, and
-   handed in with it once more. What cannot be used stays at the place for a person to read; the item is
-   flagged, and it is known from then on as no recording and as speaking of none.
+   handed in with it once more. What cannot be understood is in custody byte for byte
+   (`ingest.sources.companions`), and goes like the rest.
 
 A copy that comes to another digest is another recording: it stays and is taken like any other. It is not
 given its old name back, since on FTP a rename replaces what may have appeared there; it is listed, and taken,
@@ -105,8 +105,6 @@ class Freeing:
         is_read_back: Whether the bytes are in custody for good: then such a copy needs no receipt.
         companions: Reads what lies beside files.
         hear: Hands a file in once more with what was said of it since; the same words twice are one arrival.
-        leave: Notes, durably, that what lies beside a file is no recording and speaks of none from now on.
-        note_left: Says with the item of an arrival that something was left unread.
     """
 
     def __init__(
@@ -121,8 +119,6 @@ class Freeing:
         *,
         companions: Companions,
         hear: Callable[[RemoteFile, Taken, Said], None],
-        leave: Callable[[RemoteFile, bytes], None],
-        note_left: Callable[[UUID, str, bytes], None],
     ) -> None:
         self._place = place
         self._remote = remote
@@ -133,8 +129,6 @@ class Freeing:
         self._is_read_back = is_read_back
         self._companions = companions
         self._hear = hear
-        self._leave = leave
-        self._note_left = note_left
         self._aside: dict[bytes, _Proof] = {}
         """By the path it was given; of this process alone."""
         self._renames = True
@@ -187,8 +181,10 @@ class Freeing:
             return Fate.REPLACED
         is_spoken_of = self._is_spoken_of(copy)
         said = self._companions.read(file, listing) if is_spoken_of else Said()
+        if is_spoken_of and len(said.used) < len(listing.words_of(file)):
+            raise changed(file)  # Longer than it was listed: not all of it is here.
         is_late = not said.used <= taken.said
-        if (is_late or said.unusable) and not is_at_rest:
+        if (is_late or said.unread) and not is_at_rest:
             return Fate.KEPT
         if is_late:
             self._hear(file, taken, said)
@@ -196,7 +192,7 @@ class Freeing:
             return Fate.KEPT
         proof.is_noted = True
         if is_spoken_of and self._is_spoken_of(copy):
-            self._let_go(listing.let_go(file), said, taken, remove)
+            self._let_go(listing.let_go(file), remove)
         remove(copy)
         self._aside.pop(copy.path, None)
         # What appears under the same name, size and time from now on is another recording.
@@ -281,25 +277,10 @@ class Freeing:
         named = copy.folder + b"/" + copy.name
         return not copy.is_set_aside or self._remote.look(replace(copy, path=named)) is None
 
-    def _let_go(
-        self, beside: list[RemoteFile], said: Said, taken: Taken, remove: Callable[[RemoteFile], None]
-    ) -> None:
+    def _let_go(self, beside: list[RemoteFile], remove: Callable[[RemoteFile], None]) -> None:
         # Before the file: left behind, it could pass for a recording, or speak of the next one.
-        unread = {unusable.key: sha256 for unusable, sha256 in said.unusable}
-        if any(each.key in unread for each in beside):
-            self._note_left(*taken.arrival)
         for each in beside:
-            if self._state_of(each) != each.state:
-                continue  # Not what was listed: then it speaks of another one.
-            if each.key in unread:
-                log.warning(
-                    "source:left",
-                    source=self._place,
-                    name=display_name(each.name),
-                    detail="beside a recording that is removed; it could not be used and stays to be read",
-                )
-                self._leave(each, unread[each.key])
-            else:
+            if self._state_of(each) == each.state:  # Else it speaks of another one.
                 remove(each)
 
     def _state_of(self, file: RemoteFile) -> tuple[int, int | None, str] | None:

@@ -118,8 +118,6 @@ class PullSource:
         give_up: Removes a copy that is ours and not the dock's; None where the copies are the place's.
         is_read_back: Whether the bytes of a reception key and digest of an agency are in custody for good:
             then such a copy is given up without a receipt.
-        leave: Marks what lies beside a copy that goes and stays itself, where the place keeps note of that.
-        note_left: Says with the item of a reception key and digest of an agency that something was left.
         reserve: Raises Unavailable when there is no room for that many bytes.
         sidecar_fields: What fields of sidecars may be called; what is shipped when omitted.
         monotonic_s: For tests of settling.
@@ -139,8 +137,6 @@ class PullSource:
         may_free: MayFree = lambda _agency, _key, _sha256: False,
         give_up: Callable[[RemoteFile], None] | None = None,
         is_read_back: MayFree = lambda _agency, _key, _sha256: False,
-        leave: Callable[[RemoteFile], None] = lambda _file: None,
-        note_left: Callable[[UUID, str, bytes], None] = lambda _agency, _key, _sha256: None,
         reserve: Callable[[int], None] = lambda _: None,
         sidecar_fields: SidecarFields | None = None,
         monotonic_s: Callable[[], float] = time.monotonic,
@@ -156,9 +152,8 @@ class PullSource:
         self._companions = Companions(remote, sidecar_fields)
         self._freeing = Freeing(
             rules.place, remote, seen, has_receipt, may_free, give_up, is_read_back,
-            companions=self._companions, hear=self._hear, leave=self._left, note_left=note_left,
+            companions=self._companions, hear=self._hear,
         )  # fmt: skip
-        self._leave = leave
         self._monotonic_s = monotonic_s
         self._tell = tell
         self._watched = Watched(rules.settle_s)
@@ -187,8 +182,7 @@ class PullSource:
         """Look once at every file and take those that are whole."""
         result = ScanResult()
         try:
-            files = [file for file in self._remote.files() if not self._is_left(file)]
-            listing = Listing(files, self._rules.marker_suffix)
+            listing = Listing(self._remote.files(), self._rules.marker_suffix)
         except EvidenceError as error:
             self._gone(error, result)
             return result
@@ -326,6 +320,7 @@ class PullSource:
             "source_path": decode_name(file.path)[:1000],
             **file.metadata,
             **said.sidecar.metadata,
+            **said.unread,
         }
         if file.mtime_ns is not None:
             with contextlib.suppress(OverflowError, ValueError, OSError):  # A time on no calendar.
@@ -363,14 +358,6 @@ class PullSource:
         staged = self._described(file, no_bytes, taken.sha256, said, findings)
         reception_key = arrival_key(taken.seen_key, said.used)
         self._accept(self._origin_of(file).agency_id, replace(staged, reception_key=reception_key))
-
-    def _left(self, beside: RemoteFile, sha256: bytes) -> None:
-        self._seen.remember(f"left:{self._key(beside)}", sha256)
-        self._leave(beside)
-
-    def _is_left(self, file: RemoteFile) -> bool:
-        """Whether it lay beside a recording that is gone, and nobody could use it."""
-        return self._seen.digest_of(f"left:{self._key(file)}") is not None
 
     def _free(
         self,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from tests.support.fetching import SETTLE_S, Desk, Died, desk_at, sha
 from tests.support.places import FtpPlace, SftpPlace
@@ -86,43 +87,49 @@ def test_late_digest_is_handed_in_whatever_it_says(desk: Desk) -> None:
     assert desk.accepted[1].declared_sha256 == hashlib.sha256(b"another").digest(), "intake flags the item"
 
 
-@pytest.mark.parametrize("ending", ["json", "sha256"])
-@pytest.mark.parametrize("is_late", [False, True], ids=["read and of no use", "late"])
-def test_what_cannot_be_used_stays_and_is_no_recording_and_told_of_once(
-    desk: Desk, ending: str, is_late: bool
+@pytest.mark.parametrize(
+    ("ending", "word"), [("json", "sidecar_unread_base64"), ("sha256", "digest_unread_base64")]
+)
+@pytest.mark.parametrize("is_late", [False, True], ids=["in time", "late"])
+def test_what_nobody_understands_is_in_custody_byte_for_byte_before_it_goes(
+    desk: Desk, ending: str, word: str, is_late: bool
 ) -> None:
-    odd = {ending: b"[1"}
-    taken(desk, **({} if is_late else odd))
+    odd = b"\xff\0[1"
+    taken(desk, **({} if is_late else {ending: odd}))
     if is_late:
-        desk.place.put(f"a.mp4.{ending}", odd[ending])
-    receipt(desk)
-    with capture_logs() as logs:
-        for _ in range(3):
-            desk.look()
-        desk.restart(frees=True)
-        for _ in range(3):
-            desk.look()
-    assert names(desk) == [f"a.mp4.{ending}"]
-    assert [entry["name"] for entry in logs if entry["log_level"] == "warning"] == [f"a.mp4.{ending}"]
-    assert (len(desk.accepted), len(desk.left)) == (1, 1), "the item says so"
-
-
-def test_what_was_left_speaks_of_no_later_recording_until_it_is_written_anew(desk: Desk) -> None:
-    taken(desk, json=b"[1")
+        desk.place.put(f"a.mp4.{ending}", odd)
     receipt(desk)
     for _ in range(2):
         desk.look()
-    desk.place.put("a.mp4", b"another")
-    desk.look()
-    assert desk.accepted[1].findings == ()
-    desk.receipts.add(hashlib.sha256(b"another").digest())
+    assert names(desk) == []
+    assert [code for code, _ in desk.accepted[-1].findings if code.endswith("_unreadable")]
+    assert base64.b64decode(desk.accepted[-1].metadata[word]) == odd
+    assert len(desk.accepted) == 1 + is_late
+
+
+def test_what_is_longer_than_it_was_listed_does_not_go_and_nor_does_its_recording(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.sources.companions.MAX_SIDECAR_BYTES", 2)
+    taken(desk, json=b"[12")
+    receipt(desk)
     for _ in range(2):
-        desk.look()
-    assert names(desk) == ["a.mp4.json"]
-    desk.place.put("a.mp4", b"a third")
-    desk.place.put("a.mp4.json", PLACE)
-    desk.look()
-    assert said(desk)[2] == {"place": "A"}
+        result = desk.look()
+    assert (result.freed, result.failed) == ([], {"a.mp4": "source_changed"})
+    assert "a.mp4.json" in names(desk)
+    assert len(names(desk)) == 2
+
+
+def test_good_sidecar_of_the_name_size_and_time_of_an_unreadable_one_that_went_is_read(desk: Desk) -> None:
+    for footage, sidecar in ((b"footage", b'["place": "A"}'), (b"another", PLACE)):
+        for name, content in (("a.mp4", footage), ("a.mp4.json", sidecar)):
+            desk.place.put(name, content)
+            os.utime(desk.place.folder / name, (1_700_000_000, 1_700_000_000))
+        desk.receipts.add(hashlib.sha256(footage).digest())
+        for _ in range(4):
+            desk.look()
+        assert names(desk) == []
+    assert said(desk) == [{}, {"place": "A"}]
 
 
 def test_fields_that_no_claim_is_made_of_are_kept_and_their_sidecar_goes(desk: Desk) -> None:

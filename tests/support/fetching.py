@@ -91,8 +91,6 @@ class Desk:
     failing: list[Exception] = field(default_factory=list)
     receipts: set[bytes] = field(default_factory=set)
     told: list[str] = field(default_factory=list)
-    left: list[bytes] = field(default_factory=list)
-    """Digests of recordings beside which something stayed unread."""
     free_bytes: int | None = None
     now_s: float = 1000.0
     source: Source = field(init=False)
@@ -135,7 +133,6 @@ class Desk:
             accept=self.accept,
             has_receipt=self.is_receipted,
             may_free=self.is_receipted,
-            note_left=lambda _agency, _key, sha256: self.left.append(sha256),
             reserve=self.require_room,
             sidecar_fields=self.fields,
             monotonic_s=lambda: self.now_s,

@@ -155,23 +155,6 @@ def test_names_without_a_receipt_never_go_to_make_room_and_their_dock_is_told(
     box.begin(other, b"1", "sftp", truncate=True).end(in_order=True)
 
 
-def test_what_was_left_unread_is_taken_by_nobody_and_its_dock_may_remove_it(tmp_path: Path) -> None:
-    box = opened(tmp_path / "box")
-    identity = whole(box, b"a.mp4.json", b"[1")
-    with pytest.raises(NotPermitted):
-        box.discard(DOCK, b"a.mp4.json")
-    box.leave(identity, 1)
-    for each in (box, opened(tmp_path / "box")):
-        assert each.listed() == []
-        assert [(found.state, found.size_bytes) for found in each.within(DOCK, b"")[0]] == [("left", 2)]
-    assert [part.read_bytes() for part in (tmp_path / "box").glob("*/*.part")] == [b"[1"]
-    assert whole(box, b"a.mp4.json", b"{}") != identity, "what comes under its name is another file"
-    box.free(box.listed()[0].id, 1)
-    assert len(list((tmp_path / "box").glob("*/*.part"))) == 1
-    box.discard(DOCK, b"a.mp4.json")
-    assert list((tmp_path / "box").glob("*/*.part")) == []
-
-
 def test_torn_file_without_a_byte_goes_after_a_day_and_no_other_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
