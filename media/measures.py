@@ -16,11 +16,14 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from evidence.continuity import Fault
+from media.counting import JUMP_S
 
 WIDTH_PX = 160
 BINS = 32
 SILENT_DBFS = -144.0
 """Stands for no level at all."""
+BACK_S = 1
+"""A picture shown longer than this before the last one looked at tells that the clock is another."""
 
 
 class Finding(NamedTuple):
@@ -82,6 +85,10 @@ class PictureWatch:
         self._covered = Spell(Fault.COVERED, _seconds(limits["covered_ms"]))
         self._frozen = Spell(Fault.FROZEN, _seconds(limits["frozen_ms"]))
         self._due: Fraction | None = None
+        self._last = Fraction(0)
+        """When what was looked at last is shown."""
+        self._far = Fraction(0)
+        """How much later than that the next one may be."""
         self._still: NDArray[np.int16] | None = None
         self._still_at = Fraction(0)
         self._levels: NDArray[np.int64] | None = None
@@ -91,9 +98,14 @@ class PictureWatch:
         if frame.pts is None:
             return
         at = frame.pts * self._base
+        if self._due is not None and not -BACK_S <= at - self._last <= self._far:
+            self._lose_time()
+            return
         if self._due is not None and at < self._due:
             return
-        self._due = at + _seconds(self._limits["sample_ms"])
+        sample_s = _seconds(self._limits["sample_ms"])
+        self._due, self._last = at + sample_s, at
+        self._far = JUMP_S + sample_s + (frame.duration or 0) * self._base
         luma = small_luma(frame)
         share = 100 * float(np.mean(luma <= self._limits["black_luma"]))
         is_black = share >= self._limits["black_share_percent"]
@@ -102,6 +114,12 @@ class PictureWatch:
         self._covered.see(at, not is_black and contrast <= self._limits["covered_contrast"], contrast)
         self._see_still(at, luma, is_black)
         self._see_scene(frame.pts, luma)
+
+    def _lose_time(self) -> None:
+        """A picture is out of all time: it is no sample, and the next one begins anew."""
+        for spell in (self._black, self._covered, self._frozen):
+            spell.end(self._last)
+        self._due = self._still = None
 
     def _see_still(self, at: Fraction, luma: NDArray[np.int16], is_black: bool) -> None:
         difference = math.inf
@@ -123,8 +141,9 @@ class PictureWatch:
     def end(self, at: Fraction) -> list[Finding]:
         """The pictures are over."""
         spells = (self._black, self._covered, self._frozen)
+        is_near = -BACK_S <= at - self._last <= self._far
         for spell in spells:
-            spell.end(at)
+            spell.end(at if is_near else self._last)
         return [finding for spell in spells for finding in spell.found]
 
 

@@ -1,7 +1,8 @@
 """The clock of one stream, packet by packet: unwound where it jumps, and searched for holes.
 
 A jump is what `media.counting` calls one. Times that come out of here count on as if there were none, which
-is how durations, renditions and players take them.
+is how durations, renditions and players take them. A packet shown further from where it is decoded than any
+reordering takes it is a jump too, and is shown where its neighbours are.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from media.counting import JUMP_S
 NEIGHBOURHOOD = 250
 # Dropped frames nearer to each other than this are one span.
 TOGETHER_S = 1
+MOST_REORDERED = 16
+"""Pictures that may be decoded between when one is decoded and when it is shown."""
 
 
 Ticks = NDArray[np.int64]
@@ -59,6 +62,9 @@ class StreamClock:
     _shift: int = 0
     _dts: int | None = None
     _length: int = 0
+    _usual_lead: int | None = None
+    """From when the first packet is decoded to when it is shown."""
+    _lead: int = 0
 
     def take(self, packet: Packet[Any]) -> None:
         """Note a packet, and move its times to where they would be without jumps."""
@@ -71,6 +77,8 @@ class StreamClock:
         if packet.pts is None:
             return
         packet.pts -= self._shift
+        if packet.dts is not None:
+            packet.pts = packet.dts + self._near(packet.pts - packet.dts, packet.dts, length)
         if packet.is_discard:
             return
         self.count += 1
@@ -79,6 +87,20 @@ class StreamClock:
         self.last = packet.pts + length if self.last is None else max(self.last, packet.pts + length)
         self._times.append(packet.pts)
         self._lengths.append(length)
+
+    def _near(self, lead: int, dts: int, length: int) -> int:
+        """How long after it is decoded a packet is shown; as usual where what it says cannot be."""
+        if self._usual_lead is None:
+            self._usual_lead = self._lead = lead
+        most = JUMP_S + MOST_REORDERED * length * self.time_base
+        if abs(lead - self._usual_lead) * self.time_base <= most:
+            self._lead = lead
+            return lead
+        if abs(lead - self._lead) * self.time_base > most:  # Else it is where the last one leapt to.
+            by = (lead - self._usual_lead) * self.time_base
+            self.jumps.append(Jump((dts + self._usual_lead) * self.time_base, by))
+        self._lead = lead
+        return self._usual_lead
 
     def _watch(self, step: int) -> None:
         length = self._length * self.time_base

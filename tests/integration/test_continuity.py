@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import av
+import numpy as np
 import pytest
 from sqlalchemy import select, text
 
@@ -23,6 +24,7 @@ from evidence.errors import InvalidInput, NotFound
 from evidence.kinds import GapReason
 from ingest.interruption import give_reason, read_report
 from media.continuity import _Reading, continuity_entry
+from media.measures import PictureWatch
 from media.timing import StreamClock
 from storage.db import agencies, custody, jobs
 from storage.db.tables import CustodyLeaf, Derivative
@@ -152,6 +154,47 @@ def test_a_leap_of_the_clock_is_told_and_takes_no_time(
     found = read(both)
     assert spans(found) == {fault: [(1000, 1000, leap_ms)]}
     assert (found["duration_us"], found["frame_count"]) == (2_000_000, 20)
+
+
+@pytest.mark.parametrize("reordered", [0, 2])
+def test_one_picture_out_of_all_time_is_told_and_hides_nothing_after_it(
+    tmp_path: Path, reordered: int
+) -> None:
+    plain, wild = tmp_path / "plain.mp4", tmp_path / "wild.mov"
+    inputs = ("-f", "lavfi", "-i", f"{MOVING}:d=1", "-f", "lavfi", "-i", f"color=black:{SIZE}:d=2")
+    joined = ("-filter_complex", "[0][1]concat", "-c:v", "libx264", "-bf", reordered)
+    footage.ffmpeg(*inputs, *joined, plain)
+    with av.open(str(plain)) as source, av.open(str(wild), "w") as target:
+        stream = source.streams.video[0]
+        copied = target.add_stream_from_template(stream)
+        for number, packet in enumerate(source.demux(stream)):
+            if packet.dts is not None and packet.pts is not None:
+                packet.pts += int(3600 / stream.time_base) if number == 5 else 0
+                packet.stream = copied
+                target.mux(packet)
+    found = read(wild)
+    told = spans(found)
+    ((at, _, leap_ms),) = told.pop(Fault.CLOCK_JUMP)
+    assert abs(at - 500) <= 200
+    assert abs(leap_ms - 3_600_000) <= 200, "less what reordering hides"
+    assert [span[:2] for span in told.pop(Fault.BLACK)] == [(1000, 3000)]
+    assert Fault.PICTURE_GAP not in told
+    assert found["duration_us"] == 3_000_000
+
+
+@pytest.mark.parametrize("leap_s", [3600, -3600])
+def test_pictures_are_looked_at_again_after_one_whose_time_nothing_bounds(leap_s: int) -> None:
+    watch = PictureWatch(SHORT.model_dump(), Fraction(1, 10))
+    dark = np.zeros((18, 32), np.uint8)
+    for at in (*range(10), 10 + leap_s * 10, *range(11, 31)):
+        frame = av.VideoFrame.from_ndarray(dark, format="gray")
+        frame.pts = at
+        watch.see(frame)
+    found = [(one.fault, one.begin, one.end) for one in watch.end(Fraction(36_000 * 10 + 31, 10))]
+    assert found == [
+        (Fault.BLACK, 0, Fraction(9, 10)),
+        (Fault.BLACK, Fraction(11, 10), 3),
+    ], "nothing between, and nothing as far as a wild end"
 
 
 def test_no_more_spans_of_a_kind_are_listed_than_can_be_read_and_all_are_counted(
