@@ -21,9 +21,11 @@ from tests.support.clocks import SettableClock
 from tests.support.installations import settings_for
 from tests.support.pipeline import Pipeline, Silence, pipeline_settings
 from workers.context import JobContext, Outcome
+from workers.encodings import want_whole
 from workers.relay import Relay
 from workers.runner import Runner, Task
 from workers.tasks import TASKS
+from workers.tasks.media import EXAMINE_WAITS_S
 
 POLICY = EncodingSettings(
     rungs=[RungSettings(height_px=90), RungSettings(height_px=180)], chunk_s=1, chunk_above_s=2
@@ -143,6 +145,46 @@ def test_a_recording_is_encoded_in_chunks_or_whole_and_never_both(
     assert [job.params.get("chunks") for job in jobs_of(pipeline, "rendition")] == expected
     assert bool(jobs_of(pipeline, "chunk")) is not short_by_header
     is_whole(pipeline)
+
+
+def test_a_rung_that_another_job_made_meanwhile_is_not_shown_twice(
+    pipeline: Pipeline, footage: Path, clock: SettableClock
+) -> None:
+    pipeline.take(footage)
+    overtaken: list[UUID] = []
+
+    def overtake(context: JobContext) -> Outcome:
+        outcome = TASKS["rendition"](context)
+        if not overtaken:
+            overtaken.append(context.lease.job_id)
+            with pipeline.storage.database.transaction() as session:
+                want_whole(session, context.lease, clock.now())
+            only_media(pipeline, runner_with(pipeline, "rendition", TASKS["rendition"]), clock)
+        return outcome
+
+    only_media(pipeline, runner_with(pipeline, "rendition", overtake), clock)
+    assert [job.state for job in jobs_of(pipeline, "rendition")] == ["done", "done"]
+    assert len(jobs_of(pipeline, "redact")) == 1
+    made = rows(pipeline, "rendition")
+    assert [row.info["rung"] for row in made] == ["90p", "180p"]
+    assert all("chunks" not in row.params for row in made)
+
+
+def test_a_reading_waits_for_a_copy_alone(
+    pipeline: Pipeline, tmp_path: Path, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An encoding that begins by the header goes on for long: nothing waits for its first segment."""
+    monkeypatch.setattr("workers.tasks.media.LONG_READING_BYTES", 1)
+    above = pipeline.settings.encoding.model_copy(update={"chunk_above_s": 5.0})
+    longer = Pipeline(pipeline.storage, pipeline.settings.model_copy(update={"encoding": above}))
+    waits = {}
+    for codec in ("hevc", "h264"):
+        media.make_plain(tmp_path / f"{codec}.mp4", seconds=1, fps=10, codec=codec)
+        item_id = longer.take(tmp_path / f"{codec}.mp4").item_id
+        longer.work(only={"probe"})
+        (examine,) = (job for job in jobs_of(longer, "examine") if job.subject_id == item_id)
+        waits[codec] = (examine.run_after - examine.created_at).total_seconds()
+    assert waits == {"hevc": 0, "h264": EXAMINE_WAITS_S}
 
 
 def test_of_two_workers_with_one_chunk_one_is_committed(

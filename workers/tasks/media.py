@@ -50,7 +50,8 @@ def probe(context: JobContext) -> Outcome:
         # How it is cut into chunks, only a reading of every packet tells.
         early = [plan for plan in early if plan.rung.is_copy]
     examination = _wanted(context, "examine", 25)
-    if early and report.size_bytes >= LONG_READING_BYTES:
+    if early and all(plan.rung.is_copy for plan in early) and report.size_bytes >= LONG_READING_BYTES:
+        # An encoding that began at once would hold the worker for its whole length.
         examination = replace(examination, after_s=EXAMINE_WAITS_S)
     facts: dict[str, Any] = {"media_kind": str(report.media_kind), "decodable": report.decodable}
     news: list[tuple[Topic, str, str, Mapping[str, Any]]] = [

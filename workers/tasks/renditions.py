@@ -102,9 +102,14 @@ def _rendered(
     def commit(session: Session, agency: Agency) -> None:
         now = context.storage.clock.now()
         item = items.item_by_id(session, agency.id, context.lease.subject_id, lock=True)
+        shown = items.derivatives_of(session, agency.id, item.id, kind="rendition", light=True)
+        served = {row.params["rung"]["name"] for row in shown}
         rows: dict[str, Derivative] = {}
         for result, kept in made:
             name = result.rung.name
+            if name in served:
+                # Another job was quicker: what is shown stays as it was, and is not masked twice.
+                continue
             info = {**result.info, "index": result.index.to_json()}
             params = {**plans[name].params(), "source": context.lease.input_digest.hex()}
             if "chunks" in context.lease.params:
@@ -122,8 +127,9 @@ def _rendered(
             item.frame_count = facts["frame_count"]
         if item.duration_us is None:
             item.duration_us = facts["duration_us"]
-        best = rows.get(best_rung(ladder).name)
-        if best is None and not jobs.is_open(
+        name = best_rung(ladder).name
+        best = rows.get(name)
+        if best is None and name not in served and not jobs.is_open(
             session, agency.id, item.id, {"rendition"}, besides=context.lease.job_id
         ):
             # The best will not come.
