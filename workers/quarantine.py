@@ -56,9 +56,9 @@ def settle_quarantined(session: Session, job_id: UUID, code: str, now: datetime)
     items.flag(
         item, f"{job.kind}_quarantined", f"{job.kind}: {job.last_error or code}; requeue it once mended"
     )
-    if job.kind in {CHUNK, SOUND}:
+    if job.kind in {CHUNK, SOUND} or (job.kind == "rendition" and "chunks" in job.params):
         want_whole(session, job, now)
-    if job.kind == "rendition" and len(job.params["rungs"]) > 1:
+    elif job.kind == "rendition" and len(job.params["rungs"]) > 1:
         # One rung may be what no worker survives: each gets a job of its own, so that the others come.
         _want_one_by_one(session, job, now)
     is_waiting = item.media in {Media.UNPROBED, Media.PROBED}

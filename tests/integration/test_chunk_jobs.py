@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from api.resolving import ladder_of, resolve_grant
 from config.settings import EncodingSettings, RungSettings, Settings
-from evidence.errors import Conflict, MediaError
+from evidence.errors import Conflict, InvalidInput, MediaError
 from messaging.jobs import QUEUES
 from storage.check import check
 from storage.check_files import Depth
@@ -282,4 +282,26 @@ def test_chunks_whose_bytes_changed_are_not_joined(
 
     only_media(pipeline, runner_with(pipeline, "rendition", harm), clock, rounds=2)
     assert len(jobs_of(pipeline, "rendition")) == 2
+    is_whole(pipeline)
+
+
+@pytest.mark.parametrize("is_gone", [True, False], ids=["a piece is gone", "joining fails"])
+def test_a_recording_whose_chunks_cannot_be_joined_is_encoded_whole(
+    pipeline: Pipeline, footage: Path, clock: SettableClock, is_gone: bool
+) -> None:
+    """One rung alone would be left without any job, and several with one decoding each."""
+    item_id = pipeline.take(footage).item_id
+
+    def join(context: JobContext) -> Outcome:
+        if "chunks" in context.lease.params:
+            if not is_gone:
+                raise InvalidInput("what no attempt can help", code="out_of_luck")
+            pipeline.storage.objects.delete(rows(pipeline, "chunk")[1].store_key)
+        return TASKS["rendition"](context)
+
+    only_media(pipeline, runner_with(pipeline, "rendition", join), clock)
+    asked = [(job.params["rungs"], job.params.get("chunks")) for job in jobs_of(pipeline, "rendition")]
+    assert asked == [(["90p", "180p"], 3), (["90p", "180p"], None)]
+    assert pipeline.item(item_id).media == "rendered"
+    assert ("rendition_quarantined" in pipeline.flags(item_id)) is not is_gone
     is_whole(pipeline)

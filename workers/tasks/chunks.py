@@ -8,6 +8,7 @@ other.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from evidence.errors import InvalidInput
+from evidence.errors import InvalidInput, NotFound
 from evidence.events import Topic
 from evidence.fixity import hash_file
 from media.errors import media_error
@@ -182,7 +183,15 @@ def _sign(context: JobContext, path: Path) -> None:
 
 def _whole_file(context: JobContext, row: Derivative) -> Path:
     """A piece whose bytes are those that were committed."""
-    path = context.local_path(row.store_key)
-    if hash_file(path).sha256 != row.sha256:
+    try:
+        path = context.local_path(row.store_key)
+        found = hash_file(path).sha256
+    except (NotFound, FileNotFoundError) as error:
+        raise media_error("chunks_do_not_join", f"derivative {row.id}: its bytes are gone") from error
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        raise media_error("chunks_do_not_join", f"derivative {row.id}: the medium gives an error") from error
+    if found != row.sha256:
         raise media_error("chunks_do_not_join", f"derivative {row.id}: its bytes are not those of its digest")
     return path

@@ -129,8 +129,10 @@ def _rendered(
             item.duration_us = facts["duration_us"]
         name = best_rung(ladder).name
         best = rows.get(name)
-        if best is None and name not in served and not jobs.is_open(
-            session, agency.id, item.id, {"rendition"}, besides=context.lease.job_id
+        if (
+            best is None
+            and name not in served
+            and not jobs.is_open(session, agency.id, item.id, {"rendition"}, besides=context.lease.job_id)
         ):
             # The best will not come.
             best = largest_rendition(session, agency.id, item.id)
