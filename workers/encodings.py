@@ -7,6 +7,7 @@ its `sound`, and for each `chunk`. Whoever commits the last of these wants the `
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -59,11 +60,12 @@ def want_renditions(
 
 def want_join_when_complete(session: Session, context: JobContext, report: ProbeReport) -> None:
     """Want the joining once every piece is there. The caller holds the item's lock, so somebody is last."""
-    made = pieces_of(session, context.agency.id, context.lease.subject_id, context.lease.params)
-    numbers = {row.info["chunk"] for row in made if row.kind == CHUNK}
+    asked = context.lease.params
+    made = pieces_of(session, context.agency.id, context.lease.subject_id, asked, light=True)
+    there = {(row.params["rung"]["name"], row.params["chunk"]) for row in made if row.kind == CHUNK}
     has_sound = report.audio is None or any(row.kind == SOUND for row in made)
-    if has_sound and len(numbers) == context.lease.params["chunks"]:
-        params = {name: context.lease.params[name] for name in ("rungs", "may_copy", "chunks")}
+    if has_sound and len(there) == len(asked["rungs"]) * asked["chunks"]:
+        params = {name: asked[name] for name in ("rungs", "may_copy", "chunks")}
         _want(session, context, "rendition", params, JOIN_PRIORITY)
 
 
@@ -72,19 +74,29 @@ def want_whole(session: Session, job: Job | Lease, now: datetime) -> None:
     jobs.cancel_ready(session, job.agency_id, job.subject_id, PIECES)
     params = {"rungs": job.params["rungs"], "may_copy": job.params["may_copy"]}
     wanted = Wanted("rendition", "media", job.subject_id, job.input_digest, params, ENCODING_PRIORITY)
-    jobs.want(session, job.agency_id, wanted, now)
+    # It may be done by other settings, which asked for another one in its place.
+    jobs.want(session, job.agency_id, wanted, now, again=True)
+
+
+def want_present_ladder(session: Session, context: JobContext, ladder: Sequence[RenditionPlan]) -> None:
+    """Encode whole what the settings ask for by now, in place of what they asked for."""
+    rungs = [plan.rung.name for plan in ladder if not plan.rung.is_copy]
+    if rungs:
+        lease = replace(context.lease, params={**context.lease.params, "rungs": rungs})
+        want_whole(session, lease, context.storage.clock.now())
 
 
 def pieces_of(
-    session: Session, agency_id: UUID, item_id: UUID, params: Mapping[str, Any]
+    session: Session, agency_id: UUID, item_id: UUID, params: Mapping[str, Any], *, light: bool = False
 ) -> list[Derivative]:
-    """Chunks and sound that were made for one encoding of an item."""
-    return [
+    """Chunks and sound that were made for one encoding of an item; there may be hundreds."""
+    made = [
         row
         for kind in (CHUNK, SOUND)
-        for row in items.derivatives_of(session, agency_id, item_id, kind=kind)
-        if row.info["chunks"] == params["chunks"] and row.info["may_copy"] == params["may_copy"]
+        for row in items.derivatives_of(session, agency_id, item_id, kind=kind, light=light)
+        if row.params["chunks"] == params["chunks"] and row.params["may_copy"] == params["may_copy"]
     ]
+    return [row for row in made if row.kind == SOUND or row.params["rung"]["name"] in params["rungs"]]
 
 
 def let_go_of_pieces(session: Session, agency: Agency, context: JobContext) -> None:

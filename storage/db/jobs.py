@@ -71,12 +71,18 @@ class Lease:
     owner: str
 
 
-def want(session: Session, agency_id: UUID, wanted: Wanted, now: datetime) -> None:
-    """Put a job on the queue in the caller's transaction; wanting it twice makes it once."""
+def want(session: Session, agency_id: UUID, wanted: Wanted, now: datetime, *, again: bool = False) -> None:
+    """Put a job on the queue in the caller's transaction; wanting it twice makes it once.
+
+    One that was let go comes back, under a higher fence as soon as it is leased.
+
+    Args:
+        again: One that is done comes back too, since what it made is not there any more.
+    """
     params = dict(wanted.params or {})
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    at = shared_now(session, now)
-    session.execute(
+    at, run_after = shared_now(session, now), shared_now(session, now, timedelta(seconds=wanted.after_s))
+    is_new = session.execute(
         insert(Job)
         .values(
             id=new_id(),
@@ -89,7 +95,7 @@ def want(session: Session, agency_id: UUID, wanted: Wanted, now: datetime) -> No
             params=params,
             state="ready",
             priority=wanted.priority,
-            run_after=shared_now(session, now, timedelta(seconds=wanted.after_s)),
+            run_after=run_after,
             created_at=at,
             attempt=0,
             deaths=0,
@@ -97,22 +103,42 @@ def want(session: Session, agency_id: UUID, wanted: Wanted, now: datetime) -> No
             progress_permille=0,
         )
         .on_conflict_do_nothing()
+        .returning(Job.id)
+    ).scalar_one_or_none()
+    if is_new is None:
+        # Only rows in these states are touched: a job at work is not waited for.
+        states = ("cancelled", "done") if again else ("cancelled",)
+        session.execute(
+            update(Job)
+            .where(*_same(agency_id, wanted), Job.state.in_(states))
+            .values(
+                state="ready",
+                priority=wanted.priority,
+                run_after=run_after,
+                attempt=0,
+                deaths=0,
+                announced_at=None,
+                finished_at=None,
+                progress_permille=0,
+            )
+        )
+
+
+def _same(agency_id: UUID, wanted: Wanted) -> tuple[ColumnElement[bool], ...]:
+    """The job there can be one of."""
+    params = canonical_json(dict(wanted.params or {}))
+    return (
+        Job.agency_id == agency_id,
+        Job.kind == wanted.kind,
+        Job.subject_id == wanted.subject_id,
+        Job.input_digest == wanted.input_digest,
+        Job.params_digest == hashlib.sha256(params).digest(),
     )
 
 
 def is_wanted(session: Session, agency_id: UUID, wanted: Wanted) -> bool:
     """Whether such a job was wanted before, whatever became of it."""
-    params = canonical_json(dict(wanted.params or {}))
-    found = session.scalar(
-        select(Job.id).where(
-            Job.agency_id == agency_id,
-            Job.kind == wanted.kind,
-            Job.subject_id == wanted.subject_id,
-            Job.input_digest == wanted.input_digest,
-            Job.params_digest == hashlib.sha256(params).digest(),
-        )
-    )
-    return found is not None
+    return session.scalar(select(Job.id).where(*_same(agency_id, wanted))) is not None
 
 
 def take_next_lease(

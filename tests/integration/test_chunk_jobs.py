@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Engine, event, select
+from sqlalchemy.orm import Session
 
 from api.resolving import ladder_of, resolve_grant
 from config.settings import EncodingSettings, RungSettings, Settings
@@ -14,7 +16,7 @@ from evidence.errors import Conflict, InvalidInput, MediaError
 from messaging.jobs import QUEUES
 from storage.check import check
 from storage.check_files import Depth
-from storage.db.tables import Derivative, Grant, Job
+from storage.db.tables import Agency, Derivative, Grant, Job
 from storage.open import Storage
 from tests.support import media
 from tests.support.clocks import SettableClock
@@ -239,6 +241,92 @@ def test_a_dead_worker_costs_its_own_chunk_alone(
     fences = {job.params["chunk"]: (job.fence, job.deaths) for job in jobs_of(pipeline, "chunk")}
     assert fences == {0: (1, 0), 1: (2, 1), 2: (1, 0)}
     assert [job.params["chunks"] for job in jobs_of(pipeline, "rendition")] == [3]
+    is_whole(pipeline)
+
+
+def with_rungs(pipeline: Pipeline, *heights: int) -> Pipeline:
+    """The same installation by other settings."""
+    rungs = [RungSettings(height_px=height) for height in heights]
+    changed = pipeline.settings.encoding.model_copy(update={"rungs": rungs})
+    return Pipeline(pipeline.storage, pipeline.settings.model_copy(update={"encoding": changed}))
+
+
+def stops_after_a_chunk(pipeline: Pipeline, clock: SettableClock) -> None:
+    """A worker by these settings that makes one chunk and then loses its power."""
+    made: list[UUID] = []
+
+    def one(context: JobContext) -> Outcome:
+        if made:
+            raise _Killed
+        made.append(context.lease.job_id)
+        return TASKS["chunk"](context)
+
+    with pytest.raises(_Killed):
+        only_media(pipeline, runner_with(pipeline, "chunk", one), clock)
+    clock.advance(pipeline.settings.worker.lease_s + 1)
+    Relay(pipeline.storage, pipeline.settings, Silence(), Silence()).sweep()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("heights", [(90, 120), (120,)], ids=["one rung changed", "all rungs changed"])
+def test_a_recording_whose_rungs_changed_gets_the_whole_ladder_of_now(
+    pipeline: Pipeline, footage: Path, clock: SettableClock, heights: tuple[int, ...]
+) -> None:
+    pipeline.take(footage)
+    stops_after_a_chunk(pipeline, clock)
+    now = with_rungs(pipeline, *heights)
+    only_media(now, runner_with(now, "chunk", TASKS["chunk"]), clock)
+    assert [row.info["rung"] for row in rows(pipeline, "rendition")] == [f"{each}p" for each in heights]
+    assert rows(pipeline, "chunk", "sound", "preview") == []
+
+
+def test_rungs_that_change_and_change_back_are_made(
+    pipeline: Pipeline, footage: Path, clock: SettableClock
+) -> None:
+    item_id = pipeline.take(footage).item_id
+    stops_after_a_chunk(pipeline, clock)
+    changed = with_rungs(pipeline, 120)
+
+    def not_yet(context: JobContext) -> Outcome:
+        if context.lease.params["rungs"] == ["120p"]:
+            raise Conflict("its worker stops", code="cancelled")
+        return TASKS["rendition"](context)
+
+    only_media(changed, runner_with(changed, "rendition", not_yet), clock)
+    assert rows(pipeline, "rendition") == []
+    only_media(pipeline, runner_with(pipeline, "chunk", TASKS["chunk"]), clock)
+    is_whole(pipeline)
+    assert pipeline.item(item_id).media == "rendered"
+
+
+def test_commits_of_chunks_do_not_read_what_others_hold(
+    pipeline: Pipeline, footage: Path, clock: SettableClock
+) -> None:
+    """The index of an hour of pieces is megabytes, and it would be read under the item's lock."""
+    pipeline.take(footage)
+    read: list[str] = []
+
+    def listen(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        if statement.startswith("SELECT") and "derivative.info" in statement and committing:
+            read.append(statement)
+
+    committing: list[bool] = []
+
+    def chunk(context: JobContext) -> Outcome:
+        outcome = TASKS["chunk"](context)
+
+        def commit(session: Session, agency: Agency) -> None:
+            committing.append(True)
+            outcome.commit(session, agency)
+            committing.clear()
+
+        return Outcome(commit)
+
+    event.listen(Engine, "before_cursor_execute", listen)
+    try:
+        only_media(pipeline, runner_with(pipeline, "chunk", chunk), clock)
+    finally:
+        event.remove(Engine, "before_cursor_execute", listen)
+    assert not [each for each in read if "params_digest =" not in each]
     is_whole(pipeline)
 
 

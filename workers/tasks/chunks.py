@@ -161,8 +161,8 @@ def _piece(
             info = {**result.info, **asked, "index": result.index.to_json()}
             put_derivative(session, context, item.id, kind, params, kept, info=info, masked=False)
         if any(
-            row.info["rung"] != "copy"
-            for row in items.derivatives_of(session, agency.id, item.id, kind="rendition")
+            row.params["rung"]["name"] != "copy"
+            for row in items.derivatives_of(session, agency.id, item.id, kind="rendition", light=True)
         ):
             # It was encoded whole meanwhile.
             let_go_of_pieces(session, agency, context)

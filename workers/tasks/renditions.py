@@ -20,7 +20,7 @@ from transcode.plan import RenditionPlan, plan_renditions
 from transcode.segment import TRIED_AGAIN, Encoded, RenditionResult, make_renditions
 from workers.context import JobContext, Made, Outcome
 from workers.derivatives import put_derivative
-from workers.encodings import best_rung, let_go_of_pieces, want_renditions, want_whole
+from workers.encodings import best_rung, let_go_of_pieces, want_present_ladder, want_renditions, want_whole
 from workers.making import growth_writer, ladder_for, run_options, source_of
 from workers.quarantine import largest_rendition, want_after_rendition
 from workers.tasks.chunks import joined
@@ -32,13 +32,14 @@ def rendition(context: JobContext) -> Outcome:
     """Make the rungs asked for. A copy that is not its source's equal is made again as an encoding."""
     report, source = source_of(context)
     ladder = ladder_for(context, report)
-    plans = [plan for plan in ladder if plan.rung.name in context.lease.params["rungs"]]
-    if not plans:
-        # A fuller reading, or other settings, changed the ladder: what it asks for has jobs of its own.
-        return Outcome(lambda session, _agency: _want_again(session, context, report, ladder))
-    if _are_made(context, plans):
+    asked = context.lease.params["rungs"]
+    plans = [plan for plan in ladder if plan.rung.name in asked]
+    if _are_made(context, asked):
         # By chunks, or whole, while this job was in quarantine.
         return Outcome(lambda _session, _agency: None)
+    if [plan.rung.name for plan in plans] != asked:
+        # A fuller reading, or other settings, changed the ladder.
+        return Outcome(lambda session, _agency: _want_again(session, context, report, ladder))
     if "chunks" in context.lease.params:
         return _join_or_encode(context, report, ladder, plans)
     try:
@@ -60,10 +61,12 @@ def rendition(context: JobContext) -> Outcome:
     return _kept(context, ladder, encoded)
 
 
-def _are_made(context: JobContext, plans: Sequence[RenditionPlan]) -> bool:
+def _are_made(context: JobContext, rungs: Sequence[str]) -> bool:
     with context.storage.database.read() as session:
-        made = items.derivatives_of(session, context.agency.id, context.lease.subject_id, kind="rendition")
-    return {plan.rung.name for plan in plans} <= {row.info["rung"] for row in made}
+        made = items.derivatives_of(
+            session, context.agency.id, context.lease.subject_id, kind="rendition", light=True
+        )
+    return set(rungs) <= {row.params["rung"]["name"] for row in made}
 
 
 def _join_or_encode(
@@ -165,5 +168,9 @@ def _encode_instead(context: JobContext, report: ProbeReport) -> Outcome:
 def _want_again(
     session: Session, context: JobContext, report: ProbeReport, ladder: tuple[RenditionPlan, ...]
 ) -> None:
-    may_copy = bool(context.lease.params["may_copy"])
-    want_renditions(session, context, report, ladder, may_copy=may_copy)
+    if set(context.lease.params["rungs"]) & {"copy", "audio"}:
+        # What cannot be copied after all has no jobs of its own yet.
+        may_copy = bool(context.lease.params["may_copy"])
+        want_renditions(session, context, report, ladder, may_copy=may_copy)
+    else:
+        want_present_ladder(session, context, ladder)
