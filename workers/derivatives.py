@@ -137,9 +137,8 @@ def put_follower(
     )
 
 
-def withdraw(session: Session, agency: Agency, row: Derivative, context: JobContext, reason: str) -> None:
+def withdraw(session: Session, agency: Agency, row: Derivative, reason: str, now: datetime) -> None:
     """End the serving of a derivative: its address answers 410 from now on."""
-    now = context.storage.clock.now()
     row.withdrawn_at = now
     facts = {"derivative": str(row.id), "kind": row.kind, "reason": reason}
     custody.record(

@@ -27,6 +27,10 @@ from workers.derivatives import withdraw
 JOIN_PRIORITY, PREVIEW_PRIORITY, ENCODING_PRIORITY, CHUNK_PRIORITY = 28, 29, 30, 31
 
 
+PLAYABLE_BY = frozenset({"rendition", "photo", CHUNK, SOUND})
+"""Kinds of jobs that make an item playable, or lead to one that does."""
+
+
 def want_renditions(
     session: Session,
     context: JobContext,
@@ -59,7 +63,10 @@ def want_renditions(
 
 
 def want_join_when_complete(session: Session, context: JobContext, report: ProbeReport) -> None:
-    """Want the joining once every piece is there. The caller holds the item's lock, so somebody is last."""
+    """Want the joining once every piece is there. The caller holds the item's lock, so somebody is last.
+
+    Where the others will not come, as after a person requeued this one alone, it is encoded whole.
+    """
     asked = context.lease.params
     made = pieces_of(session, context.agency.id, context.lease.subject_id, asked, light=True)
     there = {(row.params["rung"]["name"], row.params["chunk"]) for row in made if row.kind == CHUNK}
@@ -67,6 +74,10 @@ def want_join_when_complete(session: Session, context: JobContext, report: Probe
     if has_sound and len(there) == len(asked["rungs"]) * asked["chunks"]:
         params = {name: asked[name] for name in ("rungs", "may_copy", "chunks")}
         _want(session, context, "rendition", params, JOIN_PRIORITY)
+    elif not jobs.is_open(
+        session, context.agency.id, context.lease.subject_id, PLAYABLE_BY, besides=context.lease.job_id
+    ):
+        want_whole(session, context.lease, context.storage.clock.now())
 
 
 def want_whole(session: Session, job: Job | Lease, now: datetime) -> None:
@@ -99,16 +110,29 @@ def pieces_of(
     return [row for row in made if row.kind == SOUND or row.params["rung"]["name"] in params["rungs"]]
 
 
-def let_go_of_pieces(session: Session, agency: Agency, context: JobContext) -> None:
-    """Withdraw the pieces of an item whose renditions are there, and want their bytes removed."""
-    item_id, now = context.lease.subject_id, context.storage.clock.now()
+def let_go_of_pieces(session: Session, job: Job | Lease, agency: Agency, reason: str, now: datetime) -> None:
+    """Withdraw the pieces of an item whose renditions are there or will not come, and discard their bytes."""
+    item_id = job.subject_id
     jobs.cancel_ready(session, agency.id, item_id, PIECES)
-    rows = [row for kind in PIECES for row in items.derivatives_of(session, agency.id, item_id, kind=kind)]
+    rows = [
+        row
+        for kind in PIECES
+        for row in items.derivatives_of(session, agency.id, item_id, kind=kind, light=True)
+    ]
     for row in rows:
-        withdraw(session, agency, row, context, "joined")
+        withdraw(session, agency, row, reason, now)
     if rows:
-        wanted = Wanted("discard", "io", item_id, params={"for": str(context.lease.job_id)})
-        jobs.want(session, agency.id, wanted, now)
+        job_id = job.job_id if isinstance(job, Lease) else job.id
+        jobs.want(
+            session, agency.id, Wanted("discard", "io", item_id, params={"for": str(job_id)}), now, again=True
+        )
+
+
+def let_go_of_what_nobody_joins(session: Session, job: Job | Lease, agency: Agency, now: datetime) -> None:
+    """Where no rendition will come any more, the preview must not go on promising one."""
+    besides = job.job_id if isinstance(job, Lease) else job.id
+    if not jobs.is_open(session, agency.id, job.subject_id, PLAYABLE_BY, besides=besides):
+        let_go_of_pieces(session, job, agency, "not joined", now)
 
 
 def best_rung(plans: Sequence[RenditionPlan]) -> Rung:

@@ -21,9 +21,8 @@ from storage.db.tables import Agency, Derivative, Item, Job
 from transcode.plan import CHUNK, SOUND
 from workers.context import WORKER
 from workers.derivatives import want_followers
-from workers.encodings import want_whole
+from workers.encodings import PLAYABLE_BY, let_go_of_what_nobody_joins, want_whole
 
-PLAYABLE_BY = frozenset({"rendition", "photo", CHUNK, SOUND})
 UNREADABLE = "object_unreadable"
 READINGS = frozenset({"probe", "examine"})
 MEDIA_JOBS = READINGS | PLAYABLE_BY
@@ -69,6 +68,8 @@ def settle_quarantined(session: Session, job_id: UUID, code: str, now: datetime)
         largest = largest_rendition(session, agency.id, item.id)
         if largest is not None:
             want_after_rendition(session, agency.id, largest, now)
+    if job.kind in MEDIA_JOBS:
+        let_go_of_what_nobody_joins(session, job, agency, now)
     if job.kind not in READINGS:
         return False
     set_times(session, item, now)

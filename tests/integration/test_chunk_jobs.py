@@ -12,10 +12,11 @@ from sqlalchemy.orm import Session
 
 from api.resolving import ladder_of, resolve_grant
 from config.settings import EncodingSettings, RungSettings, Settings
-from evidence.errors import Conflict, InvalidInput, MediaError
+from evidence.errors import Conflict, InvalidInput, MediaError, NotFound
 from messaging.jobs import QUEUES
 from storage.check import check
 from storage.check_files import Depth
+from storage.db.jobs import requeue
 from storage.db.tables import Agency, Derivative, Grant, Job
 from storage.open import Storage
 from tests.support import media
@@ -393,3 +394,43 @@ def test_a_recording_whose_chunks_cannot_be_joined_is_encoded_whole(
     assert pipeline.item(item_id).media == "rendered"
     assert ("rendition_quarantined" in pipeline.flags(item_id)) is not is_gone
     is_whole(pipeline)
+
+
+def test_a_preview_ends_with_the_last_hope_of_a_rendition(
+    pipeline: Pipeline, footage: Path, clock: SettableClock
+) -> None:
+    """Players would wait for ever for what it says will come; requeued once mended, all of it comes."""
+    item_id = pipeline.take(footage).item_id
+
+    def broken(context: JobContext) -> Outcome:
+        raise InvalidInput("the binary is of another machine", code="no_encoder")
+
+    tasks = {**TASKS, "chunk": broken, "sound": broken, "rendition": broken}
+    runner = Runner(pipeline.storage, pipeline.settings, tasks, QUEUES, Silence(), Silence())  # type: ignore[arg-type]
+    only_media(pipeline, runner, clock)
+    assert pipeline.item(item_id).media == "unplayable"
+    assert rows(pipeline, "chunk", "sound", "preview") == []
+    (preview,) = rows(pipeline, "preview", withdrawn=True)
+    assert not pipeline.storage.objects.exists(preview.store_key)
+    grant = Grant(agency_id=pipeline.agency.id, item_id=item_id, variant="original")
+    with pipeline.storage.database.read() as session, pytest.raises(NotFound, match="none yet"):
+        ladder_of(session, pipeline.storage, grant)
+    with pipeline.storage.database.transaction() as session:
+        for job in session.scalars(select(Job).where(Job.state == "quarantined")).all():
+            requeue(session, pipeline.agency.id, job.id, clock.now())
+    only_media(pipeline, runner_with(pipeline, "discard", TASKS["discard"]), clock)
+    is_whole(pipeline)
+
+
+def test_the_preview_beside_a_heavy_copy_is_of_the_smallest_rung(
+    pipeline: Pipeline, tmp_path: Path, clock: SettableClock
+) -> None:
+    source = tmp_path / "heavy.mp4"
+    media.make_plain(source, seconds=3, fps=10, codec="h264")
+    changed = pipeline.settings.encoding.model_copy(update={"small_beside_copy_above_kbps": 1})
+    beside = Pipeline(pipeline.storage, pipeline.settings.model_copy(update={"encoding": changed}))
+    beside.take(source)
+    only_media(beside, runner_with(beside, "discard", TASKS["discard"]), clock)
+    (preview,) = rows(beside, "preview", withdrawn=True)
+    assert (preview.info["height_px"], preview.params["rung"]["copies_video"]) == (90, False)
+    assert [row.info["rung"] for row in rows(beside, "rendition")] == ["copy", "90p"]

@@ -29,7 +29,12 @@ from transcode.plan import CHUNK, PIECES, PREVIEW, SOUND, RenditionPlan, chunk_p
 from transcode.segment import Encoded, RenditionResult, make_renditions
 from workers.context import JobContext, Made, Outcome
 from workers.derivatives import put_derivative
-from workers.encodings import let_go_of_pieces, pieces_of, want_join_when_complete
+from workers.encodings import (
+    let_go_of_pieces,
+    let_go_of_what_nobody_joins,
+    pieces_of,
+    want_join_when_complete,
+)
 from workers.making import growth_writer, ladder_for, run_options, source_of
 
 
@@ -61,7 +66,10 @@ def preview(context: JobContext) -> Outcome:
     video = report.video
     assert video is not None  # noqa: S101 - only pictures are cut
     first = cuts(video, context.lease.params["chunks"])[0]
-    plan = preview_plan(ladder_for(context, report)[0], first, video.time_base_fraction)
+    encoded = [plan for plan in ladder_for(context, report) if not plan.rung.is_copy]
+    if not encoded:
+        raise _changed(context)
+    plan = preview_plan(encoded[0], first, video.time_base_fraction)
     return _piece(context, report, source, [plan], PREVIEW)
 
 
@@ -155,6 +163,7 @@ def _piece(
     asked = {name: value for name, value in context.lease.params.items() if name != "rungs"}
 
     def commit(session: Session, agency: Agency) -> None:
+        now = context.storage.clock.now()
         item = items.item_by_id(session, agency.id, context.lease.subject_id, lock=True)
         for plan, result, kept in made:
             params = {**plan.params(), **asked, "source": context.lease.input_digest.hex()}
@@ -165,9 +174,11 @@ def _piece(
             for row in items.derivatives_of(session, agency.id, item.id, kind="rendition", light=True)
         ):
             # It was encoded whole meanwhile.
-            let_go_of_pieces(session, agency, context)
-        elif kind != PREVIEW:
+            let_go_of_pieces(session, context.lease, agency, "joined", now)
+            return
+        if kind != PREVIEW:
             want_join_when_complete(session, context, report)
+        let_go_of_what_nobody_joins(session, context.lease, agency, now)
 
     return Outcome(commit, [(Topic.ITEM, str(context.lease.subject_id), kind, asked)])
 

@@ -219,7 +219,7 @@ def _checked(
             # What is served hides more than a version that awaits approval, and goes on being served.
             follows = old.params.get("rendition_sha256") == made.sha256.hex()
             if old.masked and old.kind != "clip" and not follows and not awaits:
-                withdraw(session, agency, old, context, f"plan {plan.number}")
+                withdraw(session, agency, old, f"plan {plan.number}", now)
         kind = "redacted_photo" if is_photo else "redacted"
         content_type = "image/jpeg" if is_photo else "video/mp4"
         row = put_derivative(

@@ -142,7 +142,7 @@ def _rendered(
         if best is not None:
             want_after_rendition(session, agency.id, best, now)
         if any(not result.rung.is_copy for result, _ in made):
-            let_go_of_pieces(session, agency, context)
+            let_go_of_pieces(session, context.lease, agency, "joined", now)
 
     subject = str(context.lease.subject_id)
     news = [
