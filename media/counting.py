@@ -34,6 +34,7 @@ class Count:
     elapsed: int = 0
     last_dts: int | None = None
     last_duration: int = 0
+    longest_step: int = 0
 
     def add(self, packet: Packet[Any]) -> None:
         self.last_is_corrupt = packet.is_corrupt
@@ -57,11 +58,13 @@ class Count:
     def _advance(self, dts: int, duration: int) -> None:
         if self.last_dts is not None:
             step = dts - self.last_dts
+            self.longest_step = max(self.longest_step, step)
             if step < 0 or step * self.time_base > JUMP_S + self.last_duration * self.time_base:
                 self.jumps += 1
                 step = self.last_duration
             self.elapsed += step
         self.last_dts, self.last_duration = dts, duration
+        self.longest_step = max(self.longest_step, duration)
 
     def duration(self) -> Fraction | None:
         """Seconds shown: from first to last instant, jumps of the clock left out."""
@@ -95,6 +98,7 @@ def counted(stream: StreamReport, count: Count | None) -> StreamReport:
         corrupt_count=count.corrupt,
         missing_pts_count=count.missing_pts,
         jump_count=count.jumps,
+        longest_step=count.longest_step,
         duration_us=int(seconds * 1_000_000) if seconds is not None else stream.declared_duration_us,
         avg_frame_rate=rate,
     )

@@ -45,6 +45,8 @@ class StreamReport:
     missing_pts_count: int = 0
     jump_count: int = 0
     """Times the decoding clock went back, or ahead by more than ten seconds."""
+    longest_step: int = 0
+    """The longest that one picture stands, or one packet of sound lasts, in ``time_base``."""
     duration_us: int | None = None
     declared_duration_us: int | None = None
     declared_frame_count: int | None = None

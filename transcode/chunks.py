@@ -8,7 +8,8 @@
    one coding, with all the frames of the source between them. What does not fit is not joined.
 
 Footage is cut only where its container has an index and its report vouches for every packet: known frames, no
-damage, no jump of its clock.
+damage, no jump of its clock; where keyframes are near enough that little is decoded twice; and where no
+picture stands so long that a chunk would have none.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ INDEXED = frozenset({"mov", "matroska", "avi"})
 """Containers that know where their keyframes are. In others nothing is sought: they are encoded whole."""
 SEEK_BEFORE_S = 5
 """Pictures shown before a keyframe but stored after it need the group before; it is begun earlier by this."""
+SEEK_BEFORE_KEYFRAMES = 2
+"""And by as many keyframes, on average: from one of an intra refresh pictures come back little by little."""
+KEYFRAMES_APART_S = 30
+"""Where they are farther apart on average, each chunk would decode too much of what lies before it."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +65,11 @@ def chunk_count(report: ProbeReport, plans: Sequence[RenditionPlan], policy: Enc
     if any(plan.rung.copies_video or plan.expected_frames is None for plan in plans):
         return 0
     length_s = ((video.end_pts or 0) - (video.start_pts or 0)) * video.time_base_fraction
-    if length_s <= Fraction(policy.chunk_above_s):
+    if length_s <= Fraction(policy.chunk_above_s) or _keyframes_apart_s(video) > KEYFRAMES_APART_S:
         return 0
-    return max(2, ceil(length_s / Fraction(policy.chunk_s)))
+    count = max(2, ceil(length_s / Fraction(policy.chunk_s)))
+    # A chunk may begin just after a picture that stands until the next one.
+    return count if 2 * video.longest_step * video.time_base_fraction < length_s / count else 0
 
 
 def cuts(video: StreamReport, count: int) -> tuple[Cut, ...]:
@@ -71,11 +78,18 @@ def cuts(video: StreamReport, count: int) -> tuple[Cut, ...]:
     edges = [start + (end - start) * number // count for number in range(count)]
     # The last one has no end: a picture's time may lie behind what the report calls the end.
     edges.append(end + ceil(1 / base))
-    return tuple(Cut(one, two, _seek(one, start, base)) for one, two in pairwise(edges))
+    before_s = max(Fraction(SEEK_BEFORE_S), SEEK_BEFORE_KEYFRAMES * _keyframes_apart_s(video))
+    return tuple(Cut(one, two, _seek(one, start, base, before_s)) for one, two in pairwise(edges))
 
 
-def _seek(edge: int, start: int, base: Fraction) -> float | None:
-    at = edge * base - SEEK_BEFORE_S
+def _keyframes_apart_s(video: StreamReport) -> Fraction:
+    """On average; all of its length where there is one, or none is known."""
+    length = (video.end_pts or 0) - (video.start_pts or 0)
+    return length * video.time_base_fraction / max(1, video.keyframe_count or 0)
+
+
+def _seek(edge: int, start: int, base: Fraction, before_s: Fraction) -> float | None:
+    at = edge * base - before_s
     return float(at) if at > start * base else None
 
 

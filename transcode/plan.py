@@ -77,6 +77,8 @@ class RenditionPlan:
     """How much the duration may differ: one frame, and a tick for rounding."""
     cut: Cut | None = None
     """None: all of the source."""
+    is_piece: bool = False
+    """It is held against its source when it is joined; until then its duration only tells progress."""
 
     def params(self) -> dict[str, Any]:
         """What the result depends on beside the source, for its parameters digest."""
@@ -153,8 +155,7 @@ def preview_plan(plan: RenditionPlan, cut: Cut, time_base: Fraction) -> Renditio
 
 
 def _unchecked(plan: RenditionPlan, length: Fraction | None) -> RenditionPlan:
-    """A piece is held against its source when it is joined; until then its length only tells progress."""
-    return replace(plan, expected_frames=None, expected_duration=length, tolerance=length or Fraction(0))
+    return replace(plan, expected_frames=None, expected_duration=length, is_piece=True)
 
 
 def _without(options: Mapping[str, Any], *left_out: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from storage.db import agencies, custody, items, jobs
 from storage.db.custody import Happening
 from storage.db.jobs import Wanted
 from storage.db.tables import Agency, Derivative, Item, Job
-from transcode.plan import CHUNK, SOUND
+from transcode.plan import PIECES, PREVIEW
 from workers.context import WORKER
 from workers.derivatives import want_followers
 from workers.encodings import PLAYABLE_BY, let_go_of_what_nobody_joins, want_whole
@@ -52,12 +52,15 @@ def settle_quarantined(session: Session, job_id: UUID, code: str, now: datetime)
     )
     if item is None:
         return False
-    items.flag(
-        item, f"{job.kind}_quarantined", f"{job.kind}: {job.last_error or code}; requeue it once mended"
-    )
-    if job.kind in {CHUNK, SOUND} or (job.kind == "rendition" and "chunks" in job.params):
-        want_whole(session, job, now)
-    elif job.kind == "rendition" and len(job.params["rungs"]) > 1:
+    if job.kind in PIECES or (job.kind == "rendition" and "chunks" in job.params):
+        # The recording is as sound as before: what one piece could not be made of is encoded whole.
+        if job.kind != PREVIEW:
+            want_whole(session, job, now)
+    else:
+        items.flag(
+            item, f"{job.kind}_quarantined", f"{job.kind}: {job.last_error or code}; requeue it once mended"
+        )
+    if job.kind == "rendition" and "chunks" not in job.params and len(job.params["rungs"]) > 1:
         # One rung may be what no worker survives: each gets a job of its own, so that the others come.
         _want_one_by_one(session, job, now)
     is_waiting = item.media in {Media.UNPROBED, Media.PROBED}

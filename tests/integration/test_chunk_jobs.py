@@ -346,7 +346,8 @@ def test_a_recording_whose_chunk_cannot_be_made_is_encoded_whole(
         return TASKS["chunk"](context)
 
     only_media(pipeline, runner_with(pipeline, "chunk", fails), clock, rounds=4)
-    assert "chunk_quarantined" in pipeline.flags(item_id)
+    assert [job.state for job in jobs_of(pipeline, "chunk")].count("quarantined") == 1
+    assert pipeline.flags(item_id) == {"device_missing"}
     assert [job.params.get("chunks") for job in jobs_of(pipeline, "rendition")] == [None]
     is_whole(pipeline)
 
@@ -392,7 +393,7 @@ def test_a_recording_whose_chunks_cannot_be_joined_is_encoded_whole(
     asked = [(job.params["rungs"], job.params.get("chunks")) for job in jobs_of(pipeline, "rendition")]
     assert asked == [(["90p", "180p"], 3), (["90p", "180p"], None)]
     assert pipeline.item(item_id).media == "rendered"
-    assert ("rendition_quarantined" in pipeline.flags(item_id)) is not is_gone
+    assert pipeline.flags(item_id) == {"device_missing"}
     is_whole(pipeline)
 
 
@@ -434,3 +435,17 @@ def test_the_preview_beside_a_heavy_copy_is_of_the_smallest_rung(
     (preview,) = rows(beside, "preview", withdrawn=True)
     assert (preview.info["height_px"], preview.params["rung"]["copies_video"]) == (90, False)
     assert [row.info["rung"] for row in rows(beside, "rendition")] == ["copy", "90p"]
+
+
+def test_sound_much_longer_than_its_picture_is_made_at_once(
+    pipeline: Pipeline, tmp_path: Path, clock: SettableClock
+) -> None:
+    source = tmp_path / "long-sound.mkv"
+    media.ffmpeg("-f", "lavfi", "-i", "sine=440:sample_rate=8000:duration=8", "-f", "lavfi", "-i",
+                 "testsrc2=size=128x96:rate=10:duration=3", "-map", "1", "-map", "0", "-c:v", "mpeg4",
+                 "-c:a", "pcm_s16le", source)  # fmt: skip
+    pipeline.take(source)
+    only_media(pipeline, runner_with(pipeline, "discard", TASKS["discard"]), clock)
+    (job,) = jobs_of(pipeline, "sound")
+    assert (job.state, job.attempt) == ("done", 0)
+    assert [job.params.get("chunks") for job in jobs_of(pipeline, "rendition")] == [3]

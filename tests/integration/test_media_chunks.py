@@ -13,7 +13,7 @@ import pytest
 from config.settings import EncodingSettings, RungSettings
 from evidence.errors import MediaError
 from media.fmp4 import index_fragments
-from media.report import ProbeReport
+from media.report import ProbeReport, StreamReport
 from tests.support import media as footage
 from tests.support.media import first_times, shown_at
 from transcode.chunks import ChunkFile, chunk_count, cuts, join
@@ -99,6 +99,49 @@ def test_a_stream_without_an_index_is_encoded_whole(tmp_path: Path) -> None:
     footage.make_plain(source, seconds=5, fps=5, codec="hevc", audio=False)
     report = footage.probe(source, tmp_path)
     assert chunk_count(report, plan_renditions(report, POLICY), POLICY) == 0
+
+
+def test_what_cannot_be_cut_well_is_encoded_whole(
+    chunked: tuple[ProbeReport, list[RenditionPlan], list[list[ChunkFile]]],
+) -> None:
+    """One keyframe for half an hour would be decoded from the beginning by each chunk."""
+    report, plans, _lanes = chunked
+    video = report.video
+    assert video is not None
+    assert chunk_count(report, plans, POLICY) == 3
+    few = replace(video, time_base=str(video.time_base_fraction * 300), keyframe_count=1)
+    policy = POLICY.model_copy(update={"chunk_s": 600.0, "chunk_above_s": 700.0})
+    assert chunk_count(replace_video(report, replace(few, keyframe_count=900)), plans, policy) == 3
+    assert chunk_count(replace_video(report, few), plans, policy) == 0
+    stands = replace(video, longest_step=int(2 / video.time_base_fraction))
+    assert chunk_count(replace_video(report, stands), plans, POLICY) == 0
+
+
+def replace_video(report: ProbeReport, video: StreamReport) -> ProbeReport:
+    streams = [video if each.index == video.index else each for each in report.streams]
+    return replace(report, streams=type(report.streams)(streams))
+
+
+def test_the_longest_time_that_a_picture_stands_is_counted(tmp_path: Path) -> None:
+    source = tmp_path / "hole.mp4"
+    filters = "testsrc2=size=128x96:rate=5:duration=2,setpts=PTS+gte(N\\,5)*60/TB"
+    footage.ffmpeg("-f", "lavfi", "-i", filters, "-fps_mode", "passthrough", "-c:v", "mpeg4", source)
+    video = footage.probe(source, tmp_path).video
+    assert video is not None
+    assert float(video.longest_step * video.time_base_fraction) == pytest.approx(60.2, abs=0.01)
+
+
+def test_decoding_begins_two_keyframes_before_a_chunk(
+    chunked: tuple[ProbeReport, list[RenditionPlan], list[list[ChunkFile]]],
+) -> None:
+    """Each keyframe of an intra refresh begins pictures that are whole by the next one only."""
+    video = chunked[0].video
+    assert video is not None
+    far = replace(video, time_base=str(video.time_base_fraction * 10), keyframe_count=6)
+    for cut in cuts(far, 4)[2:]:
+        assert cut.seek is not None
+        begins = float(cut.from_pts * far.time_base_fraction)
+        assert begins - cut.seek == pytest.approx(2 * 47.7 / 6, abs=0.1)
 
 
 def test_sound_of_chunks_is_whole_and_where_it_was(tmp_path: Path) -> None:
