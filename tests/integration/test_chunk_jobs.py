@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from api.resolving import ladder_of, resolve_grant
 from config.settings import EncodingSettings, RungSettings, Settings
 from evidence.errors import Conflict, InvalidInput, MediaError, NotFound
+from media.run import packaged_ffmpeg
 from messaging.jobs import QUEUES
 from storage.check import check
 from storage.check_files import Depth
@@ -208,7 +209,11 @@ def test_of_two_workers_with_one_chunk_one_is_committed(
             only_media(second, runner_with(second, "rendition", _not_yet), clock)
         return outcome
 
-    only_media(pipeline, runner_with(pipeline, "chunk", slow), clock, rounds=3)
+    runner = runner_with(pipeline, "chunk", slow)
+    pipeline._leave_out(MEDIA)
+    while not outran and runner.look():
+        pipeline._leave_out(MEDIA)
+    only_media(second, runner_with(second, "chunk", TASKS["chunk"]), clock)
     job = next(job for job in jobs_of(pipeline, "chunk") if job.id == outran[0])
     assert (job.state, job.fence, job.deaths) == ("done", 2, 1)
     keys = [(row.info["chunk"], row.info["rung"]) for row in rows(pipeline, "chunk", withdrawn=True)]
@@ -297,6 +302,26 @@ def test_rungs_that_change_and_change_back_are_made(
     only_media(pipeline, runner_with(pipeline, "chunk", TASKS["chunk"]), clock)
     is_whole(pipeline)
     assert pipeline.item(item_id).media == "rendered"
+
+
+@pytest.mark.parametrize("binary", [False, True], ids=["another preset", "another FFmpeg"])
+def test_pieces_of_other_settings_are_not_joined(
+    pipeline: Pipeline, footage: Path, tmp_path: Path, clock: SettableClock, binary: bool
+) -> None:
+    """Their parameter sets may be the same: nothing in their bytes says that one looks unlike the other."""
+    pipeline.take(footage)
+    stops_after_a_chunk(pipeline, clock)
+    if binary:
+        other = tmp_path / "ffmpeg"
+        other.write_text(f'#!/bin/sh\nexec "{packaged_ffmpeg()}" "$@"\n')
+        other.chmod(0o700)
+        changed = {"media": pipeline.settings.media.model_copy(update={"ffmpeg": other})}
+    else:
+        changed = {"encoding": pipeline.settings.encoding.model_copy(update={"preset": "faster"})}
+    now = Pipeline(pipeline.storage, pipeline.settings.model_copy(update=changed))
+    only_media(now, runner_with(now, "chunk", TASKS["chunk"]), clock)
+    assert [job.params.get("chunks") for job in jobs_of(pipeline, "rendition")] == [3, None]
+    is_whole(pipeline)
 
 
 def test_commits_of_chunks_do_not_read_what_others_hold(

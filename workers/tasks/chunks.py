@@ -11,8 +11,10 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -22,12 +24,13 @@ from evidence.fixity import hash_file
 from media.errors import media_error
 from media.fmp4 import FragmentIndex
 from media.report import ProbeReport
+from media.run import packaged_ffmpeg
 from storage.db import items
 from storage.db.tables import Agency, Derivative
 from transcode.chunks import ChunkFile, cuts, join
 from transcode.plan import CHUNK, PIECES, PREVIEW, SOUND, RenditionPlan, chunk_plan, preview_plan, sound_plan
 from transcode.segment import Encoded, RenditionResult, make_renditions
-from workers.context import JobContext, Made, Outcome
+from workers.context import JobContext, Made, Outcome, params_digest
 from workers.derivatives import put_derivative
 from workers.encodings import (
     let_go_of_pieces,
@@ -91,12 +94,29 @@ def joined(context: JobContext, report: ProbeReport, plans: list[RenditionPlan])
     video = report.video
     assert video is not None  # noqa: S101 - only pictures are cut
     planned = cuts(video, context.lease.params["chunks"])
+    asked = {name: context.lease.params[name] for name in ("may_copy", "chunks")}
     with context.storage.database.read() as session:
         rows = pieces_of(session, context.agency.id, context.lease.subject_id, context.lease.params)
-    heard = [row for row in rows if row.kind == SOUND]
-    sound_path = _whole_file(context, heard[-1]) if heard else None
+    sound_path = None
+    if report.audio is not None:
+        params = _params(context, sound_plan(plans[0], report.audio), asked)
+        heard = [row for row in rows if row.kind == SOUND and row.params_digest == params_digest(params)]
+        if not heard:
+            raise media_error("chunks_do_not_join", "sound: expected one of these settings, found another")
+        sound_path = _whole_file(context, heard[-1])
     results: list[RenditionResult] = []
     for number, plan in enumerate(plans):
+        # Of other settings, or of another FFmpeg, pictures at a seam would change their look.
+        digests = {
+            params_digest(
+                _params(
+                    context,
+                    chunk_plan(plan, cut, video.time_base_fraction),
+                    {**asked, "chunk": place, "from_pts": cut.from_pts, "to_pts": cut.to_pts},
+                )
+            )
+            for place, cut in enumerate(planned)
+        }
         chunks = [
             ChunkFile(
                 row.info["chunk"],
@@ -105,7 +125,7 @@ def joined(context: JobContext, report: ProbeReport, plans: list[RenditionPlan])
                 FragmentIndex.from_json(row.info["index"]),
             )
             for row in rows
-            if row.kind == CHUNK and row.info["rung"] == plan.rung.name
+            if row.kind == CHUNK and row.params_digest in digests
         ]
         results.append(
             join(
@@ -166,7 +186,7 @@ def _piece(
         now = context.storage.clock.now()
         item = items.item_by_id(session, agency.id, context.lease.subject_id, lock=True)
         for plan, result, kept in made:
-            params = {**plan.params(), **asked, "source": context.lease.input_digest.hex()}
+            params = _params(context, plan, asked)
             info = {**result.info, **asked, "index": result.index.to_json()}
             put_derivative(session, context, item.id, kind, params, kept, info=info, masked=False)
         if any(
@@ -181,6 +201,23 @@ def _piece(
         let_go_of_what_nobody_joins(session, context.lease, agency, now)
 
     return Outcome(commit, [(Topic.ITEM, str(context.lease.subject_id), kind, asked)])
+
+
+def _params(context: JobContext, plan: RenditionPlan, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """All that a piece depends on, as it stands in its row."""
+    binary = Path(context.settings.media.ffmpeg or packaged_ffmpeg())
+    state = binary.stat()
+    return {
+        **plan.params(),
+        **asked,
+        "source": context.lease.input_digest.hex(),
+        "ffmpeg_sha256": _digest_of(binary, state.st_mtime_ns, state.st_size),
+    }
+
+
+@cache
+def _digest_of(binary: Path, _mtime_ns: int, _size_bytes: int) -> str:
+    return hash_file(binary).sha256.hex()
 
 
 def _sign(context: JobContext, path: Path) -> None:
