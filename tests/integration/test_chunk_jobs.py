@@ -309,8 +309,10 @@ def test_pieces_of_other_settings_are_not_joined(
     pipeline: Pipeline, footage: Path, tmp_path: Path, clock: SettableClock, binary: bool
 ) -> None:
     """Their parameter sets may be the same: nothing in their bytes says that one looks unlike the other."""
-    pipeline.take(footage)
-    stops_after_a_chunk(pipeline, clock)
+    fast = pipeline.settings.encoding.model_copy(update={"preset": "fast"})
+    before = Pipeline(pipeline.storage, pipeline.settings.model_copy(update={"encoding": fast}))
+    before.take(footage)
+    stops_after_a_chunk(before, clock)
     if binary:
         other = tmp_path / "ffmpeg"
         other.write_text(f'#!/bin/sh\nexec "{packaged_ffmpeg()}" "$@"\n')
@@ -318,7 +320,7 @@ def test_pieces_of_other_settings_are_not_joined(
         changed = {"media": pipeline.settings.media.model_copy(update={"ffmpeg": other})}
     else:
         changed = {"encoding": pipeline.settings.encoding.model_copy(update={"preset": "faster"})}
-    now = Pipeline(pipeline.storage, pipeline.settings.model_copy(update=changed))
+    now = Pipeline(pipeline.storage, before.settings.model_copy(update=changed))
     only_media(now, runner_with(now, "chunk", TASKS["chunk"]), clock)
     assert [job.params.get("chunks") for job in jobs_of(pipeline, "rendition")] == [3, None]
     is_whole(pipeline)

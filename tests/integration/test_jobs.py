@@ -72,6 +72,24 @@ def test_wanting_twice_makes_one_job(storage: Storage) -> None:
         assert session.scalar(select(func.count()).select_from(Job)) == 1
 
 
+def test_a_job_that_was_let_go_comes_back_when_it_is_wanted(storage: Storage, clock: SettableClock) -> None:
+    subject = new_id()
+    want(storage, subject)
+    held = lease(storage)
+    assert held is not None
+    with storage.database.transaction() as session:
+        jobs.put_back(session, held, clock.now(), reason="x", counts=True, max_attempts=3)
+        jobs.cancel_ready(session, agency_id(storage), subject, {"verify"})
+    assert state_of(storage, subject).state == "cancelled"
+    want(storage, subject)
+    again = lease(storage)
+    assert again is not None
+    assert (again.job_id, again.attempt, again.fence) == (held.job_id, 0, held.fence + 1)
+    commit(storage, again)
+    want(storage, subject)
+    assert state_of(storage, subject).state == "done"
+
+
 def test_other_parameters_make_another_job(storage: Storage) -> None:
     subject = new_id()
     want(storage, subject, params={"rung": "360p"})
