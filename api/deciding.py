@@ -97,7 +97,10 @@ class Decisions:
         found = self._kept.get((token, name))
         if found is None or not self._mark.is_instant or found.mark is None:
             return None
-        return found if found.mark == self._mark.read() and self._is_within_its_time(found) else None
+        mark = self._mark.read()
+        if mark is None:
+            self._kept.clear()
+        return found if found.mark == mark and self._is_within_its_time(found) else None
 
     async def decide(self, token: str, name: str, *, is_taking: bool) -> Decision:
         """The decision in force now.
@@ -106,9 +109,12 @@ class Decisions:
             EvidenceError: There is nothing, or no right to it.
         """
         mark = await self._read_mark()
+        if mark is None:
+            # Nothing says what was committed: what was decided before is worth nothing.
+            self._kept.clear()
         kept = self._kept.get((token, name))
         if kept is not None:
-            if mark is not None and kept.mark == mark and self._is_within_its_time(kept):
+            if kept.mark == mark and self._is_within_its_time(kept):
                 return kept
             if self._is_within_its_time(kept) and await self._still_stands(kept.ground):
                 return self._keep(token, name, replace(kept, mark=mark))
@@ -116,7 +122,7 @@ class Decisions:
         made = await asyncio.to_thread(self._make, token, name, is_taking)
         etag, lines = described(made.servable)
         made = replace(made, mark=mark, etag=etag, described=lines)
-        return self._keep(token, name, made) if made.may_be_kept else made
+        return self._keep(token, name, made) if made.may_be_kept and mark is not None else made
 
     async def stands(self, token: str, name: str) -> bool:
         """Whether bytes that are being sent may go on being sent."""

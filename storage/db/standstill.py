@@ -13,6 +13,7 @@ asked whose answer it is kept with.
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from contextlib import suppress
 
@@ -35,11 +36,19 @@ class CommitMark:
         self._database = database
         self._sqlite: sqlite3.Connection | None = None
         self._server: Connection | None = None
+        # Counters of two connections may agree, and an address in memory is used again: this never is.
+        self._numbers = itertools.count()
+        self._number = 0
+        self._has_failed = False
 
     @property
     def is_instant(self) -> bool:
-        """Whether `read` takes microseconds and asks nobody, so that an event loop may call it."""
-        return self._database.is_sqlite
+        """Whether `read` takes microseconds and asks nobody, so that an event loop may call it.
+
+        Not after it failed, until it succeeds again: while the file is repaired after a crash, SQLite tries
+        for seconds, whatever its timeout.
+        """
+        return self._database.is_sqlite and not self._has_failed
 
     def read(self) -> str | None:
         """The mark now; None when the database does not say, which equals nothing."""
@@ -60,11 +69,14 @@ class CommitMark:
                 path = make_url(self._database.url).database or ""
                 # No wait for whoever repairs the file after a crash: an event loop must not stand still.
                 self._sqlite = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+                self._number = next(self._numbers)
             (version,) = self._sqlite.execute("PRAGMA data_version").fetchone()
         except sqlite3.Error:
             self.close()
+            self._has_failed = True
             return None
-        return f"{id(self._sqlite)}-{version}"
+        self._has_failed = False
+        return f"{self._number}-{version}"
 
     def _of_server(self) -> str | None:
         try:
