@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 from collections import OrderedDict
+from functools import partial
 
 import structlog
 
@@ -25,14 +26,14 @@ class Lines:
 
     Args:
         app: What answers.
-        most: Lines at once; when there are more, the one idle longest gives way.
+        most: Lines at once; when there are more, the one idle longest gives way, else the oldest handshake.
         stall_s: How long a reader may take nothing.
     """
 
     def __init__(self, app: Application, *, most: int, stall_s: float) -> None:
         self._app, self._most, self._stall_s = app, most, stall_s
         self._lines: OrderedDict[Line, None] = OrderedDict()
-        self._greeting: set[asyncio.Task[None]] = set()
+        self._greeting: OrderedDict[asyncio.Task[None], None] = OrderedDict()
         self._has_room = asyncio.Event()
 
     async def accept(self, door: socket.socket, tls: ssl.SSLContext | None) -> None:
@@ -54,8 +55,8 @@ class Lines:
                     self._lines[PlainLine(taken, self._app, self._stall_s, self._turned, self._gone)] = None
                 else:
                     greeting = loop.create_task(self._greet(taken, tls))
-                    self._greeting.add(greeting)
-                    greeting.add_done_callback(self._greeting.discard)
+                    self._greeting[greeting] = None
+                    greeting.add_done_callback(partial(self._greeted, taken))
         finally:
             sweeping.cancel()
 
@@ -69,6 +70,8 @@ class Lines:
             await asyncio.wait(busy, timeout=wait_s)
         for line in list(self._lines):
             line.close()
+        for greeting in self._greeting:
+            greeting.cancel()
         await asyncio.gather(*busy, *self._greeting, return_exceptions=True)
 
     async def _make_room(self) -> None:
@@ -77,6 +80,9 @@ class Lines:
             if idle is not None:
                 idle.close()
                 continue
+            if self._greeting:
+                # Who connects and says nothing must not keep others out.
+                next(iter(self._greeting)).cancel()
             self._has_room.clear()
             await self._has_room.wait()
 
@@ -100,10 +106,16 @@ class Lines:
             )
         except (OSError, TimeoutError):
             taken.close()
-            self._has_room.set()
             return
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         self._lines[TlsLine(reader, writer, self._app, self._stall_s, self._turned, self._gone)] = None
+
+    def _greeted(self, taken: socket.socket, greeting: asyncio.Task[None]) -> None:
+        if greeting.cancelled():
+            taken.close()
+        # Room is made before it is told of.
+        self._greeting.pop(greeting, None)
+        self._has_room.set()
 
     def _turned(self, line: Line) -> None:
         if line in self._lines:

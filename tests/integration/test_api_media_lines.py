@@ -265,17 +265,20 @@ def test_what_is_no_request_is_refused_and_a_body_ends_the_line(live: Live) -> N
     assert ahead.count(b"HTTP/1.1 200 OK") == 4
 
 
+class Fine:
+    """An application that is content with everything."""
+
+    def now(self, request: Request) -> Reply | None:
+        return Reply(200 if request.method == "GET" else 405, b"content-length: 0\r\n")
+
+    async def __call__(self, request: Request) -> Reply:
+        return Reply(200 if request.method == "GET" else 405, b"content-length: 0\r\n")
+
+    def refuse(self, status: int) -> Reply:
+        return Reply(status, b"content-length: 0\r\n")
+
+
 def test_the_line_idle_longest_gives_way_to_a_new_one() -> None:
-    class Fine:
-        def now(self, request: Request) -> Reply | None:
-            return Reply(200 if request.method == "GET" else 405, b"content-length: 0\r\n")
-
-        async def __call__(self, request: Request) -> Reply:
-            return Reply(200 if request.method == "GET" else 405, b"content-length: 0\r\n")
-
-        def refuse(self, status: int) -> Reply:
-            return Reply(status, b"content-length: 0\r\n")
-
     async def crowd() -> list[bool]:
         door = socket.create_server(("127.0.0.1", 0))
         door.setblocking(False)
@@ -300,3 +303,45 @@ def test_the_line_idle_longest_gives_way_to_a_new_one() -> None:
         return ended
 
     assert asyncio.run(crowd()) == [True, True, True, False, False, False, False]
+
+
+def test_under_tls_a_crowd_that_says_nothing_keeps_nobody_out(tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(cert, key)
+    trusted = ssl.create_default_context(cafile=str(cert))
+
+    async def crowd() -> list[bytes]:
+        door = socket.create_server(("127.0.0.1", 0), backlog=32)
+        door.setblocking(False)
+        port = door.getsockname()[1]
+        lines = Lines(Fine(), most=4, stall_s=5)
+        accepting = asyncio.create_task(lines.accept(door, tls))
+        heard = []
+
+        async def ask() -> None:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusted)
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            heard.append(await reader.readuntil(b"\r\n"))
+            writer.close()
+
+        # Silent ones, then ones that speak no TLS, each more than there are lines.
+        for said in (b"", b"x" * 64):
+            silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(12)]
+            await asyncio.sleep(0.1)
+            for peer in silent:
+                if said:
+                    peer.sendall(said)
+            async with asyncio.timeout(4):
+                await ask()
+            for peer in silent:
+                peer.close()
+        async with asyncio.timeout(4):
+            await ask()
+        accepting.cancel()
+        await lines.close(1)
+        door.close()
+        assert not lines._greeting
+        return heard
+
+    assert asyncio.run(crowd()) == [b"HTTP/1.1 200 OK\r\n"] * 3
