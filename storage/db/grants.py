@@ -174,6 +174,8 @@ class Standing(NamedTuple):
     disabled_at: datetime | None
     custody: str
     withdrawn_at: datetime | None
+    sha256: bytes | None
+    """Of the derivative that is served, which is remade in its place."""
     made_count: int
     """Derivatives of that kind there ever were: a newer one may take the name of the one shown."""
 
@@ -182,11 +184,11 @@ def standing(
     session: Session, agency_id: UUID, grant_id: UUID, derivative_id: UUID | None, kind: str | None
 ) -> Standing | None:
     """How a grant stands now, in one question; None when it is not there."""
+    shown = (Derivative.agency_id == agency_id, Derivative.id == derivative_id)
     withdrawn: ScalarSelect[datetime | None] = (
-        select(Derivative.withdrawn_at)
-        .where(Derivative.agency_id == agency_id, Derivative.id == derivative_id)
-        .scalar_subquery()
+        select(Derivative.withdrawn_at).where(*shown).scalar_subquery()
     )
+    digest: ScalarSelect[bytes] = select(Derivative.sha256).where(*shown).scalar_subquery()
     made = (
         select(func.count())
         .where(
@@ -201,6 +203,7 @@ def standing(
             Account.disabled_at,
             Item.custody,
             literal(None) if derivative_id is None else withdrawn,
+            literal(None) if derivative_id is None else digest,
             literal(0) if kind is None else made,
         )
         .join(Account, Account.id == Grant.account_id)
