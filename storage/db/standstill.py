@@ -22,7 +22,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from storage.db.engine import Database
 
-_SNAPSHOT = text("SELECT pg_current_snapshot()::text")
+# A server that follows another lags behind it: what was revoked there may not be seen here yet.
+_SNAPSHOT = text("SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_current_snapshot()::text END")
 
 
 class CommitMark:
@@ -82,7 +83,8 @@ class CommitMark:
         try:
             if self._server is None:
                 self._server = self._database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-            return str(self._server.scalar(_SNAPSHOT))
+            mark: str | None = self._server.scalar(_SNAPSHOT)
         except SQLAlchemyError:
             self.close()
             return None
+        return mark

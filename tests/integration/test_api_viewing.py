@@ -14,7 +14,7 @@ from urllib.parse import urljoin, urlsplit
 import av
 import httpx
 import pytest
-from sqlalchemy import select
+from sqlalchemy import make_url, select
 
 from api.listener import MediaListener
 from api.wire import Request
@@ -22,8 +22,10 @@ from evidence.custody import Action
 from evidence.ids import new_id
 from storage.db import custody
 from storage.db.custody import Happening
+from storage.db.engine import Database
 from storage.db.standstill import CommitMark
 from storage.db.tables import Account, Clip, Item, Job
+from storage.objects.base import Namespace
 from tests.support import media as footage
 from tests.support.growing import growing, settle
 from tests.support.scene import CASE_A, Live, Recording, live_scene, reel
@@ -554,6 +556,43 @@ def test_a_commit_anywhere_changes_the_mark_and_a_reading_does_not(live: Live) -
     live.scene.record(case=live.scene.case_a)
     assert mark.read() != before
     mark.close()
+
+
+def test_what_is_remade_in_its_place_is_what_is_sent_next(live: Live) -> None:
+    scene = live.scene
+    recording = scene.record(case=scene.case_a)
+    listed = live.anyone.get(
+        live.grant("legal_reviewer", recording.item_id, variant="original", reason="核对")["playlist_url"]
+    )
+    url, _, _ = ranges(listed.text)[0]
+    assert [ranged(url) for _ in range(2)] == [206] * 2
+    remade = bytes(1000) + recording.item_id.bytes
+    with scene.storage.database.transaction() as session:
+        row = session.merge(recording.derivatives["rendition"])
+        row.sha256, row.store_key = scene.put(remade, Namespace.DERIVATIVE)
+        row.size_bytes = len(remade)
+    answer = get(url)
+    assert answer.content == remade
+    assert answer.headers["etag"] == f'"{row.sha256.hex()}"'
+
+
+def test_a_server_that_follows_another_gives_no_mark(live: Live) -> None:
+    database = live.scene.storage.database
+    if database.is_sqlite:
+        # Nothing follows a file.
+        assert CommitMark(database).read() is not None
+        return
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("CREATE SCHEMA follows")
+        connection.exec_driver_sql(
+            "CREATE FUNCTION follows.pg_is_in_recovery() RETURNS boolean LANGUAGE sql AS 'SELECT true'"
+        )
+    url = make_url(database.url).update_query_dict({"options": "-csearch_path=follows,pg_catalog"}, append=True)
+    following = Database(url.render_as_string(hide_password=False))
+    mark = CommitMark(following)
+    assert mark.read() is None
+    mark.close()
+    following.dispose()
 
 
 def test_a_range_that_was_decided_asks_no_table_again(live: Live) -> None:
