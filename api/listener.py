@@ -33,7 +33,7 @@ from api.ranges import (
     is_known,
     parse_range,
 )
-from api.resolving import ORIGINAL, Servable, named, resolve_clip, resolve_grant
+from api.resolving import ORIGINAL, Servable, is_rung, named, resolve_clip, resolve_grant
 from api.wire import FilePart, Reply, Request
 from config.load import SettingsError, load_settings
 from config.logs import set_up_logging
@@ -53,15 +53,18 @@ METHODS = "GET, HEAD, OPTIONS"
 EXPOSED = "Accept-Ranges, Content-Disposition, Content-Length, Content-Range, Digest, ETag, Repr-Digest"
 MAX_LINES = 1024
 STOP_WAIT_S = 10.0
-# What leaves a leaf when it is first fetched; a rendition has left one with its playlist.
+# What leaves a leaf when it is first fetched. A playlist has one of its own: an address of a rendition that was
+# guessed, or handed on, asks for none.
 NOTED = {
     ORIGINAL: Action.ORIGINAL_ISSUED,
     "poster.jpg": Action.STILL_ISSUED,
-    "photo.jpg": Action.STILL_ISSUED,
+    "photo.jpg": Action.RENDITION_ISSUED,
     "track.geojson": Action.TRACK_ISSUED,
 }
 NOTED_KINDS = {
-    "sheet": Action.STILL_ISSUED,
+    "redacted": Action.RENDITION_ISSUED,
+    "redacted_photo": Action.RENDITION_ISSUED,
+    "sheet": Action.SHEET_ISSUED,
     "waveform": Action.WAVEFORM_ISSUED,
     "waveform_image": Action.WAVEFORM_ISSUED,
     "scenes": Action.SCENES_ISSUED,
@@ -228,6 +231,8 @@ class MediaListener:
 
 def _noted_as(name: str) -> Action | None:
     """The leaf that a first taking of this leaves."""
+    if is_rung(name):
+        return Action.RENDITION_ISSUED
     return NOTED.get(name) or NOTED_KINDS.get((named(name) or ("",))[0])
 
 

@@ -103,6 +103,11 @@ def named(name: str) -> tuple[str, str] | None:
     return found[1], found[2]
 
 
+def is_rung(name: str) -> bool:
+    """Whether a name in an address is of a rendition of the original."""
+    return _RUNG.fullmatch(name) is not None
+
+
 def rung_name(row: Derivative) -> str:
     """The rung a finished rendition is of, as addresses and the jobs of renditions name it."""
     return _kept(row).rung

@@ -272,6 +272,7 @@ def test_ways_through_a_masked_rendition_are_masked_held_back_and_withdrawn_with
     find_ways(shown)
     masked = live.grant("reviewer", shown.item_id)
     whole = live.grant("legal_reviewer", shown.item_id, variant="original", reason="核对")
+    assert httpx.get(whole["poster_url"], trust_env=False).status_code == 200
     part = live.grant("reviewer", shown.item_id, span={"from_us": 0, "to_us": 500_000})
     assert [part[name] for name in WAYS] == [None] * 4
     for name in WAYS:
@@ -285,7 +286,7 @@ def test_ways_through_a_masked_rendition_are_masked_held_back_and_withdrawn_with
     assert hidden_share(masked_sheet, shown.plan) < 4 < hidden_share(whole_sheet, shown.plan)
     leaves = live.scene.leaves(shown.item_id)
     issued = [leaf["action"] for leaf in leaves if leaf["facts"].get("grant") == whole["grant_id"]]
-    assert sorted(issued) == ["grant:issued", "scenes:issued", "still:issued", "waveform:issued"]
+    assert sorted(issued) == ["grant:issued", "scenes:issued", "sheet:issued", "still:issued", "waveform:issued"]
 
     assert shown.amend("handler", 1, *shown.bare()).status_code == 201
     shown.pipeline.work()

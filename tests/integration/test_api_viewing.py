@@ -121,6 +121,24 @@ def test_custody_has_one_leaf_for_a_grant_a_playlist_and_an_original_and_none_fo
         assert "核对" not in json.dumps(leaf)
 
 
+def test_a_rendition_taken_without_its_playlist_leaves_one_leaf(live: Live) -> None:
+    recording = live.scene.record(case=live.scene.case_a)
+    masked = live.grant("reviewer", recording.item_id)
+    whole = live.grant("legal_reviewer", recording.item_id, variant="original", reason="核对")
+    guessed = urljoin(whole["file_url"], "rendition-copy.mp4")
+    for url in (masked["file_url"], guessed):
+        assert httpx.head(url, trust_env=False).status_code == 200
+    assert live.scene.leaves(recording.item_id, "rendition:issued") == []
+    for url, shown in ((masked["file_url"], "redacted"), (guessed, "rendition")):
+        for _ in range(2):
+            assert get(url, Range="bytes=0-9").status_code == 206
+            assert get(url).status_code == 200
+        leaf = live.scene.leaves(recording.item_id, "rendition:issued")[-1]
+        assert leaf["facts"]["name"] == url.rpartition("/")[2]
+        assert leaf["facts"]["sha256"] == recording.derivatives[shown].sha256.hex()
+    assert len(live.scene.leaves(recording.item_id, "rendition:issued")) == 2
+
+
 def test_a_revoked_grant_is_gone_at_once(live: Live) -> None:
     recording = live.scene.record(case=live.scene.case_a)
     grant = live.grant("reviewer", recording.item_id)
