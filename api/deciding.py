@@ -28,7 +28,7 @@ from urllib.parse import quote
 from uuid import UUID
 
 from api.resolving import Servable
-from evidence.errors import EvidenceError
+from evidence.errors import EvidenceError, Unavailable
 from storage.db import grants
 from storage.db.grants import Standing
 from storage.db.standstill import CommitMark
@@ -125,9 +125,15 @@ class Decisions:
         return self._keep(token, name, made) if made.may_be_kept and mark is not None else made
 
     async def stands(self, token: str, name: str) -> bool:
-        """Whether bytes that are being sent may go on being sent."""
+        """Whether bytes that are being sent may go on being sent.
+
+        Raises:
+            Unavailable: Nobody can say now.
+        """
         try:
             await self.decide(token, name, is_taking=False)
+        except Unavailable:
+            raise
         except EvidenceError:
             return False
         return True

@@ -9,7 +9,7 @@ Why not a general server: see docs/adr/0016-bytes-out-on-a-listener-of-our-own.m
 3. A reader that takes nothing for `stall_s` is let go; until then it costs two descriptors and no thread.
    So is one that sends no head in time.
 4. While a file is being sent, whether it may be is asked again every `RECHECK_S`; a no ends the line there
-   and then. The reader sees a body shorter than was announced, which HTTP makes a failure.
+   and then. Where nobody can say, nothing is sent until somebody can, for `stall_s` at most. The reader sees a body shorter than was announced, which HTTP makes a failure.
 5. A body is never longer or shorter than its Content-Length without the line ending. A request that brings a
    body of its own ends the line after the reply.
 """
@@ -32,6 +32,7 @@ from typing import Any
 import structlog
 
 from api.wire import Application, FilePart, Incoming, Reply, Request
+from evidence.errors import Unavailable
 
 READ_BYTES = 16 << 10
 PIECE_BYTES = 2 << 20
@@ -76,6 +77,21 @@ class Line:
         if self._task is not None:
             self._task.cancel()
         self._gone(self)
+
+
+    async def _require(self, file: FilePart) -> None:
+        """Go on only if the file may be sent; where nobody can say, wait for who can."""
+        until = self._loop.time() + self._stall_s
+        while True:
+            try:
+                if await file.may_go_on():
+                    return
+            except Unavailable as error:
+                if self._loop.time() >= until:
+                    raise LineEnded("nobody can say whether it may be sent") from error
+                await asyncio.sleep(min(RECHECK_S, self._stall_s))
+                continue
+            raise LineEnded("the right to it has ended")
 
 
 class PlainLine(Line):
@@ -215,7 +231,7 @@ class PlainLine(Line):
         while file.left:
             now = self._loop.time()
             if now - checked > RECHECK_S:
-                await _require(file)
+                await self._require(file)
                 checked = now
             if now - turned > TURN_S:
                 await asyncio.sleep(0)
@@ -253,7 +269,7 @@ class PlainLine(Line):
             if now - moved_at >= self._stall_s:
                 raise LineEnded("the reader takes nothing")
             if file is not None:
-                await _require(file)
+                await self._require(file)
 
 
 class TlsLine(Line):
@@ -318,7 +334,7 @@ class TlsLine(Line):
                 self._writer.write(piece)
                 await self._drained(file)
                 if self._loop.time() - checked > RECHECK_S:
-                    await _require(file)
+                    await self._require(file)
                     checked = self._loop.time()
         finally:
             if file is not None:
@@ -332,7 +348,7 @@ class TlsLine(Line):
                 if self._loop.time() - began >= self._stall_s:
                     raise LineEnded("the reader takes nothing")
                 if file is not None:
-                    await _require(file)
+                    await self._require(file)
             draining.result()
         finally:
             draining.cancel()
@@ -350,11 +366,6 @@ def _note(error: Exception) -> None:
     """Say what was wrong on our side; readers that go are no news, and are not told anything."""
     if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError | ssl.SSLError):
         log.warning("line_failed", reason=error.strerror or str(error))
-
-
-async def _require(file: FilePart) -> None:
-    if not await file.may_go_on():
-        raise LineEnded("the right to it has ended")
 
 
 def _tell(waiting: asyncio.Future[bool], is_writable: bool) -> None:

@@ -43,6 +43,7 @@ class FilePart:
     at: int
     left: int
     may_go_on: Callable[[], Awaitable[bool]]
+    """Raises `Unavailable` where nobody can say."""
 
     def is_cached(self, count: int) -> bool:
         """Whether the next bytes are in the page cache; a file system that cannot tell says no."""

@@ -22,7 +22,8 @@ from api import serving
 from api.lines import Lines
 from api.listener import MediaListener
 from api.listener import serve as serve_media
-from api.wire import Reply, Request
+from api.wire import FilePart, Reply, Request
+from evidence.errors import Unavailable
 from storage.db import items
 from storage.db.tables import Item
 from storage.objects.base import Namespace
@@ -93,6 +94,51 @@ def test_a_body_under_way_ends_soon_after_its_right_does(live: Live, big: bytes)
         # What the kernel had taken already still comes; the rest never does.
         assert len(drain(peer)) < len(big) // 2
     assert status(live, grant["file_url"]) == 410
+
+
+def test_a_body_under_way_waits_while_nobody_can_say_whether_it_may_be_sent(
+    live: Live, big: bytes, tmp_path: Path
+) -> None:
+    """The database is away for a moment; the reader gets everything, a little later."""
+    answers = [False, False, False, True]
+    path = tmp_path / "big"
+    path.write_bytes(big)
+
+    async def may_go_on() -> bool:
+        if not (answers.pop(0) if answers else True):
+            raise Unavailable("database: expected an answer, found none; try again")
+        return True
+
+    class Big(Fine):
+        async def __call__(self, request: Request) -> Reply:
+            file = FilePart(os.open(path, os.O_RDONLY), 0, len(big), may_go_on)
+            return Reply(200, f"content-length: {len(big)}\r\n".encode(), file=file)
+
+    async def read_late(stall_s: float) -> int:
+        door = socket.create_server(("127.0.0.1", 0))
+        door.setblocking(False)
+        lines = Lines(Big(), most=4, stall_s=stall_s)
+        accepting = asyncio.create_task(lines.accept(door, None))
+        loop = asyncio.get_running_loop()
+        with socket.socket() as peer:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            peer.connect(door.getsockname())
+            peer.setblocking(False)
+            await loop.sock_sendall(peer, b"GET / HTTP/1.0\r\n\r\n")
+            await asyncio.sleep(1.2)
+            got = 0
+            with suppress(ConnectionResetError):
+                while piece := await loop.sock_recv(peer, 1 << 20):
+                    got += len(piece)
+        accepting.cancel()
+        await lines.close(1)
+        door.close()
+        return got
+
+    assert asyncio.run(read_late(8)) > len(big)
+    assert answers == []
+    answers[:] = [False] * 20
+    assert asyncio.run(read_late(1.5)) < len(big)
 
 
 def test_a_slow_reader_gets_every_byte(live: Live, big: bytes) -> None:
