@@ -88,7 +88,6 @@ PREFLIGHT = (
     f"access-control-allow-methods: {METHODS}\r\n"
     "access-control-allow-headers: Range, If-Range, If-Match, If-None-Match\r\n"
     "access-control-max-age: 600\r\n"
-    "content-length: 0\r\n"
 ).encode("ascii")
 
 
@@ -134,14 +133,15 @@ class MediaListener:
         self._decisions.close()
 
     async def _answer(self, request: Request) -> Reply:
-        if request.path in {"/healthz", "/readyz"}:
-            if request.path == "/readyz":
-                await asyncio.to_thread(self._require_ready)
-            return Reply(200, b"content-type: text/plain\r\ncontent-length: 3\r\n", b"ok\n")
         if request.method == "OPTIONS":
             return Reply(204, ALWAYS + PREFLIGHT)
         if request.method not in {"GET", "HEAD"}:
             return refusal(http_problem(405), request.method, {"allow": METHODS})
+        if request.path in {"/healthz", "/readyz"}:
+            if request.path == "/readyz":
+                await asyncio.to_thread(self._require_ready)
+            said = b"ok\n" if request.method == "GET" else b""
+            return Reply(200, b"content-type: text/plain\r\ncontent-length: 3\r\n", said)
         if not request.path.startswith(PREFIX):
             raise NotFound("address: expected one that was issued here, found another")
         token, _, name = request.path.removeprefix(PREFIX).partition("/")
@@ -152,15 +152,16 @@ class MediaListener:
         """What conditions and range make of a request (RFC 9110 section 13.2.2 has the order)."""
         headers, size = request.headers, decision.servable.size_bytes
         if not holds_if_match(headers.get("if-match"), decision.etag):
-            return refusal(http_problem(412), request.method, about=decision.described)
+            return refusal(http_problem(412), request.method)
         if is_known(headers.get("if-none-match"), decision.etag):
             return Reply(304, ALWAYS + decision.described)
         try:
             holds = holds_if_range(headers.get("if-range"), decision.etag)
-            wanted = parse_range(headers.get("range"), size) if holds else None
+            # A range is of GET alone (section 14.2).
+            wanted = parse_range(headers.get("range"), size) if holds and request.method == "GET" else None
         except NotSatisfiable:
             said = {"content-range": f"bytes */{size}"}
-            return refusal(http_problem(416), request.method, said, decision.described)
+            return refusal(http_problem(416), request.method, said)
         return self._give(request, decision, wanted, token, name)
 
     def _give(
@@ -277,13 +278,10 @@ def _is_plain(request: Request, servable: Servable) -> bool:
     return request.method == "GET" and servable.allowed is None and not CONDITIONS & request.headers.keys()
 
 
-def refusal(
-    problem: Problem, method: str, headers: Mapping[str, str] | None = None, about: bytes = b""
-) -> Reply:
-    """Answer with a problem; `about` are header lines of the thing asked for."""
+def refusal(problem: Problem, method: str, headers: Mapping[str, str] | None = None) -> Reply:
+    """Answer with a problem; tag and digest of the thing asked for are none of its own."""
     body = b"" if method == "HEAD" else json.dumps(problem.body(), ensure_ascii=False).encode()
-    kept = [line for line in about.split(b"\r\n") if line and not line.startswith(b"content-")]
-    lines = [ALWAYS, *(line + b"\r\n" for line in kept)]
+    lines = [ALWAYS]
     lines += [f"{name.lower()}: {value}\r\n".encode("latin-1") for name, value in (headers or {}).items()]
     if method != "HEAD":
         lines.append(f"content-length: {len(body)}\r\n".encode("ascii"))

@@ -73,6 +73,7 @@ STATUS_TITLES = {
     431: "请求头过大 / Request headers too large",
     429: "请求过于频繁 / Too many requests",
     503: "暂不可用 / Unavailable for now",
+    505: "不支持的 HTTP 版本 / HTTP version not supported",
 }
 
 # Written out, because the phrases of the standard library change from version to version.

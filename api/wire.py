@@ -105,6 +105,8 @@ class Incoming:
         self.waiting: deque[Request] = deque()
         self._url = b""
         self._headers: dict[str, str] = {}
+        self._host_count = 0
+        self._refused: int | None = None
         self._head_bytes = 0
         self._parser = httptools.HttpRequestParser(self)
 
@@ -116,7 +118,7 @@ class Incoming:
         except (httptools.HttpParserUpgrade, httptools.HttpParserError):
             # An offer of another protocol is not taken up; of what cannot be read nothing more is read.
             if not self.waiting:
-                return 400
+                return self._refused or 400
             self.waiting.append(replace(self.waiting.pop(), is_last=True))
             return None
         if len(self.waiting) > MOST_AHEAD:
@@ -126,23 +128,43 @@ class Incoming:
     # --- llhttp calls these ---------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        self._url, self._headers = b"", {}
+        self._url, self._headers, self._host_count = b"", {}, 0
 
     def on_url(self, piece: bytes) -> None:
         self._url += piece
 
     def on_header(self, name: bytes, value: bytes) -> None:
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        self._host_count += key == "host"
         known = self._headers.get(key)
         self._headers[key] = text if known is None else f"{known}, {text}"
 
     def on_headers_complete(self) -> None:
         headers, parser = self._headers, self._parser
+        version = parser.get_http_version()
+        if version not in {"1.0", "1.1"}:
+            self._refuse(400 if version < "1.0" else 505)
+        if self._host_count > 1 or (version == "1.1" and not self._host_count):
+            self._refuse(400)
         has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
-        is_last = has_body or not parser.should_keep_alive() or parser.get_http_version() == "1.0"
-        path = self._url.decode("latin-1").partition("?")[0]
+        is_last = has_body or not parser.should_keep_alive() or version == "1.0"
+        path = _path(self._url.decode("latin-1"))
         self.waiting.append(Request(parser.get_method().decode("latin-1"), path, headers, is_last))
         self._head_bytes = 0
+
+    def _refuse(self, status: int) -> None:
+        """Make llhttp end here; it carries no status of ours."""
+        self._refused = status
+        raise ValueError(f"request: expected one of HTTP/1.1 with one Host, found another; {status}")
+
+
+def _path(target: str) -> str:
+    """The path of a request target, in origin-form or in absolute-form (RFC 9112 section 3.2)."""
+    plain = target.partition("?")[0]
+    scheme, mark, rest = plain.partition("://")
+    if mark and scheme.lower() in {"http", "https"}:
+        return "/" + rest.partition("/")[2]
+    return plain
 
 
 class _Date:

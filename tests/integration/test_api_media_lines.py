@@ -307,6 +307,21 @@ def test_what_is_no_request_is_refused_and_a_body_ends_the_line(live: Live) -> N
     both = said(b"POST /m/x HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcGET /healthz HTTP/1.1\r\n\r\n")
     assert both.startswith(b"HTTP/1.1 405 ")
     assert both.count(b"HTTP/1.1") == 1
+    for bare in (b"GET /healthz HTTP/1.1\r\n\r\n", b"GET /healthz HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n",
+                 b"GET /healthz\r\n\r\n"):  # fmt: skip
+        assert said(bare).startswith(b"HTTP/1.1 400 "), bare
+    assert said(b"GET /healthz HTTP/2.0\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 505 ")
+    for target in (b"http://x/healthz", b"HTTPS://x:1/healthz?q=/", b"/healthz?a"):
+        asked = b"GET " + target + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        assert said(asked).startswith(b"HTTP/1.1 200 "), target
+    for name in (b"healthz", b"readyz"):
+        two = said(
+            b"HEAD /" + name + b" HTTP/1.1\r\nHost: x\r\n\r\nDELETE /" + name + b" HTTP/1.1\r\nHost: x\r\n"
+            b"Connection: close\r\n\r\n"
+        )
+        first, _, second = two.partition(b"\r\n\r\n")
+        assert first.startswith(b"HTTP/1.1 200 ")
+        assert second.startswith(b"HTTP/1.1 405 ")
     ahead = said(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 3 + b"GET /healthz HTTP/1.0\r\n\r\n")
     assert ahead.count(b"HTTP/1.1 200 OK") == 4
 
