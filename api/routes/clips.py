@@ -32,6 +32,7 @@ from evidence.custody import Action
 from evidence.errors import Conflict, InvalidInput, NotFound, NotPermitted
 from evidence.item import Custody, Media, Redaction, is_reviewable
 from evidence.kinds import MediaKind, RetrievalPurpose
+from ingest.placement import placements_of
 from storage.db import accounts, cases, clips, items, jobs
 from storage.db.jobs import Wanted
 from storage.db.tables import Case, CaseBinding, Clip, Derivative, Item
@@ -269,15 +270,16 @@ def _clock_us(work: Work, item: Item, clip: Clip) -> int:
     Raises:
         Conflict: Nobody knows when the recording began (``capture_time_unknown``).
     """
-    if item.captured_from is None:
+    placed = placements_of(work.session, work.agency_id, [item], work.now).get(item.id)
+    if placed is None:
         raise Conflict(
             f"item {item.id}: expected a time it was captured at, found none; leave time_of_day out",
             code="capture_time_unknown",
         )
-    shown = (item.captured_from + timedelta(microseconds=clip.span_from_us)).astimezone(
+    shown = (placed.starts_at + timedelta(microseconds=clip.span_from_us)).astimezone(
         ZoneInfo(work.agency.time_zone)
     )
-    return to_micros(item.captured_from + (shown.utcoffset() or timedelta()))
+    return to_micros(placed.starts_at + (shown.utcoffset() or timedelta()))
 
 
 def _mark(work: Work, clip: Clip, case: Case) -> list[dict[str, str]]:

@@ -13,6 +13,7 @@ from evidence.access import Act
 from evidence.continuity import WORDS, Fault, Span
 from evidence.kinds import GapReason
 from ingest.interruption import Explained, give_reason, read_report
+from ingest.placement import placements_of
 from storage.db import items
 from storage.db.tables import ContinuityReason, Item
 
@@ -30,7 +31,9 @@ def continuity(item_id: UUID, desk: DeskOf) -> ContinuityShown:
     """
     with desk.reading() as work:
         item = items.item_by_id(work.session, work.agency_id, item_id)
-        return _shown(item, read_report(work.session, work.storage.objects, work.agency_id, item.id))
+        report = read_report(work.session, work.storage.objects, work.agency_id, item.id)
+        placed = placements_of(work.session, work.agency_id, [item], work.now).get(item.id)
+        return _shown(item, report, placed.starts_at if placed is not None else None)
 
 
 @gate.post(
@@ -59,7 +62,7 @@ def explain(item_id: UUID, body: InterruptionReason, desk: DeskOf) -> ReasonShow
         return _reason(row)
 
 
-def _shown(item: Item, report: Explained) -> ContinuityShown:
+def _shown(item: Item, report: Explained, starts_at: datetime | None) -> ContinuityShown:
     facts = report.facts
     return ContinuityShown(
         item_id=item.id,
@@ -76,12 +79,12 @@ def _shown(item: Item, report: Explained) -> ContinuityShown:
         undecodable_count=facts["undecodable_count"],
         thresholds=facts["thresholds"],
         counts=facts["counts"],
-        spans=[_span(item, span, report.reasons[span.key]) for span in report.spans],
+        spans=[_span(starts_at, span, report.reasons[span.key]) for span in report.spans],
         other_reasons=[_reason(row) for row in report.others],
     )
 
 
-def _span(item: Item, span: Span, reasons: list[ContinuityReason]) -> SpanShown:
+def _span(starts_at: datetime | None, span: Span, reasons: list[ContinuityReason]) -> SpanShown:
     zh, en = WORDS[span.fault]
     return SpanShown(
         kind=span.fault,
@@ -89,8 +92,8 @@ def _span(item: Item, span: Span, reasons: list[ContinuityReason]) -> SpanShown:
         en=en,
         from_us=span.from_us,
         to_us=span.to_us,
-        from_at=_wall(item, span.from_us),
-        to_at=_wall(item, span.to_us),
+        from_at=_wall(starts_at, span.from_us),
+        to_at=_wall(starts_at, span.to_us),
         measured=span.measured,
         threshold=span.threshold,
         unit=span.unit,
@@ -98,8 +101,8 @@ def _span(item: Item, span: Span, reasons: list[ContinuityReason]) -> SpanShown:
     )
 
 
-def _wall(item: Item, media_us: int) -> datetime | None:
-    return None if item.captured_from is None else item.captured_from + timedelta(microseconds=media_us)
+def _wall(starts_at: datetime | None, media_us: int) -> datetime | None:
+    return None if starts_at is None else starts_at + timedelta(microseconds=media_us)
 
 
 def _reason(row: ContinuityReason) -> ReasonShown:

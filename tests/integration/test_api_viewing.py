@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
@@ -28,6 +28,7 @@ from storage.db.tables import Account, Clip, Item, Job
 from storage.objects.base import Namespace
 from tests.support import media as footage
 from tests.support.growing import growing, settle
+from tests.support.placing import film, read_clock
 from tests.support.scene import CASE_A, Live, Recording, live_scene, reel
 
 
@@ -518,6 +519,25 @@ def test_a_continuity_report_says_when_and_takes_reasons_from_whoever_may_give_t
     (leaf,) = scene.leaves(recording.item_id, "item:interruption_reason")
     assert leaf["actor"] == f"account:{scene.accounts['officer']}"
     assert live.as_("system_admin").get(path).status_code == 403
+
+
+def test_times_follow_what_was_read_of_the_device_clock_later(live: Live) -> None:
+    """The picture of a clip and the report of continuity say what playlists and timelines say."""
+    scene, said_at = live.scene, datetime(2026, 3, 3, 2, tzinfo=UTC)
+    recording = film(scene, "CAM-SLOW", said_at, case=scene.case_a)
+    read_clock(scene, "CAM-SLOW", said_at, timedelta(seconds=3))
+    with scene.storage.database.transaction() as session:
+        item = session.scalars(select(Item).where(Item.id == recording.item_id)).one()
+        scene.derive(session, item, "continuity", json.dumps(REPORT).encode(), {"span_count": 1})
+    (span,) = live.as_("reviewer").get(f"/api/v1/items/{recording.item_id}/continuity").json()["spans"]
+    assert span["from_at"] == "2026-03-03T02:00:04Z"
+    body = {"case_no": CASE_A, "item_id": str(recording.item_id), "form": "file", "from_ms": 0, "to_ms": 2000,
+            "time_of_day": True}  # fmt: skip
+    assert live.as_("reviewer").post("/api/v1/clips", json=body).status_code == 202
+    with scene.storage.database.read() as session:
+        clip = session.scalars(select(Clip).where(Clip.item_id == recording.item_id)).one()
+        job = session.scalars(select(Job).where(Job.subject_id == clip.id)).one()
+    assert job.params["clock_us"] == int(datetime(2026, 3, 3, 10, 0, 3, tzinfo=UTC).timestamp()) * 1_000_000
 
 
 def ranged(url: str) -> int:
