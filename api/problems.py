@@ -89,6 +89,7 @@ STATUS_CODES = {
     416: "range_not_satisfiable",
     431: "headers_too_large",
     500: "internal",
+    505: "http_version",
 }
 
 

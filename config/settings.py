@@ -360,9 +360,10 @@ class ContinuitySettings(Group):
         ge=0,
         description="A picture is frozen while its luma differs by this at most on average, of 255",
     )
-    silence_ms: int = Field(10_000, gt=0, description="Silence is reported from this long on")
+    # The report is for everybody who sees metadata: no pause of somebody who speaks may be told from it.
+    silence_ms: int = Field(10_000, ge=10_000, description="Silence is reported from this long on")
     silence_dbfs: float = Field(-60.0, le=0, description="Sound below this level is silence, in dBFS")
-    dead_ms: int = Field(3000, gt=0, description="A dead microphone is reported from this long on")
+    dead_ms: int = Field(10_000, ge=10_000, description="A dead microphone is reported from this long on")
     dead_dbfs: float = Field(-84.0, le=0, description="Sound below this level is no microphone's, in dBFS")
     scene_percent: int = Field(
         40, gt=0, le=100, description="A scene changes where this share of pixels changes its luma"

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from config.load import SettingsError, load_settings
+from config.settings import ContinuitySettings
 
 
 def test_the_environment_overrides_the_file_and_options_override_both(tmp_path: Path) -> None:
@@ -48,3 +50,10 @@ def test_a_password_in_a_database_address_is_not_shown(tmp_path: Path) -> None:
 def test_off_loopback_nothing_has_a_default() -> None:
     settings = load_settings({}, overrides={})
     assert {settings.ingest.host, settings.api.host, settings.media.host} == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize("name", ["silence_ms", "dead_ms"])
+def test_no_report_can_be_made_to_tell_the_pauses_of_who_speaks(name: str) -> None:
+    assert getattr(ContinuitySettings(), name) >= 10_000
+    with pytest.raises(ValidationError):
+        ContinuitySettings(**{name: 9999})
