@@ -27,6 +27,7 @@ import ssl
 import struct
 import termios
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import structlog
@@ -35,12 +36,14 @@ from api.wire import Application, FilePart, Incoming, Reply, Request
 from evidence.errors import Unavailable
 
 READ_BYTES = 16 << 10
-PIECE_BYTES = 2 << 20
+PIECE_BYTES = 512 << 10
 TLS_PIECE_BYTES = 128 << 10
 TURN_S = 0.02
 """A reader as fast as we are keeps the loop for itself no longer than this."""
 RECHECK_S = 1.0
 LINGER_S = 1.0
+_disk = ThreadPoolExecutor(16, thread_name_prefix="media-disk")
+"""Reads files: a slow disk must not hold up what asks the database, nor the other way round."""
 log = structlog.get_logger()
 
 
@@ -238,7 +241,7 @@ class PlainLine(Line):
                 turned = now
             count = min(file.left, PIECE_BYTES)
             if not file.is_cached(count):
-                await asyncio.to_thread(os.pread, file.descriptor, count, file.at)
+                await self._loop.run_in_executor(_disk, os.pread, file.descriptor, count, file.at)
             try:
                 sent = os.sendfile(self._number, file.descriptor, file.at, count)
             except BlockingIOError:
@@ -327,7 +330,7 @@ class TlsLine(Line):
             checked = self._loop.time()
             while file is not None and file.left:
                 count = min(file.left, TLS_PIECE_BYTES)
-                piece = await asyncio.to_thread(os.pread, file.descriptor, count, file.at)
+                piece = await self._loop.run_in_executor(_disk, os.pread, file.descriptor, count, file.at)
                 if not piece:
                     raise OSError(errno.EIO, "the file is shorter than it was")
                 file.moved(len(piece))

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -406,3 +407,42 @@ def test_under_tls_a_crowd_that_says_nothing_keeps_nobody_out(tmp_path: Path) ->
         return heard
 
     assert asyncio.run(crowd()) == [b"HTTP/1.1 200 OK\r\n"] * 3
+
+
+def test_a_file_is_read_though_every_question_to_the_database_waits(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 1000)
+
+    async def always() -> bool:
+        return True
+
+    class OnDisk(FilePart):
+        def is_cached(self, count: int) -> bool:
+            return False
+
+    class One(Fine):
+        async def __call__(self, request: Request) -> Reply:
+            file = OnDisk(os.open(path, os.O_RDONLY), 0, 1000, always)
+            return Reply(200, b"content-length: 1000\r\n", file=file)
+
+    async def ask() -> bytes:
+        door = socket.create_server(("127.0.0.1", 0))
+        door.setblocking(False)
+        lines = Lines(One(), most=4, stall_s=5)
+        accepting = asyncio.create_task(lines.accept(door, None))
+        answered = threading.Event()
+        questions = [asyncio.create_task(asyncio.to_thread(answered.wait)) for _ in range(64)]
+        try:
+            reader, writer = await asyncio.open_connection(*door.getsockname())
+            writer.write(b"GET / HTTP/1.0\r\n\r\n")
+            async with asyncio.timeout(5):
+                return await reader.read()
+        finally:
+            answered.set()
+            await asyncio.gather(*questions)
+            writer.close()
+            accepting.cancel()
+            await lines.close(1)
+            door.close()
+
+    assert asyncio.run(ask()).endswith(b"\r\n\r\n" + b"x" * 1000)
