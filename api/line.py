@@ -9,7 +9,8 @@ Why not a general server: see docs/adr/0016-bytes-out-on-a-listener-of-our-own.m
 3. A reader that takes nothing for `stall_s` is let go; until then it costs two descriptors and no thread.
    So is one that sends no head in time.
 4. While a file is being sent, whether it may be is asked again every `RECHECK_S`; a no ends the line there
-   and then. Where nobody can say, nothing is sent until somebody can, for `stall_s` at most. The reader sees a body shorter than was announced, which HTTP makes a failure.
+   and then. The reader sees a body shorter than was announced, which HTTP makes a failure. Where nobody can
+   say, nothing is sent until somebody can, for `stall_s` at most.
 5. A body is never longer or shorter than its Content-Length without the line ending. A request that brings a
    body of its own ends the line after the reply.
 """
@@ -80,7 +81,6 @@ class Line:
         if self._task is not None:
             self._task.cancel()
         self._gone(self)
-
 
     async def _require(self, file: FilePart) -> None:
         """Go on only if the file may be sent; where nobody can say, wait for who can."""

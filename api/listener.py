@@ -53,8 +53,8 @@ METHODS = "GET, HEAD, OPTIONS"
 EXPOSED = "Accept-Ranges, Content-Disposition, Content-Length, Content-Range, Digest, ETag, Repr-Digest"
 MAX_LINES = 1024
 STOP_WAIT_S = 10.0
-# What leaves a leaf when it is first fetched. A playlist has one of its own: an address of a rendition that was
-# guessed, or handed on, asks for none.
+# What leaves a leaf when it is first fetched. A playlist has one of its own, which whoever knows the address
+# of a rendition need not ask for.
 NOTED = {
     ORIGINAL: Action.ORIGINAL_ISSUED,
     "poster.jpg": Action.STILL_ISSUED,

@@ -185,9 +185,7 @@ def standing(
 ) -> Standing | None:
     """How a grant stands now, in one question; None when it is not there."""
     shown = (Derivative.agency_id == agency_id, Derivative.id == derivative_id)
-    withdrawn: ScalarSelect[datetime | None] = (
-        select(Derivative.withdrawn_at).where(*shown).scalar_subquery()
-    )
+    withdrawn: ScalarSelect[datetime | None] = select(Derivative.withdrawn_at).where(*shown).scalar_subquery()
     digest: ScalarSelect[bytes] = select(Derivative.sha256).where(*shown).scalar_subquery()
     made = (
         select(func.count())

@@ -122,7 +122,11 @@ def test_head_tells_what_get_would_without_a_body(live: Live, path: str) -> None
     assert (whole.status, whole.headers["content-length"], whole.body) == (200, str(SIZE), b"")
     for asked in ("bytes=5-9", f"bytes={SIZE}-"):
         part = ask(live, path, f"Range: {asked}", method="HEAD")
-        assert (part.status, part.headers, part.body) == (200, {**whole.headers, "date": part.headers["date"]}, b"")
+        assert (part.status, part.headers, part.body) == (
+            200,
+            {**whole.headers, "date": part.headers["date"]},
+            b"",
+        )
 
 
 def test_options_lets_any_page_ask_by_range(live: Live, path: str) -> None:

@@ -113,6 +113,7 @@ def test_a_body_under_way_waits_while_nobody_can_say_whether_it_may_be_sent(
     class Big(Fine):
         async def __call__(self, request: Request) -> Reply:
             file = FilePart(os.open(path, os.O_RDONLY), 0, len(big), may_go_on)
+            assert request.method == "GET"
             return Reply(200, f"content-length: {len(big)}\r\n".encode(), file=file)
 
     async def read_late(stall_s: float) -> int:
@@ -418,11 +419,12 @@ def test_a_file_is_read_though_every_question_to_the_database_waits(tmp_path: Pa
 
     class OnDisk(FilePart):
         def is_cached(self, count: int) -> bool:
-            return False
+            return count < 0
 
     class One(Fine):
         async def __call__(self, request: Request) -> Reply:
             file = OnDisk(os.open(path, os.O_RDONLY), 0, 1000, always)
+            assert request.method == "GET"
             return Reply(200, b"content-length: 1000\r\n", file=file)
 
     async def ask() -> bytes:

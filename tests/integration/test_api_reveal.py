@@ -286,7 +286,13 @@ def test_ways_through_a_masked_rendition_are_masked_held_back_and_withdrawn_with
     assert hidden_share(masked_sheet, shown.plan) < 4 < hidden_share(whole_sheet, shown.plan)
     leaves = live.scene.leaves(shown.item_id)
     issued = [leaf["action"] for leaf in leaves if leaf["facts"].get("grant") == whole["grant_id"]]
-    assert sorted(issued) == ["grant:issued", "scenes:issued", "sheet:issued", "still:issued", "waveform:issued"]
+    assert sorted(issued) == [
+        "grant:issued",
+        "scenes:issued",
+        "sheet:issued",
+        "still:issued",
+        "waveform:issued",
+    ]
 
     assert shown.amend("handler", 1, *shown.bare()).status_code == 201
     shown.pipeline.work()

@@ -625,7 +625,8 @@ def test_a_server_that_follows_another_gives_no_mark(live: Live) -> None:
         connection.exec_driver_sql(
             "CREATE FUNCTION follows.pg_is_in_recovery() RETURNS boolean LANGUAGE sql AS 'SELECT true'"
         )
-    url = make_url(database.url).update_query_dict({"options": "-csearch_path=follows,pg_catalog"}, append=True)
+    path = {"options": "-csearch_path=follows,pg_catalog"}
+    url = make_url(database.url).update_query_dict(path, append=True)
     following = Database(url.render_as_string(hide_password=False))
     mark = CommitMark(following)
     assert mark.read() is None

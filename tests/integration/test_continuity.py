@@ -37,9 +37,9 @@ from workers.context import JobContext
 from workers.tasks import TASKS
 
 # Shorter than anybody may set the pauses of sound, so that the footage is.
-SHORT = ContinuitySettings(
-    sample_ms=100, gap_ms=500, black_ms=500, covered_ms=500, frozen_ms=500
-).model_copy(update={"silence_ms": 500, "dead_ms": 500})
+SHORT = ContinuitySettings(sample_ms=100, gap_ms=500, black_ms=500, covered_ms=500, frozen_ms=500).model_copy(
+    update={"silence_ms": 500, "dead_ms": 500}
+)
 SIZE = "s=160x90:r=10"
 MOVING = f"testsrc2={SIZE}"
 STILL = f"testsrc2={SIZE}:d=0.1,loop=9:1:0,setpts=N/10/TB"
