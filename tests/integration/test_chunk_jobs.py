@@ -304,26 +304,30 @@ def test_rungs_that_change_and_change_back_are_made(
     assert pipeline.item(item_id).media == "rendered"
 
 
-@pytest.mark.parametrize("binary", [False, True], ids=["another preset", "another FFmpeg"])
+@pytest.mark.parametrize("binary", [False, True], ids=["another bitrate", "another FFmpeg"])
 def test_pieces_of_other_settings_are_not_joined(
     pipeline: Pipeline, footage: Path, tmp_path: Path, clock: SettableClock, binary: bool
 ) -> None:
-    """Their parameter sets may be the same: nothing in their bytes says that one looks unlike the other."""
-    fast = pipeline.settings.encoding.model_copy(update={"preset": "fast"})
-    before = Pipeline(pipeline.storage, pipeline.settings.model_copy(update={"encoding": fast}))
+    """Their parameter sets may be the same: then nothing in their bytes says that one is of another make."""
+    before = capped(pipeline, 700)
     before.take(footage)
     stops_after_a_chunk(before, clock)
+    now = capped(pipeline, 500)
     if binary:
         other = tmp_path / "ffmpeg"
         other.write_text(f'#!/bin/sh\nexec "{packaged_ffmpeg()}" "$@"\n')
         other.chmod(0o700)
-        changed = {"media": pipeline.settings.media.model_copy(update={"ffmpeg": other})}
-    else:
-        changed = {"encoding": pipeline.settings.encoding.model_copy(update={"preset": "faster"})}
-    now = Pipeline(pipeline.storage, before.settings.model_copy(update=changed))
+        of_media = pipeline.settings.media.model_copy(update={"ffmpeg": other})
+        now = Pipeline(pipeline.storage, before.settings.model_copy(update={"media": of_media}))
     only_media(now, runner_with(now, "chunk", TASKS["chunk"]), clock)
     assert [job.params.get("chunks") for job in jobs_of(pipeline, "rendition")] == [3, None]
     is_whole(pipeline)
+
+
+def capped(pipeline: Pipeline, max_kbps: int) -> Pipeline:
+    rungs = [RungSettings(height_px=height, max_kbps=max_kbps) for height in (90, 180)]
+    changed = pipeline.settings.encoding.model_copy(update={"rungs": rungs})
+    return Pipeline(pipeline.storage, pipeline.settings.model_copy(update={"encoding": changed}))
 
 
 def test_commits_of_chunks_do_not_read_what_others_hold(
