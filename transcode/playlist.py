@@ -175,7 +175,8 @@ def media_playlist(
 def _to_its_end(stretch: Stretch, index: FragmentIndex) -> Stretch:
     """With the sound that goes on after the last picture of all: players find the list as long as it says."""
     last, final = stretch.segments[-1], index.fragments[-1]
-    if last.offset_bytes + last.size_bytes != final.end_bytes or final.tail_pts <= 0:
+    is_rounding = final.tail_pts * 1000 < index.timescale
+    if last.offset_bytes + last.size_bytes != final.end_bytes or is_rounding:
         return stretch
     longer = last._replace(duration_pts=last.duration_pts + final.tail_pts)
     return replace(stretch, segments=[*stretch.segments[:-1], longer])
