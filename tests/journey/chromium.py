@@ -78,7 +78,7 @@ async function look(kind, address, fps) {
     const drawn = new Promise((resolve) => { video.requestVideoFrameCallback(resolve) })
     video.currentTime = at
     await arrived
-    await Promise.race([drawn, new Promise((resolve) => { setTimeout(resolve, 1000) })])
+    await Promise.race([drawn, new Promise((resolve) => { setTimeout(resolve, 400) })])
     pictures.push(picture())
   }
   return { duration_s: video.duration, pictures }
