@@ -3,7 +3,23 @@
 from __future__ import annotations
 
 from tests.support.house import house
-from tests.support.installations import clock, database_url, settings, sqlite_storage, storage
+from tests.support.installations import (
+    clock,
+    database_url,
+    empty_database_url,
+    settings,
+    sqlite_storage,
+    storage,
+)
 from tests.support.passwords import proved_once
 
-__all__ = ["clock", "database_url", "house", "proved_once", "settings", "sqlite_storage", "storage"]
+__all__ = [
+    "clock",
+    "database_url",
+    "empty_database_url",
+    "house",
+    "proved_once",
+    "settings",
+    "sqlite_storage",
+    "storage",
+]

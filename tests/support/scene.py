@@ -54,7 +54,7 @@ from storage.objects.base import Namespace
 from storage.open import Storage, found
 from tests.support import media as footage
 from tests.support.clocks import SettableClock
-from tests.support.databases import fresh_postgres_url
+from tests.support.databases import laid_url
 from tests.support.installations import AGENCY, settings_for
 
 PASSWORD = "correct horse battery"
@@ -423,8 +423,7 @@ def _wait(url: str) -> None:
 @contextmanager
 def live_scene(folder: Path, database: str = "sqlite") -> Iterator[Live]:
     """A fresh scene over one of the databases, being served."""
-    url = f"sqlite:///{folder / 'test.db'}" if database == "sqlite" else fresh_postgres_url()
-    scene = Scene(folder, url)
+    scene = Scene(folder, laid_url(database, folder))
     try:
         with served(scene) as live:
             yield live
