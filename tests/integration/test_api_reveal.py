@@ -95,7 +95,7 @@ class Footage:
 @pytest.fixture
 def shown(live: Live, tmp_path: Path) -> Footage:
     clip = tmp_path / "clip.mp4"
-    footage.make_plain(clip, seconds=1, face=sample("astronaut.png"), seed=next(SEEDS))
+    footage.make_plain(clip, seconds=1, fps=5, face=sample("astronaut.png"), seed=next(SEEDS))
     pipeline = Pipeline(live.scene.storage, pipeline_settings(live.scene.settings))
     accepted = pipeline.take(clip, device_no="CAM1", case_no=CASE_A)
     pipeline.work()

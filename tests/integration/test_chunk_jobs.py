@@ -93,9 +93,9 @@ def runner_with(pipeline: Pipeline, kind: str, task: Task) -> Runner:
 
 def only_media(pipeline: Pipeline, runner: Runner, clock: SettableClock, rounds: int = 1) -> None:
     for _ in range(rounds):
-        pipeline._leave_out(MEDIA)
+        pipeline.leave_out(MEDIA)
         while runner.look():
-            pipeline._leave_out(MEDIA)
+            pipeline.leave_out(MEDIA)
         clock.advance(10)
 
 
@@ -210,9 +210,9 @@ def test_of_two_workers_with_one_chunk_one_is_committed(
         return outcome
 
     runner = runner_with(pipeline, "chunk", slow)
-    pipeline._leave_out(MEDIA)
+    pipeline.leave_out(MEDIA)
     while not outran and runner.look():
-        pipeline._leave_out(MEDIA)
+        pipeline.leave_out(MEDIA)
     only_media(second, runner_with(second, "chunk", TASKS["chunk"]), clock)
     job = next(job for job in jobs_of(pipeline, "chunk") if job.id == outran[0])
     assert (job.state, job.fence, job.deaths) == ("done", 2, 1)

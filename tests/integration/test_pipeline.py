@@ -57,7 +57,7 @@ def unfinished(pipeline: Pipeline) -> int:
 
 def test_a_face_on_video_ends_reviewable_and_bound(pipeline: Pipeline, tmp_path: Path) -> None:
     clip = tmp_path / "clip.mp4"
-    truth = media.make_plain(clip, seconds=2, face=sample("astronaut.png"))
+    truth = media.make_plain(clip, seconds=2, fps=10, face=sample("astronaut.png"))
     accepted = pipeline.take(clip, device_no="CAM1", case_no="渝执(2026)1号")
     pipeline.work()
     item = pipeline.item(accepted.item_id)
@@ -141,7 +141,7 @@ def test_a_flipped_bit_in_the_store_is_found_and_no_receipt_is_given(
 
 def test_foreign_coding_gets_each_rung_from_one_job(pipeline: Pipeline, tmp_path: Path) -> None:
     clip = tmp_path / "clip.avi"
-    truth = media.make_plain(clip, seconds=1, codec="mpeg4", width_px=1280, height_px=720)
+    truth = media.make_plain(clip, seconds=1, fps=5, codec="mpeg4", width_px=1280, height_px=720)
     pipeline.take(clip, device_no="CAM1")
     pipeline.work(only=MEDIA_JOBS)
     rows = derivatives(pipeline, "rendition")
@@ -153,7 +153,7 @@ def test_foreign_coding_gets_each_rung_from_one_job(pipeline: Pipeline, tmp_path
 
 def test_a_finished_rendition_is_served_by_the_name_of_its_rung(pipeline: Pipeline, tmp_path: Path) -> None:
     clip = tmp_path / "clip.avi"
-    media.make_plain(clip, seconds=1, codec="mpeg4", width_px=1280, height_px=720)
+    media.make_plain(clip, seconds=1, fps=5, codec="mpeg4", width_px=1280, height_px=720)
     accepted = pipeline.take(clip)
     pipeline.work()
     storage = pipeline.storage

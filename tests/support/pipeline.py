@@ -86,11 +86,12 @@ class Pipeline:
             Silence(),
             Silence(),  # type: ignore[arg-type]
         )
-        self._leave_out(only)
+        self.leave_out(only)
         while runner.look():
-            self._leave_out(only)
+            self.leave_out(only)
 
-    def _leave_out(self, only: set[str] | None) -> None:
+    def leave_out(self, only: set[str] | None) -> None:
+        """Call off what `work` would not do."""
         is_out = Job.kind.in_(WAYFINDING) if only is None else Job.kind.not_in(only)
         with self.storage.database.transaction() as session:
             for job in session.scalars(select(Job).where(is_out, Job.state == "ready")):
