@@ -221,7 +221,7 @@ def cut_clip(client: httpx.Client, shown: Shown) -> dict[str, Any]:
 
     def is_decided() -> bool:
         clip.update(get(client, asked.headers["Location"]))
-        return clip["state"] != "pending"
+        return bool(clip["state"] != "working")
 
     wait_for(is_decided, 120, "the clip is cut", shown.cluster.describe)
     assert clip["state"] == "ready", clip
