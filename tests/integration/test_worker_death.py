@@ -23,6 +23,7 @@ from storage.db import items
 from storage.db.tables import CustodyLeaf, Item, Job
 from tests.support.cluster import MEDIA, MEDIA2, PIPELINE, QUICK, Cluster, running, wait_for
 from tests.support.media import make_plain
+from tests.support.pipeline import WAYFINDING
 
 LEASE_S = 3
 SETTINGS = {
@@ -73,6 +74,10 @@ def worker_of(cluster: Cluster, item_id: UUID, kind: str) -> str | None:
     return None
 
 
+def wait_settled(cluster: Cluster, timeout_s: float) -> None:
+    cluster.wait_settled(timeout_s, leaving_out=WAYFINDING)
+
+
 def told(cluster: Cluster, item_id: UUID, action: Action) -> int:
     with cluster.storage.database.read() as session:
         query = select(func.count()).where(
@@ -98,7 +103,7 @@ def test_killed_worker_takes_its_ffmpeg_along_and_the_job_is_done_once(
     wait_for(is_encoding, 60, "a worker runs FFmpeg", cluster.describe, every_s=0.02)
     cluster.kill(owner[0])
     wait_for(lambda: not _living(caught), 2, "its children are dead too", every_s=0.02)
-    cluster.wait_settled(90)
+    wait_settled(cluster, 90)
     job = job_of(cluster, item_id, "rendition")
     assert job is not None
     assert (job.state, job.deaths, job.attempt, job.fence) == ("done", 1, 0, 2)
@@ -142,7 +147,7 @@ def test_file_that_kills_its_workers_runs_alone_and_is_then_quarantined(
     finally:
         stop.set()
         killer.join()
-    cluster.wait_settled(60)
+    wait_settled(cluster, 60)
     job = job_of(cluster, poisoned[0], "examine")
     assert job is not None
     assert (job.deaths, job.attempt) == (3, 0)
@@ -173,7 +178,7 @@ def test_new_footage_is_playable_while_no_media_worker_takes_anything(
         assert waiting.state == "ready"
     finally:
         cluster.thaw(stopped)
-    cluster.wait_settled(90)
+    wait_settled(cluster, 90)
 
 
 def test_flushed_broker_delays_jobs_and_loses_none(cluster: Cluster, tmp_path: Path) -> None:
@@ -183,7 +188,7 @@ def test_flushed_broker_delays_jobs_and_loses_none(cluster: Cluster, tmp_path: P
         uploaded.append(upload_clip(cluster, tmp_path / f"flushed{number}.mp4", 10 + number))
         broker.flushall()
     broker.close()
-    cluster.wait_settled(90)
+    wait_settled(cluster, 90)
     for item_id in uploaded:
         assert told(cluster, item_id, Action.ITEM_VERIFIED) == 1
         assert told(cluster, item_id, Action.REDACTION_CHECKED) == 1
@@ -202,12 +207,12 @@ def test_worker_frozen_beyond_its_lease_commits_nothing_when_it_wakes(
     wait_for(is_redacting, 60, "a worker looks for faces", cluster.describe, every_s=0.02)
     stopped = cluster.freeze(owner[0])
     try:
-        cluster.wait_settled(90)
+        wait_settled(cluster, 90)
     finally:
         cluster.thaw(stopped)
     log = cluster.log(owner[0])
     wait_for(lambda: '"lease_lost"' in log.read_text(), 30, "it notices that its lease is lost")
-    cluster.wait_settled(30)
+    wait_settled(cluster, 30)
     job = job_of(cluster, item_id, "redact")
     assert job is not None
     assert (job.state, job.deaths, job.fence) == ("done", 1, 2)

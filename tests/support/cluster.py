@@ -12,7 +12,7 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any, Self
 
 import httpx
 import psutil
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from tusclient.client import TusClient
 from tusclient.exceptions import TusCommunicationError
 
@@ -237,9 +237,21 @@ class Cluster:
         """Where a program writes."""
         return self.logs / f"{name}.log"
 
-    def wait_settled(self, timeout_s: float) -> dict[str, int]:
-        """Wait until no job is ready or leased and every leaf has its place; counts of jobs by state."""
-        wait_for(self._is_settled, timeout_s, "no job is left", self.describe)
+    def wait_settled(self, timeout_s: float, *, leaving_out: Collection[str] = ()) -> dict[str, int]:
+        """Wait until no job is ready or leased and every leaf has its place; counts of jobs by state.
+
+        Args:
+            leaving_out: Kinds of jobs that are called off where nobody has begun them.
+        """
+
+        def is_settled() -> bool:
+            if leaving_out:
+                with self.storage.database.transaction() as session:
+                    left_out = Job.kind.in_(leaving_out), Job.state == "ready"
+                    session.execute(update(Job).where(*left_out).values(state="cancelled"))
+            return self._is_settled()
+
+        wait_for(is_settled, timeout_s, "no job is left", self.describe)
         return self.job_counts()
 
     def _is_settled(self) -> bool:
