@@ -10,8 +10,6 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import av.error
-
 from evidence.errors import MediaError
 
 REASONS: dict[str, tuple[str, str]] = {
@@ -87,6 +85,9 @@ def translated(code: str = "media_unreadable") -> Iterator[None]:
     Args:
         code: What to call an error that is not about memory.
     """
+    # Only a child has FFmpeg's libraries in its memory; everybody imports the words above.
+    import av.error
+
     try:
         yield
     except av.error.FFmpegError as error:
