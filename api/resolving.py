@@ -37,7 +37,8 @@ from transcode.playlist import Span as ShownSpan
 from transcode.segment import growing_file, growing_index
 
 ORIGINAL = "original"
-CLIP = "clip.mp4"
+CLIPS = {"file": "clip.mp4", "picture": "picture.png"}
+"""By form, how what is taken away is named in its address."""
 FRAGMENTS_KEPT = 500_000
 """Of all indexes that are kept together: some 120 MB."""
 SPANS_KEPT = 64
@@ -241,7 +242,7 @@ def resolve_grant(session: Session, storage: Storage, grant: Grant, name: str) -
 
 
 def resolve_clip(session: Session, storage: Storage, agency_id: UUID, clip_id: UUID, name: str) -> Servable:
-    """The file of a clip that was cut.
+    """The file of a clip that was cut, or of a picture that was taken.
 
     Whether its holder may have it is asked again each time: a binding may have ended since, a case may have
     changed hands, a role may have been taken away.
@@ -250,19 +251,19 @@ def resolve_clip(session: Session, storage: Storage, agency_id: UUID, clip_id: U
         NotFound: Not cut yet, withdrawn since, or its holder's right has ended (``grant_ended``).
     """
     clip = clips.clip_by_id(session, agency_id, clip_id)
-    if clip.derivative_id is None or name != CLIP:
+    if clip.derivative_id is None or name != CLIPS[clip.form]:
         raise _nothing()
     if not _may_still_have(session, storage, clip):
         raise NotFound("clip: expected a holder with the right to it, found it ended", code="grant_ended")
     row = items.derivative_by_id(session, agency_id, clip.derivative_id)
     _require_served(row)
     return Servable(
-        _path(storage, row.store_key),
+        local_path(storage, row.store_key),
         row.size_bytes,
         row.content_type,
         row.sha256,
         None,
-        f"clip-{clip.id}.mp4",
+        name.replace(".", f"-{clip.id}."),
         row.store_key,
     )
 
@@ -334,7 +335,7 @@ def _of_derivative(storage: Storage, row: Derivative, grant: Grant) -> Servable:
             )
         allowed = _kept_allowed(row, grant)
     return Servable(
-        _path(storage, row.store_key), row.size_bytes, row.content_type, row.sha256, allowed, None,
+        local_path(storage, row.store_key), row.size_bytes, row.content_type, row.sha256, allowed, None,
         row.store_key, row.id, row.kind,
     )  # fmt: skip
 
@@ -347,7 +348,7 @@ def _original(session: Session, storage: Storage, grant: Grant) -> Servable:
     item = items.item_by_id(session, grant.agency_id, grant.item_id)
     held = items.object_of(session, item)
     return Servable(
-        _path(storage, held.store_key),
+        local_path(storage, held.store_key),
         held.size_bytes,
         "application/octet-stream",
         held.sha256,
@@ -402,7 +403,12 @@ def _kept_allowed(row: Derivative, grant: Grant) -> tuple[ByteRange, ...]:
     return found
 
 
-def _path(storage: Storage, store_key: str) -> Path:
+def local_path(storage: Storage, store_key: str) -> Path:
+    """The file of an object.
+
+    Raises:
+        Unavailable: It is not on this machine (``store_not_local``).
+    """
     path = storage.objects.path(store_key)
     if path is None:
         raise Unavailable("object: expected a local file, found a remote store", code="store_not_local")

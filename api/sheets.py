@@ -70,12 +70,14 @@ def sheet_of(work: Work, clip: Clip) -> ClipSheet:
     return ClipSheet(
         agency=work.agency.name,
         clip_id=clip.id,
+        form="picture" if clip.form == "picture" else "file",
         item_id=item.id,
         case_no=case.case_no,
         av_record_no=item.av_record_no,
         variant=Variant(clip.variant),
         span_us=(clip.span_from_us, clip.span_to_us),
         frame_count=row.info.get("frame_count"),
+        frame=row.info.get("frame"),
         purpose=RetrievalPurpose(clip.purpose),
         reason=clip.reason,
         taken_by=f"{viewer.display_name} ({viewer.username})",
@@ -128,6 +130,11 @@ def printable(sheet: ClipSheet, time_zone: str) -> str:
         ("画面 Variant", "脱敏件 Masked" if masked else "原件 Original"),
         ("时段 Span", f"{sheet.span_us[0] / 1e6:.6f} – {sheet.span_us[1] / 1e6:.6f} s"),
         ("帧数 Frames", "—" if sheet.frame_count is None else str(sheet.frame_count)),
+        *(
+            [("帧号,从 0 起 Number of the picture, from 0", str(sheet.frame))]
+            if sheet.form == "picture"
+            else []
+        ),
         ("脱敏范围 Coverage", f"{sheet.coverage.zh} / {sheet.coverage.en}"),
         ("目的 Purpose", f"{PURPOSE_WORDS[sheet.purpose]} {sheet.purpose}"),
         ("理由 Reason", sheet.reason or "—"),

@@ -230,7 +230,7 @@ def _together(one: _Shown, two: _Shown) -> _Shown:
     return one._replace(first=first, last=last, frames=one.frames + two.frames)
 
 
-class _Defaults(NamedTuple):
+class Defaults(NamedTuple):
     """What holds for samples of which a run says nothing, and where its data are counted from."""
 
     base: int
@@ -240,7 +240,7 @@ class _Defaults(NamedTuple):
 
 
 def _read_traf(traf: memoryview, tfhd: memoryview, track: Track, moof_offset: int) -> _Shown | None:
-    defaults = _traf_defaults(tfhd, track, moof_offset)
+    defaults = traf_defaults(tfhd, track, moof_offset)
     tfdt = boxes.find(traf, "tfdt")
     if tfdt is None:
         raise media_error("fragments_unreadable", "expected tfdt in traf, found none")
@@ -256,7 +256,7 @@ def _read_traf(traf: memoryview, tfhd: memoryview, track: Track, moof_offset: in
     return shown
 
 
-def _traf_defaults(tfhd: memoryview, track: Track, moof_offset: int) -> _Defaults:
+def traf_defaults(tfhd: memoryview, track: Track, moof_offset: int) -> Defaults:
     (full,) = boxes.unpack(">I", tfhd)
     has, at, base = full & 0xFFFFFF, 8, moof_offset
     duration, size, flags = track.default_duration, track.default_size, track.default_flags
@@ -272,10 +272,10 @@ def _traf_defaults(tfhd: memoryview, track: Track, moof_offset: int) -> _Default
         at += 4
     if has & TFHD_FLAGS:
         (flags,) = boxes.unpack(">I", tfhd, at)
-    return _Defaults(base, duration, size, flags)
+    return Defaults(base, duration, size, flags)
 
 
-def _read_trun(trun: memoryview, defaults: _Defaults, clock: int) -> tuple[int, _Shown | None]:
+def _read_trun(trun: memoryview, defaults: Defaults, clock: int) -> tuple[int, _Shown | None]:
     """The decoding time after a run, and what the run shows."""
     full, count = boxes.unpack(">II", trun)
     has, at, flags, data_offset = full & 0xFFFFFF, 8, defaults.flags, 0

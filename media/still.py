@@ -4,14 +4,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from fractions import Fraction
+from numbers import Rational
 from pathlib import Path
 
 import av
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from PIL import Image
 
 from media import formats
 from media.errors import media_error, translated
 from media.photo import write_photo_derivative
+
+# As ITU-T H.273 numbers the matrices a stream may declare.
+MATRICES = {
+    1: Colorspace.ITU709,
+    4: Colorspace.FCC,
+    5: Colorspace.ITU601,
+    6: Colorspace.ITU601,
+    7: Colorspace.SMPTE240M,
+    9: Colorspace.BT2020,
+}
+HD_HEIGHT_PX = 720
+# By quarter turns counter-clockwise.
+TURNS = {1: Image.Transpose.ROTATE_90, 2: Image.Transpose.ROTATE_180, 3: Image.Transpose.ROTATE_270}
 
 
 def poster_entry(request: dict[str, object], progress: Callable[[float], None]) -> dict[str, object]:
@@ -34,6 +51,60 @@ def poster_entry(request: dict[str, object], progress: Callable[[float], None]) 
     sync(destination)
     progress(1.0)
     return {"width_px": bare.width, "height_px": bare.height, "level": _level(bare)}
+
+
+def exact_picture_entry(request: dict[str, object], progress: Callable[[float], None]) -> dict[str, object]:
+    """Write the one picture of a video that begins at ``pts``: its bare pixels, as a player shows them.
+
+    Upright, with square pixels, in the colours its stream declares; what it leaves open is read as browsers
+    do, by the picture's height.
+
+    Args:
+        request: ``path``, ``destination``, ``pts`` in the time base of the first video stream.
+        progress: Hears 1 at the end.
+
+    Returns:
+        ``width_px`` and ``height_px``; ``destination`` holds RGB24 rows, top first, and nothing else.
+    """
+    with translated("nothing_decodes"):
+        picture = _picture_at(str(request["path"]), int(str(request["pts"])))
+    Path(str(request["destination"])).write_bytes(picture.tobytes())
+    progress(1.0)
+    return {"width_px": picture.width, "height_px": picture.height}
+
+
+def _picture_at(path: str, pts: int) -> Image.Image:
+    with av.open(f"file:{path}", options=formats.whitelist_options()) as container:
+        for stream in container.streams.video[:1]:
+            if formats.is_huge(stream.codec_context.width, stream.codec_context.height):
+                raise media_error("huge_dimensions")
+            for frame in container.decode(stream):
+                if frame.pts == pts:
+                    return _shown(frame, stream.sample_aspect_ratio)
+    raise media_error("nothing_decodes", f"no picture at {pts}")
+
+
+def _shown(frame: VideoFrame, aspect: Rational | None) -> Image.Image:
+    matrix = MATRICES.get(frame.colorspace)
+    if matrix is None:
+        # Chromium, and FFmpeg's players with it, take small pictures for BT.601 and large ones for BT.709.
+        matrix = Colorspace.ITU601 if frame.height < HD_HEIGHT_PX else Colorspace.ITU709
+    is_full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
+    drawn = frame.reformat(
+        format="rgb24",
+        src_colorspace=matrix,
+        dst_colorspace=matrix,
+        src_color_range=ColorRange.JPEG if is_full else ColorRange.MPEG,
+        dst_color_range=ColorRange.JPEG,
+        # Without these the fast paths of a processor would show in the last bit.
+        interpolation=Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT,
+    )
+    picture = Image.fromarray(drawn.to_ndarray())
+    if aspect and aspect != 1:
+        width = min(formats.MAX_SIDE_PX, max(1, round(picture.width * Fraction(aspect))))
+        picture = picture.resize((width, picture.height), Image.Resampling.BICUBIC)
+    turn = TURNS.get(round(frame.rotation / 90) % 4)
+    return picture if turn is None else picture.transpose(turn)
 
 
 def photo_entry(request: dict[str, object], progress: Callable[[float], None]) -> dict[str, object]:

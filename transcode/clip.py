@@ -42,6 +42,11 @@ class ClipResult:
     params: dict[str, Any]
     """What its bytes depend on beside the rendition."""
 
+    @property
+    def info(self) -> dict[str, Any]:
+        """Facts for the row of the derivative."""
+        return {"duration_us": self.duration_us, "frame_count": self.frame_count}
+
 
 def cut_clip(
     rendition: Path,

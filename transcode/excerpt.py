@@ -27,6 +27,12 @@ def covering(index: FragmentIndex, begin: Fraction, end: Fraction) -> list[Fragm
     if not touched:
         return []
     first = touched[0]
+    # Pictures that lead the keyframe of an open group are predicted from the group before.
+    if (
+        fragments[first].keyframe_pts
+        and first_pts < fragments[first].start_pts + fragments[first].keyframe_pts
+    ):
+        first = max(0, first - 1)
     while first > 0 and index.main.kind == "video" and not fragments[first].starts_with_keyframe:
         first -= 1
     return fragments[first : touched[-1] + 1]

@@ -16,6 +16,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from evidence.clock import from_micros
 from evidence.errors import Unavailable
 
 SYSTEM_FONTS = (
@@ -61,6 +62,17 @@ def draw_mark(
     lines: Sequence[MarkLine], destination: Path, *, width_px: int, height_px: int, font: Path | None
 ) -> None:
     """Write the mark as a PNG as large as the picture, transparent where nothing stands."""
+    mark_image(lines, width_px=width_px, height_px=height_px, font=font).save(destination, "PNG")
+
+
+def mark_image(
+    lines: Sequence[MarkLine], *, width_px: int, height_px: int, font: Path | None, clock: str | None = None
+) -> Image.Image:
+    """The mark as large as the picture, transparent where nothing stands.
+
+    Args:
+        clock: What a clock shows in it, at the top left.
+    """
     size = max(SMALLEST_TEXT_PX, height_px // TEXT_SHARE)
     drawn_with = ImageFont.truetype(str(font), size) if font is not None else ImageFont.load_default(size)
     canvas = Image.new("RGBA", (width_px, height_px), (0, 0, 0, 0))
@@ -69,16 +81,28 @@ def draw_mark(
     wrapped = [part for text in texts for part in _wrapped(pen, text, drawn_with, width_px - size)]
     top = height_px - (len(wrapped) * (size + size // 3)) - size // 2
     for number, text in enumerate(wrapped):
-        place = (size // 2, max(0, top + number * (size + size // 3)))
-        pen.text(
-            place,
-            text,
-            font=drawn_with,
-            fill=(255, 255, 255, OPACITY),
-            stroke_width=max(1, size // 12),
-            stroke_fill=(0, 0, 0, OPACITY),
-        )
-    canvas.save(destination, "PNG")
+        _write(pen, (size // 2, max(0, top + number * (size + size // 3))), text, drawn_with, size, OPACITY)
+    if clock is not None:
+        _write(pen, (size // 2, size // 2), clock, drawn_with, size, 255)
+    return canvas
+
+
+def _write(
+    pen: ImageDraw.ImageDraw,
+    place: tuple[int, int],
+    text: str,
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    size: int,
+    opacity: int,
+) -> None:
+    pen.text(
+        place,
+        text,
+        font=font,
+        fill=(255, 255, 255, opacity),
+        stroke_width=max(1, size // 12),
+        stroke_fill=(0, 0, 0, opacity),
+    )
 
 
 def require_font(font: Path | None) -> Path:
@@ -113,6 +137,11 @@ def clock_options(shown_us: int, font: Path, height_px: int) -> dict[str, Any]:
         "x": size // 2,
         "y": size // 2,
     }
+
+
+def clock_text(shown_us: int) -> str:
+    """What a clock shows, as drawtext writes it; its instant in microseconds since 1970 of its own zone."""
+    return f"{from_micros(shown_us):%Y-%m-%d %H:%M:%S}"
 
 
 def _wrapped(

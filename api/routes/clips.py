@@ -1,7 +1,7 @@
 """Clips by case number: the reviewer's main call.
 
-To *watch* is a grant over bytes that are there; to *take away* is a file cut to the frame by a worker,
-with the viewer's mark burnt in.
+To *watch* is a grant over bytes that are there; to *take away* is a file cut to the frame, or one picture,
+made by a worker with the viewer's mark burnt in.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from api.auth.capability import Use, mint
 from api.auth.gate import Gate
 from api.auth.seat import DeskOf
 from api.desk import Work
-from api.issuing import Variant, issue_grant, permitted_span, require_reason
+from api.issuing import REACHES, Variant, check_span, issue_grant, permitted_span, require_reason
 from api.presenting import binding_shown, coverage_of, poster_url
-from api.resolving import redacted_in_force
+from api.resolving import CLIPS, index_of, local_path, redacted_in_force
 from api.routes.grants import show as show_grant
 from api.schemas.common import PAGE_DEFAULT, Limit, Page, read_pair_cursor, write_cursor
 from api.schemas.viewing import ClipRequest, ClipSheet, ClipShown, Reviewable
@@ -36,6 +36,7 @@ from ingest.placement import placements_of
 from storage.db import accounts, cases, clips, items, jobs
 from storage.db.jobs import Wanted
 from storage.db.tables import Case, CaseBinding, Clip, Derivative, Item
+from transcode.picture import ShownPicture, picture_at, picture_of_number
 
 gate = Gate("片段 Clips")
 MOST_CANDIDATES = 200
@@ -93,9 +94,10 @@ def _is_reviewable(item: Item) -> bool:
     summary="按案件编号取片段 A clip by case number",
 )
 def ask(body: ClipRequest, desk: DeskOf, response: Response) -> ClipShown:
-    """`watch` 立即返回播放地址;`file` 返回 202,由工作进程裁剪并加注水印。
+    """`watch` 立即返回播放地址;`file`、`picture` 返回 202,由工作进程裁剪或取帧并加注水印。
 
-    `watch` gives a playlist at once. `file` answers 202: a worker cuts to the frame and burns the mark in.
+    `watch` gives a playlist at once. `file` and `picture` answer 202: a worker cuts to the frame, or takes
+    the one picture shown at `at_us` or numbered `frame` as PNG, and burns the mark in.
     """
     with desk.writing() as work:
         case = _case(work, body.case_id, body.case_no)
@@ -104,8 +106,8 @@ def ask(body: ClipRequest, desk: DeskOf, response: Response) -> ClipShown:
             if body.item_id is not None
             else items.item_by_id(work.session, work.agency_id, _only_reviewable(work, case).id, lock=True)
         )
-        asked = _asked_span(item, body)
         if body.form == "watch":
+            asked = _asked_span(item, body)
             grant = issue_grant(
                 work, item, body.variant, purpose=body.purpose, reason=body.reason, case=case, asked=asked
             )
@@ -115,7 +117,7 @@ def ask(body: ClipRequest, desk: DeskOf, response: Response) -> ClipShown:
                 variant=body.variant, span_us=shown.span_us, file_url=shown.file_url, sha256=None,
                 size_bytes=None, progress_permille=0, quarantined=shown.quarantined, reason=None,
             )  # fmt: skip
-        clip = _want(work, item, case, body, asked)
+        clip = _want(work, item, case, body)
         response.status_code = 202
         response.headers["Location"] = f"/api/v1/clips/{clip.id}"
         return _show(work, clip)
@@ -214,14 +216,23 @@ def _asked_span(item: Item, body: ClipRequest) -> tuple[int, int] | None:
     return start, end
 
 
-def _want(work: Work, item: Item, case: Case, body: ClipRequest, asked: tuple[int, int] | None) -> Clip:
+def _want(work: Work, item: Item, case: Case, body: ClipRequest) -> Clip:
     require_reason(body.variant, body.reason)
-    span = permitted_span(work, item, body.variant, case, asked)
     if item.media_kind == MediaKind.PHOTO:
         raise InvalidInput(
             "clip: expected video or sound, found a photo; ask for a grant", code="clip_of_photo"
         )
+    # The right comes first: nobody else learns how many pictures there are, or when.
+    reach = REACHES[body.variant](work, item, case)
     source = _source(work, item, body.variant)
+    params: dict[str, Any] = {"derivative": str(source.id)}
+    if body.form == "picture":
+        picture = _picture(work, source, body)
+        params |= {"frame": picture.number, "pts": picture.pts}
+        asked: tuple[int, int] | None = picture.span_us
+    else:
+        asked = _asked_span(item, body)
+    span = reach.choose(check_span(item, asked))
     length = int(source.info.get("duration_us") or item.duration_us or 0)
     clip = clips.add_clip(
         work.session,
@@ -229,19 +240,21 @@ def _want(work: Work, item: Item, case: Case, body: ClipRequest, asked: tuple[in
         account_id=work.actor.account_id,
         item_id=item.id,
         case_id=case.id,
+        form=body.form,
         variant=str(body.variant),
         span_us=span or (0, max(length, 1)),
         purpose=str(body.purpose),
         reason=body.reason,
         now=work.now,
     )
-    params: dict[str, Any] = {"derivative": str(source.id), "mark": _mark(work, clip, case)}
+    params["mark"] = _mark(work, clip, case)
     if body.time_of_day:
         params["clock_us"] = _clock_us(work, item, clip)
     wanted = Wanted("clip", "media", clip.id, source.sha256, params, 30)
     jobs.want(work.session, work.agency_id, wanted, work.now)
     facts = {
         "clip": str(clip.id),
+        "form": clip.form,
         "variant": clip.variant,
         "purpose": clip.purpose,
         "case": str(case.id),
@@ -262,6 +275,19 @@ def _source(work: Work, item: Item, variant: Variant) -> Derivative:
             f"item {item.id}: expected a rendition, found none yet; ask again", code="rendition_missing"
         )
     return max(made, key=lambda row: (row.info.get("height_px") or 0, row.id))
+
+
+def _picture(work: Work, source: Derivative, body: ClipRequest) -> ShownPicture:
+    """The picture that is meant, in the rendition it will be taken from.
+
+    Raises:
+        InvalidInput: There is none such (``picture_outside``), or the recording is of sound alone.
+        Unavailable: The rendition is not on this machine (``store_not_local``).
+    """
+    path, index = local_path(work.storage, source.store_key), index_of(source)
+    if body.at_us is not None:
+        return picture_at(path, index, body.at_us)
+    return picture_of_number(path, index, body.frame or 0)
 
 
 def _clock_us(work: Work, item: Item, clip: Clip) -> int:
@@ -316,7 +342,7 @@ def _show(work: Work, clip: Clip) -> ClipShown:
         state = "failed"
     ready = row is not None and state == "ready"
     return ClipShown(
-        form="file",
+        form="picture" if clip.form == "picture" else "file",
         state=state,
         item_id=clip.item_id,
         clip_id=clip.id,
@@ -335,4 +361,4 @@ def _show(work: Work, clip: Clip) -> ClipShown:
 def _file_url(work: Work, clip: Clip) -> str:
     ends = work.now + timedelta(seconds=work.settings.media.grant_s)
     token = mint(work.storage.keys, Use.CLIP, work.agency_id, clip.id, ends)
-    return f"{work.settings.media_url}/m/{token}/clip.mp4"
+    return f"{work.settings.media_url}/m/{token}/{CLIPS[clip.form]}"

@@ -171,10 +171,18 @@ class ClipRequest(Input):
     variant: Literal[Variant.REDACTED, Variant.ORIGINAL] = Variant.REDACTED
     purpose: RetrievalPurpose = RetrievalPurpose.CASE_HANDLING
     reason: Line | None = None
-    form: Literal["watch", "file"] = Field("watch", description="在线观看或取走文件 / Watch, or take away")
+    form: Literal["watch", "file", "picture"] = Field(
+        "watch", description="在线观看、取走文件或单帧图片 / Watch, or take away a file or one picture"
+    )
+    at_us: Micros | None = Field(
+        None, description="取此刻显示的一帧 / Of a picture: the one shown at this media time"
+    )
+    frame: Micros | None = Field(
+        None, description="取第几帧,从 0 起 / Of a picture: its number, from 0", examples=[0]
+    )
     time_of_day: bool = Field(
         False,
-        description="取走的画面逐帧叠加当地时刻 / Burn the time of day into every picture of a file",
+        description="取走的画面叠加当地时刻 / Burn the time of day into every picture taken away",
     )
 
     @model_validator(mode="after")
@@ -183,19 +191,30 @@ class ClipRequest(Input):
             raise ValueError("expected case_id or case_no, one of them")
         if self.from_ms is not None and self.to_ms is not None and self.to_ms <= self.from_ms:
             raise ValueError("expected from_ms before to_ms")
+        if self.form == "picture":
+            if (
+                (self.at_us is None) == (self.frame is None)
+                or self.from_ms is not None
+                or self.to_ms is not None
+            ):
+                raise ValueError("expected at_us or frame of a picture, one of them, and no from_ms or to_ms")
+        elif self.at_us is not None or self.frame is not None:
+            raise ValueError("expected at_us and frame with form picture alone")
         return self
 
 
 class ClipShown(Output):
-    """A clip: something to watch now, or a file that is being cut."""
+    """A clip: something to watch now, or a file or picture that is being made."""
 
-    form: Literal["watch", "file"]
+    form: Literal["watch", "file", "picture"]
     state: Literal["ready", "growing", "pending", "working", "failed", "withdrawn"]
     item_id: UUID
     clip_id: UUID | None
     grant: GrantShown | None
     variant: Variant
-    span_us: tuple[int, int] | None
+    span_us: tuple[int, int] | None = Field(
+        description="图片为该帧开始显示的那一微秒 / Of a picture the microsecond in which it begins"
+    )
     file_url: str | None
     sha256: str | None
     size_bytes: int | None
@@ -221,16 +240,18 @@ class LeafRef(Output):
 
 
 class ClipSheet(Output):
-    """What goes beside a clip that is taken away."""
+    """What goes beside a clip or a picture that is taken away."""
 
     agency: str
     clip_id: UUID
+    form: Literal["file", "picture"]
     item_id: UUID
     case_no: str
     av_record_no: str | None
     variant: Variant
     span_us: tuple[int, int]
     frame_count: int | None
+    frame: int | None = Field(description="图片的帧号,从 0 起 / Number of a picture, from 0; null: a clip")
     purpose: RetrievalPurpose
     reason: str | None
     taken_by: str

@@ -463,7 +463,7 @@ class Grant(Base):
 
 
 class Clip(Base):
-    """A clip somebody asked to take away."""
+    """A clip, or one picture, somebody asked to take away."""
 
     __tablename__ = "clip"
     __table_args__ = (Index(None, "agency_id", "item_id"), Index(None, "agency_id", "case_id"))
@@ -472,6 +472,7 @@ class Clip(Base):
     account_id: Mapped[UUID] = mapped_column(ForeignKey("account.id"))
     item_id: Mapped[UUID] = mapped_column(ForeignKey("item.id"))
     case_id: Mapped[UUID] = mapped_column(ForeignKey("case_file.id"))
+    form: Mapped[str] = mapped_column(comment="file, or picture: the one that begins in the span")
     variant: Mapped[str] = mapped_column(comment="redacted or original")
     span_from_us: Mapped[int] = mapped_column(comment="media time")
     span_to_us: Mapped[int] = mapped_column(comment="media time, not included")

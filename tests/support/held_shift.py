@@ -182,6 +182,7 @@ def _grant(session: Session, agency: Agency, account_id: UUID, item: Item, case:
         account_id=account_id,
         item_id=item.id,
         case_id=case.id,
+        form="file",
         variant="redacted",
         span_us=(0, 1_000_000),
         purpose=purpose,

@@ -662,6 +662,9 @@ def upgrade() -> None:
         sa.Column("account_id", storage.db.types.Id(length=16), nullable=False),
         sa.Column("item_id", storage.db.types.Id(length=16), nullable=False),
         sa.Column("case_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column(
+            "form", sa.Text(), nullable=False, comment="file, or picture: the one that begins in the span"
+        ),
         sa.Column("variant", sa.Text(), nullable=False, comment="redacted or original"),
         sa.Column("span_from_us", sa.BigInteger(), nullable=False, comment="media time"),
         sa.Column("span_to_us", sa.BigInteger(), nullable=False, comment="media time, not included"),
