@@ -78,6 +78,8 @@ def sheet_of(work: Work, clip: Clip) -> ClipSheet:
         span_us=(clip.span_from_us, clip.span_to_us),
         frame_count=row.info.get("frame_count"),
         frame=row.info.get("frame"),
+        marked=clip.marked,
+        copied_frame_count=row.info.get("copied_frame_count", 0),
         purpose=RetrievalPurpose(clip.purpose),
         reason=clip.reason,
         taken_by=f"{viewer.display_name} ({viewer.username})",
@@ -135,6 +137,8 @@ def printable(sheet: ClipSheet, time_zone: str) -> str:
             if sheet.form == "picture"
             else []
         ),
+        ("水印 Mark", "有 drawn into the pictures" if sheet.marked else "无 none"),
+        ("逐字节复制的帧数 Frames copied byte for byte", str(sheet.copied_frame_count)),
         ("脱敏范围 Coverage", f"{sheet.coverage.zh} / {sheet.coverage.en}"),
         ("目的 Purpose", f"{PURPOSE_WORDS[sheet.purpose]} {sheet.purpose}"),
         ("理由 Reason", sheet.reason or "—"),

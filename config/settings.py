@@ -243,6 +243,9 @@ class MediaSettings(Group):
     tls_cert: Path | None = Field(None, description="Certificate chain (PEM)")
     tls_key: Path | None = Field(None, description="Private key (PEM)")
     grant_s: int = Field(4 * 3600, gt=0, description="Life of a viewing grant")
+    unmarked_clips: bool = Field(
+        False, description="Legal review and the archive may take clips away without a mark, for a reason"
+    )
     stall_s: float = Field(60.0, gt=0, description="A reader that takes no byte for this long is let go")
     accel_location: str | None = Field(
         None,

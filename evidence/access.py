@@ -24,6 +24,7 @@ class Act(StrEnum):
     LIST_ITEMS = "list_items"
     SEE_REDACTED = "see_redacted"
     SEE_ORIGINAL = "see_original"
+    TAKE_UNMARKED = "take_unmarked"
     BIND = "bind"
     SET_FACTS = "set_facts"
     AMEND_REDACTION = "amend_redaction"
@@ -81,6 +82,8 @@ _ROLE_RIGHTS: dict[Act, frozenset[Role]] = {
     Act.SEE_REDACTED: _FOOTAGE_ROLES,
     # Original: handlers and officers only for what is theirs (see `may`), legal review and archive by duty.
     Act.SEE_ORIGINAL: frozenset({Role.LEGAL_REVIEWER, Role.ARCHIVIST}),
+    # And only where the installation allows it at all (`media.unmarked_clips`).
+    Act.TAKE_UNMARKED: frozenset({Role.LEGAL_REVIEWER, Role.ARCHIVIST}),
     Act.BIND: frozenset({Role.HANDLER, Role.LEGAL_REVIEWER, Role.ARCHIVIST}),
     Act.SET_FACTS: frozenset({Role.OFFICER, Role.HANDLER, Role.ARCHIVIST}),
     Act.AMEND_REDACTION: frozenset({Role.HANDLER, Role.LEGAL_REVIEWER}),

@@ -109,7 +109,7 @@ def _shifts(moov: bytearray) -> dict[int, int]:
             continue
         (track_id,) = boxes.unpack(">I", tkhd, 20 if tkhd[0] == 1 else 12)
         if timescales.get(track_id) and movie_timescale:
-            starts[track_id] = _start(elst, movie_timescale, timescales[track_id])
+            starts[track_id] = shown_at_zero(elst, movie_timescale, timescales[track_id])
         _retire(trak)
     # No decoding time may be negative. A whole number of picture ticks keeps the picture exact.
     tick = next((entry.timescale for entry in entries if entry.handler == "vide"), 0) or movie_timescale or 1
@@ -117,7 +117,7 @@ def _shifts(moov: bytearray) -> dict[int, int]:
     return {track_id: round((start + lead) * timescales[track_id]) for track_id, start in starts.items()}
 
 
-def _start(elst: memoryview, movie_timescale: int, timescale: int) -> Fraction:
+def shown_at_zero(elst: memoryview, movie_timescale: int, timescale: int) -> Fraction:
     """Seconds at which the track's decoding time 0 is shown."""
     version, (count,) = elst[0], boxes.unpack(">I", elst, 4)
     form, step = (">Qq", 20) if version == 1 else (">Ii", 12)

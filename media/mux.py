@@ -107,7 +107,7 @@ class FragmentFile:
         try:
             self._file = path.open("wb")
         except OSError as error:
-            raise _unwritable(path, error) from error
+            raise unwritable(path, error) from error
 
     def add_picture(self, sample: Sample) -> None:
         """Take the next coded picture; a key picture ends the fragment before it."""
@@ -140,7 +140,7 @@ class FragmentFile:
             size = self._file.tell()
             self._file.close()
         except OSError as error:
-            raise _unwritable(self._path, error) from error
+            raise unwritable(self._path, error) from error
         return size
 
     def abandon(self) -> None:
@@ -176,10 +176,10 @@ class FragmentFile:
         try:
             self._file.write(data)
         except OSError as error:
-            raise _unwritable(self._path, error) from error
+            raise unwritable(self._path, error) from error
 
 
-def _unwritable(path: Path, error: OSError) -> Unavailable | MediaError:
+def unwritable(path: Path, error: OSError) -> Unavailable | MediaError:
     if error.errno == errno.EFBIG:
         return media_error("output_too_large", path.name)
     return Unavailable(
@@ -225,27 +225,27 @@ def avcc_from(parameter_sets: Sequence[bytes]) -> bytes:
     return record + (bytes([0xFD, 0xF8, 0xF8, 0]) if profile in {100, 110, 122, 144, 244} else b"")
 
 
-def _box(kind: bytes, *parts: bytes) -> bytes:
+def box(kind: bytes, *parts: bytes) -> bytes:
     body = b"".join(parts)
     return struct.pack(">I4s", 8 + len(body), kind) + body
 
 
-def _full(kind: bytes, version: int, flags: int, *parts: bytes) -> bytes:
-    return _box(kind, struct.pack(">I", version << 24 | flags), *parts)
+def full_box(kind: bytes, version: int, flags: int, *parts: bytes) -> bytes:
+    return box(kind, struct.pack(">I", version << 24 | flags), *parts)
 
 
 def _ftyp() -> bytes:
-    return _box(b"ftyp", b"iso6", struct.pack(">I", 0), b"iso6", b"iso5", b"mp41")
+    return box(b"ftyp", b"iso6", struct.pack(">I", 0), b"iso6", b"iso5", b"mp41")
 
 
 def _moov(lanes: Sequence[_Lane]) -> bytes:
     # Times of making are zero: when a copy was made belongs in custody, not in the copy.
-    mvhd = _full(
+    mvhd = full_box(
         b"mvhd", 0, 0, struct.pack(">IIII", 0, 0, 1000, 0), struct.pack(">IH10x", 0x00010000, 0x0100),
         _matrix(0, 0, 0), bytes(24), struct.pack(">I", len(lanes) + 1),
     )  # fmt: skip
-    trex = [_full(b"trex", 0, 0, struct.pack(">IIIII", lane.track_id, 1, 0, 0, 0)) for lane in lanes]
-    return _box(b"moov", mvhd, *(_trak(lane) for lane in lanes), _box(b"mvex", *trex))
+    trex = [full_box(b"trex", 0, 0, struct.pack(">IIIII", lane.track_id, 1, 0, 0, 0)) for lane in lanes]
+    return box(b"moov", mvhd, *(_trak(lane) for lane in lanes), box(b"mvex", *trex))
 
 
 def _trak(lane: _Lane) -> bytes:
@@ -254,14 +254,14 @@ def _trak(lane: _Lane) -> bytes:
         width, height, rotation = track.width_px, track.height_px, track.rotation
         shown = round(width * track.sample_aspect)
         volume, handler = 0, b"vide"
-        media_header = _full(b"vmhd", 0, 1, bytes(8))
+        media_header = full_box(b"vmhd", 0, 1, bytes(8))
         entry = _avc1(track)
     else:
         width = height = shown = rotation = 0
         volume, handler = 0x0100, b"soun"
-        media_header = _full(b"smhd", 0, 0, bytes(4))
+        media_header = full_box(b"smhd", 0, 0, bytes(4))
         entry = _mp4a(track)
-    tkhd = _full(
+    tkhd = full_box(
         b"tkhd", 0, 3, struct.pack(">IIIII8x", 0, 0, lane.track_id, 0, 0),
         struct.pack(">HHHH", 0, 0 if volume == 0 else 1, volume, 0),
         _matrix(rotation, shown, height), struct.pack(">II", shown << 16, height << 16),
@@ -269,21 +269,22 @@ def _trak(lane: _Lane) -> bytes:
     edits = b""
     if lane.skipped:
         # Duration 0 in a fragmented file: to the end.
-        edits = _box(b"edts", _full(b"elst", 0, 0, struct.pack(">IIiI", 1, 0, lane.skipped, 0x00010000)))
-    mdhd = _full(
+        edits = box(b"edts", full_box(b"elst", 0, 0, struct.pack(">IIiI", 1, 0, lane.skipped, 0x00010000)))
+    mdhd = full_box(
         b"mdhd",
         0,
         0,
         struct.pack(">IIII", 0, 0, track.timescale, 0),
         struct.pack(">HH", UNDETERMINED_LANGUAGE, 0),
     )
-    hdlr = _full(b"hdlr", 0, 0, bytes(4), handler, bytes(12), b"\0")
-    dinf = _box(b"dinf", _full(b"dref", 0, 0, struct.pack(">I", 1), _full(b"url ", 0, 1)))
-    stbl = _box(
-        b"stbl", _full(b"stsd", 0, 0, struct.pack(">I", 1), entry), _full(b"stts", 0, 0, bytes(4)),
-        _full(b"stsc", 0, 0, bytes(4)), _full(b"stsz", 0, 0, bytes(8)), _full(b"stco", 0, 0, bytes(4)),
+    hdlr = full_box(b"hdlr", 0, 0, bytes(4), handler, bytes(12), b"\0")
+    dinf = box(b"dinf", full_box(b"dref", 0, 0, struct.pack(">I", 1), full_box(b"url ", 0, 1)))
+    stbl = box(
+        b"stbl", full_box(b"stsd", 0, 0, struct.pack(">I", 1), entry), full_box(b"stts", 0, 0, bytes(4)),
+        full_box(b"stsc", 0, 0, bytes(4)), full_box(b"stsz", 0, 0, bytes(8)),
+        full_box(b"stco", 0, 0, bytes(4)),
     )  # fmt: skip
-    return _box(b"trak", tkhd, edits, _box(b"mdia", mdhd, hdlr, _box(b"minf", media_header, dinf, stbl)))
+    return box(b"trak", tkhd, edits, box(b"mdia", mdhd, hdlr, box(b"minf", media_header, dinf, stbl)))
 
 
 def _matrix(rotation: int, width: int, height: int) -> bytes:
@@ -298,22 +299,22 @@ def _avc1(track: VideoTrack) -> bytes:
     aspect = b""
     if track.sample_aspect != 1:
         ratio = track.sample_aspect
-        aspect = _box(b"pasp", struct.pack(">II", ratio.numerator, ratio.denominator))
-    return _box(
+        aspect = box(b"pasp", struct.pack(">II", ratio.numerator, ratio.denominator))
+    return box(
         b"avc1", bytes(6), struct.pack(">H", 1), bytes(16),
         struct.pack(">HH", track.width_px, track.height_px), struct.pack(">III", 0x00480000, 0x00480000, 0),
         struct.pack(">H", 1), bytes(32),
-        struct.pack(">Hh", 0x0018, -1), _box(b"avcC", track.avcc), aspect,
+        struct.pack(">Hh", 0x0018, -1), box(b"avcC", track.avcc), aspect,
     )  # fmt: skip
 
 
 def _mp4a(track: SoundTrack) -> bytes:
     specific = _descriptor(0x05, track.config)
     decoder = _descriptor(0x04, bytes([0x40, 0x15]) + bytes(11) + specific)
-    esds = _full(b"esds", 0, 0, _descriptor(0x03, bytes(3) + decoder + _descriptor(0x06, b"\x02")))
+    esds = full_box(b"esds", 0, 0, _descriptor(0x03, bytes(3) + decoder + _descriptor(0x06, b"\x02")))
     # The 16.16 field ends at 65,535 Hz; the truth is in the AudioSpecificConfig.
     rate = min(track.sample_rate_hz, 0xFFFF) << 16
-    return _box(
+    return box(
         b"mp4a", bytes(6), struct.pack(">H", 1), bytes(8), struct.pack(">HHI", track.channels, 16, 0),
         struct.pack(">I", rate), esds,
     )  # fmt: skip
@@ -335,7 +336,7 @@ def _moof(sequence: int, parts: Sequence[tuple[_Lane, list[Sample]]]) -> bytes:
     for lane, samples in parts:
         trafs.append(_traf(lane, samples, offset))
         offset += sum(len(sample.data) for sample in samples)
-    return _box(b"moof", _full(b"mfhd", 0, 0, struct.pack(">I", sequence)), *trafs)
+    return box(b"moof", full_box(b"mfhd", 0, 0, struct.pack(">I", sequence)), *trafs)
 
 
 def _traf_size(sample_count: int) -> int:
@@ -343,11 +344,11 @@ def _traf_size(sample_count: int) -> int:
 
 
 def _traf(lane: _Lane, samples: list[Sample], data_offset: int) -> bytes:
-    tfhd = _full(b"tfhd", 0, DEFAULT_BASE_IS_MOOF, struct.pack(">I", lane.track_id))
-    tfdt = _full(b"tfdt", 1, 0, struct.pack(">Q", samples[0].pts + lane.skipped - lane.delay))
+    tfhd = full_box(b"tfhd", 0, DEFAULT_BASE_IS_MOOF, struct.pack(">I", lane.track_id))
+    tfdt = full_box(b"tfdt", 1, 0, struct.pack(">Q", samples[0].pts + lane.skipped - lane.delay))
     rows = b"".join(
         struct.pack(">IIII", s.duration, len(s.data), SYNC_SAMPLE if s.sync else DEPENDENT_SAMPLE, lane.delay)
         for s in samples
     )
-    trun = _full(b"trun", 0, TRUN_FIELDS, struct.pack(">Ii", len(samples), data_offset), rows)
-    return _box(b"traf", tfhd, tfdt, trun)
+    trun = full_box(b"trun", 0, TRUN_FIELDS, struct.pack(">Ii", len(samples), data_offset), rows)
+    return box(b"traf", tfhd, tfdt, trun)

@@ -1,4 +1,4 @@
-"""A clip to take away: a file of its own, cut to the frame, with the viewer's mark in the picture.
+"""A clip to take away: a file of its own, cut to the frame, as a rule with the viewer's mark in the picture.
 
 The clip holds the pictures whose time t lies in from <= t < to and the sound samples of the same
 span, and nothing else: only the fragments that touch the span are given to the decoder, and all of it
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ffmpeg
 
@@ -26,6 +26,7 @@ from transcode.excerpt import write_excerpt
 from transcode.mark import MarkLine, clock_options, draw_mark, find_font, font_digest, require_font
 from transcode.plan import AUDIO_KBPS_PER_CHANNEL, ENCODER_THREADS, KEYFRAME_EVERY_S
 from transcode.segment import RunOptions
+from transcode.splice import Unsuited, splice
 
 CRF = 20
 NOTHING_CUT = "received no packets"
@@ -45,7 +46,12 @@ class ClipResult:
     @property
     def info(self) -> dict[str, Any]:
         """Facts for the row of the derivative."""
-        return {"duration_us": self.duration_us, "frame_count": self.frame_count}
+        copied = self.params.get("copied_frames", 0)
+        return {
+            "duration_us": self.duration_us,
+            "frame_count": self.frame_count,
+            "copied_frame_count": copied,
+        }
 
 
 def cut_clip(
@@ -68,7 +74,7 @@ def cut_clip(
         rendition: The rendition the viewer has a right to.
         index: Its fragments.
         destination: A temporary file; taken away on failure.
-        mark: Lines to burn in; none for a clip of sound alone.
+        mark: Lines to burn in; none are drawn in a clip of sound alone.
         font: A font with Chinese; a system font when omitted.
         clock_us: What a clock on the wall showed at media time 0, as microseconds since 1970 in that clock's
             own reckoning; drawn into every picture. None draws none.
@@ -81,31 +87,22 @@ def cut_clip(
     """
     begin, end = _span(index, from_us, to_us)
     used_font = find_font(font)
+    is_video = index.main.kind == "video"
     clock = None
-    if clock_us is not None and index.main.kind == "video":
+    if clock_us is not None and is_video:
         shown_us = clock_us + int((begin - index.origin) * 1_000_000)
         clock = clock_options(shown_us, require_font(used_font), index.main.height_px)
-    excerpt, overlay = run.scratch / "excerpt.mp4", run.scratch / "mark.png"
+    told = _Told(on_progress, cancelled)
+    made_by: dict[str, Any] = {}
     try:
-        write_excerpt(rendition, index, begin - index.origin, end - index.origin, excerpt)
-        main = index.main
-        marked = bool(mark) and main.kind == "video"
-        if marked:
-            draw_mark(mark, overlay, width_px=main.width_px, height_px=main.height_px, font=used_font)
-        arguments = clip_arguments(
-            index, begin, end, excerpt, destination.resolve(), overlay if marked else None, clock
-        )
-        run_ffmpeg(
-            arguments,
-            scratch=run.scratch,
-            limits=run.limits,
-            binary=run.ffmpeg,
-            duration=end - begin,
-            on_progress=on_progress,
-            cancelled=cancelled,
-        )
+        if is_video and not mark and clock is None:
+            # Nothing is drawn into the pictures: what lies wholly inside need not be encoded again.
+            made_by = _splice(rendition, index, (begin, end), destination, run, told)
+        if "copied_frames" not in made_by:
+            drawn = mark if is_video else ()
+            _encode(rendition, index, (begin, end), destination, drawn, used_font, clock, run, told)
         found = _look(destination, run)
-        stream = found.video if main.kind == "video" else found.audio
+        stream = found.video if is_video else found.audio
         if stream is None:
             raise _empty(index, from_us, to_us)
         sync(destination)
@@ -118,20 +115,76 @@ def cut_clip(
     except BaseException:
         destination.unlink(missing_ok=True)
         raise
-    finally:
-        excerpt.unlink(missing_ok=True)
-        overlay.unlink(missing_ok=True)
     params = {
         "from_us": from_us,
         "to_us": to_us,
         "mark": [line.text for line in mark],
         "font_sha256": font_digest(used_font) if mark or clock else None,
         "crf": CRF,
+        **made_by,
     }
     if clock is not None:
         params["clock_us"] = clock_us
     frames = stream.packet_count or 0
     return ClipResult(destination, destination.stat().st_size, frames, found.duration_us or 0, params)
+
+
+class _Told(NamedTuple):
+    """Whom to tell, and whom to ask, while a clip is made."""
+
+    on_progress: Callable[[float], None] | None
+    cancelled: Callable[[], bool] | None
+
+
+def _splice(
+    rendition: Path,
+    index: FragmentIndex,
+    span: tuple[Fraction, Fraction],
+    destination: Path,
+    run: RunOptions,
+    told: _Told,
+) -> dict[str, Any]:
+    """How much was copied; or why the clip has to be encoded as a whole."""
+    try:
+        made = splice(rendition, index, *span, destination, crf=CRF, run=run, cancelled=told.cancelled)
+    except Unsuited as why:
+        return {"encoded_whole": str(why)}
+    if told.on_progress is not None:
+        told.on_progress(1.0)
+    return {"copied_frames": made.copied_count}
+
+
+def _encode(
+    rendition: Path,
+    index: FragmentIndex,
+    span: tuple[Fraction, Fraction],
+    destination: Path,
+    mark: Sequence[MarkLine],
+    font: Path | None,
+    clock: Mapping[str, Any] | None,
+    run: RunOptions,
+    told: _Told,
+) -> None:
+    """Encode all of a span again, with what is drawn into it."""
+    (begin, end), main = span, index.main
+    excerpt, overlay = run.scratch / "excerpt.mp4", run.scratch / "mark.png"
+    try:
+        write_excerpt(rendition, index, begin - index.origin, end - index.origin, excerpt)
+        if mark:
+            draw_mark(mark, overlay, width_px=main.width_px, height_px=main.height_px, font=font)
+        over = overlay if mark else None
+        run_ffmpeg(
+            clip_arguments(index, begin, end, excerpt, destination.resolve(), over, clock),
+            scratch=run.scratch,
+            limits=run.limits,
+            binary=run.ffmpeg,
+            duration=end - begin,
+            on_progress=told.on_progress,
+            cancelled=told.cancelled,
+        )
+    finally:
+        excerpt.unlink(missing_ok=True)
+        overlay.unlink(missing_ok=True)
 
 
 def clip_arguments(

@@ -25,7 +25,7 @@ from api.routes.grants import show as show_grant
 from api.schemas.common import PAGE_DEFAULT, Limit, Page, read_pair_cursor, write_cursor
 from api.schemas.viewing import ClipRequest, ClipSheet, ClipShown, Reviewable
 from api.sheets import PURPOSE_WORDS, printable, sheet_of
-from evidence.access import Act
+from evidence.access import Act, require
 from evidence.case import normalise_case_no
 from evidence.clock import to_micros
 from evidence.custody import Action
@@ -216,8 +216,29 @@ def _asked_span(item: Item, body: ClipRequest) -> tuple[int, int] | None:
     return start, end
 
 
+def require_may_be_unmarked(work: Work, reason: str | None) -> None:
+    """Raise unless the actor may take something away without a mark in it.
+
+    Raises:
+        NotPermitted: Nobody here may (``unmarked_not_permitted``), or the actor's roles may not.
+        InvalidInput: No reason (``reason_missing``).
+    """
+    require(work.actor, Act.TAKE_UNMARKED)
+    if not work.settings.media.unmarked_clips:
+        raise NotPermitted(
+            "mark: expected media.unmarked_clips to allow its absence, found it does not; leave marked out",
+            code="unmarked_not_permitted",
+        )
+    if not reason:
+        raise InvalidInput(
+            "mark: expected a reason to leave it out, found none; say why", code="reason_missing"
+        )
+
+
 def _want(work: Work, item: Item, case: Case, body: ClipRequest) -> Clip:
     require_reason(body.variant, body.reason)
+    if not body.marked:
+        require_may_be_unmarked(work, body.reason)
     if item.media_kind == MediaKind.PHOTO:
         raise InvalidInput(
             "clip: expected video or sound, found a photo; ask for a grant", code="clip_of_photo"
@@ -241,13 +262,14 @@ def _want(work: Work, item: Item, case: Case, body: ClipRequest) -> Clip:
         item_id=item.id,
         case_id=case.id,
         form=body.form,
+        marked=body.marked,
         variant=str(body.variant),
         span_us=span or (0, max(length, 1)),
         purpose=str(body.purpose),
         reason=body.reason,
         now=work.now,
     )
-    params["mark"] = _mark(work, clip, case)
+    params["mark"] = _mark(work, clip, case) if clip.marked else []
     if body.time_of_day:
         params["clock_us"] = _clock_us(work, item, clip)
     wanted = Wanted("clip", "media", clip.id, source.sha256, params, 30)
@@ -255,6 +277,7 @@ def _want(work: Work, item: Item, case: Case, body: ClipRequest) -> Clip:
     facts = {
         "clip": str(clip.id),
         "form": clip.form,
+        "marked": clip.marked,
         "variant": clip.variant,
         "purpose": clip.purpose,
         "case": str(case.id),

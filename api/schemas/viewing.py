@@ -180,6 +180,10 @@ class ClipRequest(Input):
     frame: Micros | None = Field(
         None, description="取第几帧,从 0 起 / Of a picture: its number, from 0", examples=[0]
     )
+    marked: bool = Field(
+        True,
+        description="不加水印须设置允许、有权、有理由 / False needs media.unmarked_clips, a right, a reason",
+    )
     time_of_day: bool = Field(
         False,
         description="取走的画面叠加当地时刻 / Burn the time of day into every picture taken away",
@@ -252,6 +256,10 @@ class ClipSheet(Output):
     span_us: tuple[int, int]
     frame_count: int | None
     frame: int | None = Field(description="图片的帧号,从 0 起 / Number of a picture, from 0; null: a clip")
+    marked: bool = Field(description="画面有水印 / A mark is drawn into the pictures")
+    copied_frame_count: int = Field(
+        description="未经重新编码、逐字节取自所据版本的帧数 / Copied byte for byte from the rendition"
+    )
     purpose: RetrievalPurpose
     reason: str | None
     taken_by: str

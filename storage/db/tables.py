@@ -473,6 +473,7 @@ class Clip(Base):
     item_id: Mapped[UUID] = mapped_column(ForeignKey("item.id"))
     case_id: Mapped[UUID] = mapped_column(ForeignKey("case_file.id"))
     form: Mapped[str] = mapped_column(comment="file, or picture: the one that begins in the span")
+    marked: Mapped[bool] = mapped_column(comment="false: no mark was drawn into the pictures")
     variant: Mapped[str] = mapped_column(comment="redacted or original")
     span_from_us: Mapped[int] = mapped_column(comment="media time")
     span_to_us: Mapped[int] = mapped_column(comment="media time, not included")

@@ -13,13 +13,18 @@ import pytest
 from PIL import Image
 
 from tests.support.pipeline import Pipeline
-from tests.support.scene import CASE_A, Live, live_scene
+from tests.support.scene import CASE_A, Live, Scene, served
 
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    with live_scene(tmp_path_factory.mktemp("taken")) as live:
+    folder = tmp_path_factory.mktemp("taken")
+    scene = Scene(folder, f"sqlite:///{folder / 'test.db'}")
+    media = scene.settings.media.model_copy(update={"unmarked_clips": True})
+    scene.settings = scene.settings.model_copy(update={"media": media})
+    with served(scene) as live:
         yield live
+    scene.close()
 
 
 def work(live: Live) -> None:
@@ -107,3 +112,25 @@ def test_a_picture_is_inside_what_is_tied_to_the_case(live: Live) -> None:
     ):  # fmt: skip
         answer = ask(live, "reviewer", **wanted, **more)
         assert answer.status_code == status, answer.text
+
+
+def test_without_a_mark_whole_groups_are_copied_and_all_that_is_said(live: Live) -> None:
+    scene = live.scene
+    recording = scene.record(case=scene.case_a)
+    wanted = {"item_id": str(recording.item_id), "form": "file", "marked": False, "from_ms": 1200}
+    for name, more, status, code in (
+        ("reviewer", {"reason": "举证"}, 403, "not_permitted"),
+        ("handler", {"reason": "举证"}, 403, "not_permitted"),
+        ("legal_reviewer", {}, 422, "reason_missing"),
+    ):
+        refused = ask(live, name, **wanted, **more)
+        assert (refused.status_code, refused.json()["code"]) == (status, code)
+    asked = ask(live, "legal_reviewer", **wanted, reason="举证")
+    assert asked.status_code == 202, asked.text
+    work(live)
+    done = live.as_("legal_reviewer").get(asked.headers["location"]).json()
+    assert sha256(fetch(done["file_url"]).content).hexdigest() == done["sha256"]
+    sheet = live.as_("legal_reviewer").get(f"{asked.headers['location']}/sheet").json()
+    assert (sheet["marked"], sheet["frame_count"], sheet["copied_frame_count"]) == (False, 120, 100)
+    for action in ("grant:issued", "clip:issued"):
+        assert [leaf["facts"]["marked"] for leaf in scene.leaves(recording.item_id, action)] == [False]

@@ -458,6 +458,19 @@ def test_a_clip_to_take_away_is_cut_by_a_worker_and_handed_to_its_asker_alone(li
     assert live.as_("reviewer").get(f"{clip_url}/sheet").status_code == 410
 
 
+def test_nobody_takes_a_clip_without_a_mark_where_settings_do_not_say_so(live: Live) -> None:
+    recording = live.scene.record(case=live.scene.case_a)
+    body = {
+        "case_no": CASE_A,
+        "item_id": str(recording.item_id),
+        "form": "file",
+        "marked": False,
+        "reason": "x",
+    }
+    answer = live.as_("legal_reviewer").post("/api/v1/clips", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (403, "unmarked_not_permitted")
+
+
 def test_a_case_with_many_recordings_asks_which(live: Live) -> None:
     scene = live.scene
     case = scene.open_case(f"示执罚〔2026〕{new_id().hex[-6:]}号", "handler")

@@ -183,6 +183,7 @@ def _grant(session: Session, agency: Agency, account_id: UUID, item: Item, case:
         item_id=item.id,
         case_id=case.id,
         form="file",
+        marked=True,
         variant="redacted",
         span_us=(0, 1_000_000),
         purpose=purpose,

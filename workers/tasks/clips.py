@@ -61,6 +61,7 @@ def clip(context: JobContext) -> Outcome:
         facts = {
             "clip": str(request.id),
             "form": request.form,
+            "marked": request.marked,
             "derivative": str(row.id),
             "sha256": made.sha256.hex(),
             "span_us": [request.span_from_us, request.span_to_us],

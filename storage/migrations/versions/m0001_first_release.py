@@ -665,6 +665,9 @@ def upgrade() -> None:
         sa.Column(
             "form", sa.Text(), nullable=False, comment="file, or picture: the one that begins in the span"
         ),
+        sa.Column(
+            "marked", sa.Boolean(), nullable=False, comment="false: no mark was drawn into the pictures"
+        ),
         sa.Column("variant", sa.Text(), nullable=False, comment="redacted or original"),
         sa.Column("span_from_us", sa.BigInteger(), nullable=False, comment="media time"),
         sa.Column("span_to_us", sa.BigInteger(), nullable=False, comment="media time, not included"),
