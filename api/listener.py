@@ -33,7 +33,15 @@ from api.ranges import (
     is_known,
     parse_range,
 )
-from api.resolving import ORIGINAL, Servable, is_rung, named, resolve_clip, resolve_grant
+from api.resolving import (
+    ORIGINAL,
+    Servable,
+    is_rung,
+    named,
+    resolve_clip,
+    resolve_clip_set,
+    resolve_grant,
+)
 from api.wire import FilePart, Reply, Request
 from config.load import SettingsError, load_settings
 from config.logs import set_up_logging
@@ -203,6 +211,9 @@ class MediaListener:
         with storage.database.read() as session:
             if capability.use is Use.CLIP:
                 servable = resolve_clip(session, storage, agency_id, subject_id, name)
+                return Decision(servable, capability.expires_at, capability.key_id)
+            if capability.use is Use.CLIP_SET:
+                servable = resolve_clip_set(session, storage, agency_id, subject_id, name)
                 return Decision(servable, capability.expires_at, capability.key_id)
             if capability.use is not Use.MEDIA:
                 raise NotFound("address: expected one of media, found another", code="capability_unknown")

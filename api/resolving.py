@@ -27,8 +27,9 @@ from evidence.errors import Conflict, InvalidInput, MediaError, NotFound, NotPer
 from evidence.kinds import Role
 from media.fmp4 import FragmentIndex
 from storage.db import accounts, agencies, cases, clips, grants, items
+from storage.db.clip_tables import Clip
 from storage.db.plans import held_back
-from storage.db.tables import Clip, Derivative, Grant, Job
+from storage.db.tables import Derivative, Grant, Job
 from storage.open import Storage
 from transcode.names import SUFFIXES, WAYFINDING, address_name
 from transcode.plan import PREVIEW
@@ -39,6 +40,7 @@ from transcode.segment import growing_file, growing_index
 ORIGINAL = "original"
 CLIPS = {"file": "clip.mp4", "picture": "picture.png"}
 """By form, how what is taken away is named in its address."""
+CLIP_SET = "clips.zip"
 FRAGMENTS_KEPT = 500_000
 """Of all indexes that are kept together: some 120 MB."""
 SPANS_KEPT = 64
@@ -253,22 +255,43 @@ def resolve_clip(session: Session, storage: Storage, agency_id: UUID, clip_id: U
     clip = clips.clip_by_id(session, agency_id, clip_id)
     if clip.derivative_id is None or name != CLIPS[clip.form]:
         raise _nothing()
-    if not _may_still_have(session, storage, clip):
+    if not may_still_have(session, storage, clip):
         raise NotFound("clip: expected a holder with the right to it, found it ended", code="grant_ended")
-    row = items.derivative_by_id(session, agency_id, clip.derivative_id)
+    return _taken(session, storage, agency_id, clip.derivative_id, name.replace(".", f"-{clip.id}."))
+
+
+def resolve_clip_set(
+    session: Session, storage: Storage, agency_id: UUID, set_id: UUID, name: str
+) -> Servable:
+    """The file of a set that was packed: of each clip in it is asked again whether its holder may have it.
+
+    Raises:
+        NotFound: Not packed yet, a clip was withdrawn since, or its holder's right to one has ended.
+    """
+    held = clips.set_by_id(session, agency_id, set_id)
+    if held.derivative_id is None or name != CLIP_SET:
+        raise _nothing()
+    for clip in clips.clips_of_set(session, agency_id, set_id):
+        if not may_still_have(session, storage, clip):
+            raise NotFound("clip set: expected a right to each clip, found one ended", code="grant_ended")
+        if clip.derivative_id is not None:
+            _require_served(items.derivative_by_id(session, agency_id, clip.derivative_id))
+    return _taken(session, storage, agency_id, held.derivative_id, f"clips-{held.id}.zip")
+
+
+def _taken(
+    session: Session, storage: Storage, agency_id: UUID, derivative_id: UUID, download_name: str
+) -> Servable:
+    row = items.derivative_by_id(session, agency_id, derivative_id)
     _require_served(row)
     return Servable(
-        local_path(storage, row.store_key),
-        row.size_bytes,
-        row.content_type,
-        row.sha256,
-        None,
-        name.replace(".", f"-{clip.id}."),
+        local_path(storage, row.store_key), row.size_bytes, row.content_type, row.sha256, None, download_name,
         row.store_key,
-    )
+    )  # fmt: skip
 
 
-def _may_still_have(session: Session, storage: Storage, clip: Clip) -> bool:
+def may_still_have(session: Session, storage: Storage, clip: Clip) -> bool:
+    """Whether a clip's holder has the right to it now."""
     if not grants.may_hold(session, clip.agency_id, clip.account_id):
         return False
     account = accounts.account_by_id(session, clip.agency_id, clip.account_id)

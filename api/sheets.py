@@ -15,32 +15,22 @@ from api.desk import Work
 from api.issuing import Variant
 from api.presenting import coverage_of
 from api.schemas.items import Coverage
-from api.schemas.viewing import ClipSheet, DigestsShown, LeafRef
+from api.schemas.taking import ClipSheet, DigestsShown, LeafRef
 from evidence.custody import Action
 from evidence.errors import NotFound
-from evidence.kinds import RetrievalPurpose
+from evidence.kinds import PURPOSE_WORDS, RetrievalPurpose
 from storage.db import accounts, cases, custody, grants, items
-from storage.db.tables import Clip, Derivative
+from storage.db.clip_tables import Clip
+from storage.db.tables import Derivative
 
-PURPOSE_WORDS = {
-    RetrievalPurpose.CASE_HANDLING: "办案",
-    RetrievalPurpose.LEGAL_REVIEW: "法制审核",
-    RetrievalPurpose.CASE_FILE_REVIEW: "案卷评查",
-    RetrievalPurpose.SUPERVISION: "执法监督",
-    RetrievalPurpose.APPRAISAL: "评议考核",
-    RetrievalPurpose.PUBLIC_OPINION: "舆情应对",
-    RetrievalPurpose.DECISION_SUPPORT: "行政决策",
-    RetrievalPurpose.CREDIT: "信用",
-    RetrievalPurpose.RECONSIDERATION: "行政复议",
-    RetrievalPurpose.LITIGATION: "行政诉讼",
-    RetrievalPurpose.TRAINING: "教学",
-}
 UNMASKED = Coverage(
     treated=[],
     untreated=["faces", "plates", "text", "voices"],
     zh="原件画面,未经脱敏",
     en="Original, nothing masked",
 )
+PRINTED = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+"""The policy under which a sheet is shown as a page."""
 STYLE = (
     "body{font:12pt/1.5 sans-serif;margin:2cm;color:#000;background:#fff}"
     "table{border-collapse:collapse;width:100%}th,td{border:1px solid #000;padding:.2em .5em;text-align:left}"

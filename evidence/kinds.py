@@ -70,6 +70,21 @@ class RetrievalPurpose(StrEnum):
     TRAINING = "training"  # 教学
 
 
+PURPOSE_WORDS = {
+    RetrievalPurpose.CASE_HANDLING: "办案",
+    RetrievalPurpose.LEGAL_REVIEW: "法制审核",
+    RetrievalPurpose.CASE_FILE_REVIEW: "案卷评查",
+    RetrievalPurpose.SUPERVISION: "执法监督",
+    RetrievalPurpose.APPRAISAL: "评议考核",
+    RetrievalPurpose.PUBLIC_OPINION: "舆情应对",
+    RetrievalPurpose.DECISION_SUPPORT: "行政决策",
+    RetrievalPurpose.CREDIT: "信用",
+    RetrievalPurpose.RECONSIDERATION: "行政复议",
+    RetrievalPurpose.LITIGATION: "行政诉讼",
+    RetrievalPurpose.TRAINING: "教学",
+}
+
+
 class GapReason(StrEnum):
     """Why a recording was interrupted, or shows nothing for a while (R2, L15)."""
 

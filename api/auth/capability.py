@@ -35,6 +35,7 @@ class Use(Enum):
     PLAYLIST = b"P"
     MEDIA = b"M"
     CLIP = b"C"
+    CLIP_SET = b"T"
     SET = b"S"
 
 
@@ -45,7 +46,7 @@ class Capability:
     use: Use
     agency_id: UUID
     subject_id: UUID
-    """The grant; for `Use.CLIP` the clip, for `Use.SET` the grant set."""
+    """The grant; for `Use.CLIP` the clip, for `Use.CLIP_SET` its set, for `Use.SET` the grant set."""
     expires_at: datetime
     key_id: str
     """The key that signed it; without that key it is worth nothing."""

@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import Field, model_validator
 
 from api.issuing import Variant
-from api.schemas.common import Input, Instant, Line, Micros, Output
+from api.schemas.common import Input, Instant, Line, Output
 from api.schemas.items import Coverage, SpanInput
 from evidence.kinds import RetrievalPurpose
 
@@ -156,120 +156,6 @@ class AlignedGrant(Output):
     expires_at: datetime
     sources: list[AlignedSource]
     left_out: list[LeftOut]
-
-
-class ClipRequest(Input):
-    """Ask for a clip by case."""
-
-    case_id: UUID | None = None
-    case_no: str | None = Field(None, max_length=240, examples=["示执罚〔2026〕17号"])
-    item_id: UUID | None = Field(
-        None, description="案件仅有一件可调阅时可省 / Optional when there is only one"
-    )
-    from_ms: Micros | None = None
-    to_ms: Micros | None = None
-    variant: Literal[Variant.REDACTED, Variant.ORIGINAL] = Variant.REDACTED
-    purpose: RetrievalPurpose = RetrievalPurpose.CASE_HANDLING
-    reason: Line | None = None
-    form: Literal["watch", "file", "picture"] = Field(
-        "watch", description="在线观看、取走文件或单帧图片 / Watch, or take away a file or one picture"
-    )
-    at_us: Micros | None = Field(
-        None, description="取此刻显示的一帧 / Of a picture: the one shown at this media time"
-    )
-    frame: Micros | None = Field(
-        None, description="取第几帧,从 0 起 / Of a picture: its number, from 0", examples=[0]
-    )
-    marked: bool = Field(
-        True,
-        description="不加水印须设置允许、有权、有理由 / False needs media.unmarked_clips, a right, a reason",
-    )
-    time_of_day: bool = Field(
-        False,
-        description="取走的画面叠加当地时刻 / Burn the time of day into every picture taken away",
-    )
-
-    @model_validator(mode="after")
-    def _one_case(self) -> ClipRequest:
-        if (self.case_id is None) == (self.case_no is None):
-            raise ValueError("expected case_id or case_no, one of them")
-        if self.from_ms is not None and self.to_ms is not None and self.to_ms <= self.from_ms:
-            raise ValueError("expected from_ms before to_ms")
-        if self.form == "picture":
-            if (
-                (self.at_us is None) == (self.frame is None)
-                or self.from_ms is not None
-                or self.to_ms is not None
-            ):
-                raise ValueError("expected at_us or frame of a picture, one of them, and no from_ms or to_ms")
-        elif self.at_us is not None or self.frame is not None:
-            raise ValueError("expected at_us and frame with form picture alone")
-        return self
-
-
-class ClipShown(Output):
-    """A clip: something to watch now, or a file or picture that is being made."""
-
-    form: Literal["watch", "file", "picture"]
-    state: Literal["ready", "growing", "pending", "working", "failed", "withdrawn"]
-    item_id: UUID
-    clip_id: UUID | None
-    grant: GrantShown | None
-    variant: Variant
-    span_us: tuple[int, int] | None = Field(
-        description="图片为该帧开始显示的那一微秒 / Of a picture the microsecond in which it begins"
-    )
-    file_url: str | None
-    sha256: str | None
-    size_bytes: int | None
-    progress_permille: int
-    quarantined: bool = Field(description="原件校验不符,内容存疑 / The original is in quarantine: doubt it")
-    reason: str | None = Field(description="失败原因 / Why it failed")
-
-
-class DigestsShown(Output):
-    """Digests of some bytes."""
-
-    sha256: str
-    sm3: str | None = Field(description="未计算时为空 / Null where none was made")
-    size_bytes: int
-
-
-class LeafRef(Output):
-    """Where a custody leaf is found."""
-
-    leaf_id: UUID
-    leaf_index: int | None = Field(description="入链前为空 / Null before it has its place")
-    leaf_hash: str | None
-
-
-class ClipSheet(Output):
-    """What goes beside a clip or a picture that is taken away."""
-
-    agency: str
-    clip_id: UUID
-    form: Literal["file", "picture"]
-    item_id: UUID
-    case_no: str
-    av_record_no: str | None
-    variant: Variant
-    span_us: tuple[int, int]
-    frame_count: int | None
-    frame: int | None = Field(description="图片的帧号,从 0 起 / Number of a picture, from 0; null: a clip")
-    marked: bool = Field(description="画面有水印 / A mark is drawn into the pictures")
-    copied_frame_count: int = Field(
-        description="未经重新编码、逐字节取自所据版本的帧数 / Copied byte for byte from the rendition"
-    )
-    purpose: RetrievalPurpose
-    reason: str | None
-    taken_by: str
-    requested_at: datetime
-    made_at: datetime
-    clip: DigestsShown
-    original: DigestsShown = Field(description="原件摘要 / Of the bytes as received")
-    rendition_sha256: str = Field(description="所据版本 / What it was cut from")
-    coverage: Coverage
-    leaf: LeafRef | None = Field(description="流转记录 / The custody leaf written with it")
 
 
 class Reviewable(Output):

@@ -1,4 +1,4 @@
-"""Clips somebody asked to take away."""
+"""Clips, and numbered sets of them, somebody asked to take away."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from evidence.errors import NotFound
-from storage.db.tables import Clip, Job
+from storage.db.clip_tables import Clip, ClipSet
+from storage.db.tables import Job
 
 
 def clip_by_id(session: Session, agency_id: UUID, clip_id: UUID) -> Clip:
@@ -38,8 +39,9 @@ def add_clip(
     purpose: str,
     reason: str | None,
     now: datetime,
+    seat: tuple[UUID, int] | None = None,
 ) -> Clip:
-    """A clip somebody asks for; it is cut by a job."""
+    """A clip somebody asks for; it is cut by a job. Its seat is a set, and its number there."""
     row = Clip(
         agency_id=agency_id,
         account_id=account_id,
@@ -53,17 +55,64 @@ def add_clip(
         purpose=purpose,
         reason=reason,
         requested_at=now,
+        set_id=seat[0] if seat is not None else None,
+        place=seat[1] if seat is not None else None,
     )
     session.add(row)
     session.flush()
     return row
 
 
-def job_of(session: Session, agency_id: UUID, clip_id: UUID) -> Job | None:
-    """The job that cuts the clip."""
+def job_of(session: Session, agency_id: UUID, clip_id: UUID, kind: str = "clip") -> Job | None:
+    """The job that cuts the clip, or packs the set."""
     return session.scalars(
         select(Job)
-        .where(Job.agency_id == agency_id, Job.subject_id == clip_id, Job.kind == "clip")
+        .where(Job.agency_id == agency_id, Job.subject_id == clip_id, Job.kind == kind)
         .order_by(Job.created_at.desc())
         .limit(1)
     ).first()
+
+
+def add_set(
+    session: Session,
+    agency_id: UUID,
+    *,
+    account_id: UUID,
+    case_id: UUID,
+    window: tuple[datetime, datetime],
+    now: datetime,
+) -> ClipSet:
+    """A set of clips, before it has any."""
+    row = ClipSet(
+        agency_id=agency_id,
+        account_id=account_id,
+        case_id=case_id,
+        window_from=window[0],
+        window_to=window[1],
+        layout={},
+        requested_at=now,
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def set_by_id(session: Session, agency_id: UUID, set_id: UUID, *, lock: bool = False) -> ClipSet:
+    """The set of that id.
+
+    Raises:
+        NotFound: The agency has none.
+    """
+    query = select(ClipSet).where(ClipSet.agency_id == agency_id, ClipSet.id == set_id)
+    row = session.scalars(query.with_for_update() if lock else query).one_or_none()
+    if row is None:
+        raise NotFound(
+            f"clip set {set_id}: expected one of this agency, found none", code="clip_set_not_found"
+        )
+    return row
+
+
+def clips_of_set(session: Session, agency_id: UUID, set_id: UUID) -> list[Clip]:
+    """The clips of a set, by number."""
+    query = select(Clip).where(Clip.agency_id == agency_id, Clip.set_id == set_id)
+    return list(session.scalars(query.order_by(Clip.place)))

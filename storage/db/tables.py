@@ -462,29 +462,6 @@ class Grant(Base):
     )
 
 
-class Clip(Base):
-    """A clip, or one picture, somebody asked to take away."""
-
-    __tablename__ = "clip"
-    __table_args__ = (Index(None, "agency_id", "item_id"), Index(None, "agency_id", "case_id"))
-    id: Mapped[UUID] = _id()
-    agency_id: Mapped[UUID] = _agency()
-    account_id: Mapped[UUID] = mapped_column(ForeignKey("account.id"))
-    item_id: Mapped[UUID] = mapped_column(ForeignKey("item.id"))
-    case_id: Mapped[UUID] = mapped_column(ForeignKey("case_file.id"))
-    form: Mapped[str] = mapped_column(comment="file, or picture: the one that begins in the span")
-    marked: Mapped[bool] = mapped_column(comment="false: no mark was drawn into the pictures")
-    variant: Mapped[str] = mapped_column(comment="redacted or original")
-    span_from_us: Mapped[int] = mapped_column(comment="media time")
-    span_to_us: Mapped[int] = mapped_column(comment="media time, not included")
-    purpose: Mapped[str] = mapped_column(comment="RetrievalPurpose")
-    reason: Mapped[str | None] = mapped_column(comment="asked for originals; null otherwise")
-    requested_at: Mapped[datetime]
-    derivative_id: Mapped[UUID | None] = mapped_column(
-        ForeignKey("derivative.id"), comment="null until it is cut"
-    )
-
-
 class Job(Base):
     """Work to be done: the queue of record."""
 

@@ -29,7 +29,7 @@ from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction, sessionmake
 
 from evidence.clock import SystemClock, to_micros
 from evidence.custody import Action
-from storage.db import custody, ledger_tables, tables
+from storage.db import clip_tables, custody, ledger_tables, tables
 from storage.db.custody import Happening
 
 WITNESSED: tuple[type[tables.Base], ...] = (
@@ -51,7 +51,8 @@ WITNESSED: tuple[type[tables.Base], ...] = (
     tables.ContinuityReason,
     tables.GrantSet,
     tables.Grant,
-    tables.Clip,
+    clip_tables.ClipSet,
+    clip_tables.Clip,
     tables.SigningKey,
     ledger_tables.Dock,
     ledger_tables.DeviceReading,

@@ -22,8 +22,9 @@ from evidence.ids import new_id
 from evidence.kinds import ClaimSource, RetrievalPurpose, Role
 from ingest import binding, register
 from storage.db import cases, custody, grants, items
+from storage.db.clip_tables import Clip
 from storage.db.custody import Happening
-from storage.db.tables import Case, Claim, Clip, Derivative, Grant, Item
+from storage.db.tables import Case, Claim, Derivative, Grant, Item
 from tests.support.scene import CAPTURED, CASE_A, Live, Recording, live_scene
 
 Original = dict[str, Any]

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import io
+import json
+import os
+import zipfile
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+import av
 import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from sqlalchemy import select
 
+from evidence.errors import Conflict
+from storage.db.tables import Job
 from tests.support.pipeline import Pipeline
-from tests.support.scene import CASE_A, Live, Scene, served
+from tests.support.placing import film, read_clock
+from tests.support.scene import CASE_A, CASE_B, Live, Recording, Scene, served
+from transcode.clip_set import pack
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +39,15 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     scene.close()
 
 
+def forget(live: Live) -> None:
+    """Whatever is wanted is not made: only its asking was of interest."""
+    with live.scene.storage.database.transaction() as session:
+        for job in session.scalars(select(Job).where(Job.state == "ready")):
+            job.state = "cancelled"
+
+
 def work(live: Live) -> None:
-    Pipeline(live.scene.storage, live.scene.settings).work(only={"clip"})
+    Pipeline(live.scene.storage, live.scene.settings).work(only={"clip", "clip_set"})
 
 
 def ask(live: Live, name: str, **body: Any) -> httpx.Response:
@@ -45,9 +64,10 @@ def test_one_picture_is_taken_by_right_with_leaf_and_sheet(live: Live) -> None:
     wanted = {"item_id": str(recording.item_id), "form": "picture"}
     asked = ask(live, "reviewer", **wanted, at_us=1_030_000)
     assert asked.status_code == 202, asked.text
+    work(live)
     own = ask(live, "handler", **wanted, frame=149, variant="original", reason="核对")
     assert own.status_code == 202, own.text
-    work(live)
+    forget(live)
     path = asked.headers["location"]
     done = live.as_("reviewer").get(path).json()
     assert (done["form"], done["state"], done["span_us"]) == ("picture", "ready", [1_000_000, 1_000_001])
@@ -112,6 +132,7 @@ def test_a_picture_is_inside_what_is_tied_to_the_case(live: Live) -> None:
     ):  # fmt: skip
         answer = ask(live, "reviewer", **wanted, **more)
         assert answer.status_code == status, answer.text
+    forget(live)
 
 
 def test_without_a_mark_whole_groups_are_copied_and_all_that_is_said(live: Live) -> None:
@@ -134,3 +155,181 @@ def test_without_a_mark_whole_groups_are_copied_and_all_that_is_said(live: Live)
     assert (sheet["marked"], sheet["frame_count"], sheet["copied_frame_count"]) == (False, 120, 100)
     for action in ("grant:issued", "clip:issued"):
         assert [leaf["facts"]["marked"] for leaf in scene.leaves(recording.item_id, action)] == [False]
+
+
+# Sets for a timeline.
+
+NOON = datetime(2026, 3, 3, 4, tzinfo=UTC)
+
+
+def at(seconds: float) -> str:
+    return (NOON + timedelta(seconds=seconds)).isoformat()
+
+
+@pytest.fixture(scope="module")
+def filmed(live: Live) -> list[Recording]:
+    """Two cameras, one of them three seconds slow; one recording is not masked yet, one has no time."""
+    scene = live.scene
+    read_clock(scene, "CAM-2", NOON, timedelta(seconds=3))
+    return [
+        film(scene, "CAM-1", NOON + timedelta(seconds=8), case=scene.case_b),
+        film(scene, "CAM-2", NOON - timedelta(seconds=3), seed=2, case=scene.case_b),
+        film(scene, "CAM-1", NOON + timedelta(seconds=20), case=scene.case_b, redacted=False),
+        film(scene, "CAM-1", None, case=scene.case_b),
+    ]
+
+
+def ask_set(live: Live, name: str, first: float, last: float, **more: Any) -> httpx.Response:
+    body = {"case_no": CASE_B, "purpose": "litigation", "from_at": at(first), "to_at": at(last), **more}
+    return live.as_(name).post("/api/v1/clip-sets", json=body)
+
+
+@pytest.fixture(scope="module")
+def packed(live: Live, filmed: list[Recording]) -> str:
+    """Where a set of two clips is told of."""
+    del filmed
+    asked = ask_set(live, "reviewer", 2, 30)
+    assert asked.status_code == 202, asked.text
+    path, working = asked.headers["location"], asked.json()
+    assert (working["state"], working["file_url"], working["unplaced_count"]) == ("working", None, 1)
+    assert live.as_("reviewer").get(f"{path}/sheet").json()["code"] == "clip_not_ready"
+    work(live)
+    return path
+
+
+def test_a_set_is_numbered_by_corrected_time_and_names_its_gaps(
+    live: Live, filmed: list[Recording], packed: str, tmp_path: Path
+) -> None:
+    path = packed
+    done = live.as_("reviewer").get(path).json()
+    assert (done["state"], done["progress_permille"]) == ("ready", 1000)
+    members = [(each["number"], each["clip"]["item_id"], each["clip"]["span_us"]) for each in done["members"]]
+    assert members == [
+        (1, str(filmed[1].item_id), [2_000_000, 6_000_000]),
+        (2, str(filmed[0].item_id), [0, 6_000_000]),
+    ]
+    assert done["left_out"] == [{"item_id": str(filmed[2].item_id), "why": "redaction_pending"}]
+    over_all = [gap for gap in done["gaps"] if gap["lane"] is None]
+    assert [(gap["starts_at"], gap["duration_us"]) for gap in over_all] == [
+        ("2026-03-03T04:00:06Z", 2_000_000),
+        ("2026-03-03T04:00:14Z", 16_000_000),
+    ]
+    assert len({gap["lane"] for gap in done["gaps"]}) == 3
+    file = fetch(done["file_url"])
+    assert file.headers["content-type"] == "application/zip"
+    assert sha256(file.content).hexdigest() == done["sha256"]
+    with zipfile.ZipFile(io.BytesIO(file.content)) as archive:
+        assert archive.testzip() is None
+        assert {each.compress_type for each in archive.infolist()} == {zipfile.ZIP_STORED}
+        names = ["001-20260303T120002.mp4", "002-20260303T120008.mp4"]
+        assert archive.namelist() == ["sheet.json", "sheet.html", *names]
+        for name, each in zip(names, done["members"], strict=True):
+            assert sha256(archive.read(name)).hexdigest() == each["clip"]["sha256"]
+            assert fetch(each["clip"]["file_url"]).content == archive.read(name)
+        sheet, page = json.loads(archive.read("sheet.json")), archive.read("sheet.html").decode()
+        (tmp_path / "1.mp4").write_bytes(archive.read(names[0]))
+    # The masked footage of the scene carries numbers from 52,000 on; the mark lies over the last of them.
+    with av.open(str(tmp_path / "1.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 100
+    assert sheet == live.as_("reviewer").get(f"{path}/sheet").json()
+    assert page == live.as_("reviewer").get(f"{path}/sheet", params={"form": "html"}).text
+    assert [each["file"] for each in sheet["clips"]] == names
+    assert (sheet["clips"][0]["offset_us"], sheet["purpose"]) == (3_000_000, "litigation")
+    for said in (CASE_B, done["members"][0]["clip"]["sha256"], "16.000000 s", str(filmed[2].item_id)):
+        assert said in page
+    issued = live.scene.leaves(live.scene.case_b.id, "clip:issued")
+    assert [leaf["facts"]["sha256"] for leaf in issued] == [done["sha256"]]
+    grants = live.scene.leaves(filmed[0].item_id, "grant:issued")
+    assert [leaf["facts"]["set"] for leaf in grants] == [done["set_id"]]
+    assert live.as_("officer").get(path).status_code == 403
+
+
+def test_packing_again_gives_the_same_bytes(tmp_path: Path) -> None:
+    sheets = {"sheet.json": b"{}"}
+    (tmp_path / "one").write_bytes(b"a clip")
+    for name in ("a.zip", "b.zip"):
+        pack(
+            tmp_path / name,
+            [("001.mp4", tmp_path / "one")],
+            sheets,
+            on_progress=lambda _: None,
+            is_cancelled=lambda: False,
+        )
+        os.utime(tmp_path / "one", (1, 1))
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+    with pytest.raises(Conflict):
+        pack(
+            tmp_path / "c.zip",
+            [("001.mp4", tmp_path / "one")],
+            sheets,
+            on_progress=lambda _: None,
+            is_cancelled=lambda: True,
+        )
+    assert not (tmp_path / "c.zip").exists()
+
+
+def test_a_clip_that_could_not_be_cut_leaves_the_others(live: Live, filmed: list[Recording]) -> None:
+    del filmed
+    asked = ask_set(live, "reviewer", 0, 9).json()
+    with live.scene.storage.database.transaction() as session:
+        failed = asked["members"][1]["clip"]["clip_id"]
+        session.scalars(select(Job).where(Job.subject_id == UUID(failed))).one().state = "quarantined"
+    forget(live)
+    done = live.as_("reviewer").get(f"/api/v1/clip-sets/{asked['set_id']}").json()
+    assert (done["state"], done["file_url"]) == ("failed", None)
+    assert [each["clip"]["state"] for each in done["members"]] == ["failed", "failed"]
+
+
+@pytest.mark.parametrize(
+    ("name", "most", "code"),
+    [("MOST_CLIPS", 1, "set_too_large"), ("LONGEST_FOOTAGE", timedelta(seconds=9), "set_too_long")],
+)
+def test_a_set_is_bounded(
+    live: Live, filmed: list[Recording], monkeypatch: pytest.MonkeyPatch, name: str, most: object, code: str
+) -> None:
+    del filmed
+    monkeypatch.setattr(f"api.clip_sets.{name}", most)
+    answer = ask_set(live, "reviewer", 2, 30)
+    assert (answer.status_code, answer.json()["code"]) == (422, code)
+
+
+def test_a_set_ends_with_the_right_to_any_of_it(live: Live, filmed: list[Recording], packed: str) -> None:
+    path = packed
+    url = live.as_("reviewer").get(path).json()["file_url"]
+    assert fetch(url).status_code == 200
+    change = {"op": "mask_frames", "from_pts": 0, "to_pts": 9, "reason": "minor"}
+    amend = {"base_number": 1, "changes": [change], "note": "x"}
+    plans = f"/api/v1/items/{filmed[0].item_id}/redaction/plans"
+    assert live.as_("handler2").post(plans, json=amend).status_code == 201
+    assert fetch(url).status_code == 410
+    after = live.as_("reviewer").get(path).json()
+    assert (after["state"], after["file_url"]) == ("withdrawn", None)
+    assert live.as_("reviewer").get(f"{path}/sheet").status_code == 410
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "last", "more", "status", "code"),
+    [
+        ("reviewer", 100, 200, {}, 404, "window_empty"),
+        ("reviewer", 0, 5, {"lanes": ["device:none"]}, 404, "window_empty"),
+        ("reviewer", 0, 90_000, {}, 422, "window_too_long"),
+        ("reviewer", 5, 0, {}, 422, "request_invalid"),
+        ("reviewer", 0, 5, {"variant": "original", "reason": "x"}, 403, "not_permitted"),
+        ("legal_reviewer", 0, 5, {"marked": False}, 422, "reason_missing"),
+        ("reviewer", 20, 25, {}, 409, "redaction_pending"),
+        ("auditor", 0, 5, {}, 403, "not_permitted"),
+    ],
+)
+def test_no_set_where_nothing_may_be_had(
+    live: Live,
+    filmed: list[Recording],
+    name: str,
+    first: float,
+    last: float,
+    more: dict[str, Any],
+    status: int,
+    code: str,
+) -> None:
+    del filmed
+    answer = ask_set(live, name, first, last, **more)
+    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text

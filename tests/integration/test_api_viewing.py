@@ -21,10 +21,11 @@ from api.wire import Request
 from evidence.custody import Action
 from evidence.ids import new_id
 from storage.db import custody
+from storage.db.clip_tables import Clip
 from storage.db.custody import Happening
 from storage.db.engine import Database
 from storage.db.standstill import CommitMark
-from storage.db.tables import Account, Clip, Item, Job
+from storage.db.tables import Account, Item, Job
 from storage.objects.base import Namespace
 from tests.support import media as footage
 from tests.support.growing import growing, settle

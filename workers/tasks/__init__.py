@@ -38,4 +38,5 @@ TASKS: Mapping[str, Task] = {
     "redact": redaction.redact,
     "render": redaction.render,
     "clip": clips.clip,
+    "clip_set": clips.clip_set,
 }

@@ -1,8 +1,10 @@
-"""The media queue, clips: a span cut to the frame, or one picture, with the viewer's mark burnt in."""
+"""The media queue, clips: a span cut to the frame, one picture, or a numbered set packed into one file."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -13,10 +15,13 @@ from evidence.errors import Conflict
 from evidence.events import Topic
 from evidence.fixity import hash_file
 from media.fmp4 import FragmentIndex
-from storage.db import clips, custody, items
+from storage.db import clips, custody, items, jobs
+from storage.db.clip_tables import Clip
 from storage.db.custody import Happening
-from storage.db.tables import Agency, Clip, Derivative
+from storage.db.jobs import Wanted
+from storage.db.tables import Agency, Derivative
 from transcode.clip import ClipResult, cut_clip
+from transcode.clip_set import as_json, as_page, pack, set_sheet
 from transcode.mark import MarkLine
 from transcode.picture import PictureResult, ShownPicture, take_picture
 from transcode.segment import RunOptions
@@ -57,7 +62,7 @@ def clip(context: JobContext) -> Outcome:
             session, context, request.item_id, "clip", described, made, info=info, masked=source.masked,
             content_type="image/png" if is_picture else "video/mp4",
         )  # fmt: skip
-        clips.clip_by_id(session, agency.id, request.id).derivative_id = row.id
+        _done(session, agency, request, row, now)
         facts = {
             "clip": str(request.id),
             "form": request.form,
@@ -72,6 +77,73 @@ def clip(context: JobContext) -> Outcome:
         )
 
     return Outcome(commit, [(Topic.CLIP, str(request.id), "ready", {})])
+
+
+def _done(session: Session, agency: Agency, request: Clip, row: Derivative, now: datetime) -> None:
+    """Tie a clip to what was made; the last one of a set has the set packed."""
+    # The set first: of two that end at once, the second sees the first.
+    held = clips.set_by_id(session, agency.id, request.set_id, lock=True) if request.set_id else None
+    clips.clip_by_id(session, agency.id, request.id).derivative_id = row.id
+    if held is None:
+        return
+    session.flush()
+    made = clips.clips_of_set(session, agency.id, held.id)
+    if all(each.derivative_id is not None for each in made):
+        digest = hashlib.sha256(b"".join(each.id.bytes for each in made)).digest()
+        jobs.want(session, agency.id, Wanted("clip_set", "media", held.id, digest, {}, 30), now)
+
+
+def clip_set(context: JobContext) -> Outcome:
+    """Pack the clips of a set, each of which is cut, with their sheet into one file.
+
+    Raises:
+        NotFound: A clip was withdrawn meanwhile; the set must be asked for anew.
+    """
+    set_id = context.lease.subject_id
+    with context.storage.database.read() as session:
+        agency = context.agency
+        sheet = set_sheet(session, agency, clips.set_by_id(session, agency.id, set_id))
+        members = clips.clips_of_set(session, agency.id, set_id)
+        made = [
+            items.derivative_by_id(session, agency.id, each.derivative_id)
+            for each in members
+            if each.derivative_id
+        ]
+    zone = context.agency.time_zone
+    packed = context.scratch / "set.zip"
+    pack(
+        packed,
+        [
+            (said["file"], context.local_path(each.store_key))
+            for said, each in zip(sheet["clips"], made, strict=True)
+        ],
+        {"sheet.json": as_json(sheet), "sheet.html": as_page(sheet, zone)},
+        on_progress=context.progress,
+        is_cancelled=context.is_cancelled,
+    )
+    kept = context.keep_derivative(packed)
+    described = {"clip_set": str(set_id), "clips": [each.sha256.hex() for each in made]}
+
+    def commit(session: Session, agency: Agency) -> None:
+        # It is about several recordings: its row stands with the first, and each is asked about when served.
+        row = put_derivative(
+            session, context, members[0].item_id, "clip", described, kept, info={},
+            masked=all(each.masked for each in made), content_type="application/zip",
+        )  # fmt: skip
+        held = clips.set_by_id(session, agency.id, set_id, lock=True)
+        held.derivative_id = row.id
+        facts = {
+            "set": str(set_id),
+            "derivative": str(row.id),
+            "sha256": kept.sha256.hex(),
+            "clips": [str(each.id) for each in members],
+        }
+        now = context.storage.clock.now()
+        custody.record(
+            session, agency, Happening(Action.CLIP_ISSUED, "case", str(held.case_id), WORKER, facts), now
+        )
+
+    return Outcome(commit, [(Topic.CLIP, str(set_id), "ready", {})])
 
 
 def _cut(context: JobContext, request: Clip, source: Derivative) -> ClipResult:

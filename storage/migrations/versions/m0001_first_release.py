@@ -655,6 +655,45 @@ def upgrade() -> None:
     op.create_index(
         op.f("ix_case_binding_agency_id_item_id"), "case_binding", ["agency_id", "item_id"], unique=False
     )
+    _clips()
+    _view_grants()
+    _refuse_changes()
+
+
+def _clips() -> None:
+    op.create_table(
+        "clip_set",
+        sa.Column("id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("agency_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("account_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("case_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("window_from", storage.db.types.Instant(), nullable=False, comment="wall time, corrected"),
+        sa.Column(
+            "window_to",
+            storage.db.types.Instant(),
+            nullable=False,
+            comment="wall time, corrected; not included",
+        ),
+        sa.Column(
+            "layout",
+            storage.db.types.Json(),
+            nullable=False,
+            comment="where its clips lay in wall time when asked for, the gaps, what was left out",
+        ),
+        sa.Column("requested_at", storage.db.types.Instant(), nullable=False),
+        sa.Column(
+            "derivative_id",
+            storage.db.types.Id(length=16),
+            nullable=True,
+            comment="the set in one file; null until each clip is cut",
+        ),
+        sa.ForeignKeyConstraint(["account_id"], ["account.id"], name=op.f("fk_clip_set_account_id")),
+        sa.ForeignKeyConstraint(["agency_id"], ["agency.id"], name=op.f("fk_clip_set_agency_id")),
+        sa.ForeignKeyConstraint(["case_id"], ["case_file.id"], name=op.f("fk_clip_set_case_id")),
+        sa.ForeignKeyConstraint(["derivative_id"], ["derivative.id"], name=op.f("fk_clip_set_derivative_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_clip_set")),
+    )
+    op.create_index(op.f("ix_clip_set_agency_id_case_id"), "clip_set", ["agency_id", "case_id"], unique=False)
     op.create_table(
         "clip",
         sa.Column("id", storage.db.types.Id(length=16), nullable=False),
@@ -677,17 +716,21 @@ def upgrade() -> None:
         sa.Column(
             "derivative_id", storage.db.types.Id(length=16), nullable=True, comment="null until it is cut"
         ),
+        sa.Column(
+            "set_id", storage.db.types.Id(length=16), nullable=True, comment="null: asked for by itself"
+        ),
+        sa.Column("place", sa.Integer(), nullable=True, comment="number in the set, from 1; null: no set"),
         sa.ForeignKeyConstraint(["account_id"], ["account.id"], name=op.f("fk_clip_account_id")),
         sa.ForeignKeyConstraint(["agency_id"], ["agency.id"], name=op.f("fk_clip_agency_id")),
         sa.ForeignKeyConstraint(["case_id"], ["case_file.id"], name=op.f("fk_clip_case_id")),
         sa.ForeignKeyConstraint(["derivative_id"], ["derivative.id"], name=op.f("fk_clip_derivative_id")),
         sa.ForeignKeyConstraint(["item_id"], ["item.id"], name=op.f("fk_clip_item_id")),
+        sa.ForeignKeyConstraint(["set_id"], ["clip_set.id"], name=op.f("fk_clip_set_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_clip")),
     )
     op.create_index(op.f("ix_clip_agency_id_case_id"), "clip", ["agency_id", "case_id"], unique=False)
     op.create_index(op.f("ix_clip_agency_id_item_id"), "clip", ["agency_id", "item_id"], unique=False)
-    _view_grants()
-    _refuse_changes()
+    op.create_index(op.f("ix_clip_agency_id_set_id"), "clip", ["agency_id", "set_id"], unique=False)
 
 
 def _view_grants() -> None:

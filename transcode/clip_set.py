@@ -1,0 +1,236 @@
+"""A numbered set of clips in one file: the clips in order of corrected time, and a sheet that names the gaps.
+
+The file is a ZIP without compression, so that its members are the clips byte for byte; names, order and times
+in it follow from the set alone, and the same set gives the same bytes. The sheet says of each clip which it
+is, of what, when, and its digests; what lies between the clips; and what was asked for and is not there.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy.orm import Session
+
+from evidence.clock import rfc3339
+from evidence.errors import Conflict, NotFound
+from evidence.kinds import PURPOSE_WORDS, RetrievalPurpose
+from media.mux import unwritable
+from media.still import sync
+from storage.db import accounts, cases, clips, items
+from storage.db.clip_tables import Clip, ClipSet
+from storage.db.tables import Agency
+
+SCHEMA = "liuhen-clip-set/1"
+MADE_AT = (1980, 1, 1, 0, 0, 0)
+"""When members were changed, for a format that has to say: when a set was packed is in custody."""
+COPY_BYTES = 1 << 20
+STYLE = (
+    "body{font:11pt/1.4 sans-serif;margin:1.5cm;color:#000;background:#fff}"
+    "table{border-collapse:collapse;width:100%;margin:.5em 0}"
+    "th,td{border:1px solid #000;padding:.2em .4em;text-align:left;vertical-align:top}"
+    "th{font-weight:normal}code{overflow-wrap:anywhere}"
+)
+
+
+def member_name(number: int, starts_at: str, zone: str) -> str:
+    """What a clip is called in its set: its number and the local time at which it begins."""
+    local = datetime.fromisoformat(starts_at).astimezone(ZoneInfo(zone))
+    return f"{number:03d}-{local:%Y%m%dT%H%M%S}.mp4"
+
+
+def set_sheet(session: Session, agency: Agency, row: ClipSet) -> dict[str, Any]:
+    """What goes beside a set, as data; it says nothing that changes after the clips were cut.
+
+    Raises:
+        NotFound: A clip is not cut yet (``clip_not_ready``), or was withdrawn (``derivative_withdrawn``).
+    """
+    held = clips.clips_of_set(session, agency.id, row.id)
+    case = cases.case_by_id(session, agency.id, row.case_id)
+    viewer = accounts.account_by_id(session, agency.id, row.account_id)
+    first = held[0]
+    return {
+        "schema": SCHEMA,
+        "agency": agency.name,
+        "set_id": str(row.id),
+        "case_no": case.case_no,
+        "variant": first.variant,
+        "from_at": rfc3339(row.window_from),
+        "to_at": rfc3339(row.window_to),
+        "purpose": first.purpose,
+        "reason": first.reason,
+        "marked": first.marked,
+        "taken_by": f"{viewer.display_name} ({viewer.username})",
+        "requested_at": rfc3339(row.requested_at),
+        "clips": [_said_of(session, agency, clip, row.layout["members"][str(clip.id)]) for clip in held],
+        "gaps": row.layout["gaps"],
+        "left_out": row.layout["left_out"],
+        "unplaced_count": row.layout["unplaced_count"],
+    }
+
+
+def _said_of(session: Session, agency: Agency, clip: Clip, lies: Mapping[str, Any]) -> dict[str, Any]:
+    if clip.derivative_id is None:
+        raise NotFound(f"clip {clip.id}: expected it cut, found it is not yet; wait", code="clip_not_ready")
+    made = items.derivative_by_id(session, agency.id, clip.derivative_id)
+    if made.withdrawn_at is not None:
+        raise NotFound(f"clip {clip.id}: expected in force, found withdrawn", code="derivative_withdrawn")
+    item = items.item_by_id(session, agency.id, clip.item_id)
+    original = items.object_of(session, item)
+    number = clip.place or 0
+    return {
+        "number": number,
+        "file": member_name(number, lies["starts_at"], agency.time_zone),
+        "clip_id": str(clip.id),
+        "item_id": str(clip.item_id),
+        "av_record_no": item.av_record_no,
+        "span_us": [clip.span_from_us, clip.span_to_us],
+        **lies,
+        "frame_count": made.info.get("frame_count"),
+        "copied_frame_count": made.info.get("copied_frame_count", 0),
+        "sha256": made.sha256.hex(),
+        "sm3": made.info.get("sm3"),
+        "size_bytes": made.size_bytes,
+        "original_sha256": original.sha256.hex(),
+        "original_sm3": original.sm3.hex() if original.sm3 else None,
+        "rendition_sha256": made.params.get("source_sha256"),
+        "masked": made.masked,
+    }
+
+
+def as_json(sheet: Mapping[str, Any]) -> bytes:
+    """The sheet as data: the same bytes for the same sheet."""
+    return (json.dumps(sheet, ensure_ascii=False, indent=2, sort_keys=True) + "\n").encode()
+
+
+def as_page(sheet: Mapping[str, Any], zone: str) -> bytes:
+    """The sheet as one page of HTML without anything from elsewhere."""
+
+    def when(at: str | None) -> str:
+        if at is None:
+            return "—"
+        return f"{datetime.fromisoformat(at).astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M:%S.%f}"
+
+    purpose = RetrievalPurpose(sheet["purpose"])
+    facts = [
+        ("机关 Agency", sheet["agency"]),
+        ("案件编号 Case", sheet["case_no"]),
+        ("片段集 Set", sheet["set_id"]),
+        ("画面 Variant", "脱敏件 Masked" if sheet["variant"] == "redacted" else "原件 Original"),
+        (f"时段 Window ({zone})", f"{when(sheet['from_at'])} – {when(sheet['to_at'])}"),
+        ("水印 Mark", "有 drawn into the pictures" if sheet["marked"] else "无 none"),
+        ("目的 Purpose", f"{PURPOSE_WORDS[purpose]} {purpose}"),
+        ("理由 Reason", sheet["reason"] or "—"),
+        ("调取人 Taken by", sheet["taken_by"]),
+        ("申请时间 Requested", when(sheet["requested_at"])),
+        ("时间不明、未列入的记录数 Recordings whose time nobody knows", sheet["unplaced_count"]),
+    ]
+    members = [
+        (
+            each["number"],
+            each["file"],
+            f"{when(each['starts_at'])} – {when(each['ends_at'])}",
+            each["device_no"] or each["place"] or "—",
+            each["av_record_no"] or each["item_id"],
+            f"{each['span_us'][0] / 1e6:.6f} – {each['span_us'][1] / 1e6:.6f}",
+            each["frame_count"],
+            f"SHA-256 {each['sha256']} SM3 {each['sm3'] or '—'}",
+            f"SHA-256 {each['original_sha256']} SM3 {each['original_sm3'] or '—'}",
+        )
+        for each in sheet["clips"]
+    ]
+    gaps = [
+        (
+            "全部来源 all sources"
+            if gap["lane"] is None
+            else gap["device_no"] or gap["place"] or gap["lane"],
+            f"{when(gap['starts_at'])} – {when(gap['ends_at'])}",
+            f"{gap['duration_us'] / 1e6:.6f} s",
+            "是 yes" if gap["is_certain"] else "否 no",
+        )
+        for gap in sheet["gaps"]
+    ]
+    left_out = [(each["item_id"], each["why"]) for each in sheet["left_out"]]
+    title = "音像片段集随附单 Sheet of a set of clips"
+    heads = ("编号 No.", "文件 File", "时刻 Time", "来源 Source", "记录 Record", "媒体时间 Media time, s",
+             "帧数 Frames", "片段摘要 Digests of the clip", "原件摘要 Digests of the original")  # fmt: skip
+    body = [
+        f"<h1>{title}</h1>",
+        _table([], facts),
+        "<h2>片段 Clips</h2>",
+        _table(heads, members),
+        "<h2>空档 Gaps</h2>",
+        _table(("来源 Source", "时刻 Time", "时长 Length", "大于时钟刻度 Beyond the clock's step"), gaps),
+        "<h2>未列入 Left out</h2>",
+        _table(("记录 Item", "原因 Why"), left_out),
+        "<p>签名 Signature: ______________</p>",
+    ]
+    head = (
+        f'<!doctype html><html lang="zh"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
+    )
+    return (head + "".join(body) + "</html>\n").encode()
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    if not rows:
+        return "<p>无 none</p>"
+    head = "".join(f"<th>{escape(name)}</th>" for name in heads)
+    lines = "".join(
+        "<tr>" + "".join(f"<td><code>{escape(str(cell))}</code></td>" for cell in row) + "</tr>"
+        for row in rows
+    )
+    return f"<table>{f'<tr>{head}</tr>' if heads else ''}{lines}</table>"
+
+
+def pack(
+    destination: Path,
+    members: Sequence[tuple[str, Path]],
+    sheets: Mapping[str, bytes],
+    *,
+    on_progress: Callable[[float], None],
+    is_cancelled: Callable[[], bool],
+) -> None:
+    """Write clips and sheets into one ZIP, durably; nothing of it stays after a failure.
+
+    Args:
+        members: What each clip is called, and its file.
+        sheets: By name.
+
+    Raises:
+        Unavailable: ``output_unwritable``, or a clip cannot be read.
+        Conflict: ``cancelled``.
+    """
+    total = sum(path.stat().st_size for _, path in members) or 1
+    done = 0
+    try:
+        with zipfile.ZipFile(destination, "w", zipfile.ZIP_STORED) as archive:
+            for name, data in sheets.items():
+                archive.writestr(_entry(name), data)
+            for name, path in members:
+                size = path.stat().st_size
+                with path.open("rb") as source, archive.open(_entry(name, size), "w") as target:
+                    shutil.copyfileobj(source, target, COPY_BYTES)
+                done += size
+                on_progress(done / total)
+                if is_cancelled():
+                    raise Conflict("clip set: expected to go on, found its work cancelled", code="cancelled")
+        sync(destination)
+    except OSError as error:
+        destination.unlink(missing_ok=True)
+        raise unwritable(destination, error) from error
+    except BaseException:
+        destination.unlink(missing_ok=True)
+        raise
+
+
+def _entry(name: str, size_bytes: int = 0) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, MADE_AT)
+    entry.create_system, entry.external_attr, entry.file_size = 3, 0o644 << 16, size_bytes
+    return entry
