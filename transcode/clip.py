@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import ffmpeg
 
 from evidence.errors import InvalidInput, MediaError
 from media import formats, sandbox
+from media.errors import media_error
 from media.fmp4 import FragmentIndex
 from media.report import ProbeReport
 from media.run import run_ffmpeg
@@ -26,7 +27,7 @@ from transcode.excerpt import write_excerpt
 from transcode.mark import MarkLine, clock_options, draw_mark, find_font, font_digest, require_font
 from transcode.plan import AUDIO_KBPS_PER_CHANNEL, ENCODER_THREADS, KEYFRAME_EVERY_S
 from transcode.segment import RunOptions
-from transcode.splice import Unsuited, splice
+from transcode.splice import Spliced, Unsuited, splice
 
 CRF = 20
 NOTHING_CUT = "received no packets"
@@ -92,19 +93,40 @@ def cut_clip(
     if clock_us is not None and is_video:
         shown_us = clock_us + int((begin - index.origin) * 1_000_000)
         clock = clock_options(shown_us, require_font(used_font), index.main.height_px)
-    told = _Told(on_progress, cancelled)
     made_by: dict[str, Any] = {}
+    spliced: Spliced | None = None
     try:
         if is_video and not mark and clock is None:
             # Nothing is drawn into the pictures: what lies wholly inside need not be encoded again.
-            made_by = _splice(rendition, index, (begin, end), destination, run, told)
-        if "copied_frames" not in made_by:
+            try:
+                spliced = splice(
+                    rendition, index, begin, end, destination, crf=CRF, run=run, cancelled=cancelled
+                )
+                made_by = {"copied_frames": spliced.copied_count}
+            except Unsuited as why:
+                made_by = {"encoded_whole": str(why)}
+        if spliced is None:
             drawn = mark if is_video else ()
-            _encode(rendition, index, (begin, end), destination, drawn, used_font, clock, run, told)
+            _encode(
+                rendition,
+                index,
+                (begin, end),
+                destination,
+                drawn,
+                used_font,
+                clock,
+                run,
+                on_progress,
+                cancelled,
+            )
         found = _look(destination, run)
         stream = found.video if is_video else found.audio
         if stream is None:
             raise _empty(index, from_us, to_us)
+        frames = stream.packet_count or 0
+        if spliced is not None and frames != spliced.copied_count + spliced.encoded_count:
+            wanted = spliced.copied_count + spliced.encoded_count
+            raise media_error("ffmpeg_failed", f"expected {wanted} pictures in the clip, found {frames}")
         sync(destination)
     except MediaError as error:
         destination.unlink(missing_ok=True)
@@ -125,33 +147,7 @@ def cut_clip(
     }
     if clock is not None:
         params["clock_us"] = clock_us
-    frames = stream.packet_count or 0
     return ClipResult(destination, destination.stat().st_size, frames, found.duration_us or 0, params)
-
-
-class _Told(NamedTuple):
-    """Whom to tell, and whom to ask, while a clip is made."""
-
-    on_progress: Callable[[float], None] | None
-    cancelled: Callable[[], bool] | None
-
-
-def _splice(
-    rendition: Path,
-    index: FragmentIndex,
-    span: tuple[Fraction, Fraction],
-    destination: Path,
-    run: RunOptions,
-    told: _Told,
-) -> dict[str, Any]:
-    """How much was copied; or why the clip has to be encoded as a whole."""
-    try:
-        made = splice(rendition, index, *span, destination, crf=CRF, run=run, cancelled=told.cancelled)
-    except Unsuited as why:
-        return {"encoded_whole": str(why)}
-    if told.on_progress is not None:
-        told.on_progress(1.0)
-    return {"copied_frames": made.copied_count}
 
 
 def _encode(
@@ -163,7 +159,8 @@ def _encode(
     font: Path | None,
     clock: Mapping[str, Any] | None,
     run: RunOptions,
-    told: _Told,
+    on_progress: Callable[[float], None] | None,
+    cancelled: Callable[[], bool] | None,
 ) -> None:
     """Encode all of a span again, with what is drawn into it."""
     (begin, end), main = span, index.main
@@ -179,8 +176,8 @@ def _encode(
             limits=run.limits,
             binary=run.ffmpeg,
             duration=end - begin,
-            on_progress=told.on_progress,
-            cancelled=told.cancelled,
+            on_progress=on_progress,
+            cancelled=cancelled,
         )
     finally:
         excerpt.unlink(missing_ok=True)
