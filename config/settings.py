@@ -253,7 +253,7 @@ class MediaSettings(Group):
         description="Internal location of a trusted nginx in front that serves the object store and sends "
         "for us (X-Accel-Redirect); empty sends every byte from here",
     )
-    ffmpeg: Path | None = Field(None, description="FFmpeg binary; empty means the one of imageio-ffmpeg")
+    ffmpeg: Path | None = Field(None, description="FFmpeg 7.1 or newer; empty: that of imageio-ffmpeg")
     child_memory_bytes: int = Field(4 * GIB, gt=0, description="Memory a child may use")
     child_cpu_s: int = Field(6 * 3600, gt=0, description="CPU time a child may use")
     child_wall_s: float = Field(12 * 3600.0, gt=0, description="Time a child may take")

@@ -16,23 +16,24 @@ may have died before the request was made, so the parent's pid is compared after
 survives ``execve``, so an FFmpeg started from here, or by code running here, carries its own.
 
 It is set here and not in a ``preexec_fn``, because running Python between fork and exec deadlocks in
-a process with threads. Only the standard library is imported until the limits are in place.
+a process with threads. Only the standard library is imported until the limits are in place, and of it no
+more than they take: every FFmpeg pays for it.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
-import importlib
-import json
 import os
 import resource
 import signal
 import sys
 import time
-import traceback
-from collections.abc import Callable
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS = 38
@@ -86,12 +87,15 @@ class _Lines:
     """The protocol channel: standard output as it was, kept from whatever a library prints."""
 
     def __init__(self) -> None:
+        import json
+
+        self._encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
         self._out = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)
         self._said_at = 0.0
 
     def send(self, message: dict[str, object]) -> None:
-        self._out.write(json.dumps(message, ensure_ascii=True, separators=(",", ":")) + "\n")
+        self._out.write(self._encode(message) + "\n")
         self._out.flush()
 
     def progress(self, fraction: float) -> None:
@@ -127,6 +131,10 @@ def _is_plain(value: object) -> bool:
 
 
 def _call(entry: str) -> int:
+    import importlib
+    import json
+    import traceback
+
     lines = _Lines()
     envelope: dict[str, Any] = json.load(sys.stdin)
     sys.path[:] = envelope["sys_path"]
@@ -144,10 +152,14 @@ def _call(entry: str) -> int:
     return 0
 
 
+def _pairs(limits: str) -> list[list[str]]:
+    return [pair.split("=") for pair in limits.split(",")]
+
+
 def main(argv: list[str]) -> int:
     """Run one of the two modes; ``exec`` does not return."""
     mode, parent_pid, limits, *rest = argv
-    apply_limits(int(parent_pid), json.loads(limits))
+    apply_limits(int(parent_pid), {name: int(most) for name, most in _pairs(limits)})
     if mode == "exec":
         _become(rest[1:])
     return _call(rest[0])

@@ -32,6 +32,7 @@ class GrowingRendition:
         self.index: FragmentIndex | None = None
         self._shifts: dict[int, int] | None = None
         self._settled_to = 0
+        self._seen_bytes = 0
 
     def advance(self) -> bool:
         """Settle and index what has become whole since the last call; says whether anything has.
@@ -42,6 +43,9 @@ class GrowingRendition:
         if not self.path.exists():
             return False
         size = self.path.stat().st_size
+        if size == self._seen_bytes:
+            return False
+        self._seen_bytes = size
         with self.path.open("r+b") as file:
             if self._shifts is None and not self._settle_init(file, size):
                 return False

@@ -6,7 +6,6 @@ returns, for whatever reason, the child and what it started are dead and reaped.
 
 from __future__ import annotations
 
-import json
 import os
 import selectors
 import signal
@@ -59,15 +58,9 @@ class Limits:
     """How far it steps back behind listeners and the database; 0 where a person waits for it."""
 
     def for_child(self) -> str:
-        """The part that the child applies to itself, as JSON."""
-        return json.dumps(
-            {
-                "cpu_s": self.cpu_s,
-                "memory_bytes": self.memory_bytes,
-                "file_size_bytes": self.file_size_bytes,
-                "niceness": self.niceness,
-            }
-        )
+        """The part that the child applies to itself, as ``name=number`` with commas between."""
+        names = ("cpu_s", "memory_bytes", "file_size_bytes", "niceness")
+        return ",".join(f"{name}={getattr(self, name)}" for name in names)
 
 
 @dataclass

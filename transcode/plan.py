@@ -5,6 +5,8 @@ Nothing runs here. `media.run` executes the arguments; paths stand in them as th
 One command decodes once and feeds every rung: the picture is split, each branch scaled and encoded into a
 file of its own. The encoders start their groups of pictures at the same instants of the source's clock, so
 players may change rungs at any of them. What a rung holds does not depend on which others are made with it.
+The smallest has a head start: the others get each picture only when a later one has been decoded, so its
+first segment does not wait for encoders that take the processors.
 
 Every rendition is a fragmented MP4: a fragment per group of pictures, none shorter than a second,
 none longer than 15, so that a stream without keyframes does not pile up in memory. Nothing of the
@@ -37,6 +39,11 @@ CHUNK, SOUND, PREVIEW = PIECES = ("chunk", "sound", "preview")
 """What a long recording is made in: kinds of jobs and of derivatives, until its renditions are there."""
 CLOCK_START_S = 10
 """Chunks and their sound are laid on one clock that begins here, so that none of it is negative."""
+# What x264 looks at beyond a group of pictures before it writes it, and what its threads hold.
+LOOKAHEAD_FRAMES = {"faster": 20, "fast": 30, "medium": 40}
+LEAST_LOOKAHEAD_FRAMES, HELD_FRAMES = 10, 10
+HELD_MAX_BYTES = 512 << 20
+"""How much of decoded pictures may wait for the encoders of the larger rungs."""
 # Frame threads shape what x264 writes; a fixed number keeps its bytes the same on every machine.
 ENCODER_THREADS = 4
 # delay_moov: the edit lists are complete when they are resolved (media.growing).
@@ -75,6 +82,8 @@ class RenditionPlan:
     expected_duration: Fraction | None
     tolerance: Fraction
     """How much the duration may differ: one frame, and a tick for rounding."""
+    head_start: Fraction = Fraction(0)
+    """By how many seconds of footage the smallest rung of a command is ahead of the others."""
     cut: Cut | None = None
     """None: all of the source."""
     is_piece: bool = False
@@ -101,22 +110,18 @@ def plan_renditions(
     return tuple(_plan(report, rung) for rung in ladder(report, policy, may_copy=may_copy))
 
 
-def command(
-    plans: Sequence[RenditionPlan], source: str, destinations: Sequence[str], *, only_s: float | None = None
-) -> list[str]:
+def command(plans: Sequence[RenditionPlan], source: str, destinations: Sequence[str]) -> list[str]:
     """Arguments for ``ffmpeg`` that make all of ``plans`` in one go.
 
     Args:
-        plans: Renditions of one source.
+        plans: Renditions of one source, the smallest first.
         source: Path of the original.
         destinations: A path for each of ``plans``.
-        only_s: No more than the first seconds of it.
     """
     is_copy = any(plan.rung.copies_video for plan in plans)
     cut = plans[0].cut
     opened = ffmpeg.input(f"file:{source}", **input_options(is_copy=is_copy), **_sought(cut))
     branches = _branches(opened, [plan for plan in plans if _encodes(plan)])
-    limit = {} if only_s is None else {"t": only_s}
     outputs = []
     for plan, destination in zip(plans, destinations, strict=True):
         streams = []
@@ -124,7 +129,7 @@ def command(
             streams.append(branches.pop(0) if _encodes(plan) else opened[str(plan.picture)])
         if plan.sound is not None:
             streams.append(opened[str(plan.sound)])
-        outputs.append(ffmpeg.output(*streams, f"file:{destination}", **plan.options, **limit))
+        outputs.append(ffmpeg.output(*streams, f"file:{destination}", **plan.options))
     arguments: list[str] = ffmpeg.merge_outputs(*outputs).overwrite_output().get_args()
     return arguments
 
@@ -203,8 +208,26 @@ def _branches(opened: Any, plans: Sequence[RenditionPlan]) -> list[Any]:
         picture = picture.filter("setpts", f"PTS-{cut.from_pts}")
     if plans[0].is_interlaced:
         picture = picture.filter("yadif", mode="send_frame", deint="interlaced")
-    parts = picture.filter_multi_output("split", len(plans))
-    return [_scaled(parts[number], plan.rung) for number, plan in enumerate(plans)]
+    first, *others = plans
+    if others and first.cut is None and first.head_start:
+        parts = picture.filter_multi_output("split", 3)
+        larger = _held_back(parts[1], parts[2], first.head_start)
+        shares = larger.filter_multi_output("split", len(others))
+        pictures = [parts[0], *(shares[number] for number in range(len(others)))]
+    else:
+        shares = picture.filter_multi_output("split", len(plans))
+        pictures = [shares[number] for number in range(len(plans))]
+    return [_scaled(each, plan.rung) for each, plan in zip(pictures, plans, strict=True)]
+
+
+def _held_back(picture: Any, ahead: Any, by: Fraction) -> Any:
+    """The pictures as they are, each once the one ``by`` seconds later has been decoded.
+
+    A scaler whose size is told by a second stream gives out a picture when that stream has come as far; here
+    it is the same stream by an earlier clock, and the size is the picture's own.
+    """
+    ahead = ahead.filter("setpts", f"PTS-{float(by):.6f}/TB")
+    return ffmpeg.filter([picture, ahead], "scale", "iw+0*rw", "ih")
 
 
 def _scaled(picture: Any, rung: Rung) -> Any:
@@ -231,7 +254,22 @@ def _plan(report: ProbeReport, rung: Rung) -> RenditionPlan:
         expected_frames=_expected_frames(main, rung) if video is not None else None,
         expected_duration=Fraction(main.duration_us, 1_000_000) if main.duration_us else None,
         tolerance=frame + Fraction(1, 1000),
+        head_start=Fraction(0) if video is None else _head_start(video, rung),
     )
+
+
+def _head_start(video: StreamReport, rung: Rung) -> Fraction:
+    """Seconds that hold what an encoder reads to write its first group of pictures.
+
+    None where the clock does not run forward: pictures would wait for a time that does not come. Very large
+    ones get less than they need, so that they do not fill the memory.
+    """
+    if video.missing_pts_count or video.jump_count or video.packet_count is None:
+        return Fraction(0)
+    frames = LOOKAHEAD_FRAMES.get(rung.preset, LEAST_LOOKAHEAD_FRAMES) + HELD_FRAMES
+    halves_per_pixel = 3 if video.pix_fmt in {"yuv420p", "yuvj420p"} else 8  # 10 bits of 4:2:2 at the most.
+    held = 2 * HELD_MAX_BYTES // max(1, video.width_px * video.height_px * halves_per_pixel)
+    return min(KEYFRAME_EVERY_S + frames * video.frame_duration, held * video.frame_duration)
 
 
 def input_options(*, is_copy: bool = False) -> dict[str, Any]:

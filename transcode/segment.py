@@ -4,10 +4,6 @@ All rungs come out of one FFmpeg command that decodes once. Each is written to a
 and indexed; putting it into the object store and telling the database are the worker's part. It plays while
 it grows: each fragment is reported as soon as its clock is settled.
 
-Where several rungs are made, the larger ones hold the smallest back: they share processors and decoder. So a
-head of some seconds of the smallest is made before, alone. It is shown until the rung itself has come as far
-with the very same bytes, and then makes way for it.
-
 A rendition has the frames and the duration of its source. Where it does not, and the source is known
 to be sound, it is refused (``rendition_differs``), upon which the worker has a copy made again as an
 encoding; where the source is damaged, the difference is said in the result.
@@ -17,12 +13,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from fractions import Fraction
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evidence.errors import Conflict, MediaError
 from media.errors import media_error
 from media.fmp4 import FragmentIndex
 from media.growing import GrowingRendition
@@ -30,7 +24,7 @@ from media.report import ProbeReport
 from media.run import run_ffmpeg
 from media.sandbox import Limits
 from transcode.ladder import Rung
-from transcode.plan import KEYFRAME_EVERY_S, RenditionPlan, command
+from transcode.plan import RenditionPlan, command
 
 DAMAGE_FLAGS = ("truncated", "corrupt", "timestamps_jump")
 # What FFmpeg says about a source that it could not read or decode in full.
@@ -38,11 +32,6 @@ DAMAGE_WORDS = ("error while decoding", "Error submitting packet to decoder", "I
                 "Invalid NAL", "concealing", "Packet mismatch", "partial file")  # fmt: skip
 # Failures of a copy that an encoding may not have.
 TRIED_AGAIN = {"rendition_differs", "ffmpeg_failed", "fragments_unreadable"}
-HEAD_FROM = Fraction(20)
-"""A recording shorter than this is encoded before a head is worth its price."""
-# A group of pictures depends on those after it as far as x264 looks ahead, and on what its threads hold.
-LOOKAHEAD_FRAMES = {"faster": 20, "fast": 30, "medium": 40}
-LEAST_LOOKAHEAD_FRAMES, HELD_FRAMES = 10, 10
 
 Growth = Callable[[str, FragmentIndex], None]
 """Hears the name of a rung, and its index, whose bytes do not change any more."""
@@ -143,59 +132,22 @@ def make_renditions(
         for lane in lanes:
             lane.look()
 
-    def execute(arguments: list[str], cancelled: Callable[[], bool] | None, **more: Any) -> str:
-        return run_ffmpeg(
-            arguments,
+    try:
+        words = run_ffmpeg(
+            command(plans, str(source.resolve()), [str(lane.path.resolve()) for lane in lanes]),
             scratch=run.scratch,
             limits=run.limits,
             binary=run.ffmpeg,
-            cancelled=cancelled,
-            **more,
-        )
-
-    def execute_head(destination: Path, is_there: Callable[[], bool]) -> None:
-        arguments = command(plans[:1], whole, [str(destination.resolve())], only_s=_head_s(plans[0]))
-        execute(arguments, lambda: is_there() or _asked(cancelled), on_tick=lanes[0].look_at_head)
-
-    whole = str(source.resolve())
-    try:
-        if _wants_head(plans):
-            lanes[0].make_head(execute_head)
-        targets = [str(lane.growing.path.resolve()) for lane in lanes]
-        words = execute(
-            command(plans, whole, targets),
-            cancelled,
-            on_tick=look,
             duration=plans[0].expected_duration,
             on_progress=on_progress,
+            on_tick=look,
+            cancelled=cancelled,
         )
         return _judged(report, lanes, words)
     except BaseException:
         for lane in lanes:
             lane.clear()
         raise
-
-
-def _wants_head(plans: Sequence[RenditionPlan]) -> bool:
-    first = plans[0]
-    is_long = first.expected_duration is not None and first.expected_duration >= HEAD_FROM
-    return (
-        len(plans) > 1
-        and is_long
-        and first.cut is None
-        and first.picture is not None
-        and not first.rung.copies_video
-    )
-
-
-def _head_s(plan: RenditionPlan) -> float:
-    """Seconds of footage without which the first group of pictures would come out with other bytes."""
-    frames = LOOKAHEAD_FRAMES.get(plan.rung.preset, LEAST_LOOKAHEAD_FRAMES) + HELD_FRAMES
-    return KEYFRAME_EVERY_S + max(1.0, float(frames * plan.tolerance))
-
-
-def _asked(cancelled: Callable[[], bool] | None) -> bool:
-    return cancelled is not None and cancelled()
 
 
 def _judged(report: ProbeReport, lanes: Sequence[_Lane], words: str) -> Encoded:
@@ -225,65 +177,19 @@ class _Lane:
         self.path = path
         self.growing = GrowingRendition(path)
         self._told = told
-        self._head: FragmentIndex | None = None
 
     def clear(self) -> None:
-        for path in {self.path, self.growing.path}:
-            path.unlink(missing_ok=True)
-
-    def make_head(self, execute: Callable[[Path, Callable[[], bool]], None]) -> None:
-        """Show the first fragment, made by ``execute``, until the rung itself has come as far."""
-        try:
-            execute(self.path, lambda: self._head is not None)
-        except MediaError:
-            # Whether the footage can be encoded is found out by the rung itself.
-            self._head = None
-        except Conflict:
-            if self._head is None:
-                raise
-        else:
-            self.look_at_head(is_over=True)
-        if self._head is None:
-            self.path.unlink(missing_ok=True)
-            self.growing = GrowingRendition(self.path)
-        else:
-            self.growing = GrowingRendition(self.path.with_suffix(".part"))
-
-    def look_at_head(self, *, is_over: bool = False) -> None:
-        """Tell of the first fragment; one that ended because the head did is not the rung's own."""
-        self.growing.advance()
-        index = self.growing.index
-        if self._head is None and index is not None and len(index.fragments) > is_over:
-            self._head = replace(index, fragments=index.fragments[:1])
-            self._told(self.plan.rung.name, self._head)
+        self.path.unlink(missing_ok=True)
 
     def look(self) -> None:
         """Tell of what has grown."""
-        if not self.growing.advance() or self.growing.index is None:
-            return
-        if self._head is not None:
-            if not self._reaches(self._head):
-                return
-            self._take_over()
-        self._told(self.plan.rung.name, self.growing.index)
+        if self.growing.advance() and self.growing.index is not None:
+            self._told(self.plan.rung.name, self.growing.index)
 
     def finish(self) -> FragmentIndex:
         index = self.growing.finish()
-        self._take_over()
         self._told(self.plan.rung.name, index)
         return index
-
-    def _reaches(self, head: FragmentIndex) -> bool:
-        """Whether the rung begins with the bytes that were shown, so that nobody's addresses move."""
-        with self.path.open("rb") as shown, self.growing.path.open("rb") as made:
-            return shown.read(head.size_bytes) == made.read(head.size_bytes)
-
-    def _take_over(self) -> None:
-        """Put the rung in the place of its head; FFmpeg goes on writing into the same file."""
-        if self.growing.path != self.path:
-            self.growing.path.replace(self.path)
-            self.growing.path = self.path
-        self._head = None
 
 
 def differences(plan: RenditionPlan, index: FragmentIndex) -> list[str]:
