@@ -124,7 +124,7 @@ def in_chunks(source: Path, report: ProbeReport, folder: Path, count: int) -> No
         made = make_renditions(source, report, chunked, place, run=run).results
         for lane, result in zip(lanes, made, strict=True):
             lane.append(ChunkFile(number, cut.span, result.path, result.index))
-    heard = make_renditions(source, report, [sound_plan(plans[0], audio)], folder, run=run).results[0]
+    heard = make_renditions(source, report, [sound_plan(plans[0], report)], folder, run=run).results[0]
     for plan, chunks in zip(plans, lanes, strict=True):
         join(plan, report, chunks, planned, heard.path, folder, run=run)
 

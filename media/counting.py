@@ -1,6 +1,7 @@
 """What walking the packets of a stream adds up to, without decoding any.
 
-Presentation times decide the duration; where the clock of the file jumps, the jumps are left out.
+Presentation times decide the duration; where the clock of the file jumps, the jumps are left out. A packet
+shown further from where it is decoded than any reordering takes it is a jump too, and says nothing of length.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from av.packet import Packet
 from media.report import StreamReport
 
 JUMP_S = 10
+MOST_REORDERED = 16
+"""Pictures that may be decoded between when one is decoded and when it is shown."""
 
 
 @dataclass
@@ -33,8 +36,15 @@ class Count:
     end: int | None = None
     elapsed: int = 0
     last_dts: int | None = None
+    usual_lead: int | None = None
+    """From when the first packet is decoded to when it is shown."""
+    lead: int = 0
     last_duration: int = 0
+    trailing: int = 0
+    """What the packets last that came after the last one with a time."""
     longest_step: int = 0
+    longest_group: int = 0
+    _group: int = 0
 
     def add(self, packet: Packet[Any]) -> None:
         self.last_is_corrupt = packet.is_corrupt
@@ -49,11 +59,26 @@ class Count:
         duration = packet.duration or 0
         if packet.pts is None:
             self.missing_pts += 1
-        else:
+        elif packet.dts is None or self._is_near(packet.pts - packet.dts, duration):
             self.start = packet.pts if self.start is None else min(self.start, packet.pts)
-            self.end = max(self.end or packet.pts, packet.pts + duration)
-        if packet.dts is not None:
+            self.end = packet.pts + duration if self.end is None else max(self.end, packet.pts + duration)
+        if packet.dts is None:
+            self.trailing += duration
+        else:
             self._advance(packet.dts, duration)
+            self.longest_group = max(self.longest_group, self._group)
+            self._group = 0 if packet.is_keyframe else self._group
+
+    def _is_near(self, lead: int, duration: int) -> bool:
+        """Whether a packet is shown about as long after it is decoded as the others are."""
+        if self.usual_lead is None:
+            self.usual_lead = self.lead = lead
+        most = JUMP_S + MOST_REORDERED * duration * self.time_base
+        if abs(lead - self.lead) * self.time_base > most:
+            # One that leaps back to the others is no second jump.
+            self.jumps += abs(lead - self.usual_lead) * self.time_base > most
+        self.lead = lead
+        return abs(lead - self.usual_lead) * self.time_base <= most
 
     def _advance(self, dts: int, duration: int) -> None:
         if self.last_dts is not None:
@@ -63,15 +88,20 @@ class Count:
                 self.jumps += 1
                 step = self.last_duration
             self.elapsed += step
-        self.last_dts, self.last_duration = dts, duration
+            self._group += step
+        self.last_dts, self.last_duration, self.trailing = dts, duration, 0
         self.longest_step = max(self.longest_step, duration)
 
     def duration(self) -> Fraction | None:
-        """Seconds shown: from first to last instant, jumps of the clock left out."""
+        """Seconds shown: from first to last instant, less jumps of the clock; None where nothing tells."""
+        decoded = self.elapsed + self.last_duration + self.trailing
         if self.start is None or self.end is None:
-            return None
-        ticks = self.elapsed + self.last_duration if self.jumps else self.end - self.start
-        return ticks * self.time_base
+            return decoded * self.time_base if decoded else None
+        shown = self.end - self.start
+        if self.missing_pts:
+            # Program streams time the first picture of a pack alone; the last ones may have no time.
+            shown = max(shown, decoded)
+        return (decoded if self.jumps else shown) * self.time_base
 
 
 def counted(stream: StreamReport, count: Count | None) -> StreamReport:
@@ -79,9 +109,9 @@ def counted(stream: StreamReport, count: Count | None) -> StreamReport:
         return replace(stream, packet_count=0, keyframe_count=0)
     seconds = count.duration()
     if seconds is None and stream.kind == "video":
-        # A bare elementary stream has no clock: its frame rate is all there is.
+        # Neither clock nor lengths: the frame rate is all there is.
         seconds = count.packets * stream.frame_duration
-    elif seconds is not None and count.packets and not count.last_duration:
+    elif seconds is not None and count.packets and not count.last_duration + count.trailing:
         seconds += stream.frame_duration
     rate = stream.avg_frame_rate
     if stream.kind == "video" and seconds:
@@ -99,6 +129,7 @@ def counted(stream: StreamReport, count: Count | None) -> StreamReport:
         missing_pts_count=count.missing_pts,
         jump_count=count.jumps,
         longest_step=count.longest_step,
+        longest_group=count.longest_group,
         duration_us=int(seconds * 1_000_000) if seconds is not None else stream.declared_duration_us,
         avg_frame_rate=rate,
     )

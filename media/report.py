@@ -47,6 +47,8 @@ class StreamReport:
     """Times the decoding clock went back, or ahead by more than ten seconds."""
     longest_step: int = 0
     """The longest that one picture stands, or one packet of sound lasts, in ``time_base``."""
+    longest_group: int = 0
+    """The longest way from one keyframe to the next, by decoding times, in ``time_base``; 0: not known."""
     duration_us: int | None = None
     declared_duration_us: int | None = None
     declared_frame_count: int | None = None

@@ -16,15 +16,12 @@ import numpy as np
 from av.packet import Packet
 from numpy.typing import NDArray
 
-from media.counting import JUMP_S
+from media.counting import JUMP_S, MOST_REORDERED
 
 # The usual step is taken from so many pictures: some seconds, so that a camera may slow down in the dark.
 NEIGHBOURHOOD = 250
 # Dropped frames nearer to each other than this are one span.
 TOGETHER_S = 1
-MOST_REORDERED = 16
-"""Pictures that may be decoded between when one is decoded and when it is shown."""
-
 
 Ticks = NDArray[np.int64]
 

@@ -7,9 +7,9 @@
 3. Joining moves fragments. Before, the chunks are held against their manifest: each there once, in order, of
    one coding, with all the frames of the source between them. What does not fit is not joined.
 
-Footage is cut only where its container has an index and its report vouches for every packet: known frames, no
-damage, no jump of its clock; where keyframes are near enough that little is decoded twice; and where no
-picture stands so long that a chunk would have none.
+Footage is cut only where a seek lands before a keyframe that is before the chunk, and its report vouches
+for every packet: known frames, each with its time, no damage, no jump of its clock; where keyframes are near
+enough that little is decoded twice; and where no picture stands so long that a chunk would have none.
 """
 
 from __future__ import annotations
@@ -28,17 +28,20 @@ from media.growing import GrowingRendition
 from media.joining import Part, coding_of, join_parts
 from media.report import ProbeReport, StreamReport
 from media.run import run_ffmpeg
-from transcode.plan import CLOCK_START_S, Cut, RenditionPlan, join_command
+from transcode.plan import Cut, RenditionPlan, clock_start_s, join_command
 from transcode.segment import DAMAGE_FLAGS, RenditionResult, RunOptions, differences
 
 INDEXED = frozenset({"mov", "matroska", "avi"})
-"""Containers that know where their keyframes are. In others nothing is sought: they are encoded whole."""
+"""Containers that know where their keyframes are."""
+CLOCKED = frozenset({"mpegts", "mpeg"})
+"""Containers in which any packet may be sought by its time; decoding begins at the next keyframe."""
 SEEK_BEFORE_S = 5
 """Pictures shown before a keyframe but stored after it need the group before; it is begun earlier by this."""
 SEEK_BEFORE_KEYFRAMES = 2
-"""And by as many keyframes, on average: from one of an intra refresh pictures come back little by little."""
+"""And by so many of the longest groups: behind a keyframe of an intra refresh pictures come bit by bit."""
 KEYFRAMES_APART_S = 30
-"""Where they are farther apart on average, each chunk would decode too much of what lies before it."""
+"""Where they are farther apart on average, each chunk would decode too much of what lies before it; where any
+packet may be sought, that holds for any two of them."""
 
 
 @dataclass(frozen=True)
@@ -59,17 +62,51 @@ def may_be_long(report: ProbeReport, policy: EncodingSettings) -> bool:
 
 def chunk_count(report: ProbeReport, plans: Sequence[RenditionPlan], policy: EncodingSettings) -> int:
     """In how many chunks a recording is encoded; 0 where it is encoded whole."""
+    return 0 if why_whole(report, plans, policy) else _count(_length_s(report.video), policy)
+
+
+def why_whole(report: ProbeReport, plans: Sequence[RenditionPlan], policy: EncodingSettings) -> str | None:
+    """Why a recording is encoded whole, in words; None where it is encoded in chunks."""
     video = report.video
-    if video is None or not _is_vouched_for(report, video):
-        return 0
-    if any(plan.rung.copies_video or plan.expected_frames is None for plan in plans):
-        return 0
-    length_s = ((video.end_pts or 0) - (video.start_pts or 0)) * video.time_base_fraction
-    if length_s <= Fraction(policy.chunk_above_s) or _keyframes_apart_s(video) > KEYFRAMES_APART_S:
-        return 0
-    count = max(2, ceil(length_s / Fraction(policy.chunk_s)))
+    if video is None or any(plan.rung.copies_video for plan in plans):
+        return "no picture is encoded"
+    length_s = _length_s(video)
+    if length_s <= Fraction(policy.chunk_above_s):
+        return "it is short"
+    base = video.time_base_fraction
+    container = report.container.split(",")[0]
+    damage = [code for code in DAMAGE_FLAGS if report.has_flag(code)]
+    if damage or video.corrupt_count or video.decode_errors or video.jump_count:
+        return f"it is damaged: {', '.join(damage) or 'it does not decode in full'}"
+    if container not in INDEXED | CLOCKED:
+        return f"nothing can be sought in {container}"
+    if video.start_pts is None or video.missing_pts_count:
+        return "not every picture says when it is shown"
+    if container == "avi" and video.start_pts:
+        return "its pictures are reordered, and AVI does not say when each is shown"
+    if any(plan.expected_frames is None for plan in plans):
+        return "its pictures cannot be counted without decoding"
+    apart_s = _keyframes_apart_s(video)
+    if container in CLOCKED:
+        apart_s = max(apart_s, video.longest_group * base or length_s)
+    if apart_s > KEYFRAMES_APART_S:
+        return f"its keyframes are {float(apart_s):.0f} s apart"
     # A chunk may begin just after a picture that stands until the next one.
-    return count if 2 * video.longest_step * video.time_base_fraction < length_s / count else 0
+    if 2 * video.longest_step * base >= length_s / _count(length_s, policy):
+        return f"a picture stands for {float(video.longest_step * base):.0f} s"
+    return None
+
+
+def _length_s(video: StreamReport | None) -> Fraction:
+    if video is None:
+        return Fraction(0)
+    if video.start_pts is None or video.end_pts is None:
+        return Fraction(video.duration_us or 0, 1_000_000)
+    return (video.end_pts - video.start_pts) * video.time_base_fraction
+
+
+def _count(length_s: Fraction, policy: EncodingSettings) -> int:
+    return max(2, ceil(length_s / Fraction(policy.chunk_s)))
 
 
 def cuts(video: StreamReport, count: int) -> tuple[Cut, ...]:
@@ -78,33 +115,21 @@ def cuts(video: StreamReport, count: int) -> tuple[Cut, ...]:
     edges = [start + (end - start) * number // count for number in range(count)]
     # The last one has no end: a picture's time may lie behind what the report calls the end.
     edges.append(end + ceil(1 / base))
-    before_s = max(Fraction(SEEK_BEFORE_S), SEEK_BEFORE_KEYFRAMES * _keyframes_apart_s(video))
+    # Behind any packet that is sought, the next keyframe may be a whole group away.
+    longest_s = min(video.longest_group * base, Fraction(KEYFRAMES_APART_S))
+    apart_s = max(_keyframes_apart_s(video), longest_s)
+    before_s = max(Fraction(SEEK_BEFORE_S), SEEK_BEFORE_KEYFRAMES * apart_s)
     return tuple(Cut(one, two, _seek(one, start, base, before_s)) for one, two in pairwise(edges))
 
 
 def _keyframes_apart_s(video: StreamReport) -> Fraction:
     """On average; all of its length where there is one, or none is known."""
-    length = (video.end_pts or 0) - (video.start_pts or 0)
-    return length * video.time_base_fraction / max(1, video.keyframe_count or 0)
+    return _length_s(video) / max(1, video.keyframe_count or 0)
 
 
 def _seek(edge: int, start: int, base: Fraction, before_s: Fraction) -> float | None:
     at = edge * base - before_s
     return float(at) if at > start * base else None
-
-
-def _is_vouched_for(report: ProbeReport, video: StreamReport) -> bool:
-    return (
-        video.start_pts is not None
-        and video.end_pts is not None
-        and video.missing_pts_count == 0
-        and video.jump_count == 0
-        and video.corrupt_count == 0
-        and video.decode_errors == 0
-        and video.hidden_count == 0
-        and report.container.split(",")[0] in INDEXED
-        and not any(report.has_flag(code) for code in DAMAGE_FLAGS)
-    )
 
 
 def manifest_findings(chunks: Sequence[ChunkFile], planned: Sequence[Cut], time_base: Fraction) -> list[str]:
@@ -164,7 +189,7 @@ def join(
         raise media_error("chunks_do_not_join", "; ".join(found), rung=plan.rung.name)
     scale = chunks[0].index.timescale
     # Without sound the clock begins with the picture; with it both keep the source's, a little later.
-    begins = planned[0].from_pts * base if sound is None else Fraction(-CLOCK_START_S)
+    begins = planned[0].from_pts * base if sound is None else Fraction(-clock_start_s(report))
     parts = [
         Part(chunk.path, chunk.index, round((chunk.span[0] * base - begins) * scale)) for chunk in chunks
     ]

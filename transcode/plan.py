@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
+from math import ceil
 from typing import Any
 
 import ffmpeg
@@ -38,7 +39,7 @@ BUFFER_S = 2
 CHUNK, SOUND, PREVIEW = PIECES = ("chunk", "sound", "preview")
 """What a long recording is made in: kinds of jobs and of derivatives, until its renditions are there."""
 CLOCK_START_S = 10
-"""Chunks and their sound are laid on one clock that begins here, so that none of it is negative."""
+"""Chunks and their sound are laid on the source's clock, later by this, so that none of it is negative."""
 # What x264 looks at beyond a group of pictures before it writes it, and what its threads hold.
 LOOKAHEAD_FRAMES = {"faster": 20, "fast": 30, "medium": 40}
 LEAST_LOOKAHEAD_FRAMES, HELD_FRAMES = 10, 10
@@ -143,11 +144,19 @@ def chunk_plan(plan: RenditionPlan, cut: Cut, time_base: Fraction) -> RenditionP
     return _unchecked(replace(plan, sound=None, options=options, cut=cut), length)
 
 
-def sound_plan(plan: RenditionPlan, audio: StreamReport) -> RenditionPlan:
-    """The sound of a rung, whole, on the source's own clock."""
+def clock_start_s(report: ProbeReport) -> int:
+    """How much later the clock of its chunks is than the source's, which after a wrap begins below zero."""
+    first = min(each.start_time for each in (report.video, report.audio) if each is not None)
+    return CLOCK_START_S + max(0, ceil(-first))
+
+
+def sound_plan(plan: RenditionPlan, report: ProbeReport) -> RenditionPlan:
+    """The sound of a rung, whole, on the clock of the chunks."""
+    audio = report.audio
+    assert audio is not None  # noqa: S101 - it is asked for where there is sound
     options = _without(plan.options, _encoded_video(replace(plan.rung, max_kbps=1)))
     rate = options.get("ar") or audio.sample_rate_hz or AUDIO_RATE_HZ
-    options |= {"movie_timescale": rate, "copyts": None, "output_ts_offset": CLOCK_START_S}
+    options |= {"movie_timescale": rate, "copyts": None, "output_ts_offset": clock_start_s(report)}
     rung = Rung(SOUND, copies_audio=plan.rung.copies_audio)
     return _unchecked(replace(plan, rung=rung, picture=None, options=options), plan.expected_duration)
 
@@ -211,7 +220,7 @@ def _branches(opened: Any, plans: Sequence[RenditionPlan]) -> list[Any]:
     first, *others = plans
     if others and first.cut is None and first.head_start:
         parts = picture.filter_multi_output("split", 3)
-        larger = _held_back(parts[1], parts[2], first.head_start)
+        larger = held_back(parts[1], parts[2], first.head_start)
         shares = larger.filter_multi_output("split", len(others))
         pictures = [parts[0], *(shares[number] for number in range(len(others)))]
     else:
@@ -220,13 +229,17 @@ def _branches(opened: Any, plans: Sequence[RenditionPlan]) -> list[Any]:
     return [_scaled(each, plan.rung) for each, plan in zip(pictures, plans, strict=True)]
 
 
-def _held_back(picture: Any, ahead: Any, by: Fraction) -> Any:
+def held_back(picture: Any, ahead: Any, by: Fraction) -> Any:
     """The pictures as they are, each once the one ``by`` seconds later has been decoded.
 
     A scaler whose size is told by a second stream gives out a picture when that stream has come as far; here
-    it is the same stream by an earlier clock, and the size is the picture's own.
+    it is the same stream by an earlier clock, and the size is the picture's own. Once the clock of the source
+    has gone back, pictures might wait for a time that does not come: from then on none is held.
     """
-    ahead = ahead.filter("setpts", f"PTS-{float(by):.6f}/TB")
+    went_back = "if(lt(PTS,PREV_INPTS),st(0,1))"
+    ahead = ahead.filter("setpts", f"0*{went_back}+if(ld(0),1e15,PTS-{float(by):.6f}/TB)")
+    # One picture of that distant time will do; more would only be kept.
+    ahead = ahead.filter("select", "lt(pts,1e15)+lt(prev_selected_pts,1e15)")
     return ffmpeg.filter([picture, ahead], "scale", "iw+0*rw", "ih")
 
 
@@ -261,11 +274,8 @@ def _plan(report: ProbeReport, rung: Rung) -> RenditionPlan:
 def _head_start(video: StreamReport, rung: Rung) -> Fraction:
     """Seconds that hold what an encoder reads to write its first group of pictures.
 
-    None where the clock does not run forward: pictures would wait for a time that does not come. Very large
-    ones get less than they need, so that they do not fill the memory.
+    Very large pictures get less than that, so that they do not fill the memory.
     """
-    if video.missing_pts_count or video.jump_count or video.packet_count is None:
-        return Fraction(0)
     frames = LOOKAHEAD_FRAMES.get(rung.preset, LEAST_LOOKAHEAD_FRAMES) + HELD_FRAMES
     halves_per_pixel = 3 if video.pix_fmt in {"yuv420p", "yuvj420p"} else 8  # 10 bits of 4:2:2 at the most.
     held = 2 * HELD_MAX_BYTES // max(1, video.width_px * video.height_px * halves_per_pixel)

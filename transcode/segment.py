@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evidence.errors import MediaError
 from media.errors import media_error
 from media.fmp4 import FragmentIndex
 from media.growing import GrowingRendition
@@ -154,7 +155,13 @@ def _judged(report: ProbeReport, lanes: Sequence[_Lane], words: str) -> Encoded:
     """Each rung that is its source's equal, or whose source is to blame for the difference."""
     results, refused = [], []
     for lane in lanes:
-        index = lane.finish()
+        try:
+            index = lane.finish()
+        except MediaError as error:
+            # What an encoder wrote of one rung says nothing against the others.
+            refused.append(f"{lane.plan.rung.name}: {error.message}")
+            lane.clear()
+            continue
         findings = tuple(differences(lane.plan, index))
         if findings and not is_damaged(report, words):
             refused += [f"{lane.plan.rung.name}: {finding}" for finding in findings]

@@ -12,18 +12,20 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import structlog
 from sqlalchemy.orm import Session
 
 from media.report import ProbeReport
 from storage.db import items, jobs
 from storage.db.jobs import Lease, Wanted
 from storage.db.tables import Agency, Derivative, Job
-from transcode.chunks import chunk_count, cuts
+from transcode.chunks import chunk_count, cuts, may_be_long, why_whole
 from transcode.ladder import Rung
 from transcode.plan import CHUNK, PIECES, PREVIEW, SOUND, RenditionPlan
 from workers.context import QUICK, JobContext
 from workers.derivatives import withdraw
 
+log = structlog.get_logger()
 JOIN_PRIORITY, PREVIEW_PRIORITY, ENCODING_PRIORITY, CHUNK_PRIORITY = 28, 29, 30, 31
 
 
@@ -49,6 +51,9 @@ def want_renditions(
     params = {"rungs": [plan.rung.name for plan in encoded], "may_copy": may_copy}
     whole = _wanted(context, "rendition", params, ENCODING_PRIORITY)
     count = chunk_count(report, encoded, context.settings.encoding)
+    if not count and may_be_long(report, context.settings.encoding):
+        why = why_whole(report, encoded, context.settings.encoding)
+        log.info("encoded_whole", item=str(context.lease.subject_id), reason=why)
     # Its header may have called it short, and the job be under way.
     if not count or report.video is None or jobs.is_wanted(session, context.agency.id, whole):
         jobs.want(session, context.agency.id, whole, context.storage.clock.now())

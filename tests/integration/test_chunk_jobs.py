@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -172,6 +173,37 @@ def test_a_rung_that_another_job_made_meanwhile_is_not_shown_twice(
     made = rows(pipeline, "rendition")
     assert [row.info["rung"] for row in made] == ["90p", "180p"]
     assert all("chunks" not in row.params for row in made)
+
+
+def test_a_rung_that_is_there_is_not_encoded_again(
+    pipeline: Pipeline, tmp_path: Path, clock: SettableClock
+) -> None:
+    """A worker died over the larger one, a person asks for all of them: the smaller one is there."""
+    source, told = tmp_path / "a.avi", tmp_path / "told"
+    media.make_plain(source, seconds=1, fps=10, codec="mpeg4", audio=False)
+    talks = tmp_path / "ffmpeg"
+    talks.write_text(f'#!/bin/sh\necho "$@" >> "{told}"\nexec "{packaged_ffmpeg()}" "$@"\n')
+    talks.chmod(0o700)
+    of_media = pipeline.settings.media.model_copy(update={"ffmpeg": talks})
+    pipeline = Pipeline(pipeline.storage, pipeline.settings.model_copy(update={"media": of_media}))
+    pipeline.take(source)
+
+    def half(context: JobContext) -> Outcome:
+        params = {**context.lease.params, "rungs": ["90p"]}
+        return TASKS["rendition"](replace(context, lease=replace(context.lease, params=params)))
+
+    only_media(pipeline, runner_with(pipeline, "rendition", half), clock)
+    (small,) = rows(pipeline, "rendition")
+    told.unlink()
+    with pipeline.storage.database.transaction() as session:
+        for job in session.scalars(select(Job).where(Job.kind == "rendition")):
+            job.state = "ready"
+    only_media(pipeline, runner_with(pipeline, "rendition", TASKS["rendition"]), clock)
+    assert "rendition-180p" in told.read_text()
+    assert "rendition-90p" not in told.read_text()
+    again, large = rows(pipeline, "rendition")
+    assert (again.id, again.made_at, large.info["rung"]) == (small.id, small.made_at, "180p")
+    assert pipeline.flags(small.item_id) == {"device_missing"}
 
 
 def test_a_reading_waits_for_a_copy_alone(

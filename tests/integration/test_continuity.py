@@ -181,6 +181,10 @@ def test_one_picture_out_of_all_time_is_told_and_hides_nothing_after_it(
     assert [span[:2] for span in told.pop(Fault.BLACK)] == [(1000, 3000)]
     assert Fault.PICTURE_GAP not in told
     assert found["duration_us"] == 3_000_000
+    report = footage.probe(wild, tmp_path)
+    assert report.video is not None
+    assert (report.duration_us, report.video.jump_count) == (3_000_000, 1)
+    assert report.has_flag("timestamps_jump")
 
 
 @pytest.mark.parametrize("leap_s", [3600, -3600])

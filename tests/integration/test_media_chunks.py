@@ -16,7 +16,7 @@ from media.fmp4 import index_fragments
 from media.report import ProbeReport, StreamReport
 from tests.support import media as footage
 from tests.support.media import first_times, shown_at
-from transcode.chunks import ChunkFile, chunk_count, cuts, join
+from transcode.chunks import ChunkFile, chunk_count, cuts, join, why_whole
 from transcode.plan import RenditionPlan, chunk_plan, plan_renditions, sound_plan
 from transcode.segment import RenditionResult, RunOptions, make_renditions
 
@@ -26,13 +26,13 @@ POLICY = EncodingSettings(
 
 
 def in_chunks(
-    source: Path, report: ProbeReport, folder: Path
+    source: Path, report: ProbeReport, folder: Path, policy: EncodingSettings = POLICY, may_copy: bool = True
 ) -> tuple[list[RenditionPlan], list[list[ChunkFile]], Path | None]:
     """The plans, each rung's chunks, and the sound, as workers would make them."""
     assert report.video is not None
     base = report.video.time_base_fraction
-    plans = list(plan_renditions(report, POLICY))
-    planned = cuts(report.video, chunk_count(report, plans, POLICY))
+    plans = list(plan_renditions(report, policy, may_copy=may_copy))
+    planned = cuts(report.video, chunk_count(report, plans, policy))
     run = RunOptions(scratch=folder, limits=footage.LIMITS)
     lanes: list[list[ChunkFile]] = [[] for _ in plans]
     # The last first: no chunk may need what another left behind.
@@ -45,9 +45,7 @@ def in_chunks(
             lane.insert(0, ChunkFile(number, cut.span, result.path, result.index))
     sound = None
     if report.audio is not None:
-        (heard,) = make_renditions(
-            source, report, [sound_plan(plans[0], report.audio)], folder, run=run
-        ).results
+        (heard,) = make_renditions(source, report, [sound_plan(plans[0], report)], folder, run=run).results
         sound = heard.path
     return plans, lanes, sound
 
@@ -61,17 +59,9 @@ def joined(
     return join(plan, report, chunks, planned, sound, folder, run=run)
 
 
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("variable.mp4", {"codec": "hevc", "variable_rate": True, "keyframe_every": 35}),
-        ("old.avi", {"codec": "mpeg4", "audio": False}),
-        ("rare.mkv", {"codec": "hevc", "keyframe_every": 200}),
-    ],
-)
-def test_chunks_join_to_every_frame_at_its_time(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
-    source = tmp_path / name
-    truth = footage.make_plain(source, seconds=7, **options)
+def test_chunks_join_to_every_frame_at_its_time(tmp_path: Path) -> None:
+    source = tmp_path / "variable.mp4"
+    truth = footage.make_plain(source, seconds=7, codec="hevc", variable_rate=True, keyframe_every=35)
     report = footage.probe(source, tmp_path)
     plans, lanes, sound = in_chunks(source, report, tmp_path)
     assert [len(lane) for lane in lanes] == [4, 4]
@@ -93,12 +83,90 @@ def test_chunks_join_to_every_frame_at_its_time(tmp_path: Path, name: str, optio
     assert starts[0] == starts[1]
 
 
-def test_a_stream_without_an_index_is_encoded_whole(tmp_path: Path) -> None:
-    """A seek in it lands anywhere, and what precedes the next keyframe would be lost."""
-    source = tmp_path / "stream.ts"
-    footage.make_plain(source, seconds=5, fps=5, codec="hevc", audio=False)
+SHORT = EncodingSettings(rungs=[RungSettings(height_px=90)], chunk_s=3, chunk_above_s=5)
+"""Nine seconds are three chunks, and decoding of the last begins in the middle of the source."""
+H264 = ("-c:v", "libx264", "-preset", "veryfast", "-x264-params")
+HEVC = ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params")
+OPEN = "open-gop=1:keyint=10:bframes=3:b-adapt=0"
+# Of pictures 5 a second; sound where its clock matters.
+SOURCES: dict[str, tuple[object, ...]] = {
+    "open.mkv": (*HEVC, f"log-level=none:{OPEN}"),
+    "open.ts": (*H264, OPEN),
+    "rare.mkv": (*HEVC, "log-level=none:keyint=100"),
+    # Thirty-three bits of a 90 kHz clock run over after 4 s.
+    "wraps.ts": (*H264, OPEN, "-map", "1", "-c:a", "aac", "-output_ts_offset", 2**33 // 90_000 - 4),
+    "refresh.mkv": (*H264, "intra-refresh=1:keyint=10:bframes=0"),
+    "uneven.ts": (*H264, "keyint=100:scenecut=0", "-force_key_frames", "0,1,2,3,7,8"),
+    "old.avi": ("-c:v", "mpeg4", "-g", 10),
+    "program.mpg": ("-c:v", "mpeg2video", "-g", 50, "-bf", 2, "-q:v", 2, "-f", "vob"),
+    "edited.mp4": (*HEVC, "log-level=none:keyint=10:bframes=2"),
+    "variable.ts": (*H264, "keyint=10:bframes=2"),
+    "raw.h264": (*H264, OPEN),
+    "reordered.avi": (*H264, "keyint=10:bframes=2"),
+    "untimed.mpg": (*H264, "keyint=10:bframes=2", "-f", "vob"),
+    "damaged.mkv": ("-c:v", "mpeg4", "-g", 10),
+}
+WHOLE = {
+    "raw.h264": "nothing can be sought in h264",
+    "reordered.avi": "its pictures are reordered, and AVI does not say when each is shown",
+    "untimed.mpg": "not every picture says when it is shown",
+    "damaged.mkv": "it is damaged: corrupt",
+}
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Numbered pictures, all of them and with holes; each is a keyframe."""
+    folder = tmp_path_factory.mktemp("pictures")
+    plain, holes = folder / "plain.mkv", folder / "holes.mkv"
+    size = {"fps": 5, "width_px": 160, "height_px": 90, "codec": "mjpeg", "audio": False}
+    footage.make_plain(plain, seconds=9, **size)
+    footage.make_plain(holes, seconds=9, variable_rate=True, **size)
+    return {"plain": plain, "holes": holes}
+
+
+def make_source(name: str, pictures: dict[str, Path], folder: Path) -> Path:
+    source = folder / name
+    shown = pictures["holes" if name.startswith("variable") else "plain"]
+    # MPEG-2 knows no rate as low as this one.
+    passed = ("-r", 25) if name == "program.mpg" else ("-fps_mode", "passthrough")
+    sound = ("-f", "lavfi", "-i", "sine=440:duration=9") if "aac" in SOURCES[name] else ()
+    footage.ffmpeg("-i", shown, *sound, *passed, "-pix_fmt", "yuv420p", "-map", "0", *SOURCES[name], source)
+    if name == "edited.mp4":
+        trimmed = folder / "trimmed.mp4"
+        footage.ffmpeg("-ss", "1.1", "-i", source, "-c", "copy", trimmed)
+        return trimmed
+    if name == "damaged.mkv":
+        footage.overwrite_middle(source, 1000)
+    return source
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_chunks_of_any_footage_are_what_it_is_encoded_whole_or_it_is_not_cut(
+    tmp_path: Path, pictures: dict[str, Path], name: str
+) -> None:
+    source = make_source(name, pictures, tmp_path)
     report = footage.probe(source, tmp_path)
-    assert chunk_count(report, plan_renditions(report, POLICY), POLICY) == 0
+    (plan,) = plan_renditions(report, SHORT, may_copy=False)
+    run = RunOptions(tmp_path, footage.LIMITS)
+    (whole,) = make_renditions(source, report, [plan], tmp_path, run=run).results
+    numbers, times = footage.frame_numbers(whole.path), shown_at(whole.path)
+    assert why_whole(report, [plan], SHORT) == WHOLE.get(name)
+    if name in WHOLE:
+        assert chunk_count(report, [plan], SHORT) == 0
+        assert name == "damaged.mkv" or numbers == list(range(45))
+        return
+    assert set(numbers) == {*range(45)} or name in {"edited.mp4", "variable.ts"}
+    assert numbers == sorted(numbers, key=lambda number: -1 if number is None else number)
+    before = first_times(whole.path)
+    _, (chunks,), sound = in_chunks(source, report, tmp_path, SHORT, may_copy=False)
+    assert len(chunks) == 3
+    result = joined(report, plan, chunks, sound, tmp_path)
+    assert footage.frame_numbers(result.path) == numbers
+    assert all(abs(a - b) < Fraction(1, 1000) for a, b in zip(shown_at(result.path), times, strict=True))
+    if sound is not None:
+        after = first_times(result.path)
+        assert after["audio"] - after["video"] == pytest.approx(before["audio"] - before["video"], abs=0.001)
 
 
 def test_what_cannot_be_cut_well_is_encoded_whole(
@@ -137,11 +205,14 @@ def test_decoding_begins_two_keyframes_before_a_chunk(
     """Each keyframe of an intra refresh begins pictures that are whole by the next one only."""
     video = chunked[0].video
     assert video is not None
-    far = replace(video, time_base=str(video.time_base_fraction * 10), keyframe_count=6)
-    for cut in cuts(far, 4)[2:]:
-        assert cut.seek is not None
-        begins = float(cut.from_pts * far.time_base_fraction)
-        assert begins - cut.seek == pytest.approx(2 * 47.7 / 6, abs=0.1)
+    base = video.time_base_fraction * 10
+    for longest_s, before_s in ((0, 2 * 47.7 / 6), (10, 20), (300, None)):
+        far = replace(video, time_base=str(base), keyframe_count=6, longest_group=int(longest_s / base))
+        for cut in cuts(far, 4)[2:]:
+            begins = float(cut.from_pts * base)
+            assert before_s is None or cut.seek is not None
+            if cut.seek is not None:
+                assert begins - cut.seek == pytest.approx(before_s, abs=0.1)
 
 
 def test_sound_of_chunks_is_whole_and_where_it_was(tmp_path: Path) -> None:

@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import av
+import ffmpeg as graph
 import pytest
 
 from config.settings import EncodingSettings, RungSettings
 from evidence.errors import Conflict, MediaError, Unavailable
 from media.fmp4 import FragmentIndex, index_fragments
-from media.run import run_ffmpeg
+from media.run import packaged_ffmpeg, run_ffmpeg
 from media.sandbox import Limits
 from tests.support import media as footage
 from tests.support.media import shown_at
 from transcode.excerpt import write_excerpt
-from transcode.plan import plan_renditions
+from transcode.plan import held_back, plan_renditions
 from transcode.playlist import Part, media_playlist
 from transcode.segment import RenditionResult, RunOptions, growing_file, make_renditions
 
@@ -153,6 +154,26 @@ def test_the_smallest_rung_can_be_watched_before_the_others_begin(tmp_path: Path
         assert footage.frame_numbers(result.path) == truth.frame_numbers
 
 
+def test_pictures_are_not_kept_for_a_time_that_does_not_come(tmp_path: Path) -> None:
+    """The larger rungs get each picture when the clock is further; behind a step back it never is."""
+    shown = graph.input("testsrc2=s=640x360:r=30:d=30,setpts='PTS+lt(N,90)*900/TB'", f="lavfi")["0"]
+    parts = shown.filter_multi_output("split", 3)
+    later = held_back(parts[1], parts[2], Fraction(3))
+    digests = [tmp_path / "all", tmp_path / "later"]
+    outputs = [
+        graph.output(each, str(path), f="framemd5", fps_mode="passthrough", enc_time_base="1/1000")
+        for each, path in zip((parts[0], later), digests, strict=True)
+    ]
+    arguments = graph.merge_outputs(*outputs).get_args()
+    child = os.posix_spawn(packaged_ffmpeg(), ["ffmpeg", "-v", "error", "-nostdin", *arguments], os.environ)
+    _, status, used = os.wait4(child, 0)
+    assert status == 0
+    assert digests[0].read_text() == digests[1].read_text()
+    assert digests[0].read_text().count("\n0,") == 900
+    # All that comes after the step is 280 MB of pictures.
+    assert used.ru_maxrss < 250_000
+
+
 def test_a_rung_made_with_others_has_the_bytes_it_has_alone(tmp_path: Path) -> None:
     source = tmp_path / "a.avi"
     footage.make_plain(source, codec="mpeg4")
@@ -176,10 +197,14 @@ def test_a_rung_that_differs_is_named_and_the_others_are_kept(tmp_path: Path) ->
     assert middle.expected_frames is not None
     wrong = replace(middle, expected_frames=middle.expected_frames + 1)
     run = RunOptions(scratch=tmp_path, limits=footage.LIMITS)
-    encoded = make_renditions(source, report, [small, wrong, large], tmp_path, run=run)
-    assert [result.rung.name for result in encoded.results] == ["90p", "180p"]
-    assert encoded.refused == ("136p: frames: expected 26, found 25",)
-    assert not (tmp_path / growing_file("136p")).exists()
+    empty = replace(large, options={**large.options, "t": 0})
+    encoded = make_renditions(source, report, [small, wrong, empty], tmp_path, run=run)
+    assert [result.rung.name for result in encoded.results] == ["90p"]
+    differs, broken = encoded.refused
+    assert differs == "136p: frames: expected 26, found 25"
+    assert broken.startswith("180p: ")
+    assert "found none" in broken
+    assert {path.name for path in tmp_path.glob("rendition-*")} == {growing_file("90p")}
 
 
 def test_foreign_sound_is_encoded_beside_a_copied_picture(tmp_path: Path) -> None:

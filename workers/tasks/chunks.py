@@ -58,8 +58,7 @@ def chunk(context: JobContext) -> Outcome:
 def sound(context: JobContext) -> Outcome:
     """Make the sound of a long recording, whole."""
     report, source = source_of(context)
-    assert report.audio is not None  # noqa: S101 - the job is only wanted where there is sound
-    plan = sound_plan(_plans(context, report)[0], report.audio)
+    plan = sound_plan(_plans(context, report)[0], report)
     return _piece(context, report, source, [plan], SOUND)
 
 
@@ -99,7 +98,7 @@ def joined(context: JobContext, report: ProbeReport, plans: list[RenditionPlan])
         rows = pieces_of(session, context.agency.id, context.lease.subject_id, context.lease.params)
     sound_path = None
     if report.audio is not None:
-        params = _params(context, sound_plan(plans[0], report.audio), asked)
+        params = _params(context, sound_plan(plans[0], report), asked)
         heard = [row for row in rows if row.kind == SOUND and row.params_digest == params_digest(params)]
         if not heard:
             raise media_error("chunks_do_not_join", "sound: expected one of these settings, found another")

@@ -5,8 +5,6 @@ All rungs of a job are committed in one transaction. Redaction, poster and clips
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import structlog
 from sqlalchemy.orm import Session
 
@@ -34,12 +32,15 @@ def rendition(context: JobContext) -> Outcome:
     ladder = ladder_for(context, report)
     asked = context.lease.params["rungs"]
     plans = [plan for plan in ladder if plan.rung.name in asked]
-    if _are_made(context, asked):
+    made = _made(context)
+    if made.issuperset(asked):
         # By chunks, or whole, while this job was in quarantine.
         return Outcome(lambda _session, _agency: None)
     if [plan.rung.name for plan in plans] != asked:
         # A fuller reading, or other settings, changed the ladder.
         return Outcome(lambda session, _agency: _want_again(session, context, report, ladder))
+    # What is shown stays as it was: a job that runs again makes the rungs that are missing.
+    plans = [plan for plan in plans if plan.rung.name not in made]
     if "chunks" in context.lease.params:
         return _join_or_encode(context, report, ladder, plans)
     try:
@@ -61,12 +62,13 @@ def rendition(context: JobContext) -> Outcome:
     return _kept(context, ladder, encoded)
 
 
-def _are_made(context: JobContext, rungs: Sequence[str]) -> bool:
+def _made(context: JobContext) -> set[str]:
+    """The rungs of the item that are there."""
     with context.storage.database.read() as session:
         made = items.derivatives_of(
             session, context.agency.id, context.lease.subject_id, kind="rendition", light=True
         )
-    return set(rungs) <= {row.params["rung"]["name"] for row in made}
+        return {row.params["rung"]["name"] for row in made}
 
 
 def _join_or_encode(
