@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, event, select
 from sqlalchemy.orm import Session
+from structlog.testing import capture_logs
 
 from api.resolving import ladder_of, resolve_grant
 from config.settings import EncodingSettings, RungSettings, Settings
@@ -173,6 +174,22 @@ def test_a_rung_that_another_job_made_meanwhile_is_not_shown_twice(
     made = rows(pipeline, "rendition")
     assert [row.info["rung"] for row in made] == ["90p", "180p"]
     assert all("chunks" not in row.params for row in made)
+
+
+def test_footage_that_cannot_be_cut_is_encoded_whole_and_the_log_says_why(
+    pipeline: Pipeline, tmp_path: Path, clock: SettableClock
+) -> None:
+    source = tmp_path / "bare.h264"
+    media.make_plain(tmp_path / "a.mp4", seconds=3, fps=5, audio=False)
+    media.ffmpeg("-i", tmp_path / "a.mp4", "-c:v", "copy", source)
+    item_id = pipeline.take(source).item_id
+    with capture_logs() as told:
+        only_media(pipeline, runner_with(pipeline, "rendition", TASKS["rendition"]), clock)
+    (whole,) = (each for each in told if each["event"] == "encoded_whole")
+    assert (whole["item"], whole["reason"]) == (str(item_id), "nothing can be sought in h264")
+    assert jobs_of(pipeline, "chunk") == []
+    assert [row.info["rung"] for row in rows(pipeline, "rendition")] == ["90p", "180p"]
+    assert pipeline.item(item_id).duration_us == 3_000_000
 
 
 def test_a_rung_that_is_there_is_not_encoded_again(
