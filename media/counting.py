@@ -6,8 +6,9 @@ shown further from where it is decoded than any reordering takes it is a jump to
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from math import floor
 from typing import Any
 
 from av.packet import Packet
@@ -45,6 +46,11 @@ class Count:
     longest_step: int = 0
     longest_group: int = 0
     _group: int = 0
+    _jump: int = field(init=False)
+    """`JUMP_S` in units of the time base: whole numbers, since a day of footage has millions of packets."""
+
+    def __post_init__(self) -> None:
+        self._jump = floor(JUMP_S / self.time_base)
 
     def add(self, packet: Packet[Any]) -> None:
         self.last_is_corrupt = packet.is_corrupt
@@ -73,18 +79,18 @@ class Count:
         """Whether a packet is shown about as long after it is decoded as the others are."""
         if self.usual_lead is None:
             self.usual_lead = self.lead = lead
-        most = JUMP_S + MOST_REORDERED * duration * self.time_base
-        if abs(lead - self.lead) * self.time_base > most:
+        most = self._jump + MOST_REORDERED * duration
+        if abs(lead - self.lead) > most:
             # One that leaps back to the others is no second jump.
-            self.jumps += abs(lead - self.usual_lead) * self.time_base > most
+            self.jumps += abs(lead - self.usual_lead) > most
         self.lead = lead
-        return abs(lead - self.usual_lead) * self.time_base <= most
+        return abs(lead - self.usual_lead) <= most
 
     def _advance(self, dts: int, duration: int) -> None:
         if self.last_dts is not None:
             step = dts - self.last_dts
             self.longest_step = max(self.longest_step, step)
-            if step < 0 or step * self.time_base > JUMP_S + self.last_duration * self.time_base:
+            if step < 0 or step > self._jump + self.last_duration:
                 self.jumps += 1
                 step = self.last_duration
             self.elapsed += step

@@ -38,6 +38,8 @@ Progress = Callable[[float], None]
 MAX_STREAMS = 64
 TABLE_END = 1000
 MICROSECONDS = "1/1000000"
+TELL_EVERY = 100
+"""Packets of a stream from one word of progress to the next."""
 
 
 def probe_entry(request: dict[str, object], progress: Progress) -> dict[str, object]:
@@ -153,9 +155,12 @@ class _Probing:
             for packet in self.container.demux():
                 if packet.size == 0 and packet.pts is None:
                     continue
-                base = Fraction(ratio(packet.time_base) or MICROSECONDS)
-                counts.setdefault(packet.stream_index, Count(base)).add(packet)
-                if packet.pos and self.size:
+                count = counts.get(packet.stream_index)
+                if count is None:
+                    base = Fraction(ratio(packet.time_base) or MICROSECONDS)
+                    count = counts[packet.stream_index] = Count(base)
+                count.add(packet)
+                if not count.packets % TELL_EVERY and packet.pos and self.size:
                     self.progress(0.8 * packet.pos / self.size)
         except av.error.FFmpegError as error:
             if is_out_of_memory(error):
