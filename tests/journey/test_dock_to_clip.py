@@ -41,6 +41,8 @@ from tests.support.databases import fresh_postgres_url
 from tests.support.samples import REPOSITORY, sample
 
 SECONDS, FPS = 2, 10
+# The log is signed once a second, however busy it is: the tests wait for it.
+SETTINGS = {"WORKER__CHECKPOINT_BUSY_EVERY_S": "1", "WORKER__CHECKPOINT_EVERY_S": "1"}
 # The face within the pasted square, as shares of its side, by eye: eyebrows to chin, ear to ear.
 FACE_WITHIN = (0.28, 0.20, 0.70, 0.78)
 FILL_LUMA = 40
@@ -74,7 +76,9 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
         started_at=datetime(2026, 3, 4, 2, tzinfo=UTC),
         face=face,
     )
-    with running(folder / "host", *EVERYTHING, database_url=fresh_postgres_url()) as cluster:
+    with running(
+        folder / "host", *EVERYTHING, database_url=fresh_postgres_url(), settings=SETTINGS
+    ) as cluster:
         cluster.upload(source)
         cluster.wait_settled(180)
         with cluster.storage.database.read() as session:
