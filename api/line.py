@@ -5,7 +5,9 @@ Why not a general server: see docs/adr/0016-bytes-out-on-a-listener-of-our-own.m
 1. A line holds one request head and one reply head. A file goes from the page cache to the socket
    (`sendfile`); what is not in the cache is read by a thread first, so that a slow disk holds up its own
    reader alone. Under TLS a line holds one piece.
-2. What can be answered at once is answered within the call that read it, without a task.
+2. What can be answered at once is decided within the call that read it and sent in the loop's next turn, without
+   a task: when many ask together, all are decided first and then all are sent, so that what decides is not
+   driven out of the processor's cache by what sends.
 3. A reader that takes nothing for `stall_s` is let go; until then it costs two descriptors and no thread.
    So is one that sends no head in time.
 4. While a file is being sent, whether it may be is asked again every `RECHECK_S`; a no ends the line there
@@ -37,7 +39,7 @@ from api.wire import Application, FilePart, Incoming, Reply, Request
 from evidence.errors import Unavailable
 
 READ_BYTES = 16 << 10
-PIECE_BYTES = 512 << 10
+PIECE_BYTES = 2 << 20
 TLS_PIECE_BYTES = 128 << 10
 TURN_S = 0.02
 """A reader as fast as we are keeps the loop for itself no longer than this."""
@@ -110,6 +112,8 @@ class PlainLine(Line):
     ) -> None:
         super().__init__(app, stall_s, turned, gone)
         self._line, self._number = line, line.fileno()
+        self._decided: tuple[Reply, bytes, int] | None = None
+        """What is sent in the loop's next turn: its head, and how many bytes of its file at once."""
         self._loop.add_reader(self._number, self._readable)
 
     def close(self) -> None:
@@ -119,9 +123,15 @@ class PlainLine(Line):
             self._loop.remove_writer(self._number)
             self._number = -1
             self._line.close()
+            if self._decided is not None and self._decided[0].file is not None:
+                self._decided[0].file.close()
+            self._decided = None
             super().close()
 
     def _readable(self) -> None:
+        if self._decided is not None:
+            # One after the other: the rest of what was sent ahead waits in the kernel.
+            return
         try:
             data = self._line.recv(READ_BYTES)
         except BlockingIOError:
@@ -139,43 +149,44 @@ class PlainLine(Line):
         self._answer()
 
     def _answer(self) -> None:
-        """Answer what waits, as far as it can be done at once; a task does the rest."""
+        """Decide on the next that waits, if that can be done at once; a task does what takes time."""
         waiting = self._incoming.waiting
-        while waiting:
-            request = waiting.popleft()
-            self.idle_since = None
+        if not waiting:
+            self.idle_since = self._loop.time()
             self._turned(self)
-            reply = None if request.is_last else self._app.now(request)
-            if reply is None:
-                self._take_time(self._slowly(request))
-                return
-            rest = self._send_now(reply)
-            if rest is not None:
-                self._take_time(self._finish(reply, rest))
-                return
-        self.idle_since = self._loop.time()
-        self._turned(self)
+            return
+        request = waiting.popleft()
+        self.idle_since = None
+        reply = None if request.is_last else self._app.now(request)
+        if reply is None:
+            self._take_time(self._slowly(request))
+            return
+        file, at_once = reply.file, 0
+        if file is not None:
+            at_once = min(file.left, PIECE_BYTES)
+            if not file.is_cached(at_once):
+                at_once = 0
+        self._decided = (reply, reply.head(is_last=False), at_once)
+        self._loop.call_soon(self._send_decided)
 
-    def _send_now(self, reply: Reply) -> memoryview | None:
-        """Send what the kernel takes; None when all is out, else what is left of the head."""
-        file, head = reply.file, memoryview(reply.head(is_last=False))
+    def _send_decided(self) -> None:
+        """Send what the kernel takes; a task sends the rest."""
+        if self._decided is None:
+            return
+        reply, head, at_once = self._decided
+        self._decided, file, sent = None, reply.file, 0
         try:
-            head = head[self._line.send(head, socket.MSG_MORE if file is not None else 0) :]
-            if head or file is None:
-                return head or None
-            while file.left:
-                count = min(file.left, PIECE_BYTES)
-                if not file.is_cached(count):
-                    return head
-                sent = os.sendfile(self._number, file.descriptor, file.at, count)
-                file.moved(sent)
-                if sent < count:
-                    return head
+            sent = self._line.send(head, 0 if file is None else socket.MSG_MORE)
+            if file is not None and at_once and sent == len(head):
+                file.moved(os.sendfile(self._number, file.descriptor, file.at, at_once))
         except OSError:
-            # Not now, or never: the task will see.
-            return head
-        file.close()
-        return None
+            pass  # Not now, or never: the task will see.
+        if sent < len(head) or (file is not None and file.left):
+            self._take_time(self._finish(reply, memoryview(head)[sent:]))
+            return
+        if file is not None:
+            file.close()
+        self._answer()
 
     def _take_time(self, answering: Coroutine[Any, Any, None]) -> None:
         """Do the rest in a task; nothing is read meanwhile."""
@@ -241,7 +252,7 @@ class PlainLine(Line):
                 turned = now
             count = min(file.left, PIECE_BYTES)
             if not file.is_cached(count):
-                await self._loop.run_in_executor(_disk, os.pread, file.descriptor, count, file.at)
+                await self._loop.run_in_executor(_disk, file.fetch, count)
             try:
                 sent = os.sendfile(self._number, file.descriptor, file.at, count)
             except BlockingIOError:

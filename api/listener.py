@@ -158,13 +158,14 @@ class MediaListener:
 
     def _reply(self, request: Request, decision: Decision, token: str, name: str) -> Reply:
         """What conditions and range make of a request (RFC 9110 section 13.2.2 has the order)."""
-        headers, size = request.headers, decision.servable.size_bytes
-        if not holds_if_match(headers.get("if-match"), decision.etag):
-            return refusal(http_problem(412), request.method)
-        if is_known(headers.get("if-none-match"), decision.etag):
-            return Reply(304, ALWAYS + decision.described)
-        try:
+        headers, size, holds = request.headers, decision.servable.size_bytes, True
+        if not CONDITIONS.isdisjoint(headers):
+            if not holds_if_match(headers.get("if-match"), decision.etag):
+                return refusal(http_problem(412), request.method)
+            if is_known(headers.get("if-none-match"), decision.etag):
+                return Reply(304, ALWAYS + decision.described)
             holds = holds_if_range(headers.get("if-range"), decision.etag)
+        try:
             # A range is of GET alone (section 14.2).
             wanted = parse_range(headers.get("range"), size) if holds and request.method == "GET" else None
         except NotSatisfiable:
@@ -270,7 +271,7 @@ def _opened(servable: Servable) -> int:
             f"object: expected a file in the store, found {error.strerror}; run `liuhen check`",
             code="object_unreadable",
         ) from error
-    size = os.fstat(descriptor).st_size
+    size = os.lseek(descriptor, 0, os.SEEK_END)
     # What grows may be ahead of what is settled.
     if size == servable.size_bytes or (servable.sha256 is None and size > servable.size_bytes):
         return descriptor

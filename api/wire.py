@@ -17,12 +17,15 @@ from typing import Protocol
 import httptools
 
 MOST_HEAD_BYTES = 16 << 10
+PROBE_EVERY_BYTES = 512 << 10
+FETCH_BYTES = 128 << 10
 MOST_AHEAD = 16
 """Requests sent ahead on one line."""
 STATUS_LINES = {each.value: f"HTTP/1.1 {each.value} {each.phrase}\r\n".encode("ascii") for each in HTTPStatus}
+_probe = [bytearray(1)]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
     """A request, as far as a server of files looks."""
 
@@ -48,15 +51,23 @@ class FilePart:
     def is_cached(self, count: int) -> bool:
         """Whether the next bytes are in the page cache; a file system that cannot tell says no.
 
-        First, middle and last are asked for: what was read before, or evicted since, has edges anywhere.
+        One byte in `PROBE_EVERY_BYTES` is asked for, the last of all first: what was read before, or evicted
+        since, has edges anywhere.
         """
+        descriptor, at = self.descriptor, self.at
         try:
-            return all(
-                os.preadv(self.descriptor, [bytearray(1)], self.at + offset, os.RWF_NOWAIT)
-                for offset in (count - 1, 0, count // 2)
-            )
+            for offset in (count - 1, *range(0, count - 1, PROBE_EVERY_BYTES)):
+                if not os.preadv(descriptor, _probe, at + offset, os.RWF_NOWAIT):
+                    return False
         except OSError:
             return False
+        return True
+
+    def fetch(self, count: int) -> None:
+        """Bring the next bytes into the page cache; this waits for the disk."""
+        buffer = [bytearray(FETCH_BYTES)]
+        for at in range(self.at, self.at + count, FETCH_BYTES):
+            os.preadv(self.descriptor, buffer, at)
 
     def moved(self, count: int) -> None:
         """So many were sent."""
@@ -167,6 +178,8 @@ class Incoming:
 def _path(target: str) -> str:
     """The path of a request target, in origin-form or in absolute-form (RFC 9112 section 3.2)."""
     plain = target.partition("?")[0]
+    if plain.startswith("/"):
+        return plain
     scheme, mark, rest = plain.partition("://")
     if mark and scheme.lower() in {"http", "https"}:
         return "/" + rest.partition("/")[2]
