@@ -5,9 +5,9 @@ Why not a general server: see docs/adr/0016-bytes-out-on-a-listener-of-our-own.m
 1. A line holds one request head and one reply head. A file goes from the page cache to the socket
    (`sendfile`); what is not in the cache is read by a thread first, so that a slow disk holds up its own
    reader alone. Under TLS a line holds one piece.
-2. What can be answered at once is decided within the call that read it and sent in the loop's next turn, without
-   a task: when many ask together, all are decided first and then all are sent, so that what decides is not
-   driven out of the processor's cache by what sends.
+2. What can be answered at once is decided within the call that read it and sent in the loop's next turn,
+   without a task: when many ask together, all are decided first and then all are sent, so that what decides
+   is not driven out of the processor's cache by what sends.
 3. A reader that takes nothing for `stall_s` is let go; until then it costs two descriptors and no thread.
    So is one that sends no head in time.
 4. While a file is being sent, whether it may be is asked again every `RECHECK_S`; a no ends the line there
