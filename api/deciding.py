@@ -27,6 +27,7 @@ from datetime import datetime
 from urllib.parse import quote
 from uuid import UUID
 
+from api.auth.capability import Capability
 from api.resolving import Servable
 from evidence.errors import EvidenceError, Unavailable
 from storage.db import grants
@@ -57,7 +58,7 @@ class Decision:
     Attributes:
         servable: The bytes.
         ends_at: The address or its grant ends, by our clock.
-        key_id: What signed the address.
+        capability: What the address says.
         ground: None where it must be made anew when anything was committed.
         may_be_kept: Whether asking again would do nothing but decide.
         mark: The database before it was made.
@@ -65,7 +66,7 @@ class Decision:
 
     servable: Servable
     ends_at: datetime
-    key_id: str
+    capability: Capability
     ground: Ground | None = None
     may_be_kept: bool = True
     mark: str | None = None
@@ -149,7 +150,9 @@ class Decisions:
         return decision
 
     def _is_within_its_time(self, decision: Decision) -> bool:
-        return self._storage.clock.now() < decision.ends_at and self._storage.keys.holds(decision.key_id)
+        return self._storage.clock.now() < decision.ends_at and self._storage.keys.holds(
+            decision.capability.key_id
+        )
 
     async def _still_stands(self, ground: Ground | None) -> bool:
         return ground is not None and await asyncio.to_thread(self._look, ground) == ground.standing

@@ -8,8 +8,8 @@ Why not a general server: see docs/adr/0016-bytes-out-on-a-listener-of-our-own.m
 2. What can be answered at once is decided within the call that read it and sent in the loop's next turn,
    without a task: when many ask together, all are decided first and then all are sent, so that what decides
    is not driven out of the processor's cache by what sends.
-3. A reader that takes nothing for `stall_s` is let go; until then it costs two descriptors and no thread.
-   So is one that sends no head in time.
+3. A reader that takes nothing for `stall_s`, or in it fewer bytes than the least rate comes to, is let go
+   (`api.fairness`); until then it costs two descriptors and no thread. So is one that sends no head in time.
 4. While a file is being sent, whether it may be is asked again every `RECHECK_S`; a no ends the line there
    and then. The reader sees a body shorter than was announced, which HTTP makes a failure. Where nobody can
    say, nothing is sent until somebody can, for `stall_s` at most.
@@ -35,6 +35,7 @@ from typing import Any
 
 import structlog
 
+from api.fairness import Pace
 from api.wire import Application, FilePart, Incoming, Reply, Request
 from evidence.errors import Unavailable
 
@@ -59,19 +60,27 @@ class Line:
 
     Args:
         app: What answers.
+        patience: How many seconds a reader may take nothing, and the least rate in bytes a second.
         turned: Told whenever the line turns idle or busy.
         gone: Told when it has ended.
     """
 
     def __init__(
-        self, app: Application, stall_s: float, turned: Callable[[Line], None], gone: Callable[[Line], None]
+        self,
+        app: Application,
+        patience: tuple[float, float],
+        turned: Callable[[Line], None],
+        gone: Callable[[Line], None],
     ) -> None:
-        self._app, self._stall_s, self._turned, self._gone = app, stall_s, turned, gone
+        self._app, self._turned, self._gone = app, turned, gone
+        self._stall_s, self._least_bytes_s = patience
         self._loop = asyncio.get_running_loop()
         self._incoming = Incoming()
         self._task: asyncio.Task[None] | None = None
         self.idle_since: float | None = self._loop.time()
         """None while a request is being answered."""
+        self.fault: str | None = None
+        """Why its reader was let go."""
 
     @property
     def task(self) -> asyncio.Task[None] | None:
@@ -84,12 +93,23 @@ class Line:
             self._task.cancel()
         self._gone(self)
 
-    async def _require(self, file: FilePart) -> None:
+    def _pace(self, taken_bytes: int) -> Pace:
+        """How fast the answer that begins now is taken."""
+        return Pace(self._loop.time(), taken_bytes, self._stall_s, self._least_bytes_s)
+
+    def _require_pace(self, pace: Pace, taken_bytes: int) -> None:
+        self.fault = pace.fault(self._loop.time(), taken_bytes)
+        if self.fault is not None:
+            raise LineEnded(f"the reader is {self.fault}")
+
+    async def _require(self, file: FilePart, pace: Pace) -> None:
         """Go on only if the file may be sent; where nobody can say, wait for who can."""
-        until = self._loop.time() + self._stall_s
+        began = self._loop.time()
+        until = began + self._stall_s
         while True:
             try:
                 if await file.may_go_on():
+                    pace.excuse(self._loop.time() - began)
                     return
             except Unavailable as error:
                 if self._loop.time() >= until:
@@ -106,11 +126,11 @@ class PlainLine(Line):
         self,
         line: socket.socket,
         app: Application,
-        stall_s: float,
+        patience: tuple[float, float],
         turned: Callable[[Line], None],
         gone: Callable[[Line], None],
     ) -> None:
-        super().__init__(app, stall_s, turned, gone)
+        super().__init__(app, patience, turned, gone)
         self._line, self._number = line, line.fileno()
         self._decided: tuple[Reply, bytes, int] | None = None
         """What is sent in the loop's next turn: its head, and how many bytes of its file at once."""
@@ -227,25 +247,27 @@ class PlainLine(Line):
 
     async def _finish(self, reply: Reply, head: memoryview) -> None:
         """Send the rest of a reply, as fast as the reader takes it."""
-        file = reply.file
+        file, pace = reply.file, self._pace(-_unsent(self._number))
+        whole = len(head)
         try:
             while head:
                 try:
                     head = head[self._line.send(head, socket.MSG_MORE if file is not None else 0) :]
                 except BlockingIOError:
-                    await self._until_writable(None)
+                    await self._until_writable(None, pace, whole - len(head))
             if file is not None:
-                await self._send_file(file)
+                await self._send_file(file, pace, whole - file.at)
         finally:
             if file is not None:
                 file.close()
 
-    async def _send_file(self, file: FilePart) -> None:
+    async def _send_file(self, file: FilePart, pace: Pace, ahead: int) -> None:
+        """Send the file; `ahead` makes of a place in it what was given to the kernel until there."""
         checked = turned = self._loop.time()
         while file.left:
             now = self._loop.time()
             if now - checked > RECHECK_S:
-                await self._require(file)
+                await self._require(file, pace)
                 checked = now
             if now - turned > TURN_S:
                 await asyncio.sleep(0)
@@ -256,34 +278,34 @@ class PlainLine(Line):
             try:
                 sent = os.sendfile(self._number, file.descriptor, file.at, count)
             except BlockingIOError:
-                await self._until_writable(file)
+                await self._until_writable(file, pace, ahead + file.at)
                 checked = turned = self._loop.time()
                 continue
             if sent == 0:
                 raise OSError(errno.EIO, "the file is shorter than it was")
             file.moved(sent)
 
-    async def _until_writable(self, file: FilePart | None) -> None:
-        """Wait for the reader, asking again meanwhile whether it may have more."""
-        queued, moved_at = _unsent(self._number), self._loop.time()
+    async def _until_writable(self, file: FilePart | None, pace: Pace, sent: int) -> None:
+        """Wait for the reader, asking again meanwhile whether it may have more.
+
+        Args:
+            sent: How much the kernel was given since `pace` began.
+        """
         while True:
             waiting: asyncio.Future[bool] = self._loop.create_future()
             self._loop.add_writer(self._number, _tell, waiting, True)
             timer = self._loop.call_later(min(RECHECK_S, self._stall_s), _tell, waiting, False)
             try:
-                if await waiting:
-                    return
+                is_writable = await waiting
             finally:
                 timer.cancel()
                 if self._number >= 0:
                     self._loop.remove_writer(self._number)
-            now = self._loop.time()
-            if (left := _unsent(self._number)) != queued:
-                queued, moved_at = left, now
-            if now - moved_at >= self._stall_s:
-                raise LineEnded("the reader takes nothing")
+            self._require_pace(pace, sent - _unsent(self._number))
+            if is_writable:
+                return
             if file is not None:
-                await self._require(file)
+                await self._require(file, pace)
 
 
 class TlsLine(Line):
@@ -294,11 +316,11 @@ class TlsLine(Line):
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         app: Application,
-        stall_s: float,
+        patience: tuple[float, float],
         turned: Callable[[Line], None],
         gone: Callable[[Line], None],
     ) -> None:
-        super().__init__(app, stall_s, turned, gone)
+        super().__init__(app, patience, turned, gone)
         self._reader, self._writer = reader, writer
         self._task = self._loop.create_task(self._talk())
 
@@ -334,10 +356,10 @@ class TlsLine(Line):
         return self._incoming.waiting.popleft()
 
     async def _send(self, reply: Reply, *, is_last: bool) -> None:
-        file = reply.file
+        file, pace, sent = reply.file, self._pace(0), 0
         try:
             self._writer.write(reply.head(is_last=is_last))
-            await self._drained(file)
+            await self._drained(file, pace, sent)
             checked = self._loop.time()
             while file is not None and file.left:
                 count = min(file.left, TLS_PIECE_BYTES)
@@ -346,26 +368,31 @@ class TlsLine(Line):
                     raise OSError(errno.EIO, "the file is shorter than it was")
                 file.moved(len(piece))
                 self._writer.write(piece)
-                await self._drained(file)
+                sent += len(piece)
+                await self._drained(file, pace, sent)
                 if self._loop.time() - checked > RECHECK_S:
-                    await self._require(file)
+                    await self._require(file, pace)
                     checked = self._loop.time()
         finally:
             if file is not None:
                 file.close()
 
-    async def _drained(self, file: FilePart | None) -> None:
-        began = self._loop.time()
+    async def _drained(self, file: FilePart | None, pace: Pace, sent: int) -> None:
         draining = asyncio.ensure_future(self._writer.drain())
         try:
             while not (await asyncio.wait({draining}, timeout=min(RECHECK_S, self._stall_s)))[0]:
-                if self._loop.time() - began >= self._stall_s:
-                    raise LineEnded("the reader takes nothing")
+                self._require_pace(pace, sent - self._queued())
                 if file is not None:
-                    await self._require(file)
+                    await self._require(file, pace)
             draining.result()
+            self._require_pace(pace, sent - self._queued())
         finally:
             draining.cancel()
+
+    def _queued(self) -> int:
+        """Bytes the reader has not acknowledged; TLS makes a few more of what was written."""
+        number = self._writer.get_extra_info("socket").fileno()
+        return self._writer.transport.get_write_buffer_size() + (_unsent(number) if number >= 0 else 0)
 
 
 def _reset(line: Any) -> None:

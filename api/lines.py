@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from functools import partial
 
 import structlog
@@ -16,6 +16,7 @@ from api.wire import Application
 HEAD_S = 30.0
 """Who has not sent its next request by then is let go."""
 SWEEP_EVERY_S = 2.0
+TELL_EVERY_S = 60.0
 HANDSHAKE_S = 10.0
 ACCEPT_AGAIN_S = 0.1
 log = structlog.get_logger()
@@ -28,10 +29,12 @@ class Lines:
         app: What answers.
         most: Lines at once; when there are more, the one idle longest gives way, else the oldest handshake.
         stall_s: How long a reader may take nothing.
+        least_bytes_s: What it takes at the least, on the average of each `stall_s`.
     """
 
-    def __init__(self, app: Application, *, most: int, stall_s: float) -> None:
-        self._app, self._most, self._stall_s = app, most, stall_s
+    def __init__(self, app: Application, *, most: int, stall_s: float, least_bytes_s: float = 0) -> None:
+        self._app, self._most, self._patience = app, most, (stall_s, least_bytes_s)
+        self._let_go: Counter[str] = Counter()
         self._lines: OrderedDict[Line, None] = OrderedDict()
         self._greeting: OrderedDict[asyncio.Task[None], None] = OrderedDict()
         self._has_room = asyncio.Event()
@@ -52,7 +55,7 @@ class Lines:
                     continue
                 await self._make_room()
                 if tls is None:
-                    self._lines[PlainLine(taken, self._app, self._stall_s, self._turned, self._gone)] = None
+                    self._lines[PlainLine(taken, self._app, self._patience, self._turned, self._gone)] = None
                 else:
                     greeting = loop.create_task(self._greet(taken, tls))
                     self._greeting[greeting] = None
@@ -88,8 +91,13 @@ class Lines:
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
+        told_at = -TELL_EVERY_S
         while True:
             await asyncio.sleep(SWEEP_EVERY_S)
+            if self._let_go and loop.time() - told_at >= TELL_EVERY_S:
+                log.warning("readers_let_go", lines=len(self._lines), **self._let_go)
+                self._let_go.clear()
+                told_at = loop.time()
             until = loop.time() - HEAD_S
             for line in list(self._lines):
                 if line.idle_since is not None and line.idle_since < until:
@@ -108,7 +116,7 @@ class Lines:
             taken.close()
             return
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
-        self._lines[TlsLine(reader, writer, self._app, self._stall_s, self._turned, self._gone)] = None
+        self._lines[TlsLine(reader, writer, self._app, self._patience, self._turned, self._gone)] = None
 
     def _greeted(self, taken: socket.socket, greeting: asyncio.Task[None]) -> None:
         if greeting.cancelled():
@@ -123,4 +131,7 @@ class Lines:
 
     def _gone(self, line: Line) -> None:
         self._lines.pop(line, None)
+        if line.fault is not None:
+            self._let_go[line.fault] += 1
+            line.fault = None
         self._has_room.set()

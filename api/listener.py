@@ -12,7 +12,8 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from urllib.parse import quote
 
 import structlog
@@ -21,6 +22,7 @@ from sqlalchemy.orm import Session
 from api import serving
 from api.auth.capability import Capability, Use, unfold
 from api.deciding import ACCEPTS_RANGES, Decision, Decisions, Ground
+from api.fairness import CROWDED, Shares
 from api.issuing import Once, Variant, note_issued
 from api.lines import Lines
 from api.problems import MEDIA_TYPE, Problem, http_problem, problem_of
@@ -52,6 +54,7 @@ from evidence.listening import Listener
 from messaging.sockets import listen, require_free
 from messaging.tls import tls_of
 from storage.db import agencies, grants
+from storage.db.alarms import NewAlarm, raise_alarm
 from storage.db.tables import Grant
 from storage.keys import Purpose
 from storage.open import Storage, open_storage
@@ -104,13 +107,13 @@ class MediaListener:
 
     Args:
         storage: The opened installation.
-        accel_location: An internal location of a trusted nginx in front that serves the object store; None
-            sends every byte from here.
+        media: How much one grant may take, and whether a trusted nginx in front sends instead.
     """
 
-    def __init__(self, storage: Storage, accel_location: str | None = None) -> None:
+    def __init__(self, storage: Storage, media: MediaSettings) -> None:
         self._storage = storage
-        self._accel = accel_location.rstrip("/") if accel_location is not None else None
+        self._accel = media.accel_location.rstrip("/") if media.accel_location is not None else None
+        self._shares = Shares(media.max_lines_per_grant, "answers")
         self._noted = Once()
         self._decisions = Decisions(storage, self._make)
 
@@ -122,6 +125,8 @@ class MediaListener:
         try:
             decision = self._decisions.kept(token, name)
             return None if decision is None else self._reply(request, decision, token, name)
+        except Unavailable:
+            return None  # Refused in the other way, which may take time.
         except Exception as error:
             return _failed(request, error)
 
@@ -154,7 +159,14 @@ class MediaListener:
             raise NotFound("address: expected one that was issued here, found another")
         token, _, name = request.path.removeprefix(PREFIX).partition("/")
         decision = await self._decisions.decide(token, name, is_taking=request.method == "GET")
-        return self._reply(request, decision, token, name)
+        try:
+            return self._reply(request, decision, token, name)
+        except Unavailable as error:
+            subject_id = decision.capability.subject_id
+            if error.code == CROWDED and self._shares.is_first_refusal(subject_id):
+                log.warning("grant_crowded", grant=str(subject_id), reason=error.message)
+                await asyncio.to_thread(self._tell_of_crowd, decision.capability, error.message)
+            raise
 
     def _reply(self, request: Request, decision: Decision, token: str, name: str) -> Reply:
         """What conditions and range make of a request (RFC 9110 section 13.2.2 has the order)."""
@@ -193,10 +205,31 @@ class MediaListener:
             lines += f"content-range: {wanted.content_range(known)}\r\n"
         reply = Reply(200 if wanted is None else 206, ALWAYS + decision.described + lines.encode("ascii"))
         if request.method == "GET" and sent.length:
-            reply.file = FilePart(
-                _opened(servable), sent.first, sent.length, lambda: self._decisions.stands(token, name)
-            )
+            reply.file = self._file(decision, sent, lambda: self._decisions.stands(token, name))
         return reply
+
+    def _file(
+        self, decision: Decision, sent: ByteRange, may_go_on: Callable[[], Awaitable[bool]]
+    ) -> FilePart:
+        """Bytes of the thing decided on, as one of the answers its grant may have under way."""
+        shares, subject_id = self._shares, decision.capability.subject_id
+        shares.take(subject_id)
+        try:
+            descriptor = _opened(decision.servable)
+        except BaseException:
+            shares.give_back(subject_id)
+            raise
+        done = partial(shares.give_back, subject_id)
+        return FilePart(descriptor, sent.first, sent.length, may_go_on, done)
+
+    def _tell_of_crowd(self, capability: Capability, message: str) -> None:
+        """An address that more read than one person has players may have been passed on."""
+        storage, subject = self._storage, "clip" if capability.use is Use.CLIP else "grant"
+        facts = {subject: str(capability.subject_id)}
+        wanted = NewAlarm(CROWDED, subject, str(capability.subject_id), message, facts)
+        with storage.database.transaction() as session:
+            agency = agencies.agency_by_id(session, capability.agency_id)
+            raise_alarm(session, agency, wanted, actor="listener:media", now=storage.clock.now())
 
     def _require_ready(self) -> None:
         with self._storage.database.read() as session:
@@ -212,10 +245,10 @@ class MediaListener:
         with storage.database.read() as session:
             if capability.use is Use.CLIP:
                 servable = resolve_clip(session, storage, agency_id, subject_id, name)
-                return Decision(servable, capability.expires_at, capability.key_id)
+                return Decision(servable, capability.expires_at, capability)
             if capability.use is Use.CLIP_SET:
                 servable = resolve_clip_set(session, storage, agency_id, subject_id, name)
-                return Decision(servable, capability.expires_at, capability.key_id)
+                return Decision(servable, capability.expires_at, capability)
             if capability.use is not Use.MEDIA:
                 raise NotFound("address: expected one of media, found another", code="capability_unknown")
             grant = grants.grant_in_force(session, agency_id, subject_id, now)
@@ -229,7 +262,7 @@ class MediaListener:
         ends_at = min(capability.expires_at, grant.expires_at)
         # What grows, grows without a commit.
         may_be_kept = is_noted and servable.sha256 is not None
-        return Decision(servable, ends_at, capability.key_id, ground, may_be_kept)
+        return Decision(servable, ends_at, capability, ground, may_be_kept)
 
     def _note(self, capability: Capability, action: Action, servable: Servable, name: str) -> None:
         """Leave the leaf of a first taking."""
@@ -319,7 +352,7 @@ async def serve(app: MediaListener, listener: Listener, media: MediaSettings, st
     listener.require_private()
     require_free(listener)
     tls = tls_of(listener)
-    lines = Lines(app, most=MAX_LINES, stall_s=media.stall_s)
+    lines = Lines(app, most=MAX_LINES, stall_s=media.stall_s, least_bytes_s=media.least_bytes_s)
     with listen(listener, MAX_LINES) as door:
         accepting = asyncio.create_task(lines.accept(door, tls))
         stopping = asyncio.create_task(stop.wait())
@@ -354,7 +387,7 @@ def main() -> None:
     media = settings.media
     listener = serving.listener_of("media", media)
     listener.require_private()
-    app = MediaListener(open_storage(settings), media.accel_location)
+    app = MediaListener(open_storage(settings), media)
     asyncio.run(_until_told(app, listener, media))
 
 

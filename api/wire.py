@@ -47,6 +47,8 @@ class FilePart:
     left: int
     may_go_on: Callable[[], Awaitable[bool]]
     """Raises `Unavailable` where nobody can say."""
+    done: Callable[[], None] | None = None
+    """Told once, when nothing more of it is sent."""
 
     def is_cached(self, count: int) -> bool:
         """Whether the next bytes are in the page cache; a file system that cannot tell says no.
@@ -79,6 +81,8 @@ class FilePart:
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
+            if self.done is not None:
+                self.done()
 
 
 @dataclass(slots=True)

@@ -26,11 +26,12 @@ class Load:
     """What is asked for.
 
     Attributes:
+        paths: One connection after another takes the next: a grant may have a few lines at once, not all.
         ranges: First byte and length of each; they are asked for in random order.
     """
 
     port: int
-    path: str
+    paths: Sequence[str]
     ranges: Sequence[tuple[int, int]]
     clients: int
     seconds: float
@@ -52,8 +53,8 @@ class Taken:
 class _Client:
     """One connection and what it waits for."""
 
-    def __init__(self, load: Load, random: Random) -> None:
-        self._load, self._random = load, random
+    def __init__(self, load: Load, path: str, random: Random) -> None:
+        self._load, self._path, self._random = load, path, random
         self.line = socket.create_connection(("127.0.0.1", load.port))
         self.ask()
 
@@ -62,7 +63,7 @@ class _Client:
         self.left = -1
         self.began = time.perf_counter()
         asked = f"Host: bench\r\nRange: bytes={first}-{first + self.length - 1}\r\n\r\n"
-        self.line.sendall(f"GET {self._load.path} HTTP/1.1\r\n{asked}".encode("ascii"))
+        self.line.sendall(f"GET {self._path} HTTP/1.1\r\n{asked}".encode("ascii"))
 
     def take(self, buffer: bytearray) -> tuple[int, int]:
         """Bytes of heads and of bodies that came; `left` is 0 at the end of an answer."""
@@ -100,8 +101,8 @@ def _run(load: Load, seed: int, count: int, answers: multiprocessing.Queue[Taken
 
 def _taken(load: Load, random: Random, count: int) -> Taken:
     waiting, buffer = selectors.DefaultSelector(), bytearray(READ_BYTES)
-    for _ in range(count):
-        client = _Client(load, random)
+    for number in range(count):
+        client = _Client(load, load.paths[number % len(load.paths)], random)
         waiting.register(client.line, selectors.EVENT_READ, client)
     taken = Taken(0, 0, 0, [], time.process_time(), time.perf_counter())
     end = taken.wall_s + load.seconds

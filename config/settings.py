@@ -247,6 +247,12 @@ class MediaSettings(Group):
         False, description="Legal review and the archive may take clips away without a mark, for a reason"
     )
     stall_s: float = Field(60.0, gt=0, description="A reader that takes no byte for this long is let go")
+    least_bytes_s: float = Field(
+        4096, ge=0, description="A reader that takes fewer a second over stall_s is let go; 0: no bound"
+    )
+    max_lines_per_grant: int = Field(
+        32, gt=0, description="Answers that may be under way at once under one grant; more are told to wait"
+    )
     accel_location: str | None = Field(
         None,
         pattern=r"^/[A-Za-z0-9._/-]*$",

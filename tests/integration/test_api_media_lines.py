@@ -26,6 +26,7 @@ from api.listener import serve as serve_media
 from api.wire import FilePart, Reply, Request
 from evidence.errors import Unavailable
 from storage.db import items
+from storage.db.ledger_tables import Alarm
 from storage.db.tables import Item
 from storage.objects.base import Namespace
 from tests.integration.test_api_process import certificate
@@ -157,7 +158,7 @@ def test_a_slow_reader_gets_every_byte(live: Live, big: bytes) -> None:
 def second_listener(live: Live, **more: object) -> Iterator[int]:
     """Another media listener over the same scene, with settings of its own; its port."""
     media = live.scene.settings.media.model_copy(update={"port": free_port(), **more})
-    app = MediaListener(live.scene.storage, media.accel_location)
+    app = MediaListener(live.scene.storage, media)
     listener = serving.listener_of("media", media)
     with Serving(lambda stop: serve_media(app, listener, media, stop)):
         for _ in range(100):
@@ -171,7 +172,7 @@ def second_listener(live: Live, **more: object) -> Iterator[int]:
 def test_stalled_readers_cost_no_thread_and_little_memory_and_are_let_go(live: Live, big: bytes) -> None:
     url = original_grant(live, big)["file_url"]
     process = psutil.Process()
-    with second_listener(live, stall_s=1.5) as port, ExitStack() as stack:
+    with second_listener(live, stall_s=1.5, max_lines_per_grant=300) as port, ExitStack() as stack:
         stack.enter_context(begin(live, url, port=port)).recv(15)
         threads, memory = process.num_threads(), process.memory_info().rss
         stalled = [stack.enter_context(begin(live, url, port=port)) for _ in range(200)]
@@ -187,6 +188,78 @@ def test_stalled_readers_cost_no_thread_and_little_memory_and_are_let_go(live: L
         time.sleep(3)
         for peer in stalled[:20]:
             assert len(drain(peer)) < len(big)
+
+
+def test_one_grant_has_its_share_of_the_lines_and_a_person_is_told_when_more_is_asked(
+    live: Live, big: bytes
+) -> None:
+    crowded, other = original_grant(live, big), original_grant(live, big)
+    with second_listener(live, max_lines_per_grant=2) as port, ExitStack() as stack:
+        stalled = [stack.enter_context(begin(live, crowded["file_url"], port=port)) for _ in range(2)]
+        for peer in stalled:
+            assert peer.recv(15) == b"HTTP/1.1 200 OK"
+
+        def ask(grant: dict[str, str]) -> httpx.Response:
+            where = f"http://127.0.0.1:{port}{urlsplit(grant['file_url']).path}"
+            return httpx.get(where, headers={"Range": "bytes=0-9"}, trust_env=False)
+
+        for _ in range(2):
+            refused = ask(crowded)
+            assert (refused.status_code, refused.json()["code"]) == (429, "grant_crowded")
+            assert int(refused.headers["retry-after"]) > 0
+        assert ask(other).status_code == 206
+        stalled[0].close()
+        for _ in range(100):
+            if (answer := ask(crowded)).status_code == 206:
+                break
+            time.sleep(0.02)
+        assert (answer.status_code, answer.content) == (206, big[:10])
+    with live.scene.storage.database.read() as session:
+        told = session.scalars(select(Alarm).where(Alarm.code == "grant_crowded")).all()
+    assert [(each.subject, each.subject_id) for each in told] == [("grant", crowded["grant_id"])]
+
+
+def test_a_reader_slower_than_the_least_rate_is_let_go_and_counted(tmp_path: Path, big: bytes) -> None:
+    path = tmp_path / "big"
+    path.write_bytes(big)
+
+    async def always() -> bool:
+        return True
+
+    class Big(Fine):
+        def now(self, request: Request) -> Reply:
+            file = FilePart(os.open(path, os.O_RDONLY), 0, len(big), always)
+            assert request.method == "GET"
+            return Reply(200, f"content-length: {len(big)}\r\n".encode(), file=file)
+
+    async def read(pause_s: float) -> tuple[int, dict[str, int]]:
+        door = socket.create_server(("127.0.0.1", 0))
+        door.setblocking(False)
+        lines = Lines(Big(), most=4, stall_s=0.5, least_bytes_s=1 << 20)
+        accepting = asyncio.create_task(lines.accept(door, None))
+        loop, got = asyncio.get_running_loop(), 0
+        with socket.socket() as peer:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+            peer.connect(door.getsockname())
+            peer.setblocking(False)
+            await loop.sock_sendall(peer, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            with suppress(ConnectionResetError):
+                async with asyncio.timeout(8):
+                    while got < len(big) and (piece := await loop.sock_recv(peer, 1 << 20)):
+                        got += len(piece)
+                        await asyncio.sleep(pause_s)
+        accepting.cancel()
+        await lines.close(1)
+        door.close()
+        return got, dict(lines._let_go)
+
+    # It takes something every moment, so that it never stalls.
+    got, counted = asyncio.run(read(0.1))
+    assert got < len(big)
+    assert counted == {"slow": 1}
+    got, counted = asyncio.run(read(0))
+    assert got > len(big)
+    assert counted == {}
 
 
 def test_under_tls_ranges_are_exact_and_stalled_readers_are_let_go(

@@ -651,7 +651,7 @@ def test_a_server_that_follows_another_gives_no_mark(live: Live) -> None:
 def test_a_range_that_was_decided_asks_no_table_again(live: Live) -> None:
     """A hundred ranges of a player are one decision, as long as nothing is committed."""
     url = live.grant("reviewer", live.scene.record(case=live.scene.case_a).item_id)["file_url"]
-    app = MediaListener(live.scene.storage)
+    app = MediaListener(live.scene.storage, live.scene.settings.media)
     asked: list[bool] = []
     decide = app._make
     app._decisions._make = lambda token, name, taking: (asked.append(taking), decide(token, name, taking))[1]

@@ -399,7 +399,7 @@ def served(scene: Scene) -> Iterator[Live]:
     api_line = serving.listener_of("api", settings.api)
     api = Serving(lambda stop: serving.serve(app, api_line, Interfaces.ASGI, stop))
     media_line = serving.listener_of("media", settings.media)
-    media_app = MediaListener(scene.storage, settings.media.accel_location)
+    media_app = MediaListener(scene.storage, settings.media)
     media = Serving(lambda stop: serve_media(media_app, media_line, settings.media, stop))
     with api, media, httpx.Client(base_url=settings.api_url, timeout=60, trust_env=False) as anyone:
         live = Live(scene, settings.api_url, settings.media_url, anyone, app)

@@ -1,0 +1,98 @@
+"""What one holder of an address may take of a server that all share: how many at once, and how slowly."""
+
+from __future__ import annotations
+
+import threading
+from uuid import UUID
+
+from evidence.errors import Unavailable
+
+CROWDED = "grant_crowded"
+
+
+class Shares:
+    """How much is being done for each grant; what asks for more is refused until some of it is done.
+
+    Threads may share it.
+
+    Args:
+        most: At once, for one grant.
+        what: What is counted, for the refusal.
+    """
+
+    def __init__(self, most: int, what: str) -> None:
+        self._most, self._what = most, what
+        self._held: dict[UUID, int] = {}
+        self._told: set[UUID] = set()
+        self._lock = threading.Lock()
+
+    def take(self, grant_id: UUID) -> None:
+        """Begin something for a grant; `give_back` must follow.
+
+        Raises:
+            Unavailable: Enough is being done for it (``grant_crowded``).
+        """
+        with self._lock:
+            held = self._held.get(grant_id, 0)
+            if held < self._most:
+                self._held[grant_id] = held + 1
+                return
+        raise Unavailable(
+            f"grant {grant_id}: expected at most {self._most} {self._what} at once, found more; "
+            "ask again when some of them are done",
+            code=CROWDED,
+        )
+
+    def give_back(self, grant_id: UUID) -> None:
+        """Something for a grant is done."""
+        with self._lock:
+            left = self._held[grant_id] - 1
+            if left:
+                self._held[grant_id] = left
+            else:
+                del self._held[grant_id]
+                self._told.discard(grant_id)
+
+    def is_first_refusal(self, grant_id: UUID) -> bool:
+        """Whether nobody was told of this crowd yet; a grant that came to rest may be told of again."""
+        with self._lock:
+            is_first = grant_id in self._held and grant_id not in self._told
+            if is_first:
+                self._told.add(grant_id)
+            return is_first
+
+
+class Pace:
+    """How fast a reader takes one answer.
+
+    1. Between two bytes lie at most `stall_s`.
+    2. In each `stall_s` it takes `least_bytes_s` on the average.
+
+    Args:
+        now_s: Any clock that never goes back; later calls read the same one.
+        taken_bytes: What it has taken by then, counted from anywhere.
+    """
+
+    STALLED, SLOW = "stalled", "slow"
+
+    def __init__(self, now_s: float, taken_bytes: int, stall_s: float, least_bytes_s: float) -> None:
+        self._stall_s, self._least_bytes = stall_s, least_bytes_s * stall_s
+        self._taken = self._taken_before = taken_bytes
+        self._moved_at_s = self._began_s = now_s
+
+    def fault(self, now_s: float, taken_bytes: int) -> str | None:
+        """Why the reader must go, if it must; called every now and then while the reader is waited for."""
+        if taken_bytes != self._taken:
+            self._taken, self._moved_at_s = taken_bytes, now_s
+        elif now_s - self._moved_at_s >= self._stall_s:
+            return self.STALLED
+        if now_s - self._began_s >= self._stall_s:
+            if taken_bytes - self._taken_before < self._least_bytes:
+                return self.SLOW
+            self._taken_before, self._began_s = taken_bytes, now_s
+        return None
+
+    def excuse(self, seconds: float) -> None:
+        """So long the reader waited for us."""
+        self._moved_at_s += seconds
+        self._began_s += seconds
