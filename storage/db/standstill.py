@@ -40,16 +40,16 @@ class CommitMark:
         # Counters of two connections may agree, and an address in memory is used again: this never is.
         self._numbers = itertools.count()
         self._number = 0
-        self._has_failed = False
+        self._has_answered = False
 
     @property
     def is_instant(self) -> bool:
         """Whether `read` takes microseconds and asks nobody, so that an event loop may call it.
 
-        Not after it failed, until it succeeds again: while the file is repaired after a crash, SQLite tries
-        for seconds, whatever its timeout.
+        Not before it succeeded once, nor after it failed: while the file is repaired after a crash, SQLite
+        tries for seconds, whatever its timeout.
         """
-        return self._database.is_sqlite and not self._has_failed
+        return self._database.is_sqlite and self._has_answered
 
     def read(self) -> str | None:
         """The mark now; None when the database does not say, which equals nothing."""
@@ -63,20 +63,19 @@ class CommitMark:
             with suppress(SQLAlchemyError):
                 self._server.close()
         self._sqlite = self._server = None
+        self._has_answered = False
 
     def _of_file(self) -> str | None:
         try:
             if self._sqlite is None:
                 path = make_url(self._database.url).database or ""
-                # No wait for whoever repairs the file after a crash: an event loop must not stand still.
                 self._sqlite = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
                 self._number = next(self._numbers)
             (version,) = self._sqlite.execute("PRAGMA data_version").fetchone()
         except sqlite3.Error:
             self.close()
-            self._has_failed = True
             return None
-        self._has_failed = False
+        self._has_answered = True
         return f"{self._number}-{version}"
 
     def _of_server(self) -> str | None:
