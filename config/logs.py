@@ -1,11 +1,38 @@
-"""Logs as JSON lines on standard error, the same for every process."""
+"""Logs as JSON lines on standard error, the same for every process.
+
+An address of media is a secret, and an exception may carry one in its words: whatever is as long as the token
+of one, and made of its characters, is left out of every line. Tracebacks are text without the values of
+variables.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import sys
 
 import structlog
+
+# Longer than a SHA-256 in hexadecimal; the token of an address has 106 characters. An escape of JSON before it
+# is no part of it.
+_SECRET = re.compile(r"(\\(?:u[0-9a-f]{4}|.))?[A-Za-z0-9_-]{72,}")
+WITHHELD = "[withheld]"
+
+
+def withhold(line: str) -> str:
+    """A line of JSON without what opens anything."""
+    return _SECRET.sub(lambda found: (found[1] or "") + WITHHELD, line)
+
+
+class JsonLines(logging.Formatter):
+    """What libraries log, in the same form."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        said = {"log": record.name, "level": record.levelname.lower(), "event": record.getMessage()}
+        if record.exc_info:
+            said["exception"] = self.formatException(record.exc_info)
+        return withhold(json.dumps(said, ensure_ascii=False))
 
 
 def set_up_logging(process: str) -> None:
@@ -16,6 +43,7 @@ def set_up_logging(process: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
         structlog.processors.JSONRenderer(ensure_ascii=False),
+        lambda _, __, line: withhold(str(line)),
     ]
     structlog.configure(
         processors=shared,
@@ -24,6 +52,6 @@ def set_up_logging(process: str) -> None:
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(process=process)
-    logging.basicConfig(
-        level=logging.WARNING, stream=sys.stderr, format='{"log":"%(name)s","event":"%(message)s"}'
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import signal
 import ssl
@@ -70,8 +72,10 @@ def answer(url: str, process: subprocess.Popen[str], verify: ssl.SSLContext | bo
 
 
 @contextmanager
-def serving(module: str, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """The program, until SIGTERM; it ends by itself and without a word too many."""
+def serving(
+    module: str, environment: dict[str, str], heard: list[str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """The program, until SIGTERM; it ends by itself and, unless it is `heard`, without a word too many."""
     command = [sys.executable, "-m", module]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     try:
@@ -82,17 +86,39 @@ def serving(module: str, environment: dict[str, str]) -> Iterator[subprocess.Pop
         process.kill()
         process.wait()
     assert process.returncode == 0
-    assert "Traceback" not in words
+    if heard is None:
+        assert "Traceback" not in words
+    else:
+        heard.append(words)
     assert "panicked" not in words
 
 
-@pytest.mark.parametrize(("module", "group"), [("api.app", "API"), ("api.listener", "MEDIA")])
-def test_it_serves_and_stops_when_told(tmp_path: Path, module: str, group: str) -> None:
+@pytest.mark.parametrize(
+    ("module", "group", "place"),
+    [("api.app", "API", "api/v1/playlists/{}/index.m3u8"), ("api.listener", "MEDIA", "m/{}/rung.mp4")],
+)
+def test_it_serves_tells_no_address_when_it_crashes_and_stops_when_told(
+    tmp_path: Path, module: str, group: str, place: str
+) -> None:
     environment = variables(tmp_path)
-    found(load_settings(environment), AGENCY)
-    url = f"http://127.0.0.1:{environment[f'LIUHEN_{group}__PORT']}/readyz"
-    with serving(module, environment) as process:
-        assert answer(url, process) == 200
+    keys = found(load_settings(environment), AGENCY).keys
+    # Signed here, for a use nobody knows: what no request should bring.
+    claim = b"?" + bytes(32) + (1 << 52).to_bytes(8, "big")
+    key_id, tag = keys.mac(claim)
+    signed = claim + bytes.fromhex(key_id.removeprefix("grant-")) + tag
+    token = base64.urlsafe_b64encode(signed).rstrip(b"=").decode("ascii")
+    base = f"http://127.0.0.1:{environment[f'LIUHEN_{group}__PORT']}"
+    heard: list[str] = []
+    with serving(module, environment, heard) as process:
+        assert answer(f"{base}/readyz", process) == 200
+        assert answer(f"{base}/{place.format(token)}", process) == 500
+    assert "Traceback" in heard[0]
+    assert token[:40] not in heard[0]
+    assert token[-43:] not in heard[0]
+    # One line each, none of them of a request: there is no log of accesses.
+    said = [json.loads(line)["event"] for line in heard[0].splitlines()]
+    assert sum("crashed" in event for event in said) == 1
+    assert len(said) == 2
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
