@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from uuid import UUID
 
 from evidence.errors import Unavailable
@@ -16,42 +18,56 @@ class Shares:
     Threads may share it.
 
     Args:
-        most: At once, for one grant.
+        most: At once, for one grant or set; what alone is more may be done alone.
         what: What is counted, for the refusal.
+        code: What the refusal is called.
     """
 
-    def __init__(self, most: int, what: str) -> None:
-        self._most, self._what = most, what
+    def __init__(self, most: int, what: str, code: str = CROWDED) -> None:
+        self._most, self._what, self._code = most, what, code
         self._held: dict[UUID, int] = {}
         self._told: set[UUID] = set()
         self._lock = threading.Lock()
 
-    def take(self, grant_id: UUID) -> None:
-        """Begin something for a grant; `give_back` must follow.
+    def take(self, grant_id: UUID, count: int = 1) -> None:
+        """Begin something for a grant; `give_back` of as much must follow.
 
         Raises:
-            Unavailable: Enough is being done for it (``grant_crowded``).
+            Unavailable: Enough is being done for it.
         """
         with self._lock:
             held = self._held.get(grant_id, 0)
-            if held < self._most:
-                self._held[grant_id] = held + 1
+            if not held or held + count <= self._most:
+                self._held[grant_id] = held + count
                 return
         raise Unavailable(
             f"grant {grant_id}: expected at most {self._most} {self._what} at once, found more; "
             "ask again when some of them are done",
-            code=CROWDED,
+            code=self._code,
         )
 
-    def give_back(self, grant_id: UUID) -> None:
+    def give_back(self, grant_id: UUID, count: int = 1) -> None:
         """Something for a grant is done."""
         with self._lock:
-            left = self._held[grant_id] - 1
+            left = self._held[grant_id] - count
             if left:
                 self._held[grant_id] = left
             else:
                 del self._held[grant_id]
                 self._told.discard(grant_id)
+
+    @contextmanager
+    def taken(self, grant_id: UUID, count: int) -> Iterator[None]:
+        """While something is done for a grant.
+
+        Raises:
+            Unavailable: As `take`.
+        """
+        self.take(grant_id, count)
+        try:
+            yield
+        finally:
+            self.give_back(grant_id, count)
 
     def is_first_refusal(self, grant_id: UUID) -> bool:
         """Whether nobody was told of this crowd yet; a grant that came to rest may be told of again."""

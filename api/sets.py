@@ -79,11 +79,7 @@ def issue_set(
         InvalidInput: ``set_too_large``.
     """
     require_reason(wanted.variant, wanted.reason)
-    if len(members) > MOST_MEMBERS:
-        raise InvalidInput(
-            f"set: expected at most {MOST_MEMBERS} items, found {len(members)}; ask for a shorter stretch",
-            code="set_too_large",
-        )
+    _require_few(len(members))
     held = items.lock_items(work.session, work.agency_id, [member.item_id for member in members])
     row = grants.add_set(
         work.session,
@@ -105,6 +101,7 @@ def issue_set(
             first = first or error
             left_out.append({"item_id": str(member.item_id), "lane": member.lane, "why": error.code})
             continue
+        _require_few(given + len(spans))
         for span in spans:
             write_grant(
                 work,
@@ -121,6 +118,16 @@ def issue_set(
         raise first
     row.left_out = left_out
     return row
+
+
+def _require_few(count: int) -> None:
+    """A playlist is made anew of everything in its set each time, by whoever knows the address."""
+    if count > MOST_MEMBERS:
+        raise InvalidInput(
+            f"set: expected at most {MOST_MEMBERS} items or spans of them, found {count}; "
+            "ask for a shorter stretch",
+            code="set_too_large",
+        )
 
 
 def _spans(work: Work, item: Item, member: Member, wanted: Wanted) -> list[Span | None]:

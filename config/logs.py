@@ -14,8 +14,8 @@ import sys
 
 import structlog
 
-# Longer than a SHA-256 in hexadecimal; the token of an address has 106 characters. An escape of JSON before it
-# is no part of it.
+# Longer than a SHA-256 in hexadecimal; the token of an address has 106 characters. An escape of JSON before
+# it is no part of it.
 _SECRET = re.compile(r"(\\(?:u[0-9a-f]{4}|.))?[A-Za-z0-9_-]{72,}")
 WITHHELD = "[withheld]"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import Annotated, Literal
 from uuid import UUID
@@ -14,6 +14,7 @@ from api.auth.capability import Use, unfold
 from api.auth.gate import Gate, Open
 from api.auth.seat import DeskOf
 from api.desk import Installation, InstallationOf, Work
+from api.fairness import Shares
 from api.issuing import Variant
 from api.routes.playlists import PLAYLIST, PlaylistResponse, Token, answer_playlist, note_playlists
 from api.schemas.viewing import (
@@ -28,6 +29,7 @@ from api.schemas.viewing import (
 )
 from api.sets import (
     MOST_LANES,
+    MOST_MEMBERS,
     Lane,
     Member,
     Seen,
@@ -45,11 +47,13 @@ from evidence.errors import NotFound, NotPermitted
 from ingest.grouping import recording_of
 from ingest.timeline import lane_of_item, timeline_of_case
 from storage.db import accounts, cases, grants, items
-from storage.db.tables import GrantSet
+from storage.db.tables import Grant, GrantSet
 from transcode.playlist import Variant as PlaylistVariant
 from transcode.playlist import iframe_playlist, media_playlist, multivariant_playlist
 
 gate = Gate("调阅 Viewing")
+_at_work = Shares(2 * MOST_MEMBERS, "members in playlists", code="set_busy")
+"""Each member costs a few queries: one address must not keep every thread busy with playlists of it."""
 LaneNo = Annotated[int, Path(ge=0, lt=MOST_LANES)]
 FileName = Annotated[
     str, Path(pattern=r"^(index|variants|(rung|keyframes)-[A-Za-z0-9_]{1,24})$", max_length=34)
@@ -127,7 +131,7 @@ def revoke(set_id: UUID, desk: DeskOf) -> Response:
 @gate.get(
     "/playlists/{token}/lane-{lane}/{name}.m3u8",
     Open.CAPABILITY,
-    problems=(404, 409, 410),
+    problems=(404, 409, 410, 503),
     response_class=PlaylistResponse,
     responses=PLAYLIST,
     summary="多件合一的播放列表 Playlist over several items",
@@ -143,20 +147,27 @@ def playlist(
         raise NotFound("address: expected one of a grant set, found another", code="capability_unknown")
     with storage.database.read() as session:
         row = grants.set_in_force(session, capability.agency_id, capability.subject_id, now)
-        held = [grant for grant in grants.grants_of_set(session, row.agency_id, row.id) if grant.lane == lane]
-        seen = seen_of(session, storage, held, now)
+        held = grants.grants_of_set(session, row.agency_id, row.id, lane=lane)
+    with _at_work.taken(row.id, len(held)):
+        text, found = _made(installation, row, held, name, now)
+    note_playlists(installation, dict(found.shown))
+    return answer_playlist(text, request)
+
+
+def _made(
+    installation: Installation, row: GrantSet, held: Sequence[Grant], name: str, now: datetime
+) -> tuple[str, Lane]:
+    with installation.storage.database.read() as session:
+        seen = seen_of(session, installation.storage, held, now)
     if row.kind == "aligned":
         aligned, found = aligned_of(installation, row, seen)
         if name != "index":
             raise NotFound(
                 "playlist: expected index, found another; one rung is aligned", code="nothing_here"
             )
-        text = aligned.playlist()
-    else:
-        found = lane_of(installation, seen)
-        text = _written(found, name)
-    note_playlists(installation, dict(found.shown))
-    return answer_playlist(text, request)
+        return aligned.playlist(), found
+    found = lane_of(installation, seen)
+    return _written(found, name), found
 
 
 def _written(lane: Lane, name: str) -> str:

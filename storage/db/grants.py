@@ -147,13 +147,17 @@ def set_in_force(session: Session, agency_id: UUID, set_id: UUID, now: datetime)
     return row
 
 
-def grants_of_set(session: Session, agency_id: UUID, set_id: UUID, *, lock: bool = False) -> list[Grant]:
-    """Grants of a set by lane and order, those that have ended too."""
+def grants_of_set(
+    session: Session, agency_id: UUID, set_id: UUID, *, lane: int | None = None, lock: bool = False
+) -> list[Grant]:
+    """Grants of a set, or of one lane of it, by lane and order, those that have ended too."""
     query = (
         select(Grant)
         .where(Grant.agency_id == agency_id, Grant.set_id == set_id)
         .order_by(Grant.lane, Grant.place)
     )
+    if lane is not None:
+        query = query.where(Grant.lane == lane)
     return list(session.scalars(query.with_for_update() if lock else query))
 
 

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urljoin
+from uuid import UUID
 
 import httpx
 import pytest
 
+from api.routes.sets import _at_work
+from api.sets import MOST_MEMBERS
 from evidence.ids import new_id
 from tests.support.growing import growing, settle
 from tests.support.hls import Piece, read_media, read_multivariant
@@ -136,6 +139,25 @@ def test_spans_of_a_file_are_each_granted_and_nothing_between_them(live: Live) -
     dates = [piece.dated_at for piece in found if piece.dated_at is not None]
     assert dates[0] == CAPTURED
     assert dates[1] >= CAPTURED + timedelta(seconds=3)
+
+
+@ON_ONE_DATABASE
+def test_one_set_keeps_the_service_from_no_other(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A member costs a few queries at each request, and whoever knows the address may ask."""
+    first, other = (recording(live, 0, case=live.scene.case_a)[0] for _ in range(2))
+    busy, idle = ask(live, "reviewer", first), ask(live, "reviewer", other)
+    with _at_work.taken(UUID(busy["set_id"]), 2 * MOST_MEMBERS - 1):
+        refused = live.anyone.get(busy["playlist_url"])
+        assert (refused.status_code, refused.json()["code"]) == (503, "set_busy")
+        assert int(refused.headers["retry-after"]) > 0
+        assert len(pieces(live, idle["playlist_url"])) == 6
+    assert len(pieces(live, busy["playlist_url"])) == 6
+    monkeypatch.setattr("api.sets.MOST_MEMBERS", 1)
+    assert ask(live, "reviewer", first, 422)["code"] == "set_too_large"
+    spans = [(live.scene.case_a, 0, 2_000_000), (live.scene.case_a, 3_000_000, 6_000_000)]
+    (spanned,) = recording(live, spans=spans)
+    case_id = str(live.scene.case_a.id)
+    assert ask(live, "reviewer", spanned, 422, case_id=case_id)["code"] == "set_too_large"
 
 
 def test_revoking_a_set_ends_every_grant_at_once_and_one_grant_only_itself(live: Live) -> None:

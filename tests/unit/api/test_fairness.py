@@ -24,6 +24,16 @@ def test_a_grant_has_its_share_and_no_more_and_leaves_the_others_theirs() -> Non
     shares.take(ONE)
 
 
+def test_what_is_more_than_a_share_may_be_done_alone() -> None:
+    shares = Shares(10, "members", code="set_busy")
+    with shares.taken(ONE, 25), pytest.raises(Unavailable) as refused:
+        shares.take(ONE)
+    assert refused.value.code == "set_busy"
+    with shares.taken(ONE, 5), shares.taken(ONE, 5), pytest.raises(Unavailable):
+        shares.take(ONE)
+    shares.take(ONE, 10)
+
+
 def test_a_crowd_is_told_of_once_until_it_is_gone() -> None:
     shares = Shares(1, "answers")
     assert not shares.is_first_refusal(ONE)
