@@ -92,6 +92,7 @@ class Decisions:
         self._kept: OrderedDict[tuple[str, str], Decision] = OrderedDict()
         self._reading: asyncio.Task[str | None] | None = None
         self._next: asyncio.Task[str | None] | None = None
+        self._looking: dict[tuple[str | None, Ground], asyncio.Task[Standing | None]] = {}
 
     def kept(self, token: str, name: str) -> Decision | None:
         """A decision that is known to be in force without asking anybody; None says nothing."""
@@ -117,7 +118,7 @@ class Decisions:
         if kept is not None:
             if kept.mark == mark and self._is_within_its_time(kept):
                 return kept
-            if self._is_within_its_time(kept) and await self._still_stands(kept.ground):
+            if self._is_within_its_time(kept) and await self._still_stands(kept, mark):
                 return self._keep(token, name, replace(kept, mark=mark))
             self._kept.pop((token, name), None)
         made = await asyncio.to_thread(self._make, token, name, is_taking)
@@ -154,8 +155,20 @@ class Decisions:
             decision.capability.key_id
         )
 
-    async def _still_stands(self, ground: Ground | None) -> bool:
-        return ground is not None and await asyncio.to_thread(self._look, ground) == ground.standing
+    async def _still_stands(self, kept: Decision, mark: str | None) -> bool:
+        """Whether its rows still say the same; who found the same mark shares one look at them.
+
+        Each commit sends every line here at once, and a look costs more than many ranges.
+        """
+        ground = kept.ground
+        if ground is None:
+            return False
+        key = (mark, ground)
+        looking = self._looking.get(key)
+        if looking is None:
+            looking = self._looking[key] = asyncio.create_task(asyncio.to_thread(self._look, ground))
+            looking.add_done_callback(lambda _: self._looking.pop(key))
+        return await asyncio.shield(looking) == ground.standing
 
     def _look(self, ground: Ground) -> Standing | None:
         with self._storage.database.read() as session:

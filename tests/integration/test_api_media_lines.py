@@ -17,7 +17,7 @@ from uuid import UUID
 import httpx
 import psutil
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from api import serving
 from api.lines import Lines
@@ -188,6 +188,28 @@ def test_stalled_readers_cost_no_thread_and_little_memory_and_are_let_go(live: L
         time.sleep(3)
         for peer in stalled[:20]:
             assert len(drain(peer)) < len(big)
+
+
+def test_after_a_commit_all_who_wait_share_one_look_at_their_grant(live: Live, big: bytes) -> None:
+    url = original_grant(live, big)["file_url"]
+    assert status(live, url) == 206
+    looks = []
+
+    def count(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if "account.disabled_at, item.custody" in statement:
+            looks.append(statement)
+
+    live.scene.record(case=live.scene.case_a)
+    engine = live.scene.storage.database.engine
+    event.listen(engine, "before_cursor_execute", count)
+    try:
+        with ExitStack() as stack:
+            peers = [stack.enter_context(begin(live, url, "Range: bytes=0-9")) for _ in range(20)]
+            for peer in peers:
+                assert peer.recv(12) == b"HTTP/1.1 206"
+    finally:
+        event.remove(engine, "before_cursor_execute", count)
+    assert 1 <= len(looks) <= 3
 
 
 def test_one_grant_has_its_share_of_the_lines_and_a_person_is_told_when_more_is_asked(
