@@ -391,8 +391,10 @@ class TlsLine(Line):
 
     def _queued(self) -> int:
         """Bytes the reader has not acknowledged; TLS makes a few more of what was written."""
-        number = self._writer.get_extra_info("socket").fileno()
-        return self._writer.transport.get_write_buffer_size() + (_unsent(number) if number >= 0 else 0)
+        line = self._writer.get_extra_info("socket")
+        if line is None or line.fileno() < 0:
+            return 0  # It was closed before us.
+        return self._writer.transport.get_write_buffer_size() + _unsent(line.fileno())
 
 
 def _reset(line: Any) -> None:
