@@ -69,8 +69,12 @@ def grant_by_id(session: Session, agency_id: UUID, grant_id: UUID, *, lock: bool
     query = select(Grant).where(Grant.agency_id == agency_id, Grant.id == grant_id)
     row = session.scalars(query.with_for_update() if lock else query).one_or_none()
     if row is None:
-        raise NotFound(f"grant {grant_id}: expected one of this agency, found none", code="grant_not_found")
+        raise _no_grant(grant_id)
     return row
+
+
+def _no_grant(grant_id: UUID) -> NotFound:
+    return NotFound(f"grant {grant_id}: expected one of this agency, found none", code="grant_not_found")
 
 
 def grant_in_force(
@@ -82,12 +86,16 @@ def grant_in_force(
         NotFound: There is none, or it has ended, was revoked, or its holder may no longer sign in
             (``grant_ended``).
     """
-    row = grant_by_id(session, agency_id, grant_id, lock=lock)
-    if (
-        row.revoked_at is not None
-        or now >= row.expires_at
-        or not may_hold(session, agency_id, row.account_id)
-    ):
+    query = (
+        select(Grant, Account.disabled_at)
+        .join(Account, (Account.agency_id == Grant.agency_id) & (Account.id == Grant.account_id))
+        .where(Grant.agency_id == agency_id, Grant.id == grant_id)
+    )
+    found = session.execute(query.with_for_update(of=Grant) if lock else query).one_or_none()
+    if found is None:
+        raise _no_grant(grant_id)
+    row, disabled_at = found
+    if row.revoked_at is not None or now >= row.expires_at or disabled_at is not None:
         raise NotFound("grant: expected one in force, found it ended; ask again", code="grant_ended")
     return row
 
