@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
+from math import ceil
 from typing import Any
 
 import ffmpeg
@@ -79,6 +80,17 @@ class RenditionPlan:
     """None: all of the source."""
     is_piece: bool = False
     """It is held against its source when it is joined; until then its duration only tells progress."""
+    longest_picture: Fraction | None = None
+    """How long one stands at most; None: only a header was read."""
+
+    @property
+    def segment_limit_s(self) -> int:
+        """No fragment of it is longer: what a player may be told before there is any."""
+        if self.rung.copies_video or (self.picture is not None and self.longest_picture is None):
+            return MAX_FRAGMENT_US // 1_000_000 + 1
+        # A group begins at the first picture of each two seconds, and none of less than one stands alone.
+        group_s = KEYFRAME_EVERY_S + Fraction(MIN_FRAGMENT_US, 1_000_000) + (self.longest_picture or 1)
+        return ceil(group_s)
 
     def params(self) -> dict[str, Any]:
         """What the result depends on beside the source, for its parameters digest."""
@@ -231,6 +243,9 @@ def _plan(report: ProbeReport, rung: Rung) -> RenditionPlan:
         expected_frames=_expected_frames(main, rung) if video is not None else None,
         expected_duration=Fraction(main.duration_us, 1_000_000) if main.duration_us else None,
         tolerance=frame + Fraction(1, 1000),
+        longest_picture=video.longest_step * video.time_base_fraction
+        if video and video.longest_step
+        else None,
     )
 
 

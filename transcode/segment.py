@@ -44,6 +44,8 @@ HEAD_FROM = Fraction(20)
 LOOKAHEAD_FRAMES = {"faster": 20, "fast": 30, "medium": 40}
 LEAST_LOOKAHEAD_FRAMES, HELD_FRAMES = 10, 10
 
+LIMIT = "segment_limit_s"
+"""Beside an index: no segment of the rendition is longer (`RenditionPlan.segment_limit_s`)."""
 Growth = Callable[[str, FragmentIndex], None]
 """Hears the name of a rung, and its index, whose bytes do not change any more."""
 

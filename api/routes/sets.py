@@ -33,12 +33,14 @@ from api.sets import (
     Seen,
     Wanted,
     aligned_of,
+    have_to_tell,
     issue_set,
     lane_of,
     lane_url,
     revoke_set,
     seen_of,
     side_by_side,
+    tell_lane,
 )
 from evidence.access import Act, may
 from evidence.errors import NotFound, NotPermitted
@@ -46,8 +48,8 @@ from ingest.grouping import recording_of
 from ingest.timeline import lane_of_item, timeline_of_case
 from storage.db import accounts, cases, grants, items
 from storage.db.tables import GrantSet
+from transcode.playlist import SAFE_LIMIT_S, iframe_playlist, media_playlist, multivariant_playlist
 from transcode.playlist import Variant as PlaylistVariant
-from transcode.playlist import iframe_playlist, media_playlist, multivariant_playlist
 
 gate = Gate("调阅 Viewing")
 LaneNo = Annotated[int, Path(ge=0, lt=MOST_LANES)]
@@ -145,6 +147,12 @@ def playlist(
         row = grants.set_in_force(session, capability.agency_id, capability.subject_id, now)
         held = [grant for grant in grants.grants_of_set(session, row.agency_id, row.id) if grant.lane == lane]
         seen = seen_of(session, storage, held, now)
+    if row.kind == "recording" and have_to_tell(seen):
+        with storage.database.transaction() as session:
+            items.lock_items(session, row.agency_id, [grant.item_id for grant in held])
+            held = grants.grants_of_set(session, row.agency_id, row.id, lock=True)
+            seen = seen_of(session, storage, [grant for grant in held if grant.lane == lane], now)
+            tell_lane(seen)
     if row.kind == "aligned":
         aligned, found = aligned_of(installation, row, seen)
         if name != "index":
@@ -160,24 +168,25 @@ def playlist(
 
 
 def _written(lane: Lane, name: str) -> str:
-    if not any(lane.parts.values()):
+    if not any(listed.parts for listed in lane.lists.values()):
         raise NotFound(
             "renditions: expected one of any item of the set, found none yet; ask again",
             code="rendition_missing",
         )
     kind, _, rung = name.partition("-")
-    if kind == "variants" or (kind == "index" and len(lane.parts) > 1):
-        rungs = [PlaylistVariant.of(f"rung-{each}.m3u8", *parts) for each, parts in lane.parts.items()]
+    if kind == "variants" or (kind == "index" and (len(lane.offered) > 1 or lane.was_open)):
+        offered = {each: lane.lists[each].parts for each in lane.offered if lane.lists[each].parts}
+        rungs = [PlaylistVariant.of(f"rung-{each}.m3u8", *parts) for each, parts in offered.items()]
         keyframes = [
-            PlaylistVariant.of_keyframes(f"keyframes-{each}.m3u8", *parts)
-            for each, parts in lane.parts.items()
+            PlaylistVariant.of_keyframes(f"keyframes-{each}.m3u8", *parts) for each, parts in offered.items()
         ]
         return multivariant_playlist([*rungs, *(found for found in keyframes if found is not None)])
-    parts = next(iter(lane.parts.values())) if kind == "index" else lane.parts.get(rung)
-    if parts is None:
-        raise NotFound(f"rung {rung}: expected one of every item, found none", code="rendition_missing")
+    listed = lane.lists.get(lane.offered[0] if kind == "index" else rung)
+    if listed is None or not listed.parts:
+        raise NotFound(f"rung {rung}: expected one that is there, found none", code="rendition_missing")
     write = iframe_playlist if kind == "keyframes" else media_playlist
-    return write(parts, more_follows=lane.more_follows)
+    limit_s = SAFE_LIMIT_S if lane.was_open else None
+    return write(listed.parts, limit_s=limit_s, more_follows=listed.more_follows)
 
 
 def _require_own(work: Work, row: GrantSet, also: Act | None = None) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import ScalarSelect, func, literal, select
 from sqlalchemy.orm import Session, defer
 
 from evidence.errors import NotFound
+from evidence.ids import new_id
 from storage.db.tables import Account, CaseBinding, Derivative, Grant, GrantSet, Item, Job
 
 
@@ -23,8 +24,7 @@ class Seat:
     place: int
 
 
-def add_grant(
-    session: Session,
+def new_grant(
     agency_id: UUID,
     *,
     account_id: UUID,
@@ -38,8 +38,9 @@ def add_grant(
     expires_at: datetime,
     seat: Seat | None = None,
 ) -> Grant:
-    """A new grant; in a set, when it is given a seat there."""
-    row = Grant(
+    """A new grant, not written yet; in a set, when it is given a seat there."""
+    return Grant(
+        id=new_id(),
         agency_id=agency_id,
         account_id=account_id,
         item_id=item_id,
@@ -55,9 +56,6 @@ def add_grant(
         lane=seat.lane if seat else None,
         place=seat.place if seat else None,
     )
-    session.add(row)
-    session.flush()
-    return row
 
 
 def grant_by_id(session: Session, agency_id: UUID, grant_id: UUID, *, lock: bool = False) -> Grant:
@@ -279,6 +277,20 @@ def rendition_jobs(session: Session, agency_id: UUID, item_id: UUID) -> list[Job
             .order_by(Job.priority, Job.created_at)
         )
     )
+
+
+def holders_of_preview(session: Session, agency_id: UUID, item_id: UUID, now: datetime) -> list[Grant]:
+    """Grants on the item in force whose lists began while it was being made: its preview is held for them."""
+    rows = session.scalars(
+        select(Grant).where(
+            Grant.agency_id == agency_id,
+            Grant.item_id == item_id,
+            Grant.revoked_at.is_(None),
+            Grant.expires_at > now,
+            Grant.told.is_not(None),
+        )
+    )
+    return list(rows)
 
 
 def derivatives_ever(session: Session, agency_id: UUID, item_id: UUID, kind: str) -> list[Derivative]:

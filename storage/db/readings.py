@@ -73,7 +73,7 @@ def readings_over(
     given = {"agency": agency_id, "device": device_id, "since": since, "until": until}
     return [
         ClockReading(device_clock, timedelta(microseconds=offset_us), bool(clock_set))
-        for _, _, device_clock, offset_us, clock_set in sorted(session.execute(_OVER, given).tuples())
+        for _, _, device_clock, offset_us, clock_set in sorted(session.execute(_OVER, given))
     ]
 
 
