@@ -25,11 +25,10 @@ from api.auth.rights import Asker, require_showable
 from api.desk import Installation
 from api.issuing import Variant, permitted_span
 from api.ranges import ByteRange
+from api.telling import Ladder, Rung, limits_told
 from evidence.access import Actor
-from evidence.clock import rfc3339
 from evidence.errors import Conflict, InvalidInput, MediaError, NotFound, NotPermitted, Unavailable
 from evidence.kinds import Role
-from ingest.placement import Placement
 from media.fmp4 import FragmentIndex
 from storage.db import accounts, agencies, cases, clips, grants, items
 from storage.db.plans import held_back
@@ -43,8 +42,6 @@ from transcode.segment import LIMIT, growing_file, growing_index
 
 ORIGINAL = "original"
 CLIP = "clip.mp4"
-COPY = "copy"
-"""The rung that takes the picture over as the camera made it (`transcode.ladder`)."""
 FRAGMENTS_KEPT = 500_000
 """Of all indexes that are kept together, with what lists say of them: some 200 MB."""
 GROWING_KEPT, REACHED_KEPT = 4, 4096
@@ -55,43 +52,6 @@ SPANS_KEPT = 64
 _NAMED = re.compile(r"([a-z_]{1,40})-([0-9a-f]{16})\.[a-z0-9]{3,4}")
 _RUNG = re.compile(r"rendition-([A-Za-z0-9_]{1,24})\.mp4")
 _STILL = re.compile(r"(poster|photo)\.jpg|(track)\.geojson")
-
-
-@dataclass(frozen=True)
-class Rung:
-    """One rendition that can be played now."""
-
-    name: str
-    file_name: str
-    index: FragmentIndex
-    sha256: bytes | None
-    """None while it grows, and of a preview, which is nobody's to keep."""
-    is_growing: bool = False
-    limit_s: int = SAFE_LIMIT_S
-    """No segment of it is longer."""
-    made_at: datetime | None = None
-    """When it was whole; None while it grows."""
-    listing: Listing | None = None
-    then: Rung | None = None
-    """What goes on where it ends."""
-
-    @property
-    def is_copied(self) -> bool:
-        return self.name == COPY
-
-
-@dataclass(frozen=True)
-class Ladder:
-    """The rungs that can be played now, what was whole first at the front."""
-
-    rungs: tuple[Rung, ...]
-    names: frozenset[str]
-    """Theirs, and of those that will be there."""
-
-    @property
-    def is_coming(self) -> bool:
-        """Whether there will be more of it."""
-        return len(self.names) > len(self.rungs) or any(rung.is_growing for rung in self.rungs)
 
 
 @dataclass(frozen=True)
@@ -236,45 +196,6 @@ def _preview_row(session: Session, grant: Grant) -> Derivative | None:
     was_told = PREVIEW in limits_told(grant)
     rows = grants.derivatives_ever(session, grant.agency_id, grant.item_id, PREVIEW)
     return next((each for each in reversed(rows) if was_told or each.withdrawn_at is None), None)
-
-
-def tell(grant: Grant, ladder: Ladder | None, started_at: datetime | None) -> None:
-    """Remember how lists of what grows are begun under a grant; the caller holds the item and the grant.
-
-    What was remembered before stays as it was.
-    """
-    rungs = ladder.rungs if ladder is not None else ()
-    told = {"started_at": rfc3339(started_at) if started_at is not None else None, **(grant.told or {})}
-    if rungs:
-        told.setdefault("first", rungs[0].name)
-    growing = {rung.name: rung.limit_s for rung in rungs if rung.is_growing}
-    grant.told = {**told, "limits_s": {**growing, **limits_told(grant)}}
-
-
-def has_to_tell(grant: Grant, ladder: Ladder | None) -> bool:
-    """Whether something grows of which no list was begun under the grant."""
-    rungs = ladder.rungs if ladder is not None else ()
-    return any(rung.is_growing and rung.name not in limits_told(grant) for rung in rungs)
-
-
-def first_of(grant: Grant, ladder: Ladder) -> Rung:
-    """The rung that stands for the item, the same ever since a list of it was begun."""
-    name = (grant.told or {}).get("first")
-    return next((rung for rung in ladder.rungs if rung.name == name), ladder.rungs[0])
-
-
-def started_at_of(grant: Grant, placement: Placement | None) -> datetime | None:
-    """The date of media time 0: by the corrected clock, or as lists were begun with."""
-    if grant.told is not None:
-        started_at = grant.told["started_at"]
-        return datetime.fromisoformat(started_at) if started_at is not None else None
-    return placement.starts_at if placement is not None else None
-
-
-def limits_told(grant: Grant) -> dict[str, int]:
-    """The rungs whose lists were begun under a grant while they grew, and their target durations."""
-    found: dict[str, int] = (grant.told or {}).get("limits_s", {})
-    return found
 
 
 def shown_span(grant: Grant) -> ShownSpan | None:

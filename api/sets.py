@@ -20,16 +20,8 @@ from api.auth.capability import Use, mint
 from api.auth.rights import Span
 from api.desk import Installation, Work
 from api.issuing import REACHES, Seated, Variant, require_reason, revoke_grant, write_grants
-from api.resolving import (
-    Ladder,
-    Rung,
-    first_of,
-    has_to_tell,
-    ladder_of,
-    parts_of,
-    started_at_of,
-    tell,
-)
+from api.resolving import ladder_of, parts_of
+from api.telling import Ladder, Rung, first_of, has_to_tell, started_at_of, tell
 from evidence.errors import Conflict, EvidenceError, InvalidInput, NotFound, NotPermitted, Unavailable
 from evidence.kinds import MediaKind, RetrievalPurpose
 from ingest.placement import Placement, placements_of

@@ -23,16 +23,8 @@ from api.auth.capability import TOKEN_CHARS, Use, unfold
 from api.auth.gate import Gate, Open
 from api.desk import Installation, InstallationOf
 from api.issuing import Once, note_issued
-from api.resolving import (
-    Ladder,
-    has_to_tell,
-    ladder_of,
-    limits_told,
-    parts_of,
-    settling,
-    started_at_of,
-    tell,
-)
+from api.resolving import ladder_of, parts_of, settling
+from api.telling import Ladder, has_to_tell, limits_told, started_at_of, tell
 from evidence.custody import Action
 from evidence.errors import NotFound
 from ingest.placement import placements_of

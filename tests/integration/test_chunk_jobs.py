@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy import Engine, event, select
 from sqlalchemy.orm import Session
 
-from api.resolving import ladder_of, resolve_grant, tell
+from api.resolving import ladder_of, resolve_grant
+from api.telling import tell
 from config.settings import EncodingSettings, RungSettings, Settings
 from evidence.errors import Conflict, InvalidInput, MediaError, NotFound
 from evidence.fixity import hash_file
