@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from evidence.ids import new_id
 from storage.db.tables import Case, Item
@@ -81,6 +81,28 @@ def test_each_source_has_a_playlist_and_a_map_by_corrected_clocks(live: Live, ca
     for name in ("variants", "rung-redacted", "keyframes-redacted"):
         url = by_device[first]["playlist_url"].replace("index", name)
         assert live.anyone.get(url).json()["code"] == "nothing_here"
+
+
+@ON_ONE_DATABASE
+def test_grants_of_many_sources_are_written_together(live: Live, case: Case) -> None:
+    for number in range(3):
+        film(live.scene, f"CAM-{number}", at(0), case=case)
+    live.as_("reviewer")
+    statements: list[str] = []
+
+    def hear(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        statements.append(statement)
+
+    engine = live.scene.storage.database.engine
+    event.listen(engine, "before_cursor_execute", hear)
+    try:
+        ask(live, case, 0, 6)
+    finally:
+        event.remove(engine, "before_cursor_execute", hear)
+    for table in ("view_grant ", "view_grant_set ", "custody_leaf "):
+        # A leaf for what was granted, and one for what the rows hold.
+        most = 2 if table.startswith("custody") else 1
+        assert len([each for each in statements if each.startswith(f"INSERT INTO {table}")]) == most, table
 
 
 @ON_ONE_DATABASE
