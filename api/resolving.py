@@ -42,8 +42,8 @@ from transcode.segment import LIMIT, growing_file, growing_index
 
 ORIGINAL = "original"
 CLIP = "clip.mp4"
-FRAGMENTS_KEPT = 500_000
-"""Of all indexes that are kept together, with what lists say of them: some 200 MB."""
+FRAGMENTS_KEPT = 300_000
+"""Of all indexes that are kept together, with what lists say of them: 160 hours, some 180 MB at most."""
 GROWING_KEPT, REACHED_KEPT = 4, 4096
 """Indexes of what grows, and how far what grows was told."""
 SPANS_KEPT = 64
