@@ -189,7 +189,7 @@ def _preview(session: Session, grant: Grant, made: Mapping[str, Rung]) -> dict[s
     then = next((rung for rung in made.values() if not rung.is_copied), None)
     shown = _rung(row, f"rendition-{PREVIEW}.mp4", PREVIEW)
     is_growing = row.withdrawn_at is None and then is None
-    return {PREVIEW: replace(shown, sha256=None, is_growing=is_growing, then=then)}
+    return {PREVIEW: replace(shown, sha256=None, made_at=None, is_growing=is_growing, then=then)}
 
 
 def _preview_row(session: Session, grant: Grant) -> Derivative | None:

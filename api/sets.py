@@ -335,7 +335,7 @@ def aligned_of(installation: Installation, row: GrantSet, seen: Sequence[Seen]) 
     parts: list[Part] = []
     ladders: list[tuple[Grant, Ladder]] = []
     for each in seen:
-        rungs = [rung for rung in each.ladder.rungs if rung.made_at and not rung.then] if each.ladder else []
+        rungs = [rung for rung in each.ladder.rungs if rung.made_at] if each.ladder else []
         if each.ladder is None or not rungs or each.placement is None:
             continue
         chosen = _settled(rungs, row.issued_at)

@@ -33,7 +33,7 @@ class Rung:
     limit_s: int = SAFE_LIMIT_S
     """No segment of it is longer."""
     made_at: datetime | None = None
-    """When it was whole; None while it grows."""
+    """When it was whole; None while it grows, and of a preview, which never is."""
     listing: Listing | None = None
     then: Rung | None = None
     """What goes on where it ends."""

@@ -119,7 +119,7 @@ def test_a_long_recording_is_made_of_chunk_jobs_and_joined(on_each: Pipeline, fo
     grant = Grant(agency_id=pipeline.agency.id, item_id=item_id, variant="original")
     with pipeline.storage.database.read() as session:
         (shown,) = ladder_of(session, pipeline.storage, grant).rungs
-        assert shown.is_growing
+        assert (shown.is_growing, shown.made_at) == (True, None)
         preview = resolve_grant(session, pipeline.storage, grant, shown.file_name)
         told = Grant(agency_id=pipeline.agency.id, item_id=item_id, variant="original")
         tell(told, ladder_of(session, pipeline.storage, told), None)
