@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -104,48 +105,69 @@ def issue_grant(
     # Before the right is looked at: no grant may outlive what it hangs on (`revoke_after_handover`).
     cases.hold_cases_of_item(work.session, work.agency_id, item.id)
     span = permitted_span(work, item, variant, case, asked)
-    return write_grant(work, item, variant, span, purpose=purpose, reason=reason, case=case)
+    asked_for = [Seated(item.id, span)]
+    (grant,) = write_grants(work, variant, asked_for, purpose=purpose, reason=reason, case=case)
+    return grant
 
 
-def write_grant(
+@dataclass(frozen=True)
+class Seated:
+    """A grant that is to be written, and its seat where it is one of a set."""
+
+    item_id: UUID
+    span: Span | None
+    seat: Seat | None = None
+
+
+def write_grants(
     work: Work,
-    item: Item,
     variant: Variant,
-    span: Span | None,
+    wanted: Sequence[Seated],
     *,
     purpose: RetrievalPurpose,
     reason: str | None,
     case: Case | None,
-    seat: Seat | None = None,
-) -> Grant:
-    """The row and the leaf of a grant whose right was looked at in this transaction."""
-    life = timedelta(seconds=work.settings.media.grant_s)
-    grant = grants.add_grant(
-        work.session,
-        work.agency_id,
-        account_id=work.actor.account_id,
-        item_id=item.id,
-        case_id=case.id if case is not None else None,
-        variant=str(variant),
-        span_us=span,
-        purpose=str(purpose),
-        reason=reason,
-        now=work.now,
-        expires_at=work.now + life,
-        seat=seat,
-    )
+) -> list[Grant]:
+    """The rows and the leaves of grants whose right was looked at in this transaction."""
+    expires_at = work.now + timedelta(seconds=work.settings.media.grant_s)
+    rows = [
+        grants.new_grant(
+            work.agency_id,
+            account_id=work.actor.account_id,
+            item_id=each.item_id,
+            case_id=case.id if case is not None else None,
+            variant=str(variant),
+            span_us=each.span,
+            purpose=str(purpose),
+            reason=reason,
+            now=work.now,
+            expires_at=expires_at,
+            seat=each.seat,
+        )
+        for each in wanted
+    ]
+    work.session.add_all(rows)
+    work.session.flush()
+    private = {"reason": reason} if reason else None
+    happenings = [
+        Happening(Action.GRANT_ISSUED, "item", str(row.item_id), work.actor.label, _facts(row), private)
+        for row in rows
+    ]
+    custody.record_all(work.session, work.agency, happenings, work.now)
+    return rows
+
+
+def _facts(grant: Grant) -> dict[str, Any]:
+    span_us = None if grant.span_from_us is None else [grant.span_from_us, grant.span_to_us]
     facts = {
         "grant": str(grant.id),
         "variant": grant.variant,
         "purpose": grant.purpose,
         "case": str(grant.case_id) if grant.case_id else None,
-        "span_us": list(span) if span else None,
+        "span_us": span_us,
         "expires_at": rfc3339(grant.expires_at),
     }
-    if seat is not None:
-        facts["set"] = str(seat.set_id)
-    work.record(Action.GRANT_ISSUED, "item", item.id, facts, {"reason": reason} if reason else None)
-    return grant
+    return facts if grant.set_id is None else {**facts, "set": str(grant.set_id)}
 
 
 def revoke_grant(work: Work, grant: Grant, why: str) -> None:

@@ -7,11 +7,14 @@ original get the file that grows, up to its last settled fragment.
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from fractions import Fraction
 from pathlib import Path
 from uuid import UUID
 
@@ -22,6 +25,7 @@ from api.auth.rights import Asker, require_showable
 from api.desk import Installation
 from api.issuing import Variant, permitted_span
 from api.ranges import ByteRange
+from api.telling import Ladder, Rung, limits_told
 from evidence.access import Actor
 from evidence.errors import Conflict, InvalidInput, MediaError, NotFound, NotPermitted, Unavailable
 from evidence.kinds import Role
@@ -29,49 +33,28 @@ from media.fmp4 import FragmentIndex
 from storage.db import accounts, agencies, cases, clips, grants, items
 from storage.db.clip_tables import Clip
 from storage.db.plans import held_back
-from storage.db.tables import Derivative, Grant, Job
+from storage.db.tables import Derivative, Grant, Item, Job
 from storage.open import Storage
 from transcode.names import SUFFIXES, WAYFINDING, address_name
 from transcode.plan import PREVIEW
-from transcode.playlist import Part, segments_of
+from transcode.playlist import SAFE_LIMIT_S, Listing, Part, seam_of, segments_of
 from transcode.playlist import Span as ShownSpan
-from transcode.segment import growing_file, growing_index
+from transcode.segment import LIMIT, growing_file, growing_index
 
 ORIGINAL = "original"
 CLIPS = {"file": "clip.mp4", "picture": "picture.png"}
 """By form, how what is taken away is named in its address."""
 CLIP_SET = "clips.zip"
-FRAGMENTS_KEPT = 500_000
-"""Of all indexes that are kept together: some 120 MB."""
+FRAGMENTS_KEPT = 300_000
+"""Of all indexes that are kept together, with what lists say of them: 160 hours, some 180 MB at most."""
+GROWING_KEPT, REACHED_KEPT = 4, 4096
+"""Indexes of what grows, and how far what grows was told."""
 SPANS_KEPT = 64
 """Of one rendition, with what may be read of each."""
 
 _NAMED = re.compile(r"([a-z_]{1,40})-([0-9a-f]{16})\.[a-z0-9]{3,4}")
 _RUNG = re.compile(r"rendition-([A-Za-z0-9_]{1,24})\.mp4")
 _STILL = re.compile(r"(poster|photo)\.jpg|(track)\.geojson")
-
-
-@dataclass(frozen=True)
-class Rung:
-    """One rendition that can be played now."""
-
-    name: str
-    file_name: str
-    index: FragmentIndex
-    sha256: bytes | None
-    """None while it grows."""
-
-    @property
-    def is_growing(self) -> bool:
-        return self.sha256 is None
-
-
-@dataclass(frozen=True)
-class Ladder:
-    """The rungs that can be played now, and how many there will be."""
-
-    rungs: tuple[Rung, ...]
-    rung_count: int
 
 
 @dataclass(frozen=True)
@@ -153,44 +136,69 @@ def awaiting_approval(
     return held[-1] if held else None
 
 
-def ladder_of(session: Session, storage: Storage, grant: Grant) -> Ladder:
+def ladder_of(session: Session, storage: Storage, grant: Grant, item: Item | None = None) -> Ladder:
     """What can be played under a grant.
+
+    Args:
+        item: Of the grant, where it was read in this transaction.
 
     Raises:
         Conflict: The masked rendition is not there yet.
         NotFound: No rendition was made, and none is being made.
     """
     if grant.variant != Variant.ORIGINAL:
-        require_showable(items.item_by_id(session, grant.agency_id, grant.item_id))
+        require_showable(item or items.item_by_id(session, grant.agency_id, grant.item_id))
         if grant.variant == Variant.AWAITING:
             row = _awaiting(session, grant, "redacted")
         else:
             row = redacted_in_force(session, grant.agency_id, grant.item_id)
-        return Ladder((Rung("redacted", masked_name(row), index_of(row), row.sha256),), 1)
+        return Ladder((_rung(row, masked_name(row), "redacted"),), frozenset({"redacted"}))
     rungs = {}
     for row in items.derivatives_of(session, grant.agency_id, grant.item_id, kind="rendition", light=True):
         name = rung_name(row)
-        rungs[name] = Rung(name, f"rendition-{name}.mp4", index_of(row), row.sha256)
-    rungs |= _preview(session, grant)
+        rungs[name] = _rung(row, f"rendition-{name}.mp4", name)
     wanted = grants.rendition_jobs(session, grant.agency_id, grant.item_id)
+    rungs |= _preview(session, grant, rungs)
     for job, name in [(each, str(rung)) for each in wanted for rung in each.params["rungs"]]:
-        growing = _growing_index(storage, job, name) if name not in rungs else None
-        if growing is not None and segments_of(growing, None, strict=False, is_growing=True):
-            rungs[name] = Rung(name, f"rendition-{name}.mp4", growing, None)
+        growing = _growing(storage, job, name) if name not in rungs else None
+        if growing is not None and segments_of(growing.index, None, strict=False, is_growing=True):
+            rungs[name] = growing
+    if not rungs and limits_told(grant) and any(job.state != "done" for job in wanted):
+        raise settling()
     if not rungs:
         raise NotFound(
             f"item {grant.item_id}: expected a rendition, found none yet; ask again", code="rendition_missing"
         )
     names = set(rungs) | {str(name) for job in wanted if job.state != "done" for name in job.params["rungs"]}
-    return Ladder(tuple(rungs.values()), len(names))
+    return Ladder(tuple(rungs.values()), frozenset(names))
 
 
-def _preview(session: Session, grant: Grant) -> dict[str, Rung]:
-    """The beginning of a long recording, while its chunks are made: it is told as what still grows."""
-    row = newest(session, grant.agency_id, grant.item_id, PREVIEW)
+def _rung(row: Derivative, file_name: str, name: str) -> Rung:
+    kept = _kept(row)
+    return Rung(
+        name, file_name, index_of(row), row.sha256, limit_s=kept.limit_s, made_at=row.made_at,
+        listing=kept.listing,
+    )  # fmt: skip
+
+
+def _preview(session: Session, grant: Grant, made: Mapping[str, Rung]) -> dict[str, Rung]:
+    """The beginning of a long recording, while its chunks are made: it is told as what still grows.
+
+    To whom it was told it stays, and goes on by the rung that it is the beginning of.
+    """
+    row = _preview_row(session, grant)
     if row is None:
         return {}
-    return {PREVIEW: Rung(PREVIEW, f"rendition-{PREVIEW}.mp4", index_of(row), None)}
+    then = next((rung for rung in made.values() if not rung.is_copied), None)
+    shown = _rung(row, f"rendition-{PREVIEW}.mp4", PREVIEW)
+    is_growing = row.withdrawn_at is None and then is None
+    return {PREVIEW: replace(shown, sha256=None, made_at=None, is_growing=is_growing, then=then)}
+
+
+def _preview_row(session: Session, grant: Grant) -> Derivative | None:
+    was_told = PREVIEW in limits_told(grant)
+    rows = grants.derivatives_ever(session, grant.agency_id, grant.item_id, PREVIEW)
+    return next((each for each in reversed(rows) if was_told or each.withdrawn_at is None), None)
 
 
 def shown_span(grant: Grant) -> ShownSpan | None:
@@ -200,12 +208,25 @@ def shown_span(grant: Grant) -> ShownSpan | None:
     return ShownSpan(-(-grant.span_from_us // 1000), grant.span_to_us // 1000)
 
 
-def part_of(installation: Installation, grant: Grant, rung: Rung, started_at: datetime | None) -> Part:
+def parts_of(installation: Installation, grant: Grant, rung: Rung, started_at: datetime | None) -> list[Part]:
     """A rung as a grant shows it: its bytes at the media listener, its span to the letter."""
     keys, span = installation.storage.keys, shown_span(grant)
     media = mint(keys, Use.MEDIA, grant.agency_id, grant.id, grant.expires_at)
-    url = f"{installation.settings.media_url}/m/{media}/{rung.file_name}"
-    return Part(rung.index, url, span, span is not None, started_at, rung.is_growing)
+    found: list[Part] = []
+    since: Fraction | None = None
+    shown: Rung | None = rung
+    while shown is not None:
+        url = f"{installation.settings.media_url}/m/{media}/{shown.file_name}"
+        found.append(
+            Part(
+                shown.index, url, span, span is not None, started_at, shown.is_growing, since,
+                shown.is_copied, shown.listing,
+            )
+        )  # fmt: skip
+        if shown.then is not None:
+            since = seam_of(shown.then.index, shown.index.duration)
+        shown = shown.then
+    return found
 
 
 def resolve_grant(session: Session, storage: Storage, grant: Grant, name: str) -> Servable:
@@ -386,19 +407,19 @@ def _rendition(session: Session, storage: Storage, grant: Grant, name: str) -> S
     for row in reversed(made):
         if rung_name(row) == name:
             return _of_derivative(storage, row, grant)
-    shown = newest(session, grant.agency_id, grant.item_id, PREVIEW) if name == PREVIEW else None
+    shown = _preview_row(session, grant) if name == PREVIEW else None
     if shown is not None:
         return replace(_of_derivative(storage, shown, grant), sha256=None)
     for job in grants.rendition_jobs(session, grant.agency_id, grant.item_id):
         if name not in job.params["rungs"] or job.state != "leased":
             continue
-        index = _growing_index(storage, job, name)
+        growing = _growing(storage, job, name)
         path = _growing_folder(storage, job) / growing_file(name)
-        if index is None or not path.exists():
+        if growing is None or not path.exists():
             # Between the last fragment and the row there is a moment without either.
-            raise Unavailable("rendition: expected its bytes, found them moving", code="rendition_settling")
-        allowed = _allowed(index, grant) if grant.span_from_us is not None else None
-        return Servable(path, index.size_bytes, "video/mp4", None, allowed)
+            raise settling()
+        allowed = _allowed(growing.index, grant) if grant.span_from_us is not None else None
+        return Servable(path, growing.index.size_bytes, "video/mp4", None, allowed)
     raise _nothing()
 
 
@@ -442,15 +463,39 @@ def _growing_folder(storage: Storage, job: Job) -> Path:
     return storage.scratch / f"{job.id}-{job.fence}"
 
 
-def _growing_index(storage: Storage, job: Job, rung: str) -> FragmentIndex | None:
-    """What is settled of a rendition being made on this host; None where nothing is."""
+def _growing(storage: Storage, job: Job, name: str) -> Rung | None:
+    """What is settled of what is made on this host; None where nothing is, or less than was told."""
     if job.state != "leased":
         return None
+    path = _growing_folder(storage, job) / growing_index(name)
     try:
-        text = (_growing_folder(storage, job) / growing_index(rung)).read_bytes()
+        state = path.stat()
+        key = (path, state.st_ino, state.st_mtime_ns)
+        with _lock:
+            found = _settled.get(key)
+        if found is None:
+            said = json.loads(path.read_bytes())
+            index, limit_s = FragmentIndex.from_json(said), said.get(LIMIT, SAFE_LIMIT_S)
+            found = Rung(name, f"rendition-{name}.mp4", index, None, True, limit_s)
     except FileNotFoundError:
         return None
-    return FragmentIndex.loads(text)
+    with _lock:
+        _settled[key] = found
+        while len(_settled) > GROWING_KEPT:
+            _settled.popitem(last=False)
+        # After the death of a worker another begins anew; its bytes are the same, only not yet there.
+        size, reached = found.index.size_bytes, _reached.pop((job.id, name), 0)
+        _reached[job.id, name] = max(size, reached)
+        while len(_reached) > REACHED_KEPT:
+            _reached.popitem(last=False)
+    return found if size >= reached else None
+
+
+def settling() -> Unavailable:
+    """A rendition is just changing places, or is made anew."""
+    return Unavailable(
+        "rendition: expected its bytes, found them moving; ask again", code="rendition_settling"
+    )
 
 
 def index_of(row: Derivative) -> FragmentIndex:
@@ -471,6 +516,8 @@ class _Kept:
 
     rung: str
     index: FragmentIndex | None
+    listing: Listing | None = None
+    limit_s: int = SAFE_LIMIT_S
     allowed: dict[tuple[int | None, int | None], tuple[ByteRange, ...]] = field(default_factory=dict)
     """The bytes of spans that were asked for, by microseconds."""
 
@@ -484,7 +531,9 @@ def _kept(row: Derivative) -> _Kept:
             return known
     stored = row.info.get("index")
     index = FragmentIndex.from_json(stored) if stored is not None else None
-    found = _Kept(str(row.info.get("rung", "")), index)
+    listing = Listing(index) if index is not None else None
+    limit_s = int(row.info.get(LIMIT, SAFE_LIMIT_S))
+    found = _Kept(str(row.info.get("rung", "")), index, listing, limit_s)
     with _lock:
         _known[key] = found
         held = sum(_size(each) for each in _known.values())
@@ -499,4 +548,6 @@ def _size(kept: _Kept) -> int:
 
 
 _known: OrderedDict[tuple[UUID, bytes], _Kept] = OrderedDict()
+_settled: OrderedDict[tuple[Path, int, int], Rung] = OrderedDict()
+_reached: OrderedDict[tuple[UUID, str], int] = OrderedDict()
 _lock = threading.Lock()

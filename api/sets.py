@@ -19,9 +19,10 @@ from sqlalchemy.orm import Session
 from api.auth.capability import Use, mint
 from api.auth.rights import Span
 from api.desk import Installation, Work
-from api.issuing import REACHES, Variant, require_reason, revoke_grant, write_grant
-from api.resolving import Ladder, ladder_of, part_of
-from evidence.errors import Conflict, EvidenceError, InvalidInput, NotFound, NotPermitted
+from api.issuing import REACHES, Seated, Variant, require_reason, revoke_grant, write_grants
+from api.resolving import ladder_of, parts_of
+from api.telling import Ladder, Rung, first_of, has_to_tell, started_at_of, tell
+from evidence.errors import Conflict, EvidenceError, InvalidInput, NotFound, NotPermitted, Unavailable
 from evidence.kinds import MediaKind, RetrievalPurpose
 from ingest.placement import Placement, placements_of
 from ingest.timeline import CaseTimeline, Entry
@@ -40,7 +41,7 @@ KEYFRAME_REACH = timedelta(seconds=10)
 US = timedelta(microseconds=1)
 PLAYABLE = frozenset({MediaKind.VIDEO, MediaKind.AUDIO})
 MIXED = "mixed"
-"""The rung of a lane whose items have none in common: of each item its most modest one."""
+"""The list of a lane that has every item: of each the rung that was there first."""
 
 Kind = Literal["recording", "aligned"]
 
@@ -93,7 +94,7 @@ def issue_set(
     )
     left_out: list[dict[str, str | int]] = []
     first: EvidenceError | None = None
-    given = 0
+    given: list[Seated] = []
     for member in members:
         try:
             spans = _spans(work, held[member.item_id], member, wanted)
@@ -103,19 +104,10 @@ def issue_set(
             continue
         _require_few(given + len(spans))
         for span in spans:
-            write_grant(
-                work,
-                held[member.item_id],
-                wanted.variant,
-                span,
-                purpose=wanted.purpose,
-                reason=wanted.reason,
-                case=wanted.case,
-                seat=Seat(row.id, member.lane, given),
-            )
-            given += 1
+            given.append(Seated(member.item_id, span, Seat(row.id, member.lane, len(given))))
     if not given and first is not None:
         raise first
+    write_grants(work, wanted.variant, given, purpose=wanted.purpose, reason=wanted.reason, case=wanted.case)
     row.left_out = left_out
     return row
 
@@ -220,7 +212,7 @@ class Seen:
     why: str | None = None
     """Why not: the code of the error."""
     is_coming: bool = False
-    """It will be there by itself."""
+    """It, or more of it, will be there by itself."""
 
 
 def seen_of(session: Session, storage: Storage, held: Iterable[Grant], now: datetime) -> list[Seen]:
@@ -238,8 +230,10 @@ def seen_of(session: Session, storage: Storage, held: Iterable[Grant], now: date
             found.append(Seen(grant, placement, why="grant_ended"))
             continue
         try:
-            found.append(Seen(grant, placement, ladder_of(session, storage, grant)))
-        except (NotFound, Conflict) as error:
+            ladder = ladder_of(session, storage, grant, rows[grant.item_id])
+            is_coming = ladder.is_coming and grant.variant == Variant.ORIGINAL
+            found.append(Seen(grant, placement, ladder, is_coming=is_coming))
+        except (NotFound, Conflict, Unavailable) as error:
             unmade = grants.rendition_jobs(session, agency_id, grant.item_id)
             is_coming = any(job.state != "done" for job in unmade)
             found.append(Seen(grant, placement, None, error.code, is_coming))
@@ -247,70 +241,141 @@ def seen_of(session: Session, storage: Storage, held: Iterable[Grant], now: date
 
 
 @dataclass(frozen=True)
-class Lane:
-    """What one playlist of a set shows, one item after another."""
+class Listed:
+    """What one list of a lane shows, one item after another."""
 
-    parts: dict[str, list[Part]]
-    """By rung; every rung has every item, so that a player may change between them."""
-    shown: list[tuple[Grant, Ladder]]
+    parts: list[Part]
     more_follows: bool
     """An item grows or is about to: what comes after waits, because what was told once must not change."""
 
 
-def lane_of(installation: Installation, seen: Sequence[Seen]) -> Lane:
-    """The parts of a lane, up to the first item that is not whole yet."""
-    shown: list[tuple[Seen, Ladder]] = []
-    more_follows = False
+@dataclass(frozen=True)
+class Lane:
+    """The playlists of one lane of a set."""
+
+    lists: dict[str, Listed]
+    """By rung. A name that was told stays: where an item has no such rung, its first stands for it."""
+    offered: tuple[str, ...]
+    """Those that a player may change between: every item has them; `MIXED` alone where there are none."""
+    shown: list[tuple[Grant, Ladder]]
+    was_open: bool
+    """Its lists are, or were, told while they grew."""
+
+
+def have_to_tell(seen: Sequence[Seen]) -> bool:
+    """Whether a list of the lane is begun now that will grow."""
+    return any(has_to_tell(each.grant, each.ladder) or each.grant.told is None for each in _unfinished(seen))
+
+
+def tell_lane(seen: Sequence[Seen]) -> None:
+    """Remember how it was begun; the caller holds the items and the grants."""
+    for each in _unfinished(seen):
+        tell(each.grant, each.ladder, each.placement.starts_at if each.placement is not None else None)
+
+
+def _unfinished(seen: Sequence[Seen]) -> list[Seen]:
+    """Items that are shown and not whole yet; behind one of which nothing is, nothing is shown."""
+    found = []
     for each in seen:
-        is_unfinished = each.is_coming and each.grant.variant == Variant.ORIGINAL
-        if each.ladder is not None:
-            shown.append((each, each.ladder))
-            is_unfinished = all(rung.is_growing for rung in each.ladder.rungs)
-        if is_unfinished:
-            more_follows = True
-            break
-    dates = _dates([each for each, _ in shown])
-    names = [[rung.name for rung in ladder.rungs] for _, ladder in shown]
-    common = [name for name in names[0] if all(name in each for each in names)] if names else []
-    parts: dict[str, list[Part]] = {name: [] for name in common or [MIXED]}
-    for (each, ladder), date in zip(shown, dates, strict=True):
-        rungs = {rung.name: rung for rung in ladder.rungs}
-        modest = min(ladder.rungs, key=lambda rung: rung.index.peak_bitrate_bps)
-        for name, listed in parts.items():
-            listed.append(part_of(installation, each.grant, rungs.get(name, modest), date))
-    return Lane(parts, [(each.grant, ladder) for each, ladder in shown], more_follows)
+        if each.is_coming and each.grant.variant == Variant.ORIGINAL:
+            found.append(each)
+            if each.ladder is None or first_of(each.grant, each.ladder).is_growing:
+                break
+    return found
+
+
+def lane_of(installation: Installation, seen: Sequence[Seen]) -> Lane:
+    """The lists of a lane, each up to the first item of which it waits for more."""
+    dates = _dates(seen)
+    chosen = _chosen(seen, MIXED)
+    shown = [(each.grant, each.ladder) for each, _ in chosen if each.ladder is not None]
+    names = [{rung.name for rung in ladder.rungs} for _, ladder in shown]
+    common = [rung.name for _, ladder in shown[:1] for rung in ladder.rungs
+              if all(rung.name in each for each in names)]  # fmt: skip
+    lists = {}
+    for name in [MIXED, *sorted({name for each in names for name in each})]:
+        rungs = _chosen(seen, name)
+        parts = [
+            part
+            for each, rung in rungs
+            if rung is not None
+            for part in parts_of(installation, each.grant, rung, dates[each.grant.id])
+        ]
+        waits = bool(rungs) and _waits(*rungs[-1])
+        lists[name] = Listed(parts, waits)
+    was_open = any(each.grant.told is not None for each in seen)
+    is_open = any(listed.more_follows for listed in lists.values())
+    return Lane(lists, tuple(common) or (MIXED,), shown, was_open or is_open)
+
+
+def _chosen(seen: Sequence[Seen], name: str) -> list[tuple[Seen, Rung | None]]:
+    """The rung of each item in a list, up to the one that is waited for."""
+    found: list[tuple[Seen, Rung | None]] = []
+    for each in seen:
+        rung = _rung_in(each, name)
+        if rung is not None or each.is_coming:
+            found.append((each, rung))
+            if _waits(each, rung):
+                break
+    return found
+
+
+def _rung_in(each: Seen, name: str) -> Rung | None:
+    if each.ladder is None:
+        return None
+    own = next((rung for rung in each.ladder.rungs if rung.name == name), None)
+    # What may still get a rung of that name is waited for: another could not give way to it.
+    waits_for_it = each.is_coming and name != MIXED
+    return own or (None if waits_for_it else first_of(each.grant, each.ladder))
+
+
+def _waits(each: Seen, rung: Rung | None) -> bool:
+    return each.grant.variant == Variant.ORIGINAL and each.is_coming and (rung is None or rung.is_growing)
 
 
 def aligned_of(installation: Installation, row: GrantSet, seen: Sequence[Seen]) -> tuple[Aligned, Lane]:
-    """A lane on the clock of its set's window: of each item the most modest rung that is whole.
+    """A lane on the clock of its set's window: of each item the most modest rung that was whole by then.
 
-    Several sources play at once, so each is asked for little, and nothing that is told of a clock may change.
+    Several sources play at once, so each is asked for little, and nothing that is told of a clock may change:
+    a better rung that comes later is for who asks again.
     """
     parts: list[Part] = []
     ladders: list[tuple[Grant, Ladder]] = []
     for each in seen:
-        rungs = [rung for rung in each.ladder.rungs if not rung.is_growing] if each.ladder else []
+        rungs = [rung for rung in each.ladder.rungs if rung.made_at] if each.ladder else []
         if each.ladder is None or not rungs or each.placement is None:
             continue
-        modest = min(rungs, key=lambda rung: rung.index.peak_bitrate_bps)
-        parts.append(part_of(installation, each.grant, modest, each.placement.starts_at))
-        ladders.append((each.grant, Ladder((modest,), 1)))
+        chosen = _settled(rungs, row.issued_at)
+        (part,) = parts_of(installation, each.grant, chosen, each.placement.starts_at)
+        parts.append(part)
+        ladders.append((each.grant, Ladder((chosen,), frozenset({chosen.name}))))
     if row.window_from is None or row.window_to is None:
         raise NotFound("grant set: expected one with a window, found a recording", code="nothing_here")
     found = align(parts, (row.window_from, row.window_to))
     # What something is shown of leaves its leaf, and nothing else does.
     shown = [each for number, each in enumerate(ladders) if number in found.part_numbers]
-    return found, Lane({MIXED: parts}, shown, False)
+    return found, Lane({MIXED: Listed(parts, False)}, (MIXED,), shown, False)
 
 
-def _dates(shown: Sequence[Seen]) -> list[datetime | None]:
+def _settled(rungs: Sequence[Rung], issued_at: datetime) -> Rung:
+    """Of what was there the most modest, else the first that came: neither changes any more."""
+    dated = [(rung.made_at, rung) for rung in rungs if rung.made_at is not None]
+    there = [rung for made_at, rung in dated if made_at <= issued_at]
+    if there:
+        return min(there, key=lambda rung: rung.index.peak_bitrate_bps)
+    return min(dated, key=lambda each: each[0])[1]
+
+
+def _dates(seen: Sequence[Seen]) -> dict[UUID, datetime | None]:
     """When each began. Some recorders write the first start into every file: then only the first is dated."""
     first: dict[datetime, UUID] = {}
-    dates: list[datetime | None] = []
-    for each in shown:
-        start = each.placement.starts_at if each.placement is not None else None
+    dates: dict[UUID, datetime | None] = {}
+    for each in seen:
+        if each.ladder is None:
+            continue
+        start = started_at_of(each.grant, each.placement)
         is_own = start is not None and first.setdefault(start, each.grant.item_id) == each.grant.item_id
-        dates.append(start if is_own else None)
+        dates[each.grant.id] = start if is_own else None
     return dates
 
 

@@ -158,8 +158,10 @@ def _together(lanes: Sequence[Lane[Id]]) -> list[Stretch]:
             edges += [(start, 1), (end, -1)]
     found: list[Stretch] = []
     count, since = 0, None
-    for at, changes in groupby(sorted(edges), key=lambda edge: edge[0]):
-        step = sum(change for _, change in changes)
+    changes: dict[datetime, int] = {}
+    for at, step in edges:
+        changes[at] = changes.get(at, 0) + step
+    for at, step in sorted(changes.items()):
         if step == 0:
             continue
         if count > 1 and since is not None:

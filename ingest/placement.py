@@ -51,7 +51,7 @@ class Placement:
     def resolution_us(self) -> int:
         """The smallest step of the clock that the start was read from (`evidence.recording`)."""
         said = self.said_at or self.starts_at
-        return resolution_of(said.strftime("%H:%M:%S.%f"))
+        return resolution_of(said.isoformat(timespec="microseconds")[11:26])
 
 
 def placements_of(
@@ -71,7 +71,8 @@ def placements_of(
     for item_id, row in by_id.items():
         told = facts.get(item_id)
         if told is not None and told.captured_from is not None:
-            found[item_id] = _placed(told.captured_from, told, readings.get(row.device_id, ()), now)
+            near = readings.get(row.device_id, ()) if row.device_id is not None else ()
+            found[item_id] = _placed(told.captured_from, told, near, now)
         elif row.captured_from is not None:
             found[item_id] = Placement(row.captured_from)
     return found
@@ -95,7 +96,7 @@ def _placed(said_at: datetime, told: Facts, readings: Sequence[ClockReading], no
 
 def _readings(
     session: Session, agency_id: UUID, rows: Iterable[Placeable], facts: dict[UUID, Facts]
-) -> dict[UUID | None, list[ClockReading]]:
+) -> dict[UUID, list[ClockReading]]:
     """Readings of each device around the times it showed, for recordings that brought no pair themselves."""
     shown: dict[UUID, list[datetime]] = {}
     for row in rows:

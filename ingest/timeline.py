@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -38,8 +39,11 @@ class CaseTimeline:
     entries: tuple[Entry, ...]
     """Those with a place by start, then those without one."""
     placed_count: int
-    layout: Timeline[UUID]
-    """By the ids of bindings."""
+
+    @cached_property
+    def layout(self) -> Timeline[UUID]:
+        """By the ids of bindings; laid out when it is asked for."""
+        return lay_out(map(_piece, self.entries[: self.placed_count]))
 
 
 def timeline_of_case(session: Session, agency_id: UUID, case_id: UUID, now: datetime) -> CaseTimeline:
@@ -59,7 +63,7 @@ def timeline_of_case(session: Session, agency_id: UUID, case_id: UUID, now: date
     placed = [entry for entry in entries if entry.starts_at is not None]
     placed.sort(key=lambda entry: (entry.starts_at, entry.tied.binding_id))
     apart = sorted((entry for entry in entries if entry.starts_at is None), key=lambda e: e.tied.binding_id)
-    return CaseTimeline((*placed, *apart), len(placed), lay_out(map(_piece, placed)))
+    return CaseTimeline((*placed, *apart), len(placed))
 
 
 def _entry(row: TiedItem, placements: Mapping[UUID, Placement]) -> Entry:
@@ -68,7 +72,9 @@ def _entry(row: TiedItem, placements: Mapping[UUID, Placement]) -> Entry:
         return Entry(row, lane, None, None, None)
     length = _length(row)
     try:
-        starts_at = placement.starts_at + timedelta(microseconds=row.span_from_us or 0)
+        starts_at = placement.starts_at
+        if row.span_from_us:
+            starts_at += timedelta(microseconds=row.span_from_us)
         ends_at = None
         if length is not None:
             to = length if row.span_to_us is None else min(length, timedelta(microseconds=row.span_to_us))

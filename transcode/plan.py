@@ -89,6 +89,17 @@ class RenditionPlan:
     """None: all of the source."""
     is_piece: bool = False
     """It is held against its source when it is joined; until then its duration only tells progress."""
+    longest_picture: Fraction | None = None
+    """How long one stands at most; None: only a header was read."""
+
+    @property
+    def segment_limit_s(self) -> int:
+        """No fragment of it is longer: what a player may be told before there is any."""
+        if self.rung.copies_video or (self.picture is not None and self.longest_picture is None):
+            return MAX_FRAGMENT_US // 1_000_000 + 1
+        # A group begins at the first picture of each two seconds, and none of less than one stands alone.
+        group_s = KEYFRAME_EVERY_S + Fraction(MIN_FRAGMENT_US, 1_000_000) + (self.longest_picture or 1)
+        return ceil(group_s)
 
     def params(self) -> dict[str, Any]:
         """What the result depends on beside the source, for its parameters digest."""
@@ -268,6 +279,9 @@ def _plan(report: ProbeReport, rung: Rung) -> RenditionPlan:
         expected_duration=Fraction(main.duration_us, 1_000_000) if main.duration_us else None,
         tolerance=frame + Fraction(1, 1000),
         head_start=Fraction(0) if video is None else _head_start(video, rung),
+        longest_picture=video.longest_step * video.time_base_fraction
+        if video and video.longest_step
+        else None,
     )
 
 

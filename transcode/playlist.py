@@ -11,6 +11,10 @@ missing. To the frame cuts only `transcode.clip`.
 Where one file ends and another begins, and where seconds are left out, stands EXT-X-DISCONTINUITY with
 the date of what follows: time between is stated and never shown as footage.
 
+What was told while it grew stays as it was told, to the end and after it (an EVENT list, RFC 8216 section
+6.2.1): the same segments of the same bytes, the same target duration, which is fixed before anything is
+known of what will come; lines are only appended, the last of them EXT-X-ENDLIST.
+
 Source: RFC 8216bis (HLS, version 7): EXT-X-MAP's BYTERANGE is quoted, EXT-X-BYTERANGE stands after EXTINF,
 EXT-X-DISCONTINUITY before the EXT-X-MAP of what it separates.
 """
@@ -22,6 +26,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
+from functools import cached_property
 from itertools import pairwise
 from math import ceil, floor
 from typing import NamedTuple
@@ -32,6 +37,10 @@ from media.fmp4 import Fragment, FragmentIndex
 from transcode.excerpt import covering
 
 MIN_SEGMENT = Fraction(2)
+SAFE_LIMIT_S = 16
+"""No segment of a list that grows is longer: fragments end after 15 s (`transcode.plan`)."""
+ADDRESS = "\0"
+"""Stands for the address in lines that are kept."""
 HLS_VERSION = 7
 SECOND_US = 1_000_000
 
@@ -52,7 +61,8 @@ class Segment(NamedTuple):
     start_pts: int
     duration_pts: int
     timescale: int
-    starts_with_keyframe: bool
+    is_independent: bool
+    """It needs none of those before it: it begins with the keyframe of a closed group, or is sound."""
 
     @property
     def start(self) -> Fraction:
@@ -90,17 +100,83 @@ class Part:
     """The wall time at media time 0, where it is known."""
     is_growing: bool = False
     """More will follow; the player asks again. Only the last part may."""
+    since: Fraction | None = None
+    """Media time before which nothing is shown, because a part before it has shown it."""
+    is_copied: bool = False
+    """Its groups of pictures are the camera's own: nobody vouches that they are closed."""
+    listing: Listing | None = None
+    """Of the same index, where it was made already."""
+
+    @property
+    def is_whole(self) -> bool:
+        return self.span is None and self.since is None and not self.is_growing
+
+
+@dataclass(frozen=True)
+class Run:
+    """Segments of one file that follow each other without a gap; what lists say of them is made once."""
+
+    segments: Sequence[Segment]
+
+    @cached_property
+    def lines(self) -> str:
+        """All but the last as lists have them, `ADDRESS` in the place of their address."""
+        return "".join(map(_lines, self.segments[:-1]))
+
+    @cached_property
+    def longest_s(self) -> int:
+        """The longest of them, rounded up."""
+        return max(-(-each.duration_pts // each.timescale) for each in self.segments)
+
+    @cached_property
+    def is_independent(self) -> bool:
+        return all(each.is_independent for each in self.segments)
+
+    @cached_property
+    def size_bytes(self) -> int:
+        return sum(each.size_bytes for each in self.segments)
+
+    @cached_property
+    def peak_bitrate_bps(self) -> int:
+        return max(each.size_bytes * 8 * each.timescale // each.duration_pts for each in self.segments)
+
+    @property
+    def duration(self) -> Fraction:
+        return Fraction(self.segments[-1].end_pts - self.segments[0].start_pts, self.segments[0].timescale)
+
+    def longer(self, tail_pts: int) -> Run:
+        """With so much more at its end."""
+        last = self.segments[-1]
+        found = Run([*self.segments[:-1], last._replace(duration_pts=last.duration_pts + tail_pts)])
+        found.__dict__["lines"] = self.lines
+        return found
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What lists say of all of a rendition that does not change any more, at whatever address."""
+
+    index: FragmentIndex
+
+    @cached_property
+    def runs(self) -> list[Run]:
+        return runs_of(segments_of(self.index, None, strict=False))
+
+    @cached_property
+    def keyframes(self) -> list[Run]:
+        return runs_of(keyframes_of(Part(self.index, "")))
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """Segments of one file without a gap between them."""
+    """A run of one file."""
 
     url: str
     init_size_bytes: int
-    segments: Sequence[Segment]
+    run: Run
     shown_at: datetime | None
     """The wall time of its first picture; None: unknown."""
+    is_copied: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,6 +190,8 @@ class Variant:
     width_px: int = 0
     height_px: int = 0
     is_of_keyframes: bool = False
+    is_independent: bool = False
+    """Each of its segments can be decoded by itself, those that will come too."""
 
     @classmethod
     def of(cls, url: str, *parts: Part) -> Variant:
@@ -127,69 +205,92 @@ class Variant:
             _together(codec for index in indexes for codec in index.codecs.split(",")),
             main.width_px,
             main.height_px,
+            is_independent=all(
+                run.is_independent and not part.is_copied for part in parts for run in _runs(part, None)
+            ),
         )
 
     @classmethod
     def of_keyframes(cls, url: str, *parts: Part) -> Variant | None:
-        """The same of its I-frame playlist; None where a part has none."""
-        listed = [keyframes_of(part) for part in parts]
+        """The same of its I-frame playlist; None where a part has none, or none yet of a known length."""
+        listed = [_keyframe_runs(part) for part in parts]
         if not listed or not all(listed):
             return None
-        rates = [s.size_bytes * 8 * s.timescale // s.duration_pts for found in listed for s in found]
-        length = sum(segment.duration for found in listed for segment in found)
-        size = sum(segment.size_bytes for found in listed for segment in found)
+        runs = [run for found in listed for run in found]
+        length, size = sum(run.duration for run in runs), sum(run.size_bytes for run in runs)
         main = max((part.index.main for part in parts), key=lambda track: track.height_px)
         codecs = _together(part.index.main.codec for part in parts)
-        return cls(url, max(rates), int(size * 8 / length), codecs, main.width_px, main.height_px, True)
+        peak = max(run.peak_bitrate_bps for run in runs)
+        return cls(url, peak, int(size * 8 / length), codecs, main.width_px, main.height_px, True, True)
 
 
 def media_playlist(
-    parts: Sequence[Part], *, min_segment: Fraction = MIN_SEGMENT, more_follows: bool = False
+    parts: Sequence[Part],
+    *,
+    min_segment: Fraction = MIN_SEGMENT,
+    limit_s: int | None = None,
+    more_follows: bool = False,
 ) -> str:
     """The playlist of one rendition, or of several one after another.
 
     Args:
         parts: In the order they are shown. A part of which no whole fragment can be shown is left out.
         min_segment: Fragments are joined until a segment is at least so many seconds long.
+        limit_s: It is, or was, told while it grew: no segment is longer, now or later.
         more_follows: Another part will come; the player asks again.
 
     Raises:
         InvalidInput: ``span_empty``: a span ends before it starts.
         NotFound: ``span_without_segments``: nothing can be shown by whole fragments.
     """
+    is_open = more_follows or _is_growing(parts)
+    limit_s = limit_s or (SAFE_LIMIT_S if is_open else None)
     stretches = [
-        stretch
-        for part in parts
-        for stretch in _stretches(
-            part,
-            segments_of(
-                part.index, part.span, strict=part.strict, min_segment=min_segment, is_growing=part.is_growing
-            ),
-        )
+        stretch_of(part, run) for part in parts for run in _runs(part, limit_s, min_segment=min_segment)
     ]
-    if stretches and not more_follows and not _is_growing(parts):
-        stretches[-1] = _to_its_end(stretches[-1], parts[-1].index)
-    return write(stretches, is_growing=more_follows or _is_growing(parts))
+    if stretches and not is_open:
+        stretches[-1] = _to_its_end(stretches[-1], parts[-1].index, limit_s)
+    return write(stretches, limit_s=limit_s, is_open=is_open, is_known=not more_follows)
 
 
-def _to_its_end(stretch: Stretch, index: FragmentIndex) -> Stretch:
+def _runs(part: Part, limit_s: int | None, *, min_segment: Fraction = MIN_SEGMENT) -> Sequence[Run]:
+    if part.listing is not None and part.is_whole and min_segment == MIN_SEGMENT:
+        runs = part.listing.runs
+        if limit_s is None or all(run.longest_s <= limit_s for run in runs):
+            return runs
+    chosen = chosen_of(part)
+    return runs_of(joined(part.index, chosen, min_segment, is_growing=part.is_growing, limit_s=limit_s))
+
+
+def _to_its_end(stretch: Stretch, index: FragmentIndex, limit_s: int | None) -> Stretch:
     """With the sound that goes on after the last picture of all: players find the list as long as it says."""
-    last, final = stretch.segments[-1], index.fragments[-1]
+    last, final = stretch.run.segments[-1], index.fragments[-1]
     is_rounding = final.tail_pts * 1000 < index.timescale
-    if last.offset_bytes + last.size_bytes != final.end_bytes or is_rounding:
+    is_too_long = limit_s is not None and last.duration_pts + final.tail_pts > limit_s * index.timescale
+    if last.offset_bytes + last.size_bytes != final.end_bytes or is_rounding or is_too_long:
         return stretch
-    longer = last._replace(duration_pts=last.duration_pts + final.tail_pts)
-    return replace(stretch, segments=[*stretch.segments[:-1], longer])
+    return replace(stretch, run=stretch.run.longer(final.tail_pts))
 
 
-def iframe_playlist(parts: Sequence[Part], *, more_follows: bool = False) -> str:
+def iframe_playlist(parts: Sequence[Part], *, limit_s: int | None = None, more_follows: bool = False) -> str:
     """The keyframes of the same footage, for scrubbing: each from its fragment's first byte to its own last.
 
     Raises:
         InvalidInput, NotFound: As `media_playlist`; a rendition of sound has no keyframes.
     """
-    stretches = [stretch for part in parts for stretch in _stretches(part, keyframes_of(part))]
-    return write(stretches, is_growing=more_follows or _is_growing(parts), of_keyframes=True)
+    is_open = more_follows or _is_growing(parts)
+    limit_s = limit_s or (SAFE_LIMIT_S if is_open else None)
+    stretches = [stretch_of(part, run) for part in parts for run in _keyframe_runs(part)]
+    return write(stretches, limit_s=limit_s, is_open=is_open, of_keyframes=True)
+
+
+def _keyframe_runs(part: Part) -> Sequence[Run]:
+    if part.is_growing and part.is_copied:
+        # How far apart a camera's keyframes will be nobody knows, and no target may be broken.
+        return ()
+    if part.listing is not None and part.is_whole:
+        return part.listing.keyframes
+    return runs_of(keyframes_of(part))
 
 
 def _is_growing(parts: Sequence[Part]) -> bool:
@@ -204,7 +305,9 @@ def multivariant_playlist(variants: Sequence[Variant]) -> str:
     """
     if not variants:
         raise NotFound("renditions: expected at least one, found none yet", code="rendition_missing")
-    lines = ["#EXTM3U", f"#EXT-X-VERSION:{HLS_VERSION}", "#EXT-X-INDEPENDENT-SEGMENTS"]
+    lines = ["#EXTM3U", f"#EXT-X-VERSION:{HLS_VERSION}"]
+    if all(variant.is_independent for variant in variants):
+        lines.append("#EXT-X-INDEPENDENT-SEGMENTS")
     ordered = sorted(variants, key=lambda each: (each.is_of_keyframes, each.peak_bitrate_bps))
     for variant in ordered:
         attributes = [
@@ -222,35 +325,44 @@ def multivariant_playlist(variants: Sequence[Variant]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(stretches: Sequence[Stretch], *, is_growing: bool = False, of_keyframes: bool = False) -> str:
+def write(
+    stretches: Sequence[Stretch],
+    *,
+    limit_s: int | None = None,
+    is_open: bool = False,
+    is_known: bool = True,
+    of_keyframes: bool = False,
+) -> str:
     """A media playlist as text.
 
     Args:
         stretches: What it shows, in order.
-        is_growing: More will follow.
+        limit_s: The target duration of a list that is, or was, told while it grew.
+        is_open: More will follow.
+        is_known: What will follow is coded like what is there.
         of_keyframes: Each segment is a keyframe.
 
     Raises:
         NotFound: ``span_without_segments``: there is nothing in it.
     """
-    every = [segment for stretch in stretches for segment in stretch.segments]
-    if not every:
+    if not stretches:
         raise NotFound(
             "span: expected at least one whole fragment in it, found none; ask for a clip to take away",
             code="span_without_segments",
         )
-    target_s = max(1, *(-(-segment.duration_pts // segment.timescale) for segment in every))
+    # A picture may stand longer than any fragment is meant to be; then the truth goes before the plan.
+    target_s = max(limit_s or 1, *(stretch.run.longest_s for stretch in stretches))
     lines = ["#EXTM3U", f"#EXT-X-VERSION:{HLS_VERSION}", f"#EXT-X-TARGETDURATION:{target_s}"]
-    lines += ["#EXT-X-MEDIA-SEQUENCE:0", f"#EXT-X-PLAYLIST-TYPE:{'EVENT' if is_growing else 'VOD'}"]
+    lines += ["#EXT-X-MEDIA-SEQUENCE:0", f"#EXT-X-PLAYLIST-TYPE:{'VOD' if limit_s is None else 'EVENT'}"]
     if of_keyframes:
         lines.append("#EXT-X-I-FRAMES-ONLY")
-    if all(segment.starts_with_keyframe for segment in every):
+    if is_known and all(each.run.is_independent and not each.is_copied for each in stretches):
         lines.append("#EXT-X-INDEPENDENT-SEGMENTS")
     for number, stretch in enumerate(stretches):
         if number:
             lines.append("#EXT-X-DISCONTINUITY")
         lines += _stretch(stretch)
-    if not is_growing:
+    if not is_open:
         lines.append("#EXT-X-ENDLIST")
     return "\n".join(lines) + "\n"
 
@@ -260,37 +372,33 @@ def _stretch(stretch: Stretch) -> list[str]:
     lines = [f'#EXT-X-MAP:URI="{url}",BYTERANGE="{stretch.init_size_bytes}@0"']
     if stretch.shown_at is not None:
         lines.append(f"#EXT-X-PROGRAM-DATE-TIME:{rfc3339(stretch.shown_at)}")
-    for offset, size, start, duration, timescale, _ in stretch.segments:
-        # Between edges in whole microseconds, so that the sum over hours does not drift.
-        length_us = (start + duration) * SECOND_US // timescale - start * SECOND_US // timescale
-        lines.append(f"#EXTINF:{_seconds(length_us)},\n#EXT-X-BYTERANGE:{size}@{offset}\n{url}")
-    return lines
+    text = stretch.run.lines + _lines(stretch.run.segments[-1])
+    return [*lines, text.replace(ADDRESS, url)[:-1]]
 
 
-def _seconds(micros: int) -> str:
-    return f"{micros // SECOND_US}.{micros % SECOND_US:06d}"
+def _lines(segment: Segment) -> str:
+    offset, size, start, duration, timescale, _ = segment
+    # Between edges in whole microseconds, so that the sum over hours does not drift.
+    length_us = (start + duration) * SECOND_US // timescale - start * SECOND_US // timescale
+    seconds, micros = divmod(length_us, SECOND_US)
+    return f"#EXTINF:{seconds}.{micros:06d},\n#EXT-X-BYTERANGE:{size}@{offset}\n{ADDRESS}\n"
 
 
-def _stretches(part: Part, segments: Sequence[Segment]) -> list[Stretch]:
-    """A part's segments, apart where seconds are left out between them."""
-    return [stretch_of(part, run) for run in runs_of(segments)]
+def runs_of(segments: Sequence[Segment]) -> list[Run]:
+    """Segments of one file, apart where seconds are left out between them."""
+    edges = [
+        number
+        for number, (one, two) in enumerate(pairwise(segments), 1)
+        if one.start_pts + one.duration_pts < two.start_pts
+    ]
+    return [Run(segments[start:end]) for start, end in pairwise([0, *edges, len(segments)]) if start < end]
 
 
-def runs_of(segments: Sequence[Segment]) -> list[list[Segment]]:
-    """Segments of one file that follow each other without a gap."""
-    runs: list[list[Segment]] = []
-    for segment in segments:
-        if runs and runs[-1][-1].end_pts >= segment.start_pts:
-            runs[-1].append(segment)
-        else:
-            runs.append([segment])
-    return runs
-
-
-def stretch_of(part: Part, run: Sequence[Segment]) -> Stretch:
-    """Segments of a part that follow each other, with the date of the first."""
-    shown_at = part.started_at + timedelta(microseconds=run[0].start_us) if part.started_at else None
-    return Stretch(part.url, part.index.init_size_bytes, run, shown_at)
+def stretch_of(part: Part, run: Run) -> Stretch:
+    """A run of a part, with the date of its first segment."""
+    start = timedelta(microseconds=run.segments[0].start_us)
+    shown_at = part.started_at + start if part.started_at else None
+    return Stretch(part.url, part.index.init_size_bytes, run, shown_at, part.is_copied)
 
 
 def segments_of(
@@ -309,33 +417,48 @@ def segments_of(
 
 
 def joined(
-    index: FragmentIndex, fragments: Iterable[Fragment], min_segment: Fraction, *, is_growing: bool = False
+    index: FragmentIndex,
+    fragments: Sequence[Fragment],
+    min_segment: Fraction,
+    *,
+    is_growing: bool = False,
+    limit_s: int | None = None,
 ) -> list[Segment]:
-    """Fragments as segments of at least a length."""
+    """Fragments as segments of at least a length, and, where there is a limit, none longer than that.
+
+    Whether a segment ends where it does depends on nothing behind the fragment after it.
+    """
+    if not fragments:
+        return []
     segments: list[Segment] = []
-    run: list[Fragment] = []
     main = index.main
     is_sound, timescale = main.kind != "video", main.timescale
-    enough_pts, length_pts = ceil(min_segment * timescale), 0
-
-    def end() -> None:
-        first = run[0]
-        size = run[-1].end_bytes - first.offset_bytes
-        is_key = first.starts_with_keyframe or is_sound
-        segments.append(Segment(first.offset_bytes, size, first.start_pts, length_pts, timescale, is_key))
-
+    enough_pts = ceil(min_segment * timescale)
+    limit_pts = None if limit_s is None else limit_s * timescale
+    first, length_pts, end_bytes, end_pts = fragments[0], 0, fragments[0].offset_bytes, fragments[0].start_pts
     for fragment in fragments:
-        if run:
-            may_end = length_pts >= enough_pts and (fragment.starts_with_keyframe or is_sound)
-            before = run[-1]
-            if may_end or before.end_bytes != fragment.offset_bytes or before.end_pts < fragment.start_pts:
-                end()
-                run, length_pts = [], 0
-        run.append(fragment)
-        length_pts += fragment.duration_pts
-    if run and not is_growing:
-        end()
+        # Of eight hours there are fifteen thousand, while somebody waits.
+        offset, size, start, duration, _, is_key, *_ = fragment
+        if (
+            (length_pts >= enough_pts and (is_key or is_sound))
+            or end_bytes != offset
+            or end_pts < start
+            or (limit_pts is not None and length_pts + duration > limit_pts)
+        ) and fragment is not first:
+            segments.append(_segment(first, end_bytes, length_pts, timescale, is_sound))
+            first, length_pts = fragment, 0
+        length_pts += duration
+        end_bytes, end_pts = offset + size, start + duration
+    if not is_growing:
+        segments.append(_segment(first, end_bytes, length_pts, timescale, is_sound))
     return segments
+
+
+def _segment(first: Fragment, end_bytes: int, length_pts: int, timescale: int, is_sound: bool) -> Segment:
+    offset, _, start, _, _, is_key, _, _, key_bytes, key_shown = first
+    # Pictures that lead their keyframe belong to an open group; without its size nobody looked.
+    is_independent = is_sound or (is_key and key_bytes > 0 and not key_shown)
+    return Segment(offset, end_bytes - offset, start, length_pts, timescale, is_independent)
 
 
 def keyframes_of(part: Part) -> list[Segment]:
@@ -359,7 +482,11 @@ def keyframes_of(part: Part) -> list[Segment]:
 
 def chosen_of(part: Part) -> list[Fragment]:
     """The fragments that a part may show."""
-    return _chosen(part.index, part.span, strict=part.strict)
+    found = _chosen(part.index, part.span, strict=part.strict)
+    if part.since is None:
+        return found
+    least = part.since * part.index.timescale
+    return from_keyframe(part.index, [fragment for fragment in found if fragment.start_pts >= least])
 
 
 def _chosen(index: FragmentIndex, span: Span | None, *, strict: bool) -> list[Fragment]:
@@ -378,6 +505,19 @@ def _chosen(index: FragmentIndex, span: Span | None, *, strict: bool) -> list[Fr
 
 def _start(fragment: Fragment) -> int:
     return fragment.start_pts
+
+
+def seam_of(index: FragmentIndex, ends: Fraction) -> Fraction:
+    """From where a rendition shows what comes after its beginning, which is there as a file of its own.
+
+    Nothing is left out: where no fragment begins with the next picture, what is shown twice is dated.
+    """
+    scale, seen = index.timescale, [fragment for fragment in index.fragments if fragment.frame_count]
+    near = index.duration * Fraction(3, 2) / max(1, index.frame_count)
+    begun = [fragment for fragment in seen if fragment.start_pts <= (ends + near) * scale]
+    if not begun or ends + near >= index.duration:
+        return ends
+    return Fraction(begun[-1].start_pts, scale)
 
 
 def from_keyframe(index: FragmentIndex, fragments: list[Fragment]) -> list[Fragment]:

@@ -34,6 +34,8 @@ DAMAGE_WORDS = ("error while decoding", "Error submitting packet to decoder", "I
 # Failures of a copy that an encoding may not have.
 TRIED_AGAIN = {"rendition_differs", "ffmpeg_failed", "fragments_unreadable"}
 
+LIMIT = "segment_limit_s"
+"""Beside an index: no segment of the rendition is longer (`RenditionPlan.segment_limit_s`)."""
 Growth = Callable[[str, FragmentIndex], None]
 """Hears the name of a rung, and its index, whose bytes do not change any more."""
 

@@ -102,7 +102,7 @@ def align(
         at_us = (started_at - window[0]) // US
         least_us = places[-1].to_us - SLACK_US if places else None
         for run in runs_of(joined(part.index, _inside(part, at_us, length_us, least_us), min_segment)):
-            start_us, end_us = at_us + run[0].start_us, at_us + run[-1].end_us
+            start_us, end_us = at_us + run.segments[0].start_us, at_us + run.segments[-1].end_us
             if places and places[-1].to_us > start_us:
                 before = places.pop()
                 places.append(Shown(before.from_us, start_us, before.position_us))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from evidence.errors import MediaError
@@ -10,7 +11,7 @@ from media.fmp4 import FragmentIndex
 from media.report import ProbeReport
 from storage.db import items
 from transcode.plan import RenditionPlan, plan_renditions
-from transcode.segment import RunOptions, growing_index
+from transcode.segment import LIMIT, RunOptions, growing_index
 from workers.context import JobContext
 
 
@@ -36,15 +37,19 @@ def run_options(context: JobContext) -> RunOptions:
     return RunOptions(context.scratch, context.limits, None if configured is None else str(configured))
 
 
-def growth_writer(context: JobContext) -> Callable[[str, FragmentIndex], None]:
+def growth_writer(
+    context: JobContext, plans: Sequence[RenditionPlan]
+) -> Callable[[str, FragmentIndex], None]:
     """Lets holders of the right to the original watch a rung that is still being made.
 
     The index goes beside the file by rename, so that a reader sees an old or a new one, never a half.
     """
+    limits_s = {plan.rung.name: plan.segment_limit_s for plan in plans}
 
     def write(rung: str, index: FragmentIndex) -> None:
         half = context.scratch / f"{growing_index(rung)}.part"
-        half.write_text(index.dumps(), encoding="ascii")
+        said = {**index.to_json(), LIMIT: limits_s[rung]}
+        half.write_text(json.dumps(said, separators=(",", ":")), encoding="ascii")
         half.replace(context.scratch / growing_index(rung))
 
     return write

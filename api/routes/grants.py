@@ -16,7 +16,7 @@ from api.presenting import coverage_of, poster_url
 from api.resolving import all_awaiting, awaiting_approval, ladder_of, masked_name, newest
 from api.schemas.viewing import GrantRequest, GrantShown, State
 from evidence.access import Act, may
-from evidence.errors import NotFound, NotPermitted
+from evidence.errors import NotFound, NotPermitted, Unavailable
 from evidence.item import Custody
 from evidence.kinds import MediaKind
 from storage.db import cases, grants, items
@@ -147,7 +147,9 @@ def _state(work: Work, item: Item, grant: Grant) -> tuple[State, str | None]:
         row = newest(work.session, work.agency_id, item.id, "photo")
         return "ready" if row is not None else "pending", "original"
     try:
-        ladder = ladder_of(work.session, work.storage, grant)
+        ladder = ladder_of(work.session, work.storage, grant, item)
     except NotFound:
         return "pending", "original"
+    except Unavailable:
+        return "growing", "original"
     return "growing" if all(rung.is_growing for rung in ladder.rungs) else "ready", "original"

@@ -2,6 +2,10 @@
 
 The playlist is made anew at each request from the fragments there are; the first one under a grant is
 custody, the refreshes of a player are not.
+
+While a rendition is being made its playlist is read again and again, and may only grow (RFC 8216 section
+6.2.1). How it was begun is written into the grant: the date, the target duration, that it is an EVENT list,
+and that a preview was shown, whose bytes are held as long and which the finished rung goes on from.
 """
 
 from __future__ import annotations
@@ -19,7 +23,8 @@ from api.auth.capability import TOKEN_CHARS, Use, unfold
 from api.auth.gate import Gate, Open
 from api.desk import Installation, InstallationOf
 from api.issuing import Once, note_issued
-from api.resolving import Ladder, ladder_of, part_of
+from api.resolving import ladder_of, parts_of, settling
+from api.telling import Ladder, has_to_tell, limits_told, started_at_of, tell
 from evidence.custody import Action
 from evidence.errors import NotFound
 from ingest.placement import placements_of
@@ -52,19 +57,35 @@ class _Opened:
 
     grant: Grant
     ladder: Ladder
-    parts: dict[str, Part]
+    started_at: datetime | None
+    parts: dict[str, list[Part]]
     """What can be played of each rung."""
 
-    def part(self, name: str) -> Part:
+    def media(self, name: str) -> str:
+        return media_playlist(self._parts(name), limit_s=limits_told(self.grant).get(name))
+
+    def keyframes(self, name: str) -> str:
+        return iframe_playlist(self._parts(name), limit_s=limits_told(self.grant).get(name))
+
+    def _parts(self, name: str) -> list[Part]:
+        if name not in self.parts and name in self.ladder.names:
+            raise settling()
         if name not in self.parts:
             raise NotFound(f"rung {name}: expected one that is there, found none", code="rendition_missing")
         return self.parts[name]
 
+    def first(self) -> str:
+        """One rung that is whole, and always was: its playlist. Otherwise all there are."""
+        if self.grant.told is None and not self.ladder.is_coming and len(self.parts) == 1:
+            return self.media(next(iter(self.parts)))
+        return self.variants()
+
     def variants(self) -> str:
         """The multivariant playlist: every rung, and the keyframes of each that has any."""
-        rungs = [PlaylistVariant.of(f"rung-{name}.m3u8", part) for name, part in self.parts.items()]
+        rungs = [PlaylistVariant.of(f"rung-{name}.m3u8", *parts) for name, parts in self.parts.items()]
         keyframes = (
-            PlaylistVariant.of_keyframes(f"keyframes-{name}.m3u8", part) for name, part in self.parts.items()
+            PlaylistVariant.of_keyframes(f"keyframes-{name}.m3u8", *parts)
+            for name, parts in self.parts.items()
         )
         return multivariant_playlist([*rungs, *(found for found in keyframes if found is not None)])
 
@@ -78,17 +99,11 @@ class _Opened:
     summary="播放列表 Playlist",
 )
 def index(token: Token, request: Request, installation: InstallationOf) -> Response:
-    """多档时为主列表,否则为媒体列表。限定时段时首尾向内取整。
+    """多档或仍在生成时为主列表,否则为媒体列表。限定时段时首尾向内取整。
 
-    Multivariant when there is more than one rung. The edges of a span are rounded inward.
+    Multivariant when there is more than one rung, or more to come. The edges of a span are rounded inward.
     """
-
-    def write(opened: _Opened) -> str:
-        if opened.ladder.rung_count == 1:
-            return media_playlist(list(opened.parts.values()))
-        return opened.variants()
-
-    return _answer(installation, request, token, write)
+    return _answer(installation, request, token, _Opened.first)
 
 
 @gate.get(
@@ -116,8 +131,8 @@ def variants(token: Token, request: Request, installation: InstallationOf) -> Re
     summary="一档的播放列表 Playlist of one rung",
 )
 def rung(token: Token, name: RungName, request: Request, installation: InstallationOf) -> Response:
-    """生成中的为 EVENT 列表。An EVENT playlist while the rendition is being made."""
-    return _answer(installation, request, token, lambda opened: media_playlist([opened.part(name)]))
+    """生成中的为 EVENT 列表,只增不改。An EVENT playlist, which only grows, while it is being made."""
+    return _answer(installation, request, token, lambda opened: opened.media(name))
 
 
 @gate.get(
@@ -130,7 +145,7 @@ def rung(token: Token, name: RungName, request: Request, installation: Installat
 )
 def keyframes(token: Token, name: RungName, request: Request, installation: InstallationOf) -> Response:
     """仅关键帧,字节范围精确,供快进快退。I-frames alone, by exact byte ranges, for scrubbing."""
-    return _answer(installation, request, token, lambda opened: iframe_playlist([opened.part(name)]))
+    return _answer(installation, request, token, lambda opened: opened.keyframes(name))
 
 
 def answer_playlist(text: str, request: Request) -> Response:
@@ -154,18 +169,25 @@ def _answer(
     with storage.database.read() as session:
         grant = grants.grant_in_force(session, capability.agency_id, capability.subject_id, now)
         opened = _open(session, installation, grant, now)
+    if has_to_tell(grant, opened.ladder):
+        with storage.database.transaction() as session:
+            # Who joins chunks holds the item: either the preview is told and held, or it is gone by now.
+            items.item_by_id(session, grant.agency_id, grant.item_id, lock=True)
+            grant = grants.grant_in_force(session, grant.agency_id, grant.id, now, lock=True)
+            opened = _open(session, installation, grant, now)
+            tell(grant, opened.ladder, opened.started_at)
     text = write(opened)
     note_playlists(installation, {grant: opened.ladder})
     return answer_playlist(text, request)
 
 
 def _open(session: Session, installation: Installation, grant: Grant, now: datetime) -> _Opened:
-    item = items.item_by_id(session, grant.agency_id, grant.item_id)
-    ladder = ladder_of(session, installation.storage, grant)
+    (item,) = items.items_by_id(session, grant.agency_id, [grant.item_id]).values()
+    ladder = ladder_of(session, installation.storage, grant, item)
     placed = placements_of(session, grant.agency_id, [item], now).get(item.id)
-    started_at = placed.starts_at if placed is not None else None
-    parts = {rung.name: part_of(installation, grant, rung, started_at) for rung in ladder.rungs}
-    return _Opened(grant, ladder, parts)
+    started_at = started_at_of(grant, placed)
+    parts = {rung.name: parts_of(installation, grant, rung, started_at) for rung in ladder.rungs}
+    return _Opened(grant, ladder, started_at, parts)
 
 
 def note_playlists(installation: Installation, shown: Mapping[Grant, Ladder]) -> None:

@@ -35,12 +35,14 @@ from api.sets import (
     Seen,
     Wanted,
     aligned_of,
+    have_to_tell,
     issue_set,
     lane_of,
     lane_url,
     revoke_set,
     seen_of,
     side_by_side,
+    tell_lane,
 )
 from evidence.access import Act, may
 from evidence.errors import NotFound, NotPermitted
@@ -48,8 +50,8 @@ from ingest.grouping import recording_of
 from ingest.timeline import lane_of_item, timeline_of_case
 from storage.db import accounts, cases, grants, items
 from storage.db.tables import Grant, GrantSet
+from transcode.playlist import SAFE_LIMIT_S, iframe_playlist, media_playlist, multivariant_playlist
 from transcode.playlist import Variant as PlaylistVariant
-from transcode.playlist import iframe_playlist, media_playlist, multivariant_playlist
 
 gate = Gate("调阅 Viewing")
 _at_work = Shares(2 * MOST_MEMBERS, "members in playlists", code="set_busy")
@@ -157,8 +159,15 @@ def playlist(
 def _made(
     installation: Installation, row: GrantSet, held: Sequence[Grant], name: str, now: datetime
 ) -> tuple[str, Lane]:
-    with installation.storage.database.read() as session:
-        seen = seen_of(session, installation.storage, held, now)
+    storage = installation.storage
+    with storage.database.read() as session:
+        seen = seen_of(session, storage, held, now)
+    if row.kind == "recording" and have_to_tell(seen):
+        with storage.database.transaction() as session:
+            items.lock_items(session, row.agency_id, [grant.item_id for grant in held])
+            held = grants.grants_of_set(session, row.agency_id, row.id, lane=held[0].lane, lock=True)
+            seen = seen_of(session, storage, held, now)
+            tell_lane(seen)
     if row.kind == "aligned":
         aligned, found = aligned_of(installation, row, seen)
         if name != "index":
@@ -171,24 +180,25 @@ def _made(
 
 
 def _written(lane: Lane, name: str) -> str:
-    if not any(lane.parts.values()):
+    if not any(listed.parts for listed in lane.lists.values()):
         raise NotFound(
             "renditions: expected one of any item of the set, found none yet; ask again",
             code="rendition_missing",
         )
     kind, _, rung = name.partition("-")
-    if kind == "variants" or (kind == "index" and len(lane.parts) > 1):
-        rungs = [PlaylistVariant.of(f"rung-{each}.m3u8", *parts) for each, parts in lane.parts.items()]
+    if kind == "variants" or (kind == "index" and (len(lane.offered) > 1 or lane.was_open)):
+        offered = {each: lane.lists[each].parts for each in lane.offered if lane.lists[each].parts}
+        rungs = [PlaylistVariant.of(f"rung-{each}.m3u8", *parts) for each, parts in offered.items()]
         keyframes = [
-            PlaylistVariant.of_keyframes(f"keyframes-{each}.m3u8", *parts)
-            for each, parts in lane.parts.items()
+            PlaylistVariant.of_keyframes(f"keyframes-{each}.m3u8", *parts) for each, parts in offered.items()
         ]
         return multivariant_playlist([*rungs, *(found for found in keyframes if found is not None)])
-    parts = next(iter(lane.parts.values())) if kind == "index" else lane.parts.get(rung)
-    if parts is None:
-        raise NotFound(f"rung {rung}: expected one of every item, found none", code="rendition_missing")
+    listed = lane.lists.get(lane.offered[0] if kind == "index" else rung)
+    if listed is None or not listed.parts:
+        raise NotFound(f"rung {rung}: expected one that is there, found none", code="rendition_missing")
     write = iframe_playlist if kind == "keyframes" else media_playlist
-    return write(parts, more_follows=lane.more_follows)
+    limit_s = SAFE_LIMIT_S if lane.was_open else None
+    return write(listed.parts, limit_s=limit_s, more_follows=listed.more_follows)
 
 
 def _require_own(work: Work, row: GrantSet, also: Act | None = None) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import ScalarSelect, func, literal, select
 from sqlalchemy.orm import Session, defer
 
 from evidence.errors import NotFound
+from evidence.ids import new_id
 from storage.db.tables import Account, CaseBinding, Derivative, Grant, GrantSet, Item, Job
 
 
@@ -23,8 +24,7 @@ class Seat:
     place: int
 
 
-def add_grant(
-    session: Session,
+def new_grant(
     agency_id: UUID,
     *,
     account_id: UUID,
@@ -38,8 +38,9 @@ def add_grant(
     expires_at: datetime,
     seat: Seat | None = None,
 ) -> Grant:
-    """A new grant; in a set, when it is given a seat there."""
-    row = Grant(
+    """A new grant, not written yet; in a set, when it is given a seat there."""
+    return Grant(
+        id=new_id(),
         agency_id=agency_id,
         account_id=account_id,
         item_id=item_id,
@@ -55,9 +56,6 @@ def add_grant(
         lane=seat.lane if seat else None,
         place=seat.place if seat else None,
     )
-    session.add(row)
-    session.flush()
-    return row
 
 
 def grant_by_id(session: Session, agency_id: UUID, grant_id: UUID, *, lock: bool = False) -> Grant:
@@ -69,8 +67,12 @@ def grant_by_id(session: Session, agency_id: UUID, grant_id: UUID, *, lock: bool
     query = select(Grant).where(Grant.agency_id == agency_id, Grant.id == grant_id)
     row = session.scalars(query.with_for_update() if lock else query).one_or_none()
     if row is None:
-        raise NotFound(f"grant {grant_id}: expected one of this agency, found none", code="grant_not_found")
+        raise _no_grant(grant_id)
     return row
+
+
+def _no_grant(grant_id: UUID) -> NotFound:
+    return NotFound(f"grant {grant_id}: expected one of this agency, found none", code="grant_not_found")
 
 
 def grant_in_force(
@@ -82,12 +84,16 @@ def grant_in_force(
         NotFound: There is none, or it has ended, was revoked, or its holder may no longer sign in
             (``grant_ended``).
     """
-    row = grant_by_id(session, agency_id, grant_id, lock=lock)
-    if (
-        row.revoked_at is not None
-        or now >= row.expires_at
-        or not may_hold(session, agency_id, row.account_id)
-    ):
+    query = (
+        select(Grant, Account.disabled_at)
+        .join(Account, (Account.agency_id == Grant.agency_id) & (Account.id == Grant.account_id))
+        .where(Grant.agency_id == agency_id, Grant.id == grant_id)
+    )
+    found = session.execute(query.with_for_update(of=Grant) if lock else query).one_or_none()
+    if found is None:
+        raise _no_grant(grant_id)
+    row, disabled_at = found
+    if row.revoked_at is not None or now >= row.expires_at or disabled_at is not None:
         raise NotFound("grant: expected one in force, found it ended; ask again", code="grant_ended")
     return row
 
@@ -275,6 +281,20 @@ def rendition_jobs(session: Session, agency_id: UUID, item_id: UUID) -> list[Job
             .order_by(Job.priority, Job.created_at)
         )
     )
+
+
+def holders_of_preview(session: Session, agency_id: UUID, item_id: UUID, now: datetime) -> list[Grant]:
+    """Grants on the item in force whose lists began while it was being made: its preview is held for them."""
+    rows = session.scalars(
+        select(Grant).where(
+            Grant.agency_id == agency_id,
+            Grant.item_id == item_id,
+            Grant.revoked_at.is_(None),
+            Grant.expires_at > now,
+            Grant.told.is_not(None),
+        )
+    )
+    return list(rows)
 
 
 def derivatives_ever(session: Session, agency_id: UUID, item_id: UUID, kind: str) -> list[Derivative]:

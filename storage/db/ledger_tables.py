@@ -44,6 +44,7 @@ class DeviceReading(Base):
     __tablename__ = "device_reading"
     __table_args__ = (
         Index(None, "agency_id", "device_id", "read_at"),
+        Index(None, "agency_id", "device_id", "device_clock"),
         Index(None, "agency_id", "dock_no", "read_at"),
     )
     id: Mapped[UUID] = _id()

@@ -460,6 +460,9 @@ class Grant(Base):
     noted: Mapped[list[Any] | None] = mapped_column(
         comment="custody actions that left their one leaf; null: nothing fetched yet"
     )
+    told: Mapped[dict[str, Any] | None] = mapped_column(
+        comment="how lists of what still grew were begun, to be gone on with; null: none was"
+    )
 
 
 class Job(Base):

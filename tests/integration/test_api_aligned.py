@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import event, select
 
 from evidence.ids import new_id
-from storage.db.tables import Case
+from storage.db.tables import Case, Item
 from tests.journey.side_by_side import watch
 from tests.support.hls import read_media
 from tests.support.placing import film, read_clock
 from tests.support.samples import REPOSITORY
-from tests.support.scene import CAPTURED, Live, live_scene
+from tests.support.scene import CAPTURED, Live, live_scene, reel
 
 HLS_JS = REPOSITORY / ".cache" / "node" / "node_modules" / "hls.js" / "dist" / "hls.min.js"
 FPS = 25
@@ -79,6 +81,52 @@ def test_each_source_has_a_playlist_and_a_map_by_corrected_clocks(live: Live, ca
     for name in ("variants", "rung-redacted", "keyframes-redacted"):
         url = by_device[first]["playlist_url"].replace("index", name)
         assert live.anyone.get(url).json()["code"] == "nothing_here"
+
+
+@ON_ONE_DATABASE
+def test_grants_of_many_sources_are_written_together(live: Live, case: Case) -> None:
+    for number in range(3):
+        film(live.scene, f"CAM-{number}", at(0), case=case)
+    live.as_("reviewer")
+    statements: list[str] = []
+
+    def hear(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        statements.append(statement)
+
+    engine = live.scene.storage.database.engine
+    event.listen(engine, "before_cursor_execute", hear)
+    try:
+        ask(live, case, 0, 6)
+    finally:
+        event.remove(engine, "before_cursor_execute", hear)
+    for table in ("view_grant ", "view_grant_set ", "custody_leaf "):
+        # A leaf for what was granted, and one for what the rows hold.
+        most = 2 if table.startswith("custody") else 1
+        assert len([each for each in statements if each.startswith(f"INSERT INTO {table}")]) == most, table
+
+
+@ON_ONE_DATABASE
+def test_a_rung_that_comes_later_changes_neither_list_nor_map(live: Live, case: Case) -> None:
+    """The map was told with one rung; the list must be of the same, whenever it is read."""
+    scene = live.scene
+    made = film(scene, "CAM-LATER", at(0), case=case)
+    more = {"variant": "original", "reason": "核对"}
+    shown = ask(live, case, 1, 5, "legal_reviewer", **more)
+    url = shown["sources"][0]["playlist_url"]
+    told = live.anyone.get(url).raise_for_status().text
+    scene.clock.advance(1)
+    small = reel(3)
+    light = [each._replace(size_bytes=each.keyframe_bytes) for each in small.index.fragments]
+    with scene.storage.database.transaction() as session:
+        item = session.scalars(select(Item).where(Item.id == made.item_id)).one()
+        index = replace(small.index, fragments=tuple(light)).to_json()
+        said = {**small.info, "rung": "360p", "index": index}
+        scene.derive(session, item, "rendition", small.rendition, said, params={"rung": {"name": "360p"}})
+    assert live.anyone.get(url).raise_for_status().text == told
+    again = live.as_("legal_reviewer").get(f"/api/v1/grant-sets/{shown['set_id']}").json()
+    assert again["sources"] == shown["sources"]
+    later = ask(live, case, 1, 5, "legal_reviewer", **more)["sources"][0]["playlist_url"]
+    assert "rendition-360p.mp4" in live.anyone.get(later).raise_for_status().text
 
 
 def test_only_what_a_case_has_of_a_file_is_shown_and_only_around_the_window(live: Live, case: Case) -> None:

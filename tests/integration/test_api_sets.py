@@ -11,14 +11,17 @@ from uuid import UUID
 
 import httpx
 import pytest
+from sqlalchemy import select
 
 from api.routes.sets import _at_work
 from api.sets import MOST_MEMBERS
 from evidence.ids import new_id
+from storage.db import jobs
+from storage.db.tables import Item, Job
 from tests.support.growing import growing, settle
-from tests.support.hls import Piece, read_media, read_multivariant
+from tests.support.hls import Piece, goes_on, read_media, read_multivariant
 from tests.support.placing import film
-from tests.support.scene import CAPTURED, Live, Recording, live_scene, reel
+from tests.support.scene import CAPTURED, Live, Recording, Scene, live_scene, reel
 
 REDACTED_NAME, ORIGINAL_NAME = "redacted-", "rendition-copy"
 
@@ -231,16 +234,58 @@ def test_while_a_file_is_being_made_what_comes_after_it_waits(live: Live) -> Non
     scratch, index = growing(scene, second)
     try:
         shown = ask(live, "legal_reviewer", second, variant="original", reason="急")
-        told: list[str] = []
+        url = urljoin(shown["playlist_url"], "rung-copy.m3u8")
+        told = ""
         for whole, seconds in ((1, 6), (3, 8), (5, 10)):
             settle(scratch, index, whole)
-            text = live.anyone.get(shown["playlist_url"]).raise_for_status().text
-            found = read_media(text)
+            offered = read_multivariant(live.anyone.get(shown["playlist_url"]).raise_for_status().text)
+            assert {each.url for each in offered if not each.is_of_keyframes} == {"rung-copy.m3u8"}
+            text = live.anyone.get(url).raise_for_status().text
+            found = goes_on(told, text)
             assert (found.kind, found.length_us) == ("EVENT", seconds * 1_000_000)
-            lines = text[text.index("#EXT-X-MAP") :].splitlines()
-            assert lines[: len(told)] == told
-            told = lines
+            told = text
         states = live.as_("legal_reviewer").get(f"/api/v1/grant-sets/{shown['set_id']}").json()["members"]
         assert [member["state"] for member in states] == ["ready", "growing", "ready"]
     finally:
         shutil.rmtree(scratch)
+    job_done(scene, second)
+    with scene.storage.database.transaction() as session:
+        item = session.scalars(select(Item).where(Item.id == second.item_id)).one()
+        film_of = reel(1)
+        scene.derive(session, item, "rendition", film_of.rendition, film_of.info)
+    found = goes_on(told, live.anyone.get(url).raise_for_status().text)
+    assert (found.is_ended, found.length_us) == (True, 18_000_000)
+
+
+@ON_ONE_DATABASE
+def test_a_list_that_was_told_stays_when_other_rungs_come(live: Live) -> None:
+    """The second file turns out to have other rungs: lists by either name have every file."""
+    key, scene = f"dock:{new_id()}", live.scene
+    options = {"recording_key": key, "case": scene.case_a, "redacted": False}
+    film(scene, "CAM-R", CAPTURED, **options)
+    second = film(scene, "CAM-R", CAPTURED + timedelta(seconds=6), rendered=False, **options)
+    with scene.storage.database.transaction() as session:
+        params = {"rungs": ["360p"], "may_copy": False}
+        wanted = jobs.Wanted("rendition", "media", second.item_id, params=params)
+        jobs.want(session, scene.agency.id, wanted, scene.clock.now())
+    shown = ask(live, "legal_reviewer", second, variant="original", reason="急")
+    url = urljoin(shown["playlist_url"], "rung-copy.m3u8")
+    told = live.anyone.get(url).raise_for_status().text
+    assert (goes_on("", told).kind, goes_on("", told).length_us) == ("EVENT", 6_000_000)
+    job_done(scene, second)
+    film_of = reel(2)
+    with scene.storage.database.transaction() as session:
+        item = session.scalars(select(Item).where(Item.id == second.item_id)).one()
+        scene.derive(session, item, "rendition", film_of.rendition, {**film_of.info, "rung": "360p"})
+    for name in ("copy", "360p", "mixed"):
+        text = live.anyone.get(urljoin(url, f"rung-{name}.m3u8")).raise_for_status().text
+        found = goes_on(told if name == "copy" else "", text)
+        assert (found.is_ended, found.length_us) == (True, 12_000_000)
+    offered = read_multivariant(live.anyone.get(shown["playlist_url"]).text)
+    assert {each.url for each in offered if not each.is_of_keyframes} == {"rung-mixed.m3u8"}
+
+
+def job_done(scene: Scene, recording: Recording) -> None:
+    with scene.storage.database.transaction() as session:
+        for job in session.scalars(select(Job).where(Job.subject_id == recording.item_id)):
+            job.state = "done"

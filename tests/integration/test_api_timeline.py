@@ -117,6 +117,7 @@ def test_pages_tell_every_piece_and_every_gap_once(live: Live, case: Case) -> No
 
 def test_it_takes_a_handful_of_statements_however_much_is_in_the_case(live: Live, case: Case) -> None:
     counts = []
+    live.as_("reviewer")
     for _ in range(2):
         film(live.scene, "CAM-COUNT", at(len(counts) * 10), case=case, redacted=False)
         film(live.scene, "CAM-COUNT", at(len(counts) * 10 + 5), case=case, redacted=False)
@@ -133,7 +134,7 @@ def test_it_takes_a_handful_of_statements_however_much_is_in_the_case(live: Live
             event.remove(engine, "before_cursor_execute", hear)
         counts.append(len(statements))
     assert counts[0] == counts[1]
-    assert counts[0] <= 12
+    assert counts[0] <= 7
 
 
 @ON_ONE_DATABASE

@@ -7,8 +7,10 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import av
@@ -25,12 +27,14 @@ from storage.db.clip_tables import Clip
 from storage.db.custody import Happening
 from storage.db.engine import Database
 from storage.db.standstill import CommitMark
-from storage.db.tables import Account, Item, Job
+from storage.db.tables import Account, Derivative, Item, Job
 from storage.objects.base import Namespace
 from tests.support import media as footage
 from tests.support.growing import growing, settle
+from tests.support.hls import VariantStream, goes_on, read_media, read_multivariant
 from tests.support.placing import film, read_clock
-from tests.support.scene import CASE_A, Live, Recording, live_scene, reel
+from tests.support.scene import CAPTURED, CASE_A, Live, Recording, live_scene, reel
+from transcode.playlist import SAFE_LIMIT_S
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -306,17 +310,22 @@ def test_a_split_ends_the_grants_that_hung_on_the_binding(live: Live) -> None:
 
 
 def test_a_rendition_plays_while_it_grows_for_holders_alone(live: Live, tmp_path: Path) -> None:
-    recording = live.scene.record(case=live.scene.case_a, redacted=False, rendered=False)
+    recording = film(
+        live.scene, "CAM-GROWS", CAPTURED, case=live.scene.case_a, redacted=False, rendered=False
+    )
     scratch, index = growing(live.scene, recording)
     try:
         first = settle(scratch, index, 3)
         assert live.grant("reviewer", recording.item_id)["state"] == "pending"
         grant = live.grant("legal_reviewer", recording.item_id, variant="original", reason="急")
         assert grant["state"] == "growing"
-        text = live.anyone.get(grant["playlist_url"]).text
-        assert "#EXT-X-PLAYLIST-TYPE:EVENT" in text
-        assert "#EXT-X-ENDLIST" not in text
-        assert footage.frame_numbers(played(live, grant["playlist_url"], tmp_path)) == list(range(1000, 1050))
+        # More may come: the first answer names the rung, whose list is read again.
+        assert [each.url for each in offered(live, grant)] == ["rung-copy.m3u8"]
+        list_url = urljoin(grant["playlist_url"], "rung-copy.m3u8")
+        text = live.anyone.get(list_url).text
+        told = goes_on("", text)
+        assert (told.kind, told.is_ended, told.target_s) == ("EVENT", False, SAFE_LIMIT_S)
+        assert footage.frame_numbers(played(live, list_url, tmp_path)) == list(range(1000, 1050))
         url = ranges(text)[0][0]
         beyond = get(url, Range=f"bytes={first.size_bytes}-")
         assert beyond.status_code == 416
@@ -324,19 +333,33 @@ def test_a_rendition_plays_while_it_grows_for_holders_alone(live: Live, tmp_path
         assert partial.headers["content-range"] == "bytes 0-9/*"
         assert "etag" not in partial.headers
         settle(scratch, index, 5)
-        more = live.anyone.get(grant["playlist_url"]).text
-        assert ranges(more)[0][0] == url
-        assert len(footage.frame_numbers(played(live, grant["playlist_url"], tmp_path))) == 100
+        more = live.anyone.get(list_url).text
+        goes_on(text, more)
+        assert len(footage.frame_numbers(played(live, list_url, tmp_path))) == 100
+        # A worker died, and the next one begins anew: nothing is taken back meanwhile.
+        settle(scratch, index, 2)
+        assert live.anyone.get(list_url).json()["code"] == "rendition_settling"
     finally:
         shutil.rmtree(scratch)
-    moving = get(url, Range="bytes=0-9")
-    assert (moving.status_code, moving.json()["code"]) == (503, "rendition_settling")
+    for moving in (get(url, Range="bytes=0-9"), live.anyone.get(list_url)):
+        assert (moving.status_code, moving.json()["code"]) == (503, "rendition_settling")
+    told_of = live.as_("legal_reviewer").get(f"/api/v1/grants/{grant['grant_id']}").json()
+    assert told_of["state"] == "growing"
+    read_clock(live.scene, "CAM-GROWS", CAPTURED + timedelta(hours=1), timedelta(seconds=7))
     _finish(live, recording)
-    done = live.anyone.get(grant["playlist_url"]).text
-    assert "#EXT-X-ENDLIST" in done
-    assert ranges(done)[0][0] == url
-    assert len(footage.frame_numbers(played(live, grant["playlist_url"], tmp_path))) == 150
-    assert len(live.scene.leaves(recording.item_id, "playlist:issued")) == 1
+    assert goes_on(more, live.anyone.get(list_url).text).is_ended
+    assert [each.url for each in offered(live, grant)] == ["rung-copy.m3u8", "keyframes-copy.m3u8"]
+    assert len(footage.frame_numbers(played(live, list_url, tmp_path))) == 150
+    again = live.grant("legal_reviewer", recording.item_id, variant="original", reason="急")
+    whole = read_media(live.anyone.get(again["playlist_url"]).text)
+    assert (whole.kind, whole.is_ended, whole.target_s) == ("VOD", True, 2)
+    assert whole.pieces[0].dated_at == CAPTURED + timedelta(seconds=7)
+    fetched = [leaf["facts"]["grant"] for leaf in live.scene.leaves(recording.item_id, "playlist:issued")]
+    assert fetched == [grant["grant_id"], again["grant_id"]]
+
+
+def offered(live: Live, grant: dict[str, Any]) -> list[VariantStream]:
+    return read_multivariant(live.anyone.get(grant["playlist_url"]).raise_for_status().text)
 
 
 def _finish(live: Live, recording: Recording) -> None:
@@ -357,17 +380,49 @@ def test_a_long_recording_is_previewed_by_holders_and_its_pieces_are_nobodys(
     with scene.storage.database.transaction() as session:
         item = session.scalars(select(Item).where(Item.id == recording.item_id)).one()
         scene.derive(session, item, "chunk", film.rendition[:-1], {**film.info, "rung": "360p", "chunk": 0})
-        scene.derive(session, item, "preview", film.rendition, {**film.info, "rung": "preview"})
+        begins = replace(film.index, fragments=film.index.fragments[:4])
+        said = {**film.info, "rung": "preview", "index": begins.to_json(), "segment_limit_s": 4}
+        scene.derive(session, item, "preview", film.rendition[: begins.size_bytes], said)
     assert live.grant("reviewer", recording.item_id)["state"] == "pending"
     grant = live.grant("legal_reviewer", recording.item_id, variant="original", reason="急")
     assert grant["state"] == "growing"
-    text = live.anyone.get(grant["playlist_url"]).text
-    assert "#EXT-X-ENDLIST" not in text
+    list_url = urljoin(grant["playlist_url"], "rung-preview.m3u8")
+    text = live.anyone.get(list_url).text
+    assert not goes_on("", text).is_ended
     # As of all that grows, the last segment is held back.
-    assert footage.frame_numbers(played(live, grant["playlist_url"], tmp_path)) == list(range(4000, 4100))
+    assert footage.frame_numbers(played(live, list_url, tmp_path)) == list(range(4000, 4050))
     assert "etag" not in get(ranges(text)[0][0], Range="bytes=0-9").headers
     shown = live.as_("legal_reviewer").get(f"/api/v1/items/{recording.item_id}").json()
     assert shown["derivatives"] == []
+    # The chunks are joined: who watches goes on with the rung, everybody else has it from its beginning.
+    scene.clock.advance(60)
+    whole = reel(4)
+    with scene.storage.database.transaction() as session:
+        item = session.scalars(select(Item).where(Item.id == recording.item_id)).one()
+        (preview,) = session.scalars(
+            select(Derivative).where(Derivative.item_id == item.id, Derivative.kind == "preview")
+        )
+        preview.withdrawn_at = scene.clock.now()
+        for name in ("360p", "720p"):
+            made = {**whole.info, "rung": name, "segment_limit_s": 4}
+            params = {"rung": {"name": name}}
+            scene.derive(session, item, "rendition", whole.rendition + name.encode(), made, params=params)
+    found = goes_on(text, live.anyone.get(list_url).text)
+    assert found.is_ended
+    files = [piece.url.rpartition("/")[2] for piece in found.pieces]
+    assert files == ["rendition-preview.mp4"] * 2 + ["rendition-360p.mp4"]
+    assert [piece.duration_us for piece in found.pieces] == [2_000_000] * 3
+    for piece in found.pieces:
+        assert get(piece.url, Range=f"bytes={piece.first}-{piece.first}").status_code == 206
+    names = {each.url for each in offered(live, grant) if not each.is_of_keyframes}
+    assert names == {"rung-preview.m3u8", "rung-360p.m3u8", "rung-720p.m3u8"}
+    later = live.grant("legal_reviewer", recording.item_id, variant="original", reason="急")
+    assert len([each for each in offered(live, later) if not each.is_of_keyframes]) == 2
+    gone = urljoin(later["playlist_url"], "rung-preview.m3u8")
+    assert live.anyone.get(gone).json()["code"] == "rendition_missing"
+    token = urlsplit(later["file_url"]).path.split("/")[2]
+    elsewhere = re.sub("/m/[^/]+/", f"/m/{token}/", found.pieces[0].url)
+    assert get(elsewhere).status_code == 404
 
 
 def test_more_than_one_rung_makes_a_multivariant_playlist(live: Live, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,19 +14,24 @@ from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
 from api.resolving import ladder_of, resolve_grant
+from api.telling import tell
 from config.settings import EncodingSettings, RungSettings, Settings
 from evidence.errors import Conflict, InvalidInput, MediaError, NotFound
+from evidence.fixity import hash_file
 from media.run import packaged_ffmpeg
 from messaging.jobs import QUEUES
 from storage.check import check
 from storage.check_files import Depth
-from storage.db.jobs import requeue
-from storage.db.tables import Agency, Derivative, Grant, Job
+from storage.db import grants
+from storage.db.jobs import Wanted, requeue, want
+from storage.db.tables import Account, Agency, Derivative, Grant, Job
+from storage.objects.base import Namespace
 from storage.open import Storage
 from tests.support import media
 from tests.support.clocks import SettableClock
 from tests.support.installations import settings_for
 from tests.support.pipeline import Pipeline, Silence, pipeline_settings
+from transcode.playlist import seam_of
 from workers.context import JobContext, Outcome
 from workers.encodings import want_whole
 from workers.relay import Relay
@@ -115,8 +121,10 @@ def test_a_long_recording_is_made_of_chunk_jobs_and_joined(on_each: Pipeline, fo
     grant = Grant(agency_id=pipeline.agency.id, item_id=item_id, variant="original")
     with pipeline.storage.database.read() as session:
         (shown,) = ladder_of(session, pipeline.storage, grant).rungs
-        assert shown.is_growing
+        assert (shown.is_growing, shown.made_at) == (True, None)
         preview = resolve_grant(session, pipeline.storage, grant, shown.file_name)
+        told = Grant(agency_id=pipeline.agency.id, item_id=item_id, variant="original")
+        tell(told, ladder_of(session, pipeline.storage, told), None)
     assert preview.sha256 is None
     assert media.frame_numbers(preview.path) == list(range(10))
     with pipeline.storage.database.transaction() as session:
@@ -126,7 +134,11 @@ def test_a_long_recording_is_made_of_chunk_jobs_and_joined(on_each: Pipeline, fo
     is_whole(pipeline)
     with pipeline.storage.database.read() as session:
         names = [rung.name for rung in ladder_of(session, pipeline.storage, grant).rungs]
+        begun = ladder_of(session, pipeline.storage, told).rungs[-1]
     assert names == ["90p", "180p"]
+    assert (begun.name, begun.limit_s, begun.then and begun.then.limit_s) == ("preview", 4, 4)
+    assert begun.then is not None
+    assert seam_of(begun.then.index, begun.index.duration) == begun.index.duration == 1
     assert pipeline.item(item_id).media == "rendered"
     assert all(row.info["codecs"].endswith("mp4a.40.2") for row in rows(pipeline, "rendition"))
 
@@ -501,6 +513,48 @@ def test_a_preview_ends_with_the_last_hope_of_a_rendition(
             requeue(session, pipeline.agency.id, job.id, clock.now())
     only_media(pipeline, runner_with(pipeline, "discard", TASKS["discard"]), clock)
     is_whole(pipeline)
+
+
+def test_a_preview_stays_for_who_began_to_watch_it(
+    pipeline: Pipeline, tmp_path: Path, clock: SettableClock
+) -> None:
+    """What a playlist names must be there until the last who has the playlist may read no more."""
+    source = tmp_path / "a.txt"
+    source.write_text("a")
+    item_id, agency, now = pipeline.take(source).item_id, pipeline.agency, clock.now()
+    staged = pipeline.storage.objects.staging_dir / "preview"
+    staged.write_bytes(b"preview")
+    digest = hash_file(staged).sha256
+    key = pipeline.storage.objects.adopt(staged, digest, 7, agency.id.hex, Namespace.DERIVATIVE).key
+    with pipeline.storage.database.transaction() as session:
+        holder = Account(
+            agency_id=agency.id, username="a", display_name="a", password_hash="", roles=[], created_at=now
+        )  # fmt: skip
+        session.add(holder)
+        session.flush()
+        session.add(
+            Derivative(
+                agency_id=agency.id, item_id=item_id, kind="preview", source_sha256=digest,
+                params_digest=digest, params={}, sha256=digest, size_bytes=7, store_key=key,
+                content_type="video/mp4", masked=False, info={}, made_at=now, withdrawn_at=now,
+            )
+        )  # fmt: skip
+        told: tuple[tuple[int, dict[str, Any] | None], ...] = ((10, {"limits_s": {"preview": 4}}), (20, None))
+        for minutes, words in told:
+            grant = grants.new_grant(
+                agency.id, account_id=holder.id, item_id=item_id, case_id=None, variant="original",
+                span_us=None, purpose="case_handling", reason="a", now=now,
+                expires_at=now + timedelta(minutes=minutes),
+            )  # fmt: skip
+            grant.told = words
+            session.add(grant)
+        want(session, agency.id, Wanted("discard", "io", item_id, params={"for": "a"}), now)
+    pipeline.work(only={"discard"})
+    assert pipeline.storage.objects.exists(key)
+    clock.advance(601)
+    pipeline.work(only={"discard"})
+    assert not pipeline.storage.objects.exists(key)
+    assert [job.state for job in jobs_of(pipeline, "discard")] == ["done", "done"]
 
 
 def test_the_preview_beside_a_heavy_copy_is_of_the_smallest_rung(

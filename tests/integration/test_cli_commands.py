@@ -57,8 +57,7 @@ def granted(data: Path, binding_id: str) -> UUID:
     with storage.database.transaction() as session:
         tied = session.scalars(select(CaseBinding).where(CaseBinding.id == UUID(binding_id))).one()
         account = session.scalars(select(Account).limit(1)).one()
-        made = grants.add_grant(
-            session,
+        made = grants.new_grant(
             tied.agency_id,
             account_id=account.id,
             item_id=tied.item_id,
@@ -70,6 +69,7 @@ def granted(data: Path, binding_id: str) -> UUID:
             now=now,
             expires_at=now + timedelta(hours=1),
         )
+        session.add(made)
         return made.id
 
 

@@ -163,8 +163,7 @@ def _plan(session: Session, agency: Agency, item: Item, now: datetime) -> None:
 
 def _grant(session: Session, agency: Agency, account_id: UUID, item: Item, case: Case, now: datetime) -> None:
     purpose = str(RetrievalPurpose.CASE_HANDLING)
-    grants.add_grant(
-        session,
+    grant = grants.new_grant(
         agency.id,
         account_id=account_id,
         item_id=item.id,
@@ -176,6 +175,8 @@ def _grant(session: Session, agency: Agency, account_id: UUID, item: Item, case:
         now=now,
         expires_at=now + timedelta(hours=1),
     )
+    session.add(grant)
+    session.flush()
     clips.add_clip(
         session,
         agency.id,

@@ -49,6 +49,7 @@ class MediaPlaylist:
     kind: str
     is_of_keyframes: bool
     is_ended: bool
+    is_independent: bool = False
     pieces: list[Piece] = field(default_factory=list)
 
     @property
@@ -88,11 +89,12 @@ def read_media(text: str) -> MediaPlaylist:
     rest = lines[5:]
     is_of_keyframes = rest[:1] == ["#EXT-X-I-FRAMES-ONLY"]
     rest = rest[1:] if is_of_keyframes else rest
-    rest = rest[1:] if rest[:1] == ["#EXT-X-INDEPENDENT-SEGMENTS"] else rest
+    is_independent = rest[:1] == ["#EXT-X-INDEPENDENT-SEGMENTS"]
+    rest = rest[1:] if is_independent else rest
     is_ended = rest[-1:] == ["#EXT-X-ENDLIST"]
-    assert is_ended == (kind == "VOD")
+    assert is_ended or kind == "EVENT"
     rest = rest[:-1] if is_ended else rest
-    found = MediaPlaylist(int(target), kind, is_of_keyframes, is_ended)
+    found = MediaPlaylist(int(target), kind, is_of_keyframes, is_ended, is_independent)
     _read_segments(rest, found)
     return found
 
@@ -137,14 +139,22 @@ def _read_segments(lines: list[str], found: MediaPlaylist) -> None:
         )
 
 
+def goes_on(told: str, text: str) -> MediaPlaylist:
+    """A media playlist that was read before and may only have grown since (RFC 8216 section 6.2.1)."""
+    found = read_media(text)
+    assert text.startswith(told), f"what was told has changed:\n{told}\n{text}"
+    assert text == told or not told.endswith("#EXT-X-ENDLIST\n"), "more came after its end"
+    return found
+
+
 def read_multivariant(text: str) -> list[VariantStream]:
     """A multivariant playlist."""
     assert text.endswith("\n")
     lines = text.removesuffix("\n").split("\n")
     assert lines[0] == "#EXTM3U"
     assert re.fullmatch(r"#EXT-X-VERSION:\d+", lines[1])
-    assert lines[2] == "#EXT-X-INDEPENDENT-SEGMENTS"
-    found, rest = [], iter(lines[3:])
+    is_independent = lines[2] == "#EXT-X-INDEPENDENT-SEGMENTS"
+    found, rest = [], iter(lines[2 + is_independent :])
     for line in rest:
         name, _, said = line.partition(":")
         if name == "#EXT-X-STREAM-INF":

@@ -18,6 +18,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from evidence.clock import rfc3339
 from evidence.errors import InvalidInput, NotFound
 from evidence.events import Topic
 from evidence.fixity import hash_file
@@ -25,11 +26,12 @@ from media.errors import media_error
 from media.fmp4 import FragmentIndex
 from media.report import ProbeReport
 from media.run import packaged_ffmpeg
-from storage.db import items
+from storage.db import grants, items, jobs
+from storage.db.jobs import Wanted
 from storage.db.tables import Agency, Derivative
 from transcode.chunks import ChunkFile, cuts, join
 from transcode.plan import CHUNK, PIECES, PREVIEW, SOUND, RenditionPlan, chunk_plan, preview_plan, sound_plan
-from transcode.segment import Encoded, RenditionResult, make_renditions
+from transcode.segment import LIMIT, Encoded, RenditionResult, make_renditions
 from workers.context import JobContext, Made, Outcome, params_digest
 from workers.derivatives import put_derivative
 from workers.encodings import (
@@ -76,12 +78,26 @@ def preview(context: JobContext) -> Outcome:
 
 
 def discard(context: JobContext) -> Outcome:
-    """Remove the bytes of withdrawn pieces of an item; done twice it does the same."""
+    """Remove the bytes of withdrawn pieces of an item; done twice it does the same.
+
+    A preview stays for who began to watch it, until the last of their grants ends: then another job looks.
+    """
+    now, item_id = context.storage.clock.now(), context.lease.subject_id
     with context.storage.database.read() as session:
-        keys = items.keys_withdrawn(session, context.agency.id, context.lease.subject_id, PIECES)
+        holders = grants.holders_of_preview(session, context.agency.id, item_id, now)
+        kinds = [kind for kind in PIECES if kind != PREVIEW or not holders]
+        keys = items.keys_withdrawn(session, context.agency.id, item_id, kinds)
     for key in keys:
         context.storage.objects.delete(key)
-    return Outcome(lambda _session, _agency: None)
+
+    def commit(session: Session, agency: Agency) -> None:
+        if holders:
+            until = max(grant.expires_at for grant in holders)
+            after_s = (until - now).total_seconds()
+            wanted = Wanted("discard", "io", item_id, params={"until": rfc3339(until)}, after_s=after_s)
+            jobs.want(session, agency.id, wanted, now, again=True)
+
+    return Outcome(commit)
 
 
 def joined(context: JobContext, report: ProbeReport, plans: list[RenditionPlan]) -> Encoded:
@@ -172,7 +188,7 @@ def _piece(
         context.scratch,
         run=run_options(context),
         on_progress=context.progress,
-        on_growth=growth_writer(context) if kind == PREVIEW else None,
+        on_growth=growth_writer(context, plans) if kind == PREVIEW else None,
         cancelled=context.is_cancelled,
     )
     made: list[tuple[RenditionPlan, RenditionResult, Made]] = []
@@ -186,7 +202,9 @@ def _piece(
         item = items.item_by_id(session, agency.id, context.lease.subject_id, lock=True)
         for plan, result, kept in made:
             params = _params(context, plan, asked)
-            info = {**result.info, **asked, "index": result.index.to_json()}
+            info = {
+                **result.info, **asked, LIMIT: plan.segment_limit_s, "index": result.index.to_json()
+            }  # fmt: skip
             put_derivative(session, context, item.id, kind, params, kept, info=info, masked=False)
         if any(
             row.params["rung"]["name"] != "copy"

@@ -15,7 +15,7 @@ from media.report import ProbeReport
 from storage.db import items, jobs
 from storage.db.tables import Agency, Derivative
 from transcode.plan import RenditionPlan, plan_renditions
-from transcode.segment import TRIED_AGAIN, Encoded, RenditionResult, make_renditions
+from transcode.segment import LIMIT, TRIED_AGAIN, Encoded, RenditionResult, make_renditions
 from workers.context import JobContext, Made, Outcome
 from workers.derivatives import put_derivative
 from workers.encodings import best_rung, let_go_of_pieces, want_present_ladder, want_renditions, want_whole
@@ -51,7 +51,7 @@ def rendition(context: JobContext) -> Outcome:
             context.scratch,
             run=run_options(context),
             on_progress=context.progress,
-            on_growth=growth_writer(context),
+            on_growth=growth_writer(context, plans),
             cancelled=context.is_cancelled,
         )
     except MediaError as error:
@@ -115,7 +115,9 @@ def _rendered(
             if name in served:
                 # Another job was quicker: what is shown stays as it was, and is not masked twice.
                 continue
-            info = {**result.info, "index": result.index.to_json()}
+            info = {
+                **result.info, LIMIT: plans[name].segment_limit_s, "index": result.index.to_json()
+            }  # fmt: skip
             params = {**plans[name].params(), "source": context.lease.input_digest.hex()}
             if "chunks" in context.lease.params:
                 params["chunks"] = context.lease.params["chunks"]

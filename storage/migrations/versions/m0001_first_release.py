@@ -797,6 +797,12 @@ def _view_grants() -> None:
             nullable=True,
             comment="custody actions that left their one leaf; null: nothing fetched yet",
         ),
+        sa.Column(
+            "told",
+            storage.db.types.Json(),
+            nullable=True,
+            comment="how lists of what still grew were begun, to be gone on with; null: none was",
+        ),
         sa.ForeignKeyConstraint(["account_id"], ["account.id"], name=op.f("fk_view_grant_account_id")),
         sa.ForeignKeyConstraint(["agency_id"], ["agency.id"], name=op.f("fk_view_grant_agency_id")),
         sa.ForeignKeyConstraint(["case_id"], ["case_file.id"], name=op.f("fk_view_grant_case_id")),

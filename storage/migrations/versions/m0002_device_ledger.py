@@ -162,6 +162,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_device_reading")),
     )
     op.create_index(
+        op.f("ix_device_reading_agency_id_device_id_device_clock"),
+        "device_reading",
+        ["agency_id", "device_id", "device_clock"],
+        unique=False,
+    )
+    op.create_index(
         op.f("ix_device_reading_agency_id_device_id_read_at"),
         "device_reading",
         ["agency_id", "device_id", "read_at"],

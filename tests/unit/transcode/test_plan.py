@@ -98,3 +98,15 @@ def test_parameters_name_no_path() -> None:
     params = plan_renditions(report({}, {}))[0].params()
     assert "{source}" in str(params["arguments"])
     assert params == plan_renditions(report({}, {}))[0].params()
+
+
+def test_a_target_is_known_before_there_is_a_segment() -> None:
+    """A group of two seconds, what is joined to it, and the longest picture; of a copy nobody knows."""
+
+    def limit_s(found: ProbeReport) -> int:
+        return plan_renditions(found)[0].segment_limit_s
+
+    assert limit_s(report({"codec": "hevc", "longest_step": 512})) == 4
+    assert limit_s(report({"codec": "hevc", "longest_step": 12_800 * 7})) == 10
+    assert limit_s(report(None, {})) == 4
+    assert limit_s(report({"codec": "hevc"})) == limit_s(report({"longest_step": 512})) == 16

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from itertools import pairwise
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 
 from evidence.errors import InvalidInput, NotFound
 from media.fmp4 import Fragment, FragmentIndex, Track
-from tests.support.hls import read_media, read_multivariant
+from tests.support.hls import MediaPlaylist, goes_on, read_media, read_multivariant
 from transcode.playlist import (
+    SAFE_LIMIT_S,
+    Listing,
     Part,
     Span,
     Variant,
@@ -22,6 +25,7 @@ from transcode.playlist import (
     keyframes_of,
     media_playlist,
     multivariant_playlist,
+    seam_of,
     segments_of,
 )
 
@@ -148,20 +152,72 @@ def test_the_date_is_that_of_the_first_segment_shown() -> None:
 
 def test_while_it_grows_nothing_said_is_ever_taken_back() -> None:
     durations = [1000, 1000, 1000, 2000, 500, 700, 900]
-    said: list[str] = []
+    assert grown(durations, "K" * 7, limit_s=4).target_s == 4
+
+
+def grown(durations: list[int], keys: str, *, limit_s: int, is_copied: bool = False) -> MediaPlaylist:
+    """A list read again with each fragment that comes, and once more when the rendition is whole."""
+    said = ""
     for count in range(1, len(durations) + 1):
+        part = Part(index_of(*durations[:count], keys=keys), URL, is_growing=True, is_copied=is_copied)
         try:
-            playlist = media_playlist([Part(index_of(*durations[:count]), URL, is_growing=True)])
+            text = media_playlist([part], limit_s=limit_s)
         except NotFound:
             assert not said
             continue
-        segments = playlist[playlist.index("#EXTINF") :].splitlines()
-        assert segments[: len(said)] == said
-        assert "#EXT-X-PLAYLIST-TYPE:EVENT" in playlist
-        assert "ENDLIST" not in playlist
-        said = segments
-    finished = media_playlist([Part(index_of(*durations), URL)])
-    assert finished[finished.index("#EXTINF") :].splitlines()[: len(said)] == said
+        assert not goes_on(said, text).is_ended
+        said = text
+    whole = index_of(*durations, keys=keys)
+    listed = Part(whole, URL, is_copied=is_copied, listing=Listing(whole))
+    found = goes_on(said, media_playlist([listed], limit_s=limit_s))
+    assert (found.kind, found.is_ended, found.length_us) == ("EVENT", True, sum(durations) * 1000)
+    return found
+
+
+@given(
+    durations=st.lists(st.integers(500, 16_000), min_size=1, max_size=30),
+    keys=st.lists(st.booleans(), min_size=30, max_size=30),
+)
+def test_no_segment_outgrows_the_target_that_was_told_first(durations: list[int], keys: list[bool]) -> None:
+    """A camera's keyframes may be minutes apart: the list goes on without waiting for the next."""
+    marks = "K" + "".join("K" if key else "-" for key in keys)
+    found = grown(durations, marks, limit_s=SAFE_LIMIT_S, is_copied=True)
+    assert (found.target_s, found.is_independent) == (SAFE_LIMIT_S, False)
+
+
+def test_a_preview_goes_on_by_the_rung_that_it_is_the_beginning_of() -> None:
+    preview, whole = index_of(2000, 2000, 1960), index_of(2000, 2000, 2000, 2000, 2000)
+    growing = Part(preview, "preview.mp4", started_at=STARTED, is_growing=True)
+    told = media_playlist([growing], limit_s=4)
+    then = Part(whole, "360p.mp4", started_at=STARTED, since=seam_of(whole, preview.duration))
+    found = goes_on(told, media_playlist([replace(growing, is_growing=False), then], limit_s=4))
+    assert [piece.url for piece in found.pieces] == ["preview.mp4"] * 3 + ["360p.mp4"] * 2
+    assert [piece.is_discontinuous for piece in found.pieces] == [False, False, False, True, False]
+    assert found.pieces[3].dated_at == STARTED + timedelta(seconds=6)
+    assert (found.is_ended, found.target_s) == (True, 4)
+
+
+def test_segments_are_called_independent_only_where_each_begins_with_a_closed_keyframe() -> None:
+    whole = index_of(2000, 2000)
+    unsized = replace(whole, fragments=tuple(each._replace(keyframe_bytes=0) for each in whole.fragments))
+    for part, is_so in (
+        (Part(whole, URL), True),
+        (Part(whole, URL, is_copied=True), False),
+        (Part(index_of(2000, 2000, late=80), URL), False),
+        (Part(index_of(2000, 9000, 2000, keys="K-K"), URL, Span(2000), strict=False), True),
+        (Part(unsized, URL), False),
+    ):
+        assert read_media(media_playlist([part])).is_independent == is_so
+        text = multivariant_playlist([Variant.of("a.m3u8", Part(whole, URL)), Variant.of("b.m3u8", part)])
+        assert ("#EXT-X-INDEPENDENT-SEGMENTS" in text) == is_so
+    assert not read_media(media_playlist([Part(whole, URL)], more_follows=True)).is_independent
+
+
+def test_keyframes_of_a_copy_are_not_told_while_it_grows() -> None:
+    """How far apart they will be nobody knows, and no segment may outgrow the target."""
+    growing = Part(index_of(2000, 2000, 2000), URL, is_growing=True)
+    assert Variant.of_keyframes("i.m3u8", growing) is not None
+    assert Variant.of_keyframes("i.m3u8", replace(growing, is_copied=True)) is None
 
 
 def test_each_keyframe_lies_in_its_range_and_is_shown_until_the_next() -> None:
@@ -311,3 +367,9 @@ def test_no_strict_segment_ever_leaves_its_span(
         assert loose[0].start * 1000 <= begin
         last = loose[-1].start + loose[-1].duration
         assert last >= min(index.duration, Fraction(end, 1000))
+
+
+def test_what_goes_on_begins_with_the_next_picture_or_earlier_and_never_later() -> None:
+    whole = index_of(*[2000] * 5)
+    for ends, since in ((6000, 6), (5960, 6), (6040, 6), (7000, 6), (9980, Fraction(9980, 1000))):
+        assert seam_of(whole, Fraction(ends, 1000)) == since
