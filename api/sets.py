@@ -102,7 +102,7 @@ def issue_set(
             first = first or error
             left_out.append({"item_id": str(member.item_id), "lane": member.lane, "why": error.code})
             continue
-        _require_few(given + len(spans))
+        _require_few(len(given) + len(spans))
         for span in spans:
             given.append(Seated(member.item_id, span, Seat(row.id, member.lane, len(given))))
     if not given and first is not None:
