@@ -31,6 +31,25 @@ from transcode.splice import Spliced, Unsuited, splice
 
 CRF = 20
 NOTHING_CUT = "received no packets"
+OUTPUT: Mapping[str, Any] = {
+    "f": "mp4",
+    "movflags": "+faststart",
+    "map_metadata": -1,
+    "map_chapters": -1,
+    "fflags": "+bitexact",
+    "flags:v": "+bitexact",
+    "flags:a": "+bitexact",
+}
+"""How what is taken away is written: nothing of its maker in it."""
+VIDEO: Mapping[str, Any] = {
+    "c:v": "libx264",
+    "preset": "veryfast",
+    "crf": CRF,
+    "profile:v": "high",
+    "threads:v": ENCODER_THREADS,
+    "fps_mode:v": "passthrough",
+    "force_key_frames": f"expr:gte(t,n_forced*{KEYFRAME_EVERY_S})",
+}
 
 
 @dataclass(frozen=True)
@@ -196,15 +215,7 @@ def clip_arguments(
     """The command line that cuts; times in seconds on the rendition's own clock."""
     source = ffmpeg.input(f"file:{excerpt}", copyts=None, **formats.whitelist_options())
     outputs = []
-    options: dict[str, Any] = {
-        "f": "mp4",
-        "movflags": "+faststart",
-        "map_metadata": -1,
-        "map_chapters": -1,
-        "fflags": "+bitexact",
-        "flags:v": "+bitexact",
-        "flags:a": "+bitexact",
-    }
+    options: dict[str, Any] = {**OUTPUT}
     for track in index.tracks:
         first, last = ceil(begin * track.timescale), ceil(end * track.timescale)
         if track.kind == "video":
@@ -216,16 +227,7 @@ def clip_arguments(
             if clock is not None:
                 picture = picture.filter("drawtext", **clock)
             outputs.append(picture.filter("format", "yuv420p"))
-            options |= {
-                "c:v": "libx264",
-                "preset": "veryfast",
-                "crf": CRF,
-                "profile:v": "high",
-                "threads:v": ENCODER_THREADS,
-                "fps_mode:v": "passthrough",
-                "enc_time_base:v": f"1:{track.timescale}",
-                "force_key_frames": f"expr:gte(t,n_forced*{KEYFRAME_EVERY_S})",
-            }
+            options |= {**VIDEO, "enc_time_base:v": f"1:{track.timescale}"}
         else:
             sound = source.audio.filter("atrim", start_pts=first, end_pts=last)
             outputs.append(sound.filter("asetpts", f"PTS-{first}"))

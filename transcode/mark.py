@@ -81,13 +81,13 @@ def mark_image(
     wrapped = [part for text in texts for part in _wrapped(pen, text, drawn_with, width_px - size)]
     top = height_px - (len(wrapped) * (size + size // 3)) - size // 2
     for number, text in enumerate(wrapped):
-        _write(pen, (size // 2, max(0, top + number * (size + size // 3))), text, drawn_with, size, OPACITY)
+        write_text(pen, (size // 2, max(0, top + number * (size + size // 3))), text, drawn_with, size, OPACITY)
     if clock is not None:
-        _write(pen, (size // 2, size // 2), clock, drawn_with, size, 255)
+        write_text(pen, (size // 2, size // 2), clock, drawn_with, size, 255)
     return canvas
 
 
-def _write(
+def write_text(
     pen: ImageDraw.ImageDraw,
     place: tuple[int, int],
     text: str,
@@ -95,6 +95,7 @@ def _write(
     size: int,
     opacity: int,
 ) -> None:
+    """Draw white text with a dark edge."""
     pen.text(
         place,
         text,
