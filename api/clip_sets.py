@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from api.auth.rights import Span
@@ -23,7 +23,7 @@ from evidence.errors import Conflict, EvidenceError, InvalidInput, NotFound, Not
 from evidence.timeline import Interval, Piece, lay_out
 from ingest.timeline import CaseTimeline, Entry, timeline_of_case
 from storage.db import clips, items
-from storage.db.clip_tables import ClipSet
+from storage.db.clip_tables import Clip, ClipSet
 from storage.db.tables import Derivative, Item
 
 MOST_CLIPS = 100
@@ -34,7 +34,7 @@ Gap = tuple[datetime, datetime, int]
 
 @dataclass(frozen=True)
 class Planned:
-    """A clip of the set before it has a number."""
+    """A clip of a set before it has a number."""
 
     entry: Entry
     item: Item
@@ -54,10 +54,52 @@ def issue_clip_set(
         NotFound: ``window_empty``: nothing of those sources lies in it.
         NotPermitted, Conflict, NotFound, InvalidInput: Nothing of any may be had; as for the first.
     """
+    found, planned, left_out = plan_set(work, taking, window, lanes, longest=LONGEST_WINDOW)
+    _require_bounded(planned)
+    row = clips.add_set(
+        work.session,
+        work.agency_id,
+        account_id=work.actor.account_id,
+        case_id=taking.case.id,
+        form="zip",
+        window=window,
+        now=work.now,
+    )
+    seat_clips(work, taking, row, planned, "file")
+    row.layout = {
+        **row.layout,
+        "gaps": gaps_of(planned, window),
+        "left_out": left_out,
+        "unplaced_count": len(found.entries) - found.placed_count,
+    }
+    work.session.flush()
+    return row
+
+
+def plan_set(
+    work: Work,
+    taking: Taking,
+    window: tuple[datetime, datetime],
+    lanes: Sequence[str] | None,
+    *,
+    longest: timedelta,
+    lead: timedelta = timedelta(),
+) -> tuple[CaseTimeline, list[Planned], list[dict[str, str]]]:
+    """What of a window the actor may have, by corrected time, and what is left out of it.
+
+    Args:
+        longest: The window may be so long.
+        lead: How long before the window footage may begin, for the picture that is shown when it begins.
+
+    Raises:
+        InvalidInput: ``window_too_long``.
+        NotFound: ``window_empty``.
+        NotPermitted, Conflict, NotFound, InvalidInput: Nothing of any may be had; as for the first.
+    """
     taking.require(work)
-    if window[1] - window[0] > LONGEST_WINDOW:
+    if window[1] - window[0] > longest:
         raise InvalidInput(
-            f"window: expected at most {LONGEST_WINDOW}, found {window[1] - window[0]}; ask for a part of it",
+            f"window: expected at most {longest}, found {window[1] - window[0]}; ask for a part of it",
             code="window_too_long",
         )
     found = timeline_of_case(work.session, work.agency_id, taking.case.id, work.now)
@@ -67,29 +109,24 @@ def issue_clip_set(
             "window: expected footage of a source in it, found none; look at the timeline",
             code="window_empty",
         )
-    planned, left_out = _planned(work, taking, inside, window)
-    _require_bounded(planned)
-    row = clips.add_set(
-        work.session,
-        work.agency_id,
-        account_id=work.actor.account_id,
-        case_id=taking.case.id,
-        window=window,
-        now=work.now,
-    )
-    members: dict[str, Any] = {}
-    for number, each in enumerate(planned, 1):
-        seat = (row.id, number)
-        clip = write_clip(work, each.item, taking, each.source, each.span, "file", seat=seat)
-        members[str(clip.id)] = _lies(each)
+    planned, left_out = _planned(work, taking, inside, (window[0] - lead, window[1]))
+    return found, planned, left_out
+
+
+def seat_clips(
+    work: Work, taking: Taking, row: ClipSet, planned: Sequence[Planned], form: Literal["file", "part"]
+) -> list[Clip]:
+    """Write the clips of a set, numbered in their order, and where each lies."""
+    seated = [
+        write_clip(work, each.item, taking, each.source, each.span, form, seat=(row.id, number))
+        for number, each in enumerate(planned, 1)
+    ]
     row.layout = {
-        "members": members,
-        "gaps": gaps_of(planned, window),
-        "left_out": left_out,
-        "unplaced_count": len(found.entries) - found.placed_count,
+        "members": {
+            str(clip.id): _lies(each, row.window_from) for clip, each in zip(seated, planned, strict=True)
+        }
     }
-    work.session.flush()
-    return row
+    return seated
 
 
 def entries_inside(
@@ -176,18 +213,19 @@ def _require_bounded(planned: Sequence[Planned]) -> None:
         )
 
 
-def _lies(each: Planned) -> dict[str, Any]:
-    """Where a clip lies in wall time, and by whose clock."""
+def _lies(each: Planned, window_from: datetime) -> dict[str, Any]:
+    """Where a clip lies in the window, and by whose clock."""
     placement, tied = each.entry.placement, each.entry.tied
     correction = placement.correction if placement is not None else None
     return {
         "lane": each.entry.lane,
         "device_no": tied.device_no,
         "place": tied.captured_place,
-        "starts_at": rfc3339(each.starts_at),
+        "starts_at": rfc3339(max(each.starts_at, window_from)),
         "ends_at": rfc3339(each.ends_at),
         "clock": placement.clock if placement is not None else None,
         "offset_us": correction.offset // US if correction is not None else None,
+        "offset_basis": str(correction.basis) if correction is not None else None,
         "resolution_us": placement.resolution_us if placement is not None else None,
     }
 

@@ -31,7 +31,7 @@ from evidence.errors import Conflict, InvalidInput, MediaError, NotFound, NotPer
 from evidence.kinds import Role
 from media.fmp4 import FragmentIndex
 from storage.db import accounts, agencies, cases, clips, grants, items
-from storage.db.clip_tables import Clip
+from storage.db.clip_tables import Clip, ClipSet
 from storage.db.plans import held_back
 from storage.db.tables import Derivative, Grant, Item, Job
 from storage.open import Storage
@@ -44,7 +44,7 @@ from transcode.segment import LIMIT, growing_file, growing_index
 ORIGINAL = "original"
 CLIPS = {"file": "clip.mp4", "picture": "picture.png"}
 """By form, how what is taken away is named in its address."""
-CLIP_SET = "clips.zip"
+CLIP_SET, COMPOSITE = "clips.zip", "composite.mp4"
 FRAGMENTS_KEPT = 300_000
 """Of all indexes that are kept together, with what lists say of them: 160 hours, some 180 MB at most."""
 GROWING_KEPT, REACHED_KEPT = 4, 4096
@@ -274,7 +274,7 @@ def resolve_clip(session: Session, storage: Storage, agency_id: UUID, clip_id: U
         NotFound: Not cut yet, withdrawn since, or its holder's right has ended (``grant_ended``).
     """
     clip = clips.clip_by_id(session, agency_id, clip_id)
-    if clip.derivative_id is None or name != CLIPS[clip.form]:
+    if clip.derivative_id is None or name != CLIPS.get(clip.form):
         raise _nothing()
     if not may_still_have(session, storage, clip):
         raise NotFound("clip: expected a holder with the right to it, found it ended", code="grant_ended")
@@ -284,20 +284,28 @@ def resolve_clip(session: Session, storage: Storage, agency_id: UUID, clip_id: U
 def resolve_clip_set(
     session: Session, storage: Storage, agency_id: UUID, set_id: UUID, name: str
 ) -> Servable:
-    """The file of a set that was packed: of each clip in it is asked again whether its holder may have it.
+    """The file of a set that was made: of each clip in it is asked again whether its holder may have it.
 
     Raises:
-        NotFound: Not packed yet, a clip was withdrawn since, or its holder's right to one has ended.
+        NotFound: Not made yet, a clip was withdrawn since, or what a part of a composite is shown from, or the
+            holder's right to one has ended.
     """
     held = clips.set_by_id(session, agency_id, set_id)
-    if held.derivative_id is None or name != CLIP_SET:
+    if held.derivative_id is None or name != clip_set_name(held):
         raise _nothing()
     for clip in clips.clips_of_set(session, agency_id, set_id):
         if not may_still_have(session, storage, clip):
             raise NotFound("clip set: expected a right to each clip, found one ended", code="grant_ended")
         if clip.derivative_id is not None:
             _require_served(items.derivative_by_id(session, agency_id, clip.derivative_id))
-    return _taken(session, storage, agency_id, held.derivative_id, f"clips-{held.id}.zip")
+    for source_id in clips.source_ids_of(held).values():
+        _require_served(items.derivative_by_id(session, agency_id, source_id))
+    return _taken(session, storage, agency_id, held.derivative_id, name.replace(".", f"-{held.id}."))
+
+
+def clip_set_name(row: ClipSet) -> str:
+    """What the file of a set is called in its address."""
+    return CLIP_SET if row.form == "zip" else COMPOSITE
 
 
 def _taken(

@@ -42,8 +42,14 @@ def sheet_of(work: Work, clip: Clip) -> ClipSheet:
     """The sheet of a clip that is cut and in force.
 
     Raises:
-        NotFound: It is not cut yet (``clip_not_ready``), or was withdrawn (``derivative_withdrawn``).
+        NotFound: It is not cut yet (``clip_not_ready``), was withdrawn (``derivative_withdrawn``), or is a part
+            of a composite, whose set has the sheet (``nothing_here``).
     """
+    if clip.form == "part":
+        raise NotFound(
+            f"clip {clip.id}: expected one by itself, found a part of a composite; ask for its set's sheet",
+            code="nothing_here",
+        )
     session, agency_id = work.session, work.agency_id
     if clip.derivative_id is None:
         raise NotFound(f"clip {clip.id}: expected it cut, found it is not yet; wait", code="clip_not_ready")

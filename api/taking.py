@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -31,6 +31,12 @@ from storage.db.clip_tables import Clip
 from storage.db.jobs import Wanted
 from storage.db.tables import Case, Derivative, Item
 from transcode.picture import picture_at, picture_of_number
+
+FORMS: Mapping[str, Literal["file", "picture", "part"]] = {
+    "file": "file",
+    "picture": "picture",
+    "part": "part",
+}
 
 
 def case_named(work: Work, case_id: UUID | None, case_no: str | None) -> Case:
@@ -120,11 +126,13 @@ def write_clip(
     taking: Taking,
     source: Derivative,
     span: Span,
-    form: Literal["file", "picture"],
+    form: Literal["file", "picture", "part"],
     named: Mapping[str, int] | None = None,
     seat: tuple[UUID, int] | None = None,
 ) -> Clip:
     """The row, the job and the leaf of a clip whose right was looked at in this transaction.
+
+    A part of a composite has no job of its own.
 
     Args:
         named: Which picture it is.
@@ -145,12 +153,13 @@ def write_clip(
         now=work.now,
         seat=seat,
     )
-    params: dict[str, Any] = {"derivative": str(source.id), **(named or {})}
-    params["mark"] = _mark(work, clip, taking.case) if clip.marked else []
-    if taking.time_of_day:
-        params["clock_us"] = _clock_us(work, item, clip)
-    wanted = Wanted("clip", "media", clip.id, source.sha256, params, 30)
-    jobs.want(work.session, work.agency_id, wanted, work.now)
+    if form != "part":
+        params: dict[str, Any] = {"derivative": str(source.id), **(named or {})}
+        params["mark"] = mark_of(work, taking, f"clip {clip.id}")
+        if taking.time_of_day:
+            params["clock_us"] = _clock_us(work, item, clip)
+        wanted = Wanted("clip", "media", clip.id, source.sha256, params, 30)
+        jobs.want(work.session, work.agency_id, wanted, work.now)
     facts = {
         "clip": str(clip.id),
         "form": clip.form,
@@ -212,28 +221,41 @@ def _clock_us(work: Work, item: Item, clip: Clip) -> int:
             f"item {item.id}: expected a time it was captured at, found none; leave time_of_day out",
             code="capture_time_unknown",
         )
-    shown = (placed.starts_at + timedelta(microseconds=clip.span_from_us)).astimezone(
-        ZoneInfo(work.agency.time_zone)
-    )
-    return to_micros(placed.starts_at + (shown.utcoffset() or timedelta()))
+    return local_us(work, placed.starts_at, timedelta(microseconds=clip.span_from_us))
 
 
-def _mark(work: Work, clip: Clip, case: Case) -> list[dict[str, str]]:
-    """The lines burnt in: case, viewer, time, purpose; Latin ones for where no Chinese font is."""
+def local_us(work: Work, at: datetime, shown_after: timedelta = timedelta()) -> int:
+    """What a clock of the agency's zone shows at an instant, as if the zone were UTC.
+
+    Args:
+        shown_after: The first picture comes so much later; the zone's offset is the one of then.
+    """
+    shown = (at + shown_after).astimezone(ZoneInfo(work.agency.time_zone))
+    return to_micros(at + (shown.utcoffset() or timedelta()))
+
+
+def mark_of(work: Work, taking: Taking, named: str) -> list[dict[str, str]]:
+    """The lines burnt in: case, viewer, time, purpose; Latin ones for where no Chinese font is.
+
+    Args:
+        named: What it is that is taken away, with its id.
+    """
+    if not taking.marked:
+        return []
     viewer = accounts.account_by_id(work.session, work.agency_id, work.actor.account_id)
     at = work.now.astimezone(ZoneInfo(work.agency.time_zone)).strftime("%Y-%m-%d %H:%M:%S")
-    purpose = RetrievalPurpose(clip.purpose)
-    masked = clip.variant == Variant.REDACTED
+    purpose, case = taking.purpose, taking.case
+    masked = taking.variant is Variant.REDACTED
     return [
         {
             "text": f"{case.case_no} {'脱敏件' if masked else '原件'} {PURPOSE_WORDS[purpose]}",
-            "latin": f"case {case.id} {clip.variant} {purpose}",
+            "latin": f"case {case.id} {taking.variant} {purpose}",
         },
         {
             "text": f"{viewer.display_name}({viewer.username}){at}",
             "latin": f"account {viewer.id} {at}",
         },
-        {"text": f"clip {clip.id}", "latin": f"clip {clip.id}"},
+        {"text": named, "latin": named},
     ]
 
 
@@ -253,14 +275,14 @@ def clip_shown(work: Work, clip: Clip) -> ClipShown:
         state = "failed"
     ready = row is not None and state == "ready"
     return ClipShown(
-        form="picture" if clip.form == "picture" else "file",
+        form=FORMS[clip.form],
         state=state,
         item_id=clip.item_id,
         clip_id=clip.id,
         grant=None,
         variant=Variant(clip.variant),
         span_us=(clip.span_from_us, clip.span_to_us),
-        file_url=clip_url(work, clip) if ready else None,
+        file_url=clip_url(work, clip) if ready and clip.form in CLIPS else None,
         sha256=row.sha256.hex() if row is not None and ready else None,
         size_bytes=row.size_bytes if row is not None and ready else None,
         progress_permille=1000 if ready else (job.progress_permille if job is not None else 0),

@@ -26,7 +26,7 @@ from media.mux import unwritable
 from media.still import sync
 from storage.db import accounts, cases, clips, items
 from storage.db.clip_tables import Clip, ClipSet
-from storage.db.tables import Agency
+from storage.db.tables import Agency, Derivative
 
 SCHEMA = "liuhen-clip-set/1"
 MADE_AT = (1980, 1, 1, 0, 0, 0)
@@ -58,6 +58,7 @@ def set_sheet(session: Session, agency: Agency, row: ClipSet) -> dict[str, Any]:
     first = held[0]
     return {
         "schema": SCHEMA,
+        "form": row.form,
         "agency": agency.name,
         "set_id": str(row.id),
         "case_no": case.case_no,
@@ -69,14 +70,31 @@ def set_sheet(session: Session, agency: Agency, row: ClipSet) -> dict[str, Any]:
         "marked": first.marked,
         "taken_by": f"{viewer.display_name} ({viewer.username})",
         "requested_at": rfc3339(row.requested_at),
-        "clips": [_said_of(session, agency, clip, row.layout["members"][str(clip.id)]) for clip in held],
+        "clips": [_said_of(session, agency, row, clip) for clip in held],
         "gaps": row.layout["gaps"],
         "left_out": row.layout["left_out"],
         "unplaced_count": row.layout["unplaced_count"],
+        "composite": _said_of_composite(session, agency, row) if row.form != "zip" else None,
     }
 
 
-def _said_of(session: Session, agency: Agency, clip: Clip, lies: Mapping[str, Any]) -> dict[str, Any]:
+def _said_of_composite(session: Session, agency: Agency, row: ClipSet) -> dict[str, Any]:
+    """The one picture: what stands where in it and when, whose sound is heard, and its digests."""
+    if row.derivative_id is None:
+        raise NotFound(
+            f"clip set {row.id}: expected it made, found it is not yet; wait", code="clip_not_ready"
+        )
+    made = items.derivative_by_id(session, agency.id, row.derivative_id)
+    told = ("frame_count", "rate", "width_px", "height_px", "sound_lane", "panes", "sm3")
+    return {
+        **{name: made.info[name] for name in told},
+        "sha256": made.sha256.hex(),
+        "size_bytes": made.size_bytes,
+    }
+
+
+def _said_of(session: Session, agency: Agency, row: ClipSet, clip: Clip) -> dict[str, Any]:
+    lies: Mapping[str, Any] = row.layout["members"][str(clip.id)]
     if clip.derivative_id is None:
         raise NotFound(f"clip {clip.id}: expected it cut, found it is not yet; wait", code="clip_not_ready")
     made = items.derivative_by_id(session, agency.id, clip.derivative_id)
@@ -85,23 +103,37 @@ def _said_of(session: Session, agency: Agency, clip: Clip, lies: Mapping[str, An
     item = items.item_by_id(session, agency.id, clip.item_id)
     original = items.object_of(session, item)
     number = clip.place or 0
+    own = _of_file(made, member_name(number, lies["starts_at"], agency.time_zone))
+    source_id = clips.source_ids_of(row).get(clip.id)
+    if source_id is not None:
+        source = items.derivative_by_id(session, agency.id, source_id)
+        if source.withdrawn_at is not None:
+            raise NotFound(f"clip {clip.id}: expected in force, found withdrawn", code="derivative_withdrawn")
+        own = {"rendition_sha256": source.sha256.hex()}
     return {
         "number": number,
-        "file": member_name(number, lies["starts_at"], agency.time_zone),
         "clip_id": str(clip.id),
         "item_id": str(clip.item_id),
         "av_record_no": item.av_record_no,
         "span_us": [clip.span_from_us, clip.span_to_us],
         **lies,
+        **own,
+        "original_sha256": original.sha256.hex(),
+        "original_sm3": original.sm3.hex() if original.sm3 else None,
+        "masked": clip.variant == "redacted",
+    }
+
+
+def _of_file(made: Derivative, name: str) -> dict[str, Any]:
+    """What is said of a clip that is a file of its own."""
+    return {
+        "file": name,
         "frame_count": made.info.get("frame_count"),
         "copied_frame_count": made.info.get("copied_frame_count", 0),
         "sha256": made.sha256.hex(),
         "sm3": made.info.get("sm3"),
         "size_bytes": made.size_bytes,
-        "original_sha256": original.sha256.hex(),
-        "original_sm3": original.sm3.hex() if original.sm3 else None,
         "rendition_sha256": made.params.get("source_sha256"),
-        "masked": made.masked,
     }
 
 
@@ -132,16 +164,20 @@ def as_page(sheet: Mapping[str, Any], zone: str) -> bytes:
         ("申请时间 Requested", when(sheet["requested_at"])),
         ("时间不明、未列入的记录数 Recordings whose time nobody knows", sheet["unplaced_count"]),
     ]
+    offsets = [
+        (each["number"], each["clock"] or "—", _offset(each["offset_us"]), each["offset_basis"] or "—")
+        for each in sheet["clips"]
+    ]
     members = [
         (
             each["number"],
-            each["file"],
+            each.get("file", "—"),
             f"{when(each['starts_at'])} – {when(each['ends_at'])}",
             each["device_no"] or each["place"] or "—",
             each["av_record_no"] or each["item_id"],
             f"{each['span_us'][0] / 1e6:.6f} – {each['span_us'][1] / 1e6:.6f}",
-            each["frame_count"],
-            f"SHA-256 {each['sha256']} SM3 {each['sm3'] or '—'}",
+            each.get("frame_count", "—"),
+            f"SHA-256 {each.get('sha256', '—')} SM3 {each.get('sm3') or '—'}",
             f"SHA-256 {each['original_sha256']} SM3 {each['original_sm3'] or '—'}",
         )
         for each in sheet["clips"]
@@ -166,6 +202,9 @@ def as_page(sheet: Mapping[str, Any], zone: str) -> bytes:
         _table([], facts),
         "<h2>片段 Clips</h2>",
         _table(heads, members),
+        "<h2>时钟偏差 Clocks</h2>",
+        _table(("编号 No.", "时钟 Clock", "已加偏差 Offset added", "依据 Rests on"), offsets),
+        *(_composite_told(sheet["composite"], when) if sheet["composite"] is not None else []),
         "<h2>空档 Gaps</h2>",
         _table(("来源 Source", "时刻 Time", "时长 Length", "大于时钟刻度 Beyond the clock's step"), gaps),
         "<h2>未列入 Left out</h2>",
@@ -176,6 +215,42 @@ def as_page(sheet: Mapping[str, Any], zone: str) -> bytes:
         f'<!doctype html><html lang="zh"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
     )
     return (head + "".join(body) + "</html>\n").encode()
+
+
+def _offset(offset_us: int | None) -> str:
+    return "—" if offset_us is None else f"{offset_us / 1e6:+.6f} s"
+
+
+def _composite_told(told: Mapping[str, Any], when: Callable[[str], str]) -> list[str]:
+    """The parts of the page that are about a composite."""
+    facts = [
+        ("帧数 Frames", told["frame_count"]),
+        ("帧率 Frames a second", told["rate"]),
+        ("画幅 Pixels", f"{told['width_px']} x {told['height_px']}"),
+        ("SHA-256", told["sha256"]),
+        ("SM3", told["sm3"] or "—"),
+        ("字节数 Bytes", told["size_bytes"]),
+    ]
+    panes = [
+        (
+            pane["device_no"] or pane["place"] or pane["lane"],
+            f"x {pane['box_px'][0]}, y {pane['box_px'][1]}, {pane['box_px'][2]} x {pane['box_px'][3]}",
+            "是 yes" if pane["lane"] == told["sound_lane"] else "否 no",
+            "; ".join(
+                f"{each['number']}: {when(each['starts_at'])} – {when(each['ends_at'])}"
+                for each in pane["shown"]
+            )
+            or "无 nothing",
+        )
+        for pane in told["panes"]
+    ]
+    heads = (
+        "来源 Source",
+        "位置 Place, px",
+        "有声 Heard",
+        "显示时段,其余为黑底名称 Shows; else black with its name",
+    )
+    return ["<h2>合成画面 Composite</h2>", _table([], facts), _table(heads, panes)]
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -221,9 +221,7 @@ def compose(
             outputs.append(graph.sound(heard, length_us))
             options |= {"c:a": "aac", "b:a": f"{2 * AUDIO_KBPS_PER_CHANNEL}k"}
         run_ffmpeg(
-            ffmpeg.output(*outputs, f"file:{destination.resolve()}", **options)
-            .overwrite_output()
-            .get_args(),
+            ffmpeg.output(*outputs, f"file:{destination.resolve()}", **options).overwrite_output().get_args(),
             scratch=run.scratch,
             limits=run.limits,
             binary=run.ffmpeg,

@@ -81,7 +81,9 @@ def mark_image(
     wrapped = [part for text in texts for part in _wrapped(pen, text, drawn_with, width_px - size)]
     top = height_px - (len(wrapped) * (size + size // 3)) - size // 2
     for number, text in enumerate(wrapped):
-        write_text(pen, (size // 2, max(0, top + number * (size + size // 3))), text, drawn_with, size, OPACITY)
+        write_text(
+            pen, (size // 2, max(0, top + number * (size + size // 3))), text, drawn_with, size, OPACITY
+        )
     if clock is not None:
         write_text(pen, (size // 2, size // 2), clock, drawn_with, size, 255)
     return canvas

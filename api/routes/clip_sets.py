@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -13,9 +14,10 @@ from api.auth.capability import Use, mint
 from api.auth.gate import Gate
 from api.auth.seat import DeskOf
 from api.clip_sets import issue_clip_set
+from api.composites import are_sources_served, issue_composite
 from api.desk import Work
 from api.issuing import Variant, permitted_span
-from api.resolving import CLIP_SET, may_still_have
+from api.resolving import clip_set_name, may_still_have
 from api.schemas.taking import ClipSetGap, ClipSetMember, ClipSetRequest, ClipSetShown, ClipShown
 from api.schemas.viewing import LeftOut
 from api.sheets import PRINTED
@@ -30,6 +32,12 @@ gate = Gate("片段 Clips")
 CUT_PERMILLE = 950
 """Of a set's progress, what cutting is; the rest is packing."""
 State = Literal["ready", "working", "failed", "withdrawn"]
+Form = Literal["zip", "side_by_side", "picture_in_picture"]
+FORMS: Mapping[str, Form] = {
+    "zip": "zip",
+    "side_by_side": "side_by_side",
+    "picture_in_picture": "picture_in_picture",
+}
 
 
 @gate.post(
@@ -44,12 +52,16 @@ def ask(body: ClipSetRequest, desk: DeskOf, response: Response) -> ClipSetShown:
 
     One clip for each piece recorded in the window, cut to it and numbered by corrected time. Each is decided
     by the right to its recording; the sheet names gaps and what was left out. At most 100 clips and 8 hours.
+    With layout 合成画面: the sources of the window in one picture instead, as MP4; at most 30 minutes.
     """
     with desk.writing() as work:
         case = case_named(work, body.case_id, body.case_no)
         taking = Taking(case, Variant(body.variant), body.purpose, body.reason, body.marked, body.time_of_day)
         window = (body.from_at.astimezone(UTC), body.to_at.astimezone(UTC))
-        row = issue_clip_set(work, taking, window, body.lanes)
+        if body.layout is None:
+            row = issue_clip_set(work, taking, window, body.lanes)
+        else:
+            row = issue_composite(work, taking, window, body.lanes, layout=body.layout, sound=body.sound)
         response.headers["Location"] = f"/api/v1/clip-sets/{row.id}"
         return _shown(work, row)
 
@@ -108,6 +120,8 @@ def _shown(work: Work, row: ClipSet) -> ClipSetShown:
     )
     job = clips.job_of(work.session, work.agency_id, row.id, "clip_set")
     states = {member.clip.state for member in members}
+    if not are_sources_served(work, row):
+        states.add("withdrawn")
     state: State = "working"
     if "withdrawn" in states or (made is not None and made.withdrawn_at is not None):
         state = "withdrawn"
@@ -115,11 +129,14 @@ def _shown(work: Work, row: ClipSet) -> ClipSetShown:
         state = "failed"
     elif made is not None:
         state = "ready"
+    is_zip = row.form == "zip"
     cut = sum(member.clip.progress_permille for member in members) * CUT_PERMILLE // (1000 * len(members))
-    packed = job.progress_permille * (1000 - CUT_PERMILLE) // 1000 if job is not None else 0
+    made_permille = job.progress_permille if job is not None else 0
+    progress = cut + made_permille * (1000 - CUT_PERMILLE) // 1000 if is_zip else made_permille
     ready = made if state == "ready" else None
     return ClipSetShown(
         set_id=row.id,
+        form=FORMS[row.form],
         state=state,
         variant=Variant(held[0].variant),
         from_at=row.window_from,
@@ -133,7 +150,7 @@ def _shown(work: Work, row: ClipSet) -> ClipSetShown:
         file_url=_file_url(work, row) if ready is not None else None,
         sha256=ready.sha256.hex() if ready is not None else None,
         size_bytes=ready.size_bytes if ready is not None else None,
-        progress_permille=1000 if ready is not None else cut + packed,
+        progress_permille=1000 if ready is not None else progress,
     )
 
 
@@ -155,4 +172,4 @@ def _member(work: Work, row: ClipSet, clip: Clip) -> ClipSetMember:
 def _file_url(work: Work, row: ClipSet) -> str:
     ends = work.now + timedelta(seconds=work.settings.media.grant_s)
     token = mint(work.storage.keys, Use.CLIP_SET, work.agency_id, row.id, ends)
-    return f"{work.settings.media_url}/m/{token}/{CLIP_SET}"
+    return f"{work.settings.media_url}/m/{token}/{clip_set_name(row)}"

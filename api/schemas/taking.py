@@ -67,7 +67,9 @@ class ClipRequest(Input):
 class ClipShown(Output):
     """A clip: something to watch now, or a file or picture that is being made."""
 
-    form: Literal["watch", "file", "picture"]
+    form: Literal["watch", "file", "picture", "part"] = Field(
+        description="part:合成画面的一部分 / Of a composite, and only in its file"
+    )
     state: Literal["ready", "growing", "pending", "working", "failed", "withdrawn"]
     item_id: UUID
     clip_id: UUID | None
@@ -147,9 +149,23 @@ class ClipSetRequest(SetRequest):
         description="不加水印须设置允许、有权、有理由 / False needs media.unmarked_clips, a right, a reason",
     )
     time_of_day: bool = Field(False, description="画面叠加当地时刻 / Burn the time of day into every picture")
+    layout: Literal["side_by_side", "picture_in_picture"] | None = Field(
+        None,
+        description="各来源合成一个画面:并排,或以首个来源为主画面;空为逐段片段 / "
+        "All sources in one picture, side by side or the first of lanes large; null is clips in a ZIP",
+    )
+    sound: str | None = Field(
+        None,
+        min_length=1,
+        max_length=600,
+        description="合成画面所用声音的来源,none 为无声,空为首个有声者 / "
+        "Of a composite: the lane that is heard, none, or null for the first with sound",
+    )
 
     @model_validator(mode="after")
     def _whole(self) -> ClipSetRequest:
+        if self.layout is None and self.sound is not None:
+            raise ValueError("expected sound with a layout alone")
         if (self.case_id is None) == (self.case_no is None):
             raise ValueError("expected case_id or case_no, one of them")
         if self.to_at <= self.from_at:
@@ -182,6 +198,7 @@ class ClipSetShown(Output):
     """A numbered set of clips."""
 
     set_id: UUID
+    form: Literal["zip", "side_by_side", "picture_in_picture"]
     state: Literal["ready", "working", "failed", "withdrawn"] = Field(
         description="failed、withdrawn 时各段仍可单独下载 / Then what there is can be had singly"
     )
@@ -192,7 +209,9 @@ class ClipSetShown(Output):
     gaps: list[ClipSetGap]
     left_out: list[LeftOut]
     unplaced_count: int = Field(description="时间不明、未列入的记录 / Recordings whose time nobody knows")
-    file_url: str | None = Field(description="整集 ZIP,不压缩 / All of it as ZIP, stored; null until packed")
+    file_url: str | None = Field(
+        description="整集 ZIP,不压缩;合成画面为 MP4 / ZIP, stored; MP4 of a composite"
+    )
     sha256: str | None
     size_bytes: int | None
     progress_permille: int

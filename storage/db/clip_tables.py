@@ -25,7 +25,10 @@ def _agency() -> Mapped[UUID]:
 
 
 class ClipSet(Base):
-    """Clips of a case over a window of wall time, asked for together; each is decided by itself."""
+    """Clips of a case over a window of wall time, asked for together; each is decided by itself.
+
+    They are cut and packed, or shown at once in one picture.
+    """
 
     __tablename__ = "clip_set"
     __table_args__ = (Index(None, "agency_id", "case_id"),)
@@ -33,6 +36,7 @@ class ClipSet(Base):
     agency_id: Mapped[UUID] = _agency()
     account_id: Mapped[UUID] = mapped_column(ForeignKey("account.id"))
     case_id: Mapped[UUID] = mapped_column(ForeignKey("case_file.id"))
+    form: Mapped[str] = mapped_column(comment="zip, or a composite: side_by_side, picture_in_picture")
     window_from: Mapped[datetime] = mapped_column(comment="wall time, corrected")
     window_to: Mapped[datetime] = mapped_column(comment="wall time, corrected; not included")
     layout: Mapped[dict[str, Any]] = mapped_column(
@@ -40,7 +44,7 @@ class ClipSet(Base):
     )
     requested_at: Mapped[datetime]
     derivative_id: Mapped[UUID | None] = mapped_column(
-        ForeignKey("derivative.id"), comment="the set in one file; null until each clip is cut"
+        ForeignKey("derivative.id"), comment="the set in one file; null until it is made"
     )
 
 
@@ -58,7 +62,9 @@ class Clip(Base):
     account_id: Mapped[UUID] = mapped_column(ForeignKey("account.id"))
     item_id: Mapped[UUID] = mapped_column(ForeignKey("item.id"))
     case_id: Mapped[UUID] = mapped_column(ForeignKey("case_file.id"))
-    form: Mapped[str] = mapped_column(comment="file, or picture: the one that begins in the span")
+    form: Mapped[str] = mapped_column(
+        comment="file; picture: the one that begins in the span; part: of a composite"
+    )
     marked: Mapped[bool] = mapped_column(comment="false: no mark was drawn into the pictures")
     variant: Mapped[str] = mapped_column(comment="redacted or original")
     span_from_us: Mapped[int] = mapped_column(comment="media time")
@@ -67,7 +73,7 @@ class Clip(Base):
     reason: Mapped[str | None] = mapped_column(comment="asked for originals; null otherwise")
     requested_at: Mapped[datetime]
     derivative_id: Mapped[UUID | None] = mapped_column(
-        ForeignKey("derivative.id"), comment="null until it is cut"
+        ForeignKey("derivative.id"), comment="null until it is cut; of a part the composite"
     )
     set_id: Mapped[UUID | None] = mapped_column(
         ForeignKey("clip_set.id"), comment="null: asked for by itself"

@@ -64,7 +64,7 @@ def add_clip(
 
 
 def job_of(session: Session, agency_id: UUID, clip_id: UUID, kind: str = "clip") -> Job | None:
-    """The job that cuts the clip, or packs the set."""
+    """The job that cuts the clip, or makes the set."""
     return session.scalars(
         select(Job)
         .where(Job.agency_id == agency_id, Job.subject_id == clip_id, Job.kind == kind)
@@ -79,6 +79,7 @@ def add_set(
     *,
     account_id: UUID,
     case_id: UUID,
+    form: str,
     window: tuple[datetime, datetime],
     now: datetime,
 ) -> ClipSet:
@@ -87,6 +88,7 @@ def add_set(
         agency_id=agency_id,
         account_id=account_id,
         case_id=case_id,
+        form=form,
         window_from=window[0],
         window_to=window[1],
         layout={},
@@ -110,6 +112,12 @@ def set_by_id(session: Session, agency_id: UUID, set_id: UUID, *, lock: bool = F
             f"clip set {set_id}: expected one of this agency, found none", code="clip_set_not_found"
         )
     return row
+
+
+def source_ids_of(row: ClipSet) -> dict[UUID, UUID]:
+    """Of a composite: the renditions its parts are shown from, by clip; nothing of any other set."""
+    sources = row.layout.get("composite", {}).get("sources", {})
+    return {UUID(clip): UUID(source) for clip, source in sources.items()}
 
 
 def clips_of_set(session: Session, agency_id: UUID, set_id: UUID) -> list[Clip]:

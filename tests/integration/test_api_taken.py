@@ -21,7 +21,8 @@ from PIL import Image
 from sqlalchemy import select
 
 from evidence.errors import Conflict
-from storage.db.tables import Job
+from media.footage import read_frame_number
+from storage.db.tables import Derivative, Item, Job
 from tests.support.pipeline import Pipeline
 from tests.support.placing import film, read_clock
 from tests.support.scene import CASE_A, CASE_B, Live, Recording, Scene, served
@@ -333,3 +334,79 @@ def test_no_set_where_nothing_may_be_had(
     del filmed
     answer = ask_set(live, name, first, last, **more)
     assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+
+
+# Composites.
+
+
+def test_a_composite_is_by_right_shows_its_instants_and_ends_with_any_source(
+    live: Live, tmp_path: Path
+) -> None:
+    """CAM-4 is two seconds slow: it began 0.5 s after CAM-3."""
+    scene = live.scene
+    begun = NOON + timedelta(hours=1)
+    read_clock(scene, "CAM-4", begun, timedelta(seconds=2))
+    one = film(scene, "CAM-3", begun, case=scene.case_b)
+    two = film(scene, "CAM-4", begun - timedelta(seconds=1.5), seed=2, case=scene.case_b)
+    hidden = film(scene, "CAM-5", begun, case=scene.case_b, redacted=False)
+    lanes = {each.item_id: f"device:{_device(live, each)}" for each in (one, two, hidden)}
+    body = {
+        "layout": "side_by_side",
+        "lanes": [lanes[two.item_id], lanes[one.item_id], lanes[hidden.item_id]],
+    }
+    first = 3_600 + 4.61
+    refused = ask_set(live, "reviewer", first, first + 0.8, **body, sound="device:x")
+    assert (refused.status_code, refused.json()["code"]) == (422, "sound_not_shown")
+    unmarked = ask_set(live, "legal_reviewer", first, first + 0.8, **body, marked=False, reason="举证")
+    assert unmarked.status_code == 202, unmarked.text
+    work(live)
+    path = unmarked.headers["location"]
+    done = live.as_("legal_reviewer").get(path).json()
+    assert (done["form"], done["state"], done["progress_permille"]) == ("side_by_side", "ready", 1000)
+    assert done["left_out"] == [{"item_id": str(hidden.item_id), "why": "redaction_pending"}]
+    assert {each["clip"]["file_url"] for each in done["members"]} == {None}
+    file = fetch(done["file_url"])
+    assert (file.headers["content-type"], sha256(file.content).hexdigest()) == ("video/mp4", done["sha256"])
+    (tmp_path / "composite.mp4").write_bytes(file.content)
+    sheet = live.as_("legal_reviewer").get(f"{path}/sheet").json()
+    told = sheet["composite"]
+    assert (told["rate"], told["frame_count"], told["sound_lane"]) == (25, 20, lanes[two.item_id])
+    assert [pane["device_no"] for pane in told["panes"]] == ["CAM-4", "CAM-3"]
+    offsets = {each["device_no"]: (each["offset_us"], each["offset_basis"]) for each in sheet["clips"]}
+    assert offsets["CAM-4"] == (2_000_000, "after")
+    read = []
+    with av.open(str(tmp_path / "composite.mp4")) as container:
+        for frame in container.decode(video=0):
+            gray = frame.to_ndarray(format="gray").astype(np.uint8)
+            boxes = [pane["box_px"] for pane in told["panes"]]
+            read.append([read_frame_number(gray[y : y + h, x : x + w]) for x, y, w, h in boxes])
+    # 4.61 s after CAM-3 began and 4.11 s after CAM-4 did; masked footage carries numbers from 50,000 on.
+    assert read == [[52_000 + (4_110 + 40 * n) // 40, 51_000 + (4_610 + 40 * n) // 40] for n in range(20)]
+    issued = [
+        leaf for leaf in scene.leaves(two.item_id, "clip:issued") if leaf["facts"]["sha256"] == done["sha256"]
+    ]
+    assert [leaf["facts"]["form"] for leaf in issued] == ["side_by_side"]
+    member = f"/api/v1/clips/{done['members'][1]['clip']['clip_id']}"
+    assert live.as_("legal_reviewer").get(member).json()["form"] == "part"
+    assert live.as_("legal_reviewer").get(f"{member}/sheet").json()["code"] == "nothing_here"
+    page = live.as_("legal_reviewer").get(f"{path}/sheet", params={"form": "html"}).text
+    assert "合成画面 Composite" in page and "+2.000000 s" in page
+    _withdraw(live, two)
+    assert fetch(done["file_url"]).status_code == 410
+    after = live.as_("legal_reviewer").get(path).json()
+    assert (after["state"], after["file_url"]) == ("withdrawn", None)
+    assert live.as_("legal_reviewer").get(f"{path}/sheet").status_code in {404, 410}
+
+
+def _device(live: Live, recording: Recording) -> str:
+    with live.scene.storage.database.read() as session:
+        return str(session.scalars(select(Item.device_id).where(Item.id == recording.item_id)).one())
+
+
+def _withdraw(live: Live, recording: Recording) -> None:
+    """The masked rendition ends, as when a better one was made; the composite's row is another item's."""
+    with live.scene.storage.database.transaction() as session:
+        found = select(Derivative).where(
+            Derivative.item_id == recording.item_id, Derivative.kind == "redacted"
+        )
+        session.scalars(found).one().withdrawn_at = live.scene.clock.now()

@@ -27,6 +27,7 @@ from transcode.picture import PictureResult, ShownPicture, take_picture
 from transcode.segment import RunOptions
 from workers.context import WORKER, JobContext, Outcome
 from workers.derivatives import put_derivative
+from workers.tasks.composites import composite
 
 
 def clip(context: JobContext) -> Outcome:
@@ -94,16 +95,21 @@ def _done(session: Session, agency: Agency, request: Clip, row: Derivative, now:
 
 
 def clip_set(context: JobContext) -> Outcome:
-    """Pack the clips of a set, each of which is cut, with their sheet into one file.
+    """Make the one file of a set: of a composite its picture, else its clips, each cut, with their sheet.
 
     Raises:
         NotFound: A clip was withdrawn meanwhile; the set must be asked for anew.
+        Conflict: A rendition a composite is shown from was.
     """
     set_id = context.lease.subject_id
     with context.storage.database.read() as session:
         agency = context.agency
-        sheet = set_sheet(session, agency, clips.set_by_id(session, agency.id, set_id))
+        asked = clips.set_by_id(session, agency.id, set_id)
         members = clips.clips_of_set(session, agency.id, set_id)
+    if asked.form != "zip":
+        return composite(context, asked, members)
+    with context.storage.database.read() as session:
+        sheet = set_sheet(session, agency, asked)
         made = [
             items.derivative_by_id(session, agency.id, each.derivative_id)
             for each in members

@@ -667,6 +667,12 @@ def _clips() -> None:
         sa.Column("agency_id", storage.db.types.Id(length=16), nullable=False),
         sa.Column("account_id", storage.db.types.Id(length=16), nullable=False),
         sa.Column("case_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column(
+            "form",
+            sa.Text(),
+            nullable=False,
+            comment="zip, or a composite: side_by_side, picture_in_picture",
+        ),
         sa.Column("window_from", storage.db.types.Instant(), nullable=False, comment="wall time, corrected"),
         sa.Column(
             "window_to",
@@ -685,7 +691,7 @@ def _clips() -> None:
             "derivative_id",
             storage.db.types.Id(length=16),
             nullable=True,
-            comment="the set in one file; null until each clip is cut",
+            comment="the set in one file; null until it is made",
         ),
         sa.ForeignKeyConstraint(["account_id"], ["account.id"], name=op.f("fk_clip_set_account_id")),
         sa.ForeignKeyConstraint(["agency_id"], ["agency.id"], name=op.f("fk_clip_set_agency_id")),
@@ -702,7 +708,10 @@ def _clips() -> None:
         sa.Column("item_id", storage.db.types.Id(length=16), nullable=False),
         sa.Column("case_id", storage.db.types.Id(length=16), nullable=False),
         sa.Column(
-            "form", sa.Text(), nullable=False, comment="file, or picture: the one that begins in the span"
+            "form",
+            sa.Text(),
+            nullable=False,
+            comment="file; picture: the one that begins in the span; part: of a composite",
         ),
         sa.Column(
             "marked", sa.Boolean(), nullable=False, comment="false: no mark was drawn into the pictures"
@@ -714,7 +723,10 @@ def _clips() -> None:
         sa.Column("reason", sa.Text(), nullable=True, comment="asked for originals; null otherwise"),
         sa.Column("requested_at", storage.db.types.Instant(), nullable=False),
         sa.Column(
-            "derivative_id", storage.db.types.Id(length=16), nullable=True, comment="null until it is cut"
+            "derivative_id",
+            storage.db.types.Id(length=16),
+            nullable=True,
+            comment="null until it is cut; of a part the composite",
         ),
         sa.Column(
             "set_id", storage.db.types.Id(length=16), nullable=True, comment="null: asked for by itself"

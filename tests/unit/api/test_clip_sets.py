@@ -23,21 +23,27 @@ def test_members_sort_by_name_as_by_number_and_take_nothing_from_outside() -> No
 def test_a_hostile_name_stays_text_on_the_page() -> None:
     clip: dict[str, Any] = {
         **dict.fromkeys(("place", "av_record_no", "sm3", "original_sm3")),
-        **dict.fromkeys(("sha256", "original_sha256", "file"), ""),
+        **dict.fromkeys(("sha256", "original_sha256", "file", "clock", "offset_basis"), ""),
         **dict.fromkeys(("starts_at", "ends_at"), "2026-03-02T16:00:00Z"),
         "number": 1,
         "device_no": HOSTILE,
         "item_id": HOSTILE,
         "span_us": [0, 1],
         "frame_count": 1,
+        "offset_us": -1,
     }
+    pane = {"lane": HOSTILE, "device_no": None, "place": HOSTILE, "box_px": [0, 0, 2, 2], "shown": []}
     sheet = {
         "agency": HOSTILE, "case_no": HOSTILE, "set_id": "", "variant": "redacted", "marked": True,
         "from_at": "2026-03-02T16:00:00Z", "to_at": "2026-03-02T16:00:01Z", "purpose": "litigation",
         "reason": HOSTILE, "taken_by": HOSTILE, "requested_at": "2026-03-02T16:00:00Z", "unplaced_count": 0,
         "clips": [clip], "gaps": [], "left_out": [],
+        "composite": {
+            "frame_count": 1, "rate": 25, "width_px": 2, "height_px": 2, "sha256": "", "sm3": None,
+            "size_bytes": 1, "sound_lane": None, "panes": [pane],
+        },
     }  # fmt: skip
     page = as_page(sheet, "Asia/Shanghai").decode()
     assert "<script" not in page
-    assert page.count("&lt;script&gt;") == 6
+    assert page.count("&lt;script&gt;") == 7
     assert as_json(sheet) == as_json(dict(reversed(sheet.items())))
