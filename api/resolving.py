@@ -287,8 +287,8 @@ def resolve_clip_set(
     """The file of a set that was made: of each clip in it is asked again whether its holder may have it.
 
     Raises:
-        NotFound: Not made yet, a clip was withdrawn since, or what a part of a composite is shown from, or the
-            holder's right to one has ended.
+        NotFound: Not made yet, a clip was withdrawn since, or what a part of a composite is shown from, or
+            its holder's right to one has ended.
     """
     held = clips.set_by_id(session, agency_id, set_id)
     if held.derivative_id is None or name != clip_set_name(held):

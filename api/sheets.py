@@ -42,8 +42,8 @@ def sheet_of(work: Work, clip: Clip) -> ClipSheet:
     """The sheet of a clip that is cut and in force.
 
     Raises:
-        NotFound: It is not cut yet (``clip_not_ready``), was withdrawn (``derivative_withdrawn``), or is a part
-            of a composite, whose set has the sheet (``nothing_here``).
+        NotFound: It is not cut yet (``clip_not_ready``), was withdrawn (``derivative_withdrawn``), or is a
+            part of a composite, whose set has the sheet (``nothing_here``).
     """
     if clip.form == "part":
         raise NotFound(

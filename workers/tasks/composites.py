@@ -53,7 +53,7 @@ def composite(context: JobContext, held: ClipSet, parts: Sequence[Clip]) -> Outc
         pieces,
         (held.window_to - held.window_from) // timedelta(microseconds=1),
         context.scratch / "composite.mp4",
-        layout=_layout(held),
+        layout="side_by_side" if held.form == "side_by_side" else "picture_in_picture",
         sound=heard_of(pieces, lanes.index(sound) if sound in lanes else None) if sound != "none" else None,
         mark=[MarkLine(str(line["text"]), str(line["latin"])) for line in params["mark"]],
         clock_us=params["clock_us"],
@@ -115,10 +115,6 @@ def _sources(session: Session, agency: Agency, held: ClipSet, parts: Sequence[Cl
             code="derivative_withdrawn",
         )
     return rows
-
-
-def _layout(held: ClipSet) -> Any:
-    return held.form
 
 
 def _name(number: int, lane: str, lies: Iterable[Mapping[str, Any]]) -> MarkLine:
