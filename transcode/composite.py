@@ -24,6 +24,7 @@ import ffmpeg
 from PIL import Image, ImageDraw, ImageFont
 
 from media import formats
+from media.errors import media_error
 from media.fmp4 import FragmentIndex
 from media.run import run_ffmpeg
 from media.still import sync
@@ -52,6 +53,7 @@ SOUND_RATE_HZ = 48_000
 SLACK = Fraction(1, 1000)
 HOLE = Fraction(1, 10)
 """Footage that ends so long before the next of its file begins has a hole, where nothing is shown."""
+MOST_RUNS = 1000
 INSET_SHARE, MARGIN_SHARE, INSETS_IN_COLUMN = 5, 40, 4
 GRID = {1: (1, 1), 2: (2, 1), 3: (2, 2), 4: (2, 2), 5: (3, 2), 6: (3, 2), 7: (4, 2), 8: (4, 2)}
 """Columns and rows for so many panes."""
@@ -198,7 +200,7 @@ def compose(
         destination: A temporary file; taken away on failure.
 
     Raises:
-        MediaError: ``ffmpeg_failed`` or a limit.
+        MediaError: ``ffmpeg_failed`` or a limit; ``corrupt``: more holes than a command line can name.
         Unavailable: ``disk_full``, or ``font_missing``: a clock is wanted and nothing can draw it.
         Conflict: ``cancelled``.
     """
@@ -207,6 +209,8 @@ def compose(
     count = count_of(length_us, rate)
     size, boxes = boxes_of(layout, [_largest(pieces, number) for number in range(len(names))])
     shown = shown_of(pieces, length_us, rate)
+    if len(shown) > MOST_RUNS:
+        raise media_error("corrupt", f"expected at most {MOST_RUNS} runs of footage, found {len(shown)}")
     clock = clock_options(clock_us, require_font(used_font), size[1]) if clock_us is not None else None
     graph = _Graph(run.scratch, rate, size, boxes, are_insets=layout == "picture_in_picture")
     try:
@@ -258,6 +262,7 @@ class _Graph:
         self._scratch, self._rate, self._size, self._boxes = scratch, rate, size, boxes
         self._are_insets = are_insets
         self._written: list[Path] = []
+        self._excerpts: dict[str, Path] = {}
 
     def clear(self) -> None:
         for path in self._written:
@@ -271,14 +276,16 @@ class _Graph:
         holders = [placeholder(name, box, font) for name, box in zip(names, self._boxes, strict=True)]
         for holder, box in list(zip(holders, self._boxes, strict=True))[: 1 if self._are_insets else None]:
             ground.paste(holder, box[:2])
-        still = self._still(ground, "ground.png", loop=1, framerate=self._rate)
-        picture = still.filter("trim", end_frame=count).filter("format", "yuv420p")
+        # Decoded and converted once; what is repeated is the picture.
+        picture = self._still(ground, "ground.png").filter("format", "yuv420p")
+        picture = picture.filter("loop", loop=count - 1, size=1)
+        picture = picture.filter("settb", f"1/{self._rate}").filter("setpts", "N")
         for pane, box in enumerate(self._boxes):
             if self._are_insets and pane:
                 picture = self.under(picture, holders[pane], f"pane-{pane}.png", box[:2])
-            for each in shown:
-                if each.footage.pane == pane:
-                    picture = self._laid(picture, each, box)
+            own = [each for each in shown if each.footage.pane == pane]
+            for key in dict.fromkeys(each.footage.key for each in own):
+                picture = self._laid(picture, [each for each in own if each.footage.key == key], box)
         return picture
 
     def under(self, picture: Any, image: Image.Image, name: str, place: tuple[int, int] = (0, 0)) -> Any:
@@ -310,8 +317,9 @@ class _Graph:
         parts += _silence(total - done)
         return ffmpeg.concat(*parts, v=0, a=1) if len(parts) > 1 else parts[0]
 
-    def _laid(self, picture: Any, each: Shown, box: Box) -> Any:
-        piece, (left, top, width, height) = each.footage, box
+    def _laid(self, picture: Any, runs: Sequence[Shown], box: Box) -> Any:
+        """A picture with one piece over it, where it is shown."""
+        piece, (left, top, width, height) = runs[0].footage, box
         index = piece.index
         scale = index.timescale
         begin, end = _seconds(piece)
@@ -325,7 +333,7 @@ class _Graph:
             )
             .filter("setpts", f"PTS+({shift})")
             .filter("fps", fps=self._rate, round="up")
-            .filter("trim", start_pts=each.first, end_pts=each.end)
+            .filter("trim", start_pts=runs[0].first, end_pts=runs[-1].end)
             .filter(
                 "scale", width, height, force_original_aspect_ratio="decrease", force_divisible_by=2,
                 flags="bicubic+accurate_rnd+bitexact",
@@ -334,21 +342,23 @@ class _Graph:
             .filter("setsar", 1)
             .filter("format", "yuv420p")
         )  # fmt: skip
-        on = f"gte(n,{each.first})*lt(n,{each.end})"
+        on = "+".join(f"gte(n,{each.first})*lt(n,{each.end})" for each in runs)
         return ffmpeg.overlay(picture, over, x=left, y=top, eof_action="repeat", enable=on)
 
     def _opened(self, piece: Footage) -> Any:
-        path = self._scratch / f"excerpt-{len(self._written)}.mp4"
-        self._written.append(path)
-        write_excerpt(piece.rendition, piece.index, *_seconds(piece), path)
-        return ffmpeg.input(f"file:{path}", copyts=None, **formats.whitelist_options())
+        path = self._excerpts.get(piece.key)
+        if path is None:
+            path = self._excerpts[piece.key] = self._scratch / f"excerpt-{len(self._excerpts)}.mp4"
+            self._written.append(path)
+            write_excerpt(piece.rendition, piece.index, *_seconds(piece), path)
+        # Each thread of a decoder holds pictures, and there may be dozens of decoders.
+        return ffmpeg.input(f"file:{path}", copyts=None, threads=1, **formats.whitelist_options())
 
-    def _still(self, image: Image.Image, name: str, **options: Any) -> Any:
+    def _still(self, image: Image.Image, name: str) -> Any:
         path = self._scratch / name
         self._written.append(path)
         image.save(path, "PNG")
-        demuxer = "image2" if options else "png_pipe"
-        return ffmpeg.input(f"file:{path}", f=demuxer, protocol_whitelist="file", **options)
+        return ffmpeg.input(f"file:{path}", f="png_pipe", protocol_whitelist="file")
 
 
 def placeholder(name: MarkLine, box: Box, font: Path | None) -> Image.Image:

@@ -22,6 +22,7 @@ from sqlalchemy import select
 
 from evidence.errors import Conflict
 from media.footage import read_frame_number
+from storage.db.clip_tables import ClipSet
 from storage.db.tables import Derivative, Item, Job
 from tests.support.pipeline import Pipeline
 from tests.support.placing import film, read_clock
@@ -391,7 +392,12 @@ def test_a_composite_is_by_right_shows_its_instants_and_ends_with_any_source(
     assert live.as_("legal_reviewer").get(f"{member}/sheet").json()["code"] == "nothing_here"
     page = live.as_("legal_reviewer").get(f"{path}/sheet", params={"form": "html"}).text
     assert "合成画面 Composite" in page and "+2.000000 s" in page
+    late = ask_set(live, "reviewer", first, first + 0.8, **body).json()
     _withdraw(live, two)
+    work(live)
+    with scene.storage.database.read() as session:
+        made = session.scalars(select(ClipSet.derivative_id).where(ClipSet.id == UUID(late["set_id"])))
+        assert made.one() is None
     assert fetch(done["file_url"]).status_code == 410
     after = live.as_("legal_reviewer").get(path).json()
     assert (after["state"], after["file_url"]) == ("withdrawn", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -91,13 +92,20 @@ def test_every_picture_shows_each_source_at_its_instant(made: list[RenditionResu
     assert float(np.abs(sound[int(1.75 * 48_000) :]).max()) < 0.01
 
 
-def test_an_inset_without_footage_is_a_placeholder_over_the_large_picture(
+def test_where_there_is_no_footage_is_a_placeholder_also_in_a_hole_and_over_the_large_picture(
     made: list[RenditionResult], tmp_path: Path
 ) -> None:
-    result = composed(made, tmp_path, "a.mp4", "picture_in_picture", None)
+    """The index says that the first of the large one's fragments ended 0.2 s before the next began."""
+    index = made[0].index
+    holed = index.fragments[0]._replace(tail_pts=-index.timescale // 5)
+    hole_ms = holed.end_pts * 1000 // index.timescale - 200
+    damaged = replace(made[0], index=replace(index, fragments=(holed, *index.fragments[1:])))
+    result = composed([damaged, made[1]], tmp_path, "a.mp4", "picture_in_picture", None)
     assert result.size_px == (320, 180)
     for number, (large, inset) in enumerate(panes(result)):
         first, second = wanted_of(number)
+        if hole_ms <= number * 40 + 310 < hole_ms + 200:
+            first = None
         # The strip of the large one runs beneath the inset's column; its left part is free.
         assert (large[170:, :200].mean() > 25) == (first is not None)
         assert (float(np.median(inset[12:])) > 30) == (second is not None)
