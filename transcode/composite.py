@@ -32,7 +32,6 @@ from transcode.clip import CRF, OUTPUT, VIDEO
 from transcode.excerpt import covering, write_excerpt
 from transcode.mark import (
     SMALLEST_TEXT_PX,
-    TEXT_SHARE,
     MarkLine,
     clock_options,
     find_font,
@@ -55,6 +54,8 @@ HOLE = Fraction(1, 10)
 """Footage that ends so long before the next of its file begins has a hole, where nothing is shown."""
 MOST_RUNS = 1000
 INSET_SHARE, MARGIN_SHARE, INSETS_IN_COLUMN = 5, 40, 4
+NAME_SHARE, HOLDER_SHARE = 20, 14
+"""Heights of a pane to one line of its name: over its picture, and on its placeholder."""
 GRID = {1: (1, 1), 2: (2, 1), 3: (2, 2), 4: (2, 2), 5: (3, 2), 6: (3, 2), 7: (4, 2), 8: (4, 2)}
 """Columns and rows for so many panes."""
 NO_PICTURE = MarkLine("此刻无画面 no picture", "no picture")
@@ -366,7 +367,7 @@ def placeholder(name: MarkLine, box: Box, font: Path | None) -> Image.Image:
     _, _, width, height = box
     image = Image.new("RGB", (width, height))
     pen = ImageDraw.Draw(image)
-    size = max(SMALLEST_TEXT_PX, height // (TEXT_SHARE // 2))
+    size = max(SMALLEST_TEXT_PX, height // HOLDER_SHARE)
     drawn_with = _font(font, size)
     for row, line in enumerate((name, NO_PICTURE)):
         text = _cut(pen, _readable(line, font), drawn_with, width - size)
@@ -387,7 +388,7 @@ def _over(
     canvas = mark_image(mark, width_px=size_px[0], height_px=size_px[1], font=font)
     pen = ImageDraw.Draw(canvas)
     for name, (left, top, width, height) in zip(names, boxes, strict=True):
-        size = max(SMALLEST_TEXT_PX, height // TEXT_SHARE)
+        size = max(SMALLEST_TEXT_PX, height // NAME_SHARE)
         drawn_with = _font(font, size)
         text = _cut(pen, _readable(name, font), drawn_with, width // 2)
         right = left + width - size // 2 - int(pen.textlength(text, font=drawn_with))
