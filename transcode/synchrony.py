@@ -95,7 +95,7 @@ def align(
     length_us = (window[1] - window[0]) // US
     stretches: list[Stretch] = []
     places: list[Shown] = []
-    used: set[int] = set()
+    shown_of: list[int] = []
     position_us = 0
     numbered = [(part.started_at, number, part) for number, part in enumerate(parts) if part.started_at]
     for started_at, number, part in sorted(numbered, key=lambda each: each[:2]):
@@ -105,12 +105,18 @@ def align(
             start_us, end_us = at_us + run.segments[0].start_us, at_us + run.segments[-1].end_us
             if places and places[-1].to_us > start_us:
                 before = places.pop()
-                places.append(Shown(before.from_us, start_us, before.position_us))
+                if start_us > 0:
+                    places.append(Shown(before.from_us, start_us, before.position_us))
+                else:
+                    # Its last moments were the window's first, and the later one shows those.
+                    stretches.pop()
+                    shown_of.pop()
+                    position_us = before.position_us
             stretches.append(stretch_of(part, run))
             places.append(Shown(start_us, end_us, position_us))
             position_us += end_us - start_us
-            used.add(number)
-    return Aligned(tuple(stretches), tuple(places), frozenset(used))
+            shown_of.append(number)
+    return Aligned(tuple(stretches), tuple(places), frozenset(shown_of))
 
 
 def _inside(part: Part, at_us: int, length_us: int, least_us: int | None) -> list[Fragment]:

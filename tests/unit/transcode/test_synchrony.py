@@ -92,6 +92,13 @@ def test_files_that_overlap_by_less_than_clocks_say_are_both_shown_whole() -> No
     ]
 
 
+def test_a_file_whose_last_moments_the_next_one_shows_too_is_not_in_a_window_that_begins_there() -> None:
+    found = align([part(-3.99, 4), part(-0.005, 4, "b.mp4")], (at(0), at(8)))
+    assert [(each.from_us, each.to_us, each.position_us) for each in found.map] == [(-5000, 3_995_000, 0)]
+    assert found.part_numbers == {1}
+    assert {piece.url for piece in read_media(found.playlist()).pieces} == {"b.mp4"}
+
+
 def test_a_window_without_footage_is_refused_and_what_has_no_start_is_left_out() -> None:
     nowhere = Part(part(0, 4).index, "x.mp4")
     with pytest.raises(NotFound):
