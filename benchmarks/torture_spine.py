@@ -42,6 +42,7 @@ DOCKS = 4
 SETTINGS = {
     "WORKER__LEASE_S": str(LEASE_S),
     "WORKER__CHECKPOINT_EVERY_S": "1",
+    "WORKER__CHECKPOINT_BUSY_EVERY_S": "1",
     "WORKER__ANNOUNCE_AGAIN_S": "5",
 }
 TARGETS: dict[str, tuple[str, ...]] = {
