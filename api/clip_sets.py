@@ -16,6 +16,7 @@ from uuid import UUID
 
 from api.auth.rights import Span
 from api.desk import Work
+from api.resolving import index_of, local_path
 from api.sets import LONGEST_WINDOW, PLAYABLE, US
 from api.taking import Taking, reach_of, source_of, write_clip
 from evidence.clock import rfc3339
@@ -25,6 +26,7 @@ from ingest.timeline import CaseTimeline, Entry, timeline_of_case
 from storage.db import clips, items
 from storage.db.clip_tables import Clip, ClipSet
 from storage.db.tables import Derivative, Item
+from transcode.picture import shows_any
 
 MOST_CLIPS = 100
 LONGEST_FOOTAGE = timedelta(hours=8)
@@ -184,6 +186,13 @@ def _of_item(
         raise NotPermitted(
             f"item {item.id}: expected a span that may be seen, found none in what was asked",
             code="span_not_permitted",
+        )
+    path, index = local_path(work.storage, source.store_key), index_of(source)
+    # A sliver between two pictures cannot be cut, and the whole set would wait for it.
+    spans = [span for span in spans if shows_any(path, index, span)]
+    if not spans:
+        raise InvalidInput(
+            f"item {item.id}: expected a picture that begins in the window, found none", code="span_empty"
         )
     return [Planned(entry, item, source, span, began + span[0] * US, began + span[1] * US) for span in spans]
 

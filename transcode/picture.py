@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +80,9 @@ def picture_at(rendition: Path, index: FragmentIndex, at_us: int) -> ShownPictur
             f"picture: expected a moment from 0 to {length} us, found {at_us}", code="picture_outside"
         )
     before, part = 0, None
-    for each in index.fragments:
-        if each.frame_count and each.start_pts > wanted:
+    # Behind the last picture, or between two far apart, fragments hold sound alone.
+    for each in (fragment for fragment in index.fragments if fragment.frame_count):
+        if each.start_pts > wanted:
             break
         before, part = (before + part.frame_count, each) if part is not None else (before, each)
     times = _times(rendition, index, part) if part is not None else []
@@ -114,6 +116,24 @@ def picture_of_number(rendition: Path, index: FragmentIndex, number: int) -> Sho
     raise InvalidInput(
         f"picture: expected a number from 0 to {before - 1}, found {number}", code="picture_outside"
     )
+
+
+def shows_any(rendition: Path, index: FragmentIndex, span_us: tuple[int, int]) -> bool:
+    """Whether a clip of that span would have a picture, or of sound alone a sample.
+
+    Raises:
+        MediaError: ``fragments_unreadable``.
+    """
+    first, last = (ceil(Fraction(at_us, 1_000_000) * index.timescale) for at_us in span_us)
+    if index.main.kind != "video":
+        return first < min(last, ceil(index.duration * index.timescale))
+    for part in index.fragments:
+        if not part.frame_count or part.start_pts >= last or part.end_pts <= first:
+            continue
+        # Only of one that has begun before is it unknown when its pictures begin.
+        if part.start_pts >= first or any(first <= at < last for at in _times(rendition, index, part)):
+            return True
+    return False
 
 
 def take_picture(

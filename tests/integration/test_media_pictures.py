@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from media.still import exact_picture_entry
 from tests.support import media as footage
 from transcode.excerpt import write_excerpt
 from transcode.mark import MarkLine, mark_image
-from transcode.picture import ShownPicture, picture_at, picture_of_number, take_picture
+from transcode.picture import ShownPicture, picture_at, picture_of_number, shows_any, take_picture
 from transcode.segment import RunOptions
 
 MARK = [MarkLine("京市监罚〔2026〕12号", "JSJF-2026-12")]
@@ -67,6 +68,25 @@ def test_a_moment_and_a_number_name_the_picture_that_is_shown(
         shown = picture_of_number(path, index, place)
         pixels = drawn(path, shown.pts + index.origin_pts, tmp_path)
         assert read_frame_number(np.asarray(Image.fromarray(pixels).convert("L"))) == numbers[place]
+
+
+def test_a_sliver_between_two_pictures_shows_none(film: tuple[Path, FragmentIndex]) -> None:
+    path, index = film
+    begins_us = [int(at * 1_000_000) for at in footage.shown_at(path)]
+    for place in (0, len(begins_us) // 2, len(begins_us) - 1):
+        at_us = begins_us[place]
+        assert shows_any(path, index, (max(0, at_us - 1000), at_us + 1000))
+        assert not shows_any(path, index, (at_us + 1000, at_us + 30_000))
+
+
+def test_the_last_picture_stands_while_sound_goes_on(film: tuple[Path, FragmentIndex]) -> None:
+    path, index = film
+    last = index.fragments[-1]
+    # As an encoder leaves it where the sound of a fragment comes later than its one picture.
+    sound_alone = last._replace(start_pts=last.start_pts + 1, duration_pts=0, frame_count=0)
+    more = replace(index, fragments=(*index.fragments, sound_alone))
+    at_us = int(index.duration * 1_000_000) - 1
+    assert picture_at(path, more, at_us) == picture_of_number(path, index, index.frame_count - 1)
 
 
 def test_what_is_not_shown_is_refused(film: tuple[Path, FragmentIndex]) -> None:
