@@ -26,7 +26,7 @@ from api.desk import Installation
 from api.issuing import Variant, permitted_span
 from api.ranges import ByteRange
 from api.telling import Ladder, Rung, limits_told
-from evidence.access import Actor
+from evidence.access import Act, Actor, may
 from evidence.errors import Conflict, InvalidInput, MediaError, NotFound, NotPermitted, Unavailable
 from evidence.kinds import Role
 from media.fmp4 import FragmentIndex
@@ -327,6 +327,8 @@ def may_still_have(session: Session, storage: Storage, clip: Clip) -> bool:
     agency = agencies.agency_by_id(session, clip.agency_id)
     roles = frozenset(Role(role) for role in account.roles)
     actor = Actor(account.id, agency.id, agency.code, account.username, roles, account.officer_id)
+    if not clip.marked and not may(actor, Act.TAKE_UNMARKED):
+        return False
     asker = Asker(session, agency.id, actor, storage.clock.now())
     item = items.item_by_id(session, clip.agency_id, clip.item_id)
     case = cases.case_by_id(session, clip.agency_id, clip.case_id)

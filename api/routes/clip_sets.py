@@ -21,7 +21,7 @@ from api.resolving import clip_set_name, may_still_have
 from api.schemas.taking import ClipSetGap, ClipSetMember, ClipSetRequest, ClipSetShown, ClipShown
 from api.schemas.viewing import LeftOut
 from api.sheets import PRINTED
-from api.taking import Taking, case_named, clip_shown
+from api.taking import Taking, case_named, clip_shown, require_may_be_unmarked
 from evidence.access import Act
 from evidence.errors import NotPermitted
 from storage.db import cases, clips, items
@@ -107,6 +107,9 @@ def _own(work: Work, set_id: UUID) -> ClipSet:
     row = clips.set_by_id(work.session, work.agency_id, set_id)
     if row.account_id != work.actor.account_id:
         raise NotPermitted("clip set: expected your own, found another's; ask for one", code="clip_not_yours")
+    first = clips.clips_of_set(work.session, work.agency_id, row.id)[0]
+    if not first.marked:
+        require_may_be_unmarked(work, first.reason)
     return row
 
 

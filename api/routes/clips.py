@@ -22,7 +22,7 @@ from api.schemas.common import PAGE_DEFAULT, Limit, Page, read_pair_cursor, writ
 from api.schemas.taking import ClipRequest, ClipSheet, ClipShown
 from api.schemas.viewing import Reviewable
 from api.sheets import PRINTED, printable, sheet_of
-from api.taking import Taking, case_named, clip_shown, want_clip, want_picture
+from api.taking import Taking, case_named, clip_shown, require_may_be_unmarked, want_clip, want_picture
 from evidence.access import Act
 from evidence.errors import Conflict, InvalidInput, NotPermitted
 from evidence.item import Custody, Media, Redaction, is_reviewable
@@ -166,6 +166,8 @@ def _own(work: Work, clip_id: UUID) -> Clip:
     item = items.item_by_id(work.session, work.agency_id, clip.item_id)
     case = cases.case_by_id(work.session, work.agency_id, clip.case_id)
     permitted_span(work, item, Variant(clip.variant), case, (clip.span_from_us, clip.span_to_us))
+    if not clip.marked:
+        require_may_be_unmarked(work, clip.reason)
     return clip
 
 

@@ -23,7 +23,7 @@ from sqlalchemy import select
 from evidence.errors import Conflict
 from media.footage import read_frame_number
 from storage.db.clip_tables import ClipSet
-from storage.db.tables import Derivative, Item, Job
+from storage.db.tables import Account, Derivative, Item, Job
 from tests.support.pipeline import Pipeline
 from tests.support.placing import film, read_clock
 from tests.support.scene import CASE_A, CASE_B, Live, Recording, Scene, served
@@ -46,6 +46,11 @@ def forget(live: Live) -> None:
     with live.scene.storage.database.transaction() as session:
         for job in session.scalars(select(Job).where(Job.state == "ready")):
             job.state = "cancelled"
+
+
+def act_as(live: Live, name: str, role: str) -> None:
+    with live.scene.storage.database.transaction() as session:
+        session.scalars(select(Account).where(Account.username == name)).one().roles = [role]
 
 
 def work(live: Live) -> None:
@@ -157,6 +162,17 @@ def test_without_a_mark_whole_groups_are_copied_and_all_that_is_said(live: Live)
     assert (sheet["marked"], sheet["frame_count"], sheet["copied_frame_count"]) == (False, 120, 100)
     for action in ("grant:issued", "clip:issued"):
         assert [leaf["facts"]["marked"] for leaf in scene.leaves(recording.item_id, action)] == [False]
+    # Who may see the footage, but may leave no mark out any more, has it no longer.
+    act_as(live, "legal_reviewer", "reviewer")
+    assert live.as_("legal_reviewer").get(asked.headers["location"]).status_code == 403
+    assert fetch(done["file_url"]).status_code == 410
+    act_as(live, "legal_reviewer", "legal_reviewer")
+    assert fetch(done["file_url"]).status_code == 200
+    media = scene.settings.media
+    object.__setattr__(media, "unmarked_clips", False)
+    refused = live.as_("legal_reviewer").get(asked.headers["location"])
+    object.__setattr__(media, "unmarked_clips", True)
+    assert (refused.status_code, refused.json()["code"]) == (403, "unmarked_not_permitted")
 
 
 # Sets for a timeline.
@@ -280,6 +296,16 @@ def test_a_set_of_which_a_clip_could_not_be_cut_says_so(live: Live, filmed: list
     forget(live)
     assert (done["state"], done["file_url"]) == ("failed", None)
     assert [each["clip"]["state"] for each in done["members"]] == ["working", "failed"]
+
+
+def test_what_shows_no_picture_in_the_window_spoils_no_set(live: Live, filmed: list[Recording]) -> None:
+    # The last picture of the first recording begins at 5.96 s.
+    asked = ask_set(live, "reviewer", 5.97, 9).json()
+    forget(live)
+    assert [each["clip"]["item_id"] for each in asked["members"]] == [str(filmed[0].item_id)]
+    assert asked["left_out"] == [{"item_id": str(filmed[1].item_id), "why": "span_empty"}]
+    alone = ask_set(live, "reviewer", 5.97, 6)
+    assert (alone.status_code, alone.json()["code"]) == (422, "span_empty")
 
 
 @pytest.mark.parametrize(
