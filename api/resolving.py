@@ -11,7 +11,7 @@ import json
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from fractions import Fraction
@@ -276,7 +276,7 @@ def resolve_clip(session: Session, storage: Storage, agency_id: UUID, clip_id: U
     clip = clips.clip_by_id(session, agency_id, clip_id)
     if clip.derivative_id is None or name != CLIPS.get(clip.form):
         raise _nothing()
-    if not may_still_have(session, storage, clip):
+    if not may_still_have(session, storage, [clip]):
         raise NotFound("clip: expected a holder with the right to it, found it ended", code="grant_ended")
     return _taken(session, storage, agency_id, clip.derivative_id, name.replace(".", f"-{clip.id}."))
 
@@ -293,11 +293,11 @@ def resolve_clip_set(
     held = clips.set_by_id(session, agency_id, set_id)
     if held.derivative_id is None or name != clip_set_name(held):
         raise _nothing()
-    for clip in clips.clips_of_set(session, agency_id, set_id):
-        if not may_still_have(session, storage, clip):
-            raise NotFound("clip set: expected a right to each clip, found one ended", code="grant_ended")
-        if clip.derivative_id is not None:
-            _require_served(items.derivative_by_id(session, agency_id, clip.derivative_id))
+    # All at once: it is asked again every second while a file of gigabytes is sent.
+    if not may_still_have(session, storage, clips.clips_of_set(session, agency_id, set_id)):
+        raise NotFound("clip set: expected a right to each clip, found one ended", code="grant_ended")
+    for row in clips.withdrawn_of_set(session, agency_id, set_id):
+        _require_served(row)
     for source_id in clips.source_ids_of(held).values():
         _require_served(items.derivative_by_id(session, agency_id, source_id))
     return _taken(session, storage, agency_id, held.derivative_id, name.replace(".", f"-{held.id}."))
@@ -319,21 +319,24 @@ def _taken(
     )  # fmt: skip
 
 
-def may_still_have(session: Session, storage: Storage, clip: Clip) -> bool:
-    """Whether a clip's holder has the right to it now."""
-    if not grants.may_hold(session, clip.agency_id, clip.account_id):
+def may_still_have(session: Session, storage: Storage, taken: Sequence[Clip]) -> bool:
+    """Whether the one who asked for these clips has the right to each of them now."""
+    agency_id, account_id = taken[0].agency_id, taken[0].account_id
+    if not grants.may_hold(session, agency_id, account_id):
         return False
-    account = accounts.account_by_id(session, clip.agency_id, clip.account_id)
-    agency = agencies.agency_by_id(session, clip.agency_id)
+    account = accounts.account_by_id(session, agency_id, account_id)
+    agency = agencies.agency_by_id(session, agency_id)
     roles = frozenset(Role(role) for role in account.roles)
     actor = Actor(account.id, agency.id, agency.code, account.username, roles, account.officer_id)
-    if not clip.marked and not may(actor, Act.TAKE_UNMARKED):
+    if not all(clip.marked for clip in taken) and not may(actor, Act.TAKE_UNMARKED):
         return False
     asker = Asker(session, agency.id, actor, storage.clock.now())
-    item = items.item_by_id(session, clip.agency_id, clip.item_id)
-    case = cases.case_by_id(session, clip.agency_id, clip.case_id)
+    of_case = {each: cases.case_by_id(session, agency_id, each) for each in {clip.case_id for clip in taken}}
+    of_item = {each: items.item_by_id(session, agency_id, each) for each in {clip.item_id for clip in taken}}
     try:
-        permitted_span(asker, item, Variant(clip.variant), case, (clip.span_from_us, clip.span_to_us))
+        for clip in taken:
+            span = clip.span_from_us, clip.span_to_us
+            permitted_span(asker, of_item[clip.item_id], Variant(clip.variant), of_case[clip.case_id], span)
     except (NotPermitted, NotFound, InvalidInput, Conflict):
         return False
     return True

@@ -115,7 +115,11 @@ def _own(work: Work, set_id: UUID) -> ClipSet:
 
 def _shown(work: Work, row: ClipSet) -> ClipSetShown:
     held = clips.clips_of_set(work.session, work.agency_id, row.id)
-    members = [_member(work, row, clip) for clip in held]
+    have_all = may_still_have(work.session, work.storage, held)
+    members = [
+        _member(work, row, clip, is_had=have_all or may_still_have(work.session, work.storage, [clip]))
+        for clip in held
+    ]
     made = (
         items.derivative_by_id(work.session, work.agency_id, row.derivative_id)
         if row.derivative_id is not None
@@ -157,10 +161,10 @@ def _shown(work: Work, row: ClipSet) -> ClipSetShown:
     )
 
 
-def _member(work: Work, row: ClipSet, clip: Clip) -> ClipSetMember:
+def _member(work: Work, row: ClipSet, clip: Clip, *, is_had: bool) -> ClipSetMember:
     lies = row.layout["members"][str(clip.id)]
     shown: ClipShown = clip_shown(work, clip)
-    if not may_still_have(work.session, work.storage, clip):
+    if not is_had:
         gone = {"state": "withdrawn", "file_url": None, "sha256": None, "size_bytes": None}
         shown = shown.model_copy(update=gone)
     return ClipSetMember(

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from evidence.errors import NotFound
 from storage.db.clip_tables import Clip, ClipSet
-from storage.db.tables import Job
+from storage.db.tables import Derivative, Job
 
 
 def clip_by_id(session: Session, agency_id: UUID, clip_id: UUID) -> Clip:
@@ -124,3 +124,18 @@ def clips_of_set(session: Session, agency_id: UUID, set_id: UUID) -> list[Clip]:
     """The clips of a set, by number."""
     query = select(Clip).where(Clip.agency_id == agency_id, Clip.set_id == set_id)
     return list(session.scalars(query.order_by(Clip.place)))
+
+
+def withdrawn_of_set(session: Session, agency_id: UUID, set_id: UUID) -> list[Derivative]:
+    """What was made of a set's clips and is served no longer."""
+    query = select(Derivative).join(Clip, Clip.derivative_id == Derivative.id)
+    return list(
+        session.scalars(
+            query.where(
+                Derivative.agency_id == agency_id,
+                Clip.agency_id == agency_id,
+                Clip.set_id == set_id,
+                Derivative.withdrawn_at.is_not(None),
+            )
+        )
+    )

@@ -20,10 +20,13 @@ import pytest
 from PIL import Image
 from sqlalchemy import select
 
+from api.resolving import resolve_clip_set
 from evidence.errors import Conflict
 from media.footage import read_frame_number
+from storage.db import clips
 from storage.db.clip_tables import ClipSet
 from storage.db.tables import Account, Derivative, Item, Job
+from tests.support.asked import questions
 from tests.support.pipeline import Pipeline
 from tests.support.placing import film, read_clock
 from tests.support.scene import CASE_A, CASE_B, Live, Recording, Scene, served
@@ -319,6 +322,34 @@ def test_a_set_is_bounded(
     monkeypatch.setattr(f"api.clip_sets.{name}", most)
     answer = ask_set(live, "reviewer", 2, 30)
     assert (answer.status_code, answer.json()["code"]) == (422, code)
+
+
+def test_whether_a_set_may_be_sent_is_asked_at_once(live: Live, packed: str) -> None:
+    scene, set_id = live.scene, UUID(packed.rsplit("/", 1)[1])
+    database = scene.storage.database
+
+    def count() -> int:
+        with questions(database) as said, database.read() as session:
+            resolve_clip_set(session, scene.storage, scene.agency.id, set_id, "clips.zip")
+        return len(said)
+
+    few = count()
+    with database.transaction() as session:
+        first = clips.clips_of_set(session, scene.agency.id, set_id)[0]
+        for place in range(3, 13):
+            another = clips.add_clip(
+                session, scene.agency.id, account_id=first.account_id, item_id=first.item_id,
+                case_id=first.case_id, form="file", marked=True, variant=first.variant,
+                span_us=(first.span_from_us, first.span_to_us), purpose=first.purpose, reason=None,
+                now=first.requested_at, seat=(set_id, place),
+            )  # fmt: skip
+            another.derivative_id = first.derivative_id
+    many = count()
+    with database.transaction() as session:
+        for another in clips.clips_of_set(session, scene.agency.id, set_id)[2:]:
+            session.delete(another)
+    # The bindings of each, and nothing else.
+    assert many - few == 10
 
 
 def test_a_set_ends_with_the_right_to_any_of_it(live: Live, filmed: list[Recording], packed: str) -> None:
