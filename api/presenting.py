@@ -28,6 +28,7 @@ from api.schemas.items import (
     SaidShown,
 )
 from evidence.conflicts import Conflict
+from evidence.coverage import coverage_in_words, split_coverage
 from evidence.item import Binding, Custody, FiveFacts, Media, Redaction, is_reviewable
 from evidence.kinds import MediaKind
 from ingest.correction import conflicts_of, views_of
@@ -36,12 +37,6 @@ from storage.db import accounts, cases, items
 from storage.db.tables import Case, CaseBinding, Derivative, Item
 from transcode.plan import PIECES
 
-COVERAGE_WORDS: Mapping[str, tuple[str, str]] = {
-    "faces": ("人脸", "faces"),
-    "plates": ("车牌", "plates"),
-    "text": ("文字", "text"),
-    "voices": ("语音", "voices"),
-}
 MASKED_KINDS = frozenset({"redacted", "redacted_photo"})
 UNLISTED = frozenset({"clip", *PIECES})
 """A clip is its asker's alone; a piece of a recording that is still being encoded is nobody's."""
@@ -272,22 +267,6 @@ def coverage_of(made: Sequence[Derivative]) -> Coverage:
     if not masked:
         return Coverage(treated=[], untreated=[], zh="尚无脱敏件", en="Not redacted yet")
     said: Mapping[str, str] = masked[-1].info.get("coverage") or {}
-    treated = [name for name in COVERAGE_WORDS if said.get(name) == "treated"]
-    untreated = [name for name in COVERAGE_WORDS if name not in treated]
-    return Coverage(
-        treated=treated,
-        untreated=untreated,
-        zh=f"已处理:{_zh(treated)};未处理:{_zh(untreated)}",
-        en=f"{_en(treated).capitalize()} treated; {_en(untreated)} untreated",
-    )
-
-
-def _zh(names: Sequence[str]) -> str:
-    return "、".join(COVERAGE_WORDS[name][0] for name in names) or "无"
-
-
-def _en(names: Sequence[str]) -> str:
-    words = [COVERAGE_WORDS[name][1] for name in names]
-    if len(words) > 1:
-        return f"{', '.join(words[:-1])} and {words[-1]}"
-    return words[0] if words else "nothing"
+    treated, untreated = split_coverage(said)
+    zh, en = coverage_in_words(said)
+    return Coverage(treated=treated, untreated=untreated, zh=zh, en=en)

@@ -108,6 +108,7 @@ def cut_clip(
     begin, end = _span(index, from_us, to_us)
     used_font = find_font(font)
     is_video = index.main.kind == "video"
+    mark = mark if is_video else ()
     clock = None
     if clock_us is not None and is_video:
         shown_us = clock_us + int((begin - index.origin) * 1_000_000)
@@ -125,13 +126,12 @@ def cut_clip(
             except Unsuited as why:
                 made_by = {"encoded_whole": str(why)}
         if spliced is None:
-            drawn = mark if is_video else ()
             _encode(
                 rendition,
                 index,
                 (begin, end),
                 destination,
-                drawn,
+                mark,
                 used_font,
                 clock,
                 run,

@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy.orm import Session
 
 from evidence.clock import rfc3339
+from evidence.coverage import coverage_in_words
 from evidence.errors import Conflict, NotFound
 from evidence.kinds import PURPOSE_WORDS, RetrievalPurpose
 from media.mux import unwritable
@@ -56,6 +57,7 @@ def set_sheet(session: Session, agency: Agency, row: ClipSet) -> dict[str, Any]:
     case = cases.case_by_id(session, agency.id, row.case_id)
     viewer = accounts.account_by_id(session, agency.id, row.account_id)
     first = held[0]
+    said = [_said_of(session, agency, row, clip) for clip in held]
     return {
         "schema": SCHEMA,
         "form": row.form,
@@ -67,10 +69,10 @@ def set_sheet(session: Session, agency: Agency, row: ClipSet) -> dict[str, Any]:
         "to_at": rfc3339(row.window_to),
         "purpose": first.purpose,
         "reason": first.reason,
-        "marked": first.marked,
+        "marked": any(each["marked"] for each in said),
         "taken_by": f"{viewer.display_name} ({viewer.username})",
         "requested_at": rfc3339(row.requested_at),
-        "clips": [_said_of(session, agency, row, clip) for clip in held],
+        "clips": said,
         "gaps": row.layout["gaps"],
         "left_out": row.layout["left_out"],
         "unplaced_count": row.layout["unplaced_count"],
@@ -103,13 +105,14 @@ def _said_of(session: Session, agency: Agency, row: ClipSet, clip: Clip) -> dict
     item = items.item_by_id(session, agency.id, clip.item_id)
     original = items.object_of(session, item)
     number = clip.place or 0
+    shown = made
     own = _of_file(made, member_name(number, lies["starts_at"], agency.time_zone))
     source_id = clips.source_ids_of(row).get(clip.id)
     if source_id is not None:
-        source = items.derivative_by_id(session, agency.id, source_id)
-        if source.withdrawn_at is not None:
+        shown = items.derivative_by_id(session, agency.id, source_id)
+        if shown.withdrawn_at is not None:
             raise NotFound(f"clip {clip.id}: expected in force, found withdrawn", code="derivative_withdrawn")
-        own = {"rendition_sha256": source.sha256.hex()}
+        own = {"rendition_sha256": shown.sha256.hex()}
     return {
         "number": number,
         "clip_id": str(clip.id),
@@ -120,7 +123,9 @@ def _said_of(session: Session, agency: Agency, row: ClipSet, clip: Clip) -> dict
         **own,
         "original_sha256": original.sha256.hex(),
         "original_sm3": original.sm3.hex() if original.sm3 else None,
-        "masked": clip.variant == "redacted",
+        "marked": bool(made.params.get("mark", clip.marked)),
+        "masked": shown.masked,
+        "coverage": (shown.info.get("coverage") or {}) if shown.masked else None,
     }
 
 
@@ -177,6 +182,7 @@ def as_page(sheet: Mapping[str, Any], zone: str) -> bytes:
             each["av_record_no"] or each["item_id"],
             f"{each['span_us'][0] / 1e6:.6f} – {each['span_us'][1] / 1e6:.6f}",
             each.get("frame_count", "—"),
+            _masking(each["coverage"]),
             f"SHA-256 {each.get('sha256', '—')} SM3 {each.get('sm3') or '—'}",
             f"SHA-256 {each['original_sha256']} SM3 {each['original_sm3'] or '—'}",
         )
@@ -196,7 +202,7 @@ def as_page(sheet: Mapping[str, Any], zone: str) -> bytes:
     left_out = [(each["item_id"], each["why"]) for each in sheet["left_out"]]
     title = "音像片段集随附单 Sheet of a set of clips"
     heads = ("编号 No.", "文件 File", "时刻 Time", "来源 Source", "记录 Record", "媒体时间 Media time, s",
-             "帧数 Frames", "片段摘要 Digests of the clip", "原件摘要 Digests of the original")  # fmt: skip
+             "帧数 Frames", "脱敏范围 Coverage", "片段摘要 Digests of the clip", "原件摘要 Digests of the original")  # fmt: skip
     body = [
         f"<h1>{title}</h1>",
         _table([], facts),
@@ -215,6 +221,10 @@ def as_page(sheet: Mapping[str, Any], zone: str) -> bytes:
         f'<!doctype html><html lang="zh"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
     )
     return (head + "".join(body) + "</html>\n").encode()
+
+
+def _masking(coverage: Mapping[str, str] | None) -> str:
+    return "未经脱敏 nothing masked" if coverage is None else " / ".join(coverage_in_words(coverage))
 
 
 def _offset(offset_us: int | None) -> str:

@@ -255,6 +255,8 @@ def test_a_set_is_numbered_by_corrected_time_and_names_its_gaps(
     assert sheet == live.as_("reviewer").get(f"{path}/sheet").json()
     assert page == live.as_("reviewer").get(f"{path}/sheet", params={"form": "html"}).text
     assert [each["file"] for each in sheet["clips"]] == names
+    assert [(each["marked"], each["masked"]) for each in sheet["clips"]] == [(True, True)] * 2
+    assert sheet["clips"][0]["coverage"]["voices"] == "untreated"
     assert (sheet["clips"][0]["offset_us"], sheet["purpose"]) == (3_000_000, "litigation")
     for said in (CASE_B, done["members"][0]["clip"]["sha256"], "16.000000 s", str(filmed[2].item_id)):
         assert said in page

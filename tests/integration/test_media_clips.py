@@ -10,9 +10,11 @@ import pytest
 from PIL import Image
 
 from evidence.errors import InvalidInput, MediaError
+from media.growing import GrowingRendition
 from tests.support import media as footage
 from transcode.clip import ClipResult, cut_clip
 from transcode.mark import MarkLine, clock_options, draw_mark, find_font
+from transcode.plan import MOVFLAGS
 from transcode.segment import RenditionResult, RunOptions
 from transcode.stills import make_photo_derivative, make_poster
 
@@ -63,6 +65,15 @@ def test_a_clip_holds_exactly_the_frames_of_its_span(
         # The upper half carries no mark; an encoding away, it is the same picture.
         half = got.shape[0] // 2
         assert np.abs(got[:half].astype(int) - want[:half].astype(int)).mean() < 4
+
+
+def test_of_sound_alone_no_mark_is_claimed(tmp_path: Path) -> None:
+    source = tmp_path / "sound.mp4"
+    footage.ffmpeg("-f", "lavfi", "-i", "sine=d=2", "-c:a", "aac", "-movflags", MOVFLAGS, source)
+    index = GrowingRendition(source).finish()
+    run = RunOptions(scratch=tmp_path, limits=footage.LIMITS)
+    made = cut_clip(source, index, 0, 1_000_000, tmp_path / "clip.mp4", mark=MARK, run=run)
+    assert (made.params["mark"], made.params["font_sha256"]) == ([], None)
 
 
 def test_the_sound_is_cut_with_the_picture(rendition: RenditionResult, tmp_path: Path) -> None:

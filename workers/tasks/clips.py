@@ -52,6 +52,8 @@ def clip(context: JobContext) -> Outcome:
     made = context.keep_derivative(result.path)
     described = {**result.params, "source_sha256": source.sha256.hex(), "clip": str(request.id)}
     info = {**result.info, "sm3": sm3.hex() if sm3 is not None else None}
+    if source.masked:
+        info["coverage"] = source.info.get("coverage")
 
     def commit(session: Session, agency: Agency) -> None:
         now = context.storage.clock.now()
@@ -67,7 +69,7 @@ def clip(context: JobContext) -> Outcome:
         facts = {
             "clip": str(request.id),
             "form": request.form,
-            "marked": request.marked,
+            "marked": bool(result.params["mark"]),
             "derivative": str(row.id),
             "sha256": made.sha256.hex(),
             "span_us": [request.span_from_us, request.span_to_us],

@@ -31,6 +31,7 @@ def test_a_hostile_name_stays_text_on_the_page() -> None:
         "span_us": [0, 1],
         "frame_count": 1,
         "offset_us": -1,
+        "coverage": {"faces": "treated", "plates": "untreated"},
     }
     pane = {"lane": HOSTILE, "device_no": None, "place": HOSTILE, "box_px": [0, 0, 2, 2], "shown": []}
     sheet = {
@@ -45,5 +46,7 @@ def test_a_hostile_name_stays_text_on_the_page() -> None:
     }  # fmt: skip
     page = as_page(sheet, "Asia/Shanghai").decode()
     assert "<script" not in page
+    assert "已处理:人脸;未处理:车牌、文字、语音" in page
+    assert "Faces treated; plates, text and voices untreated" in page
     assert page.count("&lt;script&gt;") == 7
     assert as_json(sheet) == as_json(dict(reversed(sheet.items())))
