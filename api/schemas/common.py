@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 from evidence.clock import from_micros, to_micros
 from evidence.errors import InvalidInput
@@ -26,7 +26,16 @@ Number = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]*$")
 ]
 Micros = Annotated[int, Field(ge=0, le=2**53 - 1)]
-Instant = AwareDatetime
+
+
+def _in_any_zone(instant: datetime) -> datetime:
+    if not EARLIEST <= instant <= LATEST:
+        raise ValueError("expected an instant that has a date in every zone")
+    return instant
+
+
+EARLIEST, LATEST = datetime(1, 1, 3, tzinfo=UTC), datetime(9999, 12, 29, tzinfo=UTC)
+Instant = Annotated[AwareDatetime, AfterValidator(_in_any_zone)]
 Limit = Annotated[int, Field(ge=1, le=PAGE_MOST, description="每页条数 / Rows a page")]
 
 

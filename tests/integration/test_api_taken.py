@@ -375,6 +375,7 @@ def test_a_set_ends_with_the_right_to_any_of_it(live: Live, filmed: list[Recordi
         ("reviewer", 0, 5, {"lanes": ["device:none"]}, 404, "window_empty"),
         ("reviewer", 0, 90_000, {}, 422, "window_too_long"),
         ("reviewer", 5, 0, {}, 422, "request_invalid"),
+        ("reviewer", 0, 5, {"from_at": "0001-01-01T00:00:00+08:00"}, 422, "request_invalid"),
         ("reviewer", 0, 5, {"variant": "original", "reason": "x"}, 403, "not_permitted"),
         ("legal_reviewer", 0, 5, {"marked": False}, 422, "reason_missing"),
         ("reviewer", 20, 25, {}, 409, "redaction_pending"),
