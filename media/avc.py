@@ -135,8 +135,9 @@ def shape_of(unit: bytes) -> SequenceShape:
         MediaError: ``fragments_unreadable``.
     """
     bits = _Bits(unit)
-    profile = unit[1]
-    bits.skip(32)
+    bits.skip(8)
+    profile = bits.take(8)
+    bits.skip(16)
     bits.number()
     is_plain = True
     if profile in HIGH:

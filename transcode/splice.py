@@ -51,6 +51,8 @@ PRIMING = 1024
 """Samples that FFmpeg's AAC encoder puts before the first."""
 VISUAL_ENTRY_BYTES = 78
 MOVFLAGS = "+empty_moov+delay_moov+default_base_moof"
+MOST_PICTURES = 1_000_000
+"""Nine hours at 30 a second. The place and time of each are held at once: some 600 MB."""
 KEPT_BOXES = frozenset({"pasp", "colr"})
 CANNOT = frozenset({"fragments_unreadable", "ffmpeg_failed"})
 
@@ -187,6 +189,8 @@ class _Cut:
         ):
             raise Unsuited("coding")
         fragments = covering(index, self._begin - index.origin, self._end - index.origin)
+        if sum(part.frame_count for part in fragments) > MOST_PICTURES:
+            raise Unsuited("too_long")
         samples = read_samples(self._rendition, track, fragments)
         with self._rendition.open("rb") as file:
             starts = []

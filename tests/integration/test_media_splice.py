@@ -18,6 +18,7 @@ from tests.support import media as footage
 from transcode.clip import ClipResult, cut_clip
 from transcode.plan import MOVFLAGS
 from transcode.segment import RunOptions
+from transcode.splice import Unsuited, splice
 
 FROM_US, TO_US = 900_001, 5_100_000
 
@@ -114,6 +115,17 @@ def test_the_same_request_gives_the_same_bytes(source: Film, clip: ClipResult, t
     data = again.path.read_bytes()
     assert data.index(b"moov") < data.index(b"mdat")
     assert b"Lavf" not in data[: data.index(b"mdat")]
+
+
+def test_more_pictures_than_are_held_at_once_are_not_spliced(
+    source: Film, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transcode.splice.MOST_PICTURES", 50)
+    run = RunOptions(scratch=tmp_path, limits=footage.LIMITS)
+    begin, end = source.index.origin + 1, source.index.origin + 5
+    with pytest.raises(Unsuited, match="too_long"):
+        splice(source.path, source.index, begin, end, tmp_path / "clip.mp4", crf=20, run=run)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_copied_is_encoded_and_says_why(tmp_path: Path) -> None:

@@ -57,3 +57,7 @@ def test_units_are_those_of_the_sample_and_no_more() -> None:
     for length in range(len(avcc) - 4):
         with pytest.raises(MediaError):
             Configuration.from_bytes(avcc[:length])
+    sequence = sets("high", 0)[0]
+    for length in (1, 2, 5):
+        with pytest.raises(MediaError):
+            shape_of(sequence[:length])
