@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -131,21 +132,35 @@ def make_renditions(
     for lane in lanes:
         lane.clear()
 
-    def look() -> None:
-        for lane in lanes:
-            lane.look()
+    def execute(some: Sequence[_Lane], **more: Any) -> str:
+        def look() -> None:
+            for lane in some:
+                lane.look()
 
-    try:
         words = run_ffmpeg(
-            command(plans, str(source.resolve()), [str(lane.path.resolve()) for lane in lanes]),
+            command(
+                [lane.plan for lane in some],
+                str(source.resolve()),
+                [str(lane.path.resolve()) for lane in some],
+            ),
             scratch=run.scratch,
             limits=run.limits,
             binary=run.ffmpeg,
-            duration=plans[0].expected_duration,
-            on_progress=on_progress,
             on_tick=look,
             cancelled=cancelled,
+            **more,
         )
+        for lane in some:
+            lane.end()
+        return words
+
+    try:
+        words = execute(lanes, duration=plans[0].expected_duration, on_progress=on_progress)
+        behind = [lane for lane in lanes if lane.is_behind(lanes[0])]
+        for lane in behind:
+            lane.begin_again()
+        if behind:
+            words += execute(behind)
         return _judged(report, lanes, words)
     except BaseException:
         for lane in lanes:
@@ -157,11 +172,10 @@ def _judged(report: ProbeReport, lanes: Sequence[_Lane], words: str) -> Encoded:
     """Each rung that is its source's equal, or whose source is to blame for the difference."""
     results, refused = [], []
     for lane in lanes:
-        try:
-            index = lane.finish()
-        except MediaError as error:
+        index = lane.index
+        if index is None:
             # What an encoder wrote of one rung says nothing against the others.
-            refused.append(f"{lane.plan.rung.name}: {error.message}")
+            refused.append(f"{lane.plan.rung.name}: {lane.wrong}")
             lane.clear()
             continue
         findings = tuple(differences(lane.plan, index))
@@ -186,6 +200,9 @@ class _Lane:
         self.path = path
         self.growing = GrowingRendition(path)
         self._told = told
+        self.index: FragmentIndex | None = None
+        """All that was written, once the encoder has ended; None where that cannot be read."""
+        self.wrong = ""
 
     def clear(self) -> None:
         self.path.unlink(missing_ok=True)
@@ -195,10 +212,30 @@ class _Lane:
         if self.growing.advance() and self.growing.index is not None:
             self._told(self.plan.rung.name, self.growing.index)
 
-    def finish(self) -> FragmentIndex:
-        index = self.growing.finish()
-        self._told(self.plan.rung.name, index)
-        return index
+    def end(self) -> None:
+        """Read to its end what was written."""
+        try:
+            self.index = self.growing.finish()
+        except MediaError as error:
+            self.wrong = error.message
+        else:
+            self._told(self.plan.rung.name, self.index)
+
+    def is_behind(self, smallest: _Lane) -> bool:
+        """Whether pictures are missing that the smallest rung has.
+
+        Where the pictures of a source change their size or kind, FFmpeg sets up its filters anew and drops
+        those that were held back for the smallest.
+        """
+        if self.index is None or smallest.index is None:
+            return False
+        return bool(smallest.plan.head_start) and self.index.frame_count < smallest.index.frame_count
+
+    def begin_again(self) -> None:
+        """Be written once more, beside nothing that is to be waited for."""
+        self.clear()
+        self.plan = replace(self.plan, head_start=Fraction(0))
+        self.growing, self.index = GrowingRendition(self.path), None
 
 
 def differences(plan: RenditionPlan, index: FragmentIndex) -> list[str]:

@@ -213,6 +213,22 @@ def test_a_rung_that_differs_is_named_and_the_others_are_kept(tmp_path: Path) ->
     assert {path.name for path in tmp_path.glob("rendition-*")} == {growing_file("90p")}
 
 
+def test_no_rung_loses_the_pictures_it_held_when_their_size_changes(tmp_path: Path) -> None:
+    source = tmp_path / "source.ts"
+    with source.open("wb") as target:
+        for size in ("160x180", "320x180"):
+            part = tmp_path / f"{size}.ts"
+            footage.ffmpeg("-f", "lavfi", "-i", f"testsrc=s={size}:r=10:d=3", "-c:v", "libx264", part)
+            target.write(part.read_bytes())
+    report = footage.probe(source, tmp_path)
+    plans = plan_renditions(report, TINY)
+    run = RunOptions(scratch=tmp_path, limits=footage.LIMITS)
+    made = make_renditions(source, report, plans, tmp_path, run=run).results
+    assert [(each.rung.name, each.index.frame_count) for each in made] == [
+        (plan.rung.name, 60) for plan in plans
+    ]
+
+
 def test_foreign_sound_is_encoded_beside_a_copied_picture(tmp_path: Path) -> None:
     footage.make_plain(tmp_path / "a.mp4")
     footage.ffmpeg("-i", tmp_path / "a.mp4", "-c:v", "copy", "-c:a", "pcm_s16le", tmp_path / "b.mov")
