@@ -1,8 +1,9 @@
 """A clip to take away: a file of its own, cut to the frame, as a rule with the viewer's mark in the picture.
 
 The clip holds the pictures whose time t lies in from <= t < to and the sound samples of the same
-span, and nothing else: only the fragments that touch the span are given to the decoder, and all of it
-is encoded again. The same request over the same rendition with the same font gives the same bytes.
+span, and nothing else: only the fragments that touch the span are given to the decoder. All of it is
+encoded again, but for what `transcode.splice` copies where nothing is drawn. The same
+request over the same rendition with the same font gives the same bytes.
 """
 
 from __future__ import annotations

@@ -202,7 +202,8 @@ def as_page(sheet: Mapping[str, Any], zone: str) -> bytes:
     left_out = [(each["item_id"], each["why"]) for each in sheet["left_out"]]
     title = "音像片段集随附单 Sheet of a set of clips"
     heads = ("编号 No.", "文件 File", "时刻 Time", "来源 Source", "记录 Record", "媒体时间 Media time, s",
-             "帧数 Frames", "脱敏范围 Coverage", "片段摘要 Digests of the clip", "原件摘要 Digests of the original")  # fmt: skip
+             "帧数 Frames", "脱敏范围 Coverage", "片段摘要 Digests of the clip",
+             "原件摘要 Digests of the original")  # fmt: skip
     body = [
         f"<h1>{title}</h1>",
         _table([], facts),
