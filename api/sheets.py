@@ -74,7 +74,7 @@ def sheet_of(work: Work, clip: Clip) -> ClipSheet:
         span_us=(clip.span_from_us, clip.span_to_us),
         frame_count=row.info.get("frame_count"),
         frame=row.info.get("frame"),
-        marked=bool(row.params["mark"]),
+        marked=bool(row.params.get("mark", clip.marked)),
         copied_frame_count=row.info.get("copied_frame_count", 0),
         purpose=RetrievalPurpose(clip.purpose),
         reason=clip.reason,
