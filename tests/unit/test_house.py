@@ -15,6 +15,7 @@ import sys
 import tomllib
 import zipfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -43,16 +44,23 @@ def modules(package: str) -> dict[str, Path]:
     return found
 
 
-def imports_of(path: Path) -> set[str]:
+@cache
+def nodes_of(path: Path) -> tuple[ast.AST, ...]:
+    """Everything a module is made of; each is parsed once for all that look."""
+    return tuple(ast.walk(ast.parse(path.read_text())))
+
+
+@cache
+def imports_of(path: Path) -> frozenset[str]:
     """Absolute names a module imports; the house has no relative imports."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path.relative_to(ROOT)} has a relative import"
             names |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
-    return names
+    return frozenset(names)
 
 
 # --- packages ---------------------------------------------------------------------------------
@@ -165,7 +173,7 @@ def test_use_cases_neither_commit_nor_look_in_the_environment(package: str) -> N
     for name, path in modules(package).items():
         if name.startswith("ingest.daemon"):
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes_of(path):
             if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv", "commit"}:
                 guilty.append(f"{name}:{node.lineno} {node.attr}")
     assert guilty == []
@@ -176,7 +184,7 @@ def test_only_media_starts_the_ffmpeg_programs() -> None:
     guilty = []
     for package in set(PACKAGES) - {"media"}:
         for name, path in modules(package).items():
-            for node in ast.walk(ast.parse(path.read_text())):
+            for node in nodes_of(path):
                 named = isinstance(node, ast.Constant) and node.value in {"ffmpeg", "ffprobe"}
                 started = (
                     isinstance(node, ast.Attribute)
