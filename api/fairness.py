@@ -49,11 +49,12 @@ class Shares:
     def give_back(self, grant_id: UUID, count: int = 1) -> None:
         """Something for a grant is done."""
         with self._lock:
-            left = self._held[grant_id] - count
+            left = self._held.get(grant_id, 0) - count
             if left:
                 self._held[grant_id] = left
             else:
-                del self._held[grant_id]
+                # Of nothing, an empty lane, two may have been begun.
+                self._held.pop(grant_id, None)
                 self._told.discard(grant_id)
 
     @contextmanager

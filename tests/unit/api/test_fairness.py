@@ -34,6 +34,14 @@ def test_what_is_more_than_a_share_may_be_done_alone() -> None:
     shares.take(ONE, 10)
 
 
+def test_nothing_may_be_done_by_two_at_once() -> None:
+    shares = Shares(10, "members")
+    with shares.taken(ONE, 0), shares.taken(ONE, 0):
+        pass
+    with shares.taken(ONE, 10), shares.taken(ONE, 0), pytest.raises(Unavailable):
+        shares.take(ONE)
+
+
 def test_a_crowd_is_told_of_once_until_it_is_gone() -> None:
     shares = Shares(1, "answers")
     assert not shares.is_first_refusal(ONE)
