@@ -31,7 +31,7 @@ import struct
 import termios
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -48,6 +48,7 @@ RECHECK_S = 1.0
 LINGER_S = 1.0
 _disk = ThreadPoolExecutor(16, thread_name_prefix="media-disk")
 """Reads files: a slow disk must not hold up what asks the database, nor the other way round."""
+_Read = TypeVar("_Read")
 log = structlog.get_logger()
 
 
@@ -96,6 +97,13 @@ class Line:
     def _pace(self, taken_bytes: int) -> Pace:
         """How fast the answer that begins now is taken."""
         return Pace(self._loop.time(), taken_bytes, self._stall_s, self._least_bytes_s)
+
+    async def _read(self, pace: Pace, read: Callable[..., _Read], *args: Any) -> _Read:
+        """Have a thread read from the disk; the reader is not to blame for a slow one."""
+        began = self._loop.time()
+        found = await self._loop.run_in_executor(_disk, read, *args)
+        pace.excuse(self._loop.time() - began)
+        return found
 
     def _require_pace(self, pace: Pace, taken_bytes: int) -> None:
         self.fault = pace.fault(self._loop.time(), taken_bytes)
@@ -216,7 +224,8 @@ class PlainLine(Line):
     async def _until_done(self, answering: Coroutine[Any, Any, None]) -> None:
         try:
             await answering
-        except (OSError, LineEnded) as error:
+        except Exception as error:
+            # Whatever it was, a line without a task would be held for ever.
             _note(error)
             _reset(self._line)
             self._task = None
@@ -274,7 +283,7 @@ class PlainLine(Line):
                 turned = now
             count = min(file.left, PIECE_BYTES)
             if not file.is_cached(count):
-                await self._loop.run_in_executor(_disk, file.fetch, count)
+                await self._read(pace, file.fetch, count)
             try:
                 sent = os.sendfile(self._number, file.descriptor, file.at, count)
             except BlockingIOError:
@@ -337,7 +346,7 @@ class TlsLine(Line):
             self._writer.close()
             async with asyncio.timeout(LINGER_S):
                 await self._writer.wait_closed()
-        except (OSError, LineEnded) as error:
+        except Exception as error:
             _note(error)
             _reset(self._writer.get_extra_info("socket"))
         finally:
@@ -363,7 +372,7 @@ class TlsLine(Line):
             checked = self._loop.time()
             while file is not None and file.left:
                 count = min(file.left, TLS_PIECE_BYTES)
-                piece = await self._loop.run_in_executor(_disk, os.pread, file.descriptor, count, file.at)
+                piece = await self._read(pace, os.pread, file.descriptor, count, file.at)
                 if not piece:
                     raise OSError(errno.EIO, "the file is shorter than it was")
                 file.moved(len(piece))
@@ -407,7 +416,9 @@ def _reset(line: Any) -> None:
 
 def _note(error: Exception) -> None:
     """Say what was wrong on our side; readers that go are no news, and are not told anything."""
-    if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError | ssl.SSLError):
+    if not isinstance(error, OSError | LineEnded):
+        log.error("line_crashed", exc_info=error)
+    elif isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError | ssl.SSLError):
         log.warning("line_failed", reason=error.strerror or str(error))
 
 

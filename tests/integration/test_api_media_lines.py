@@ -8,8 +8,9 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -248,16 +249,38 @@ def test_a_reader_slower_than_the_least_rate_is_let_go_and_counted(tmp_path: Pat
     async def always() -> bool:
         return True
 
+    async def broken() -> bool:
+        raise ValueError("nobody meant this")
+
+    class OnSlowDisk(FilePart):
+        def is_cached(self, count: int) -> bool:
+            return self.at > 0 and super().is_cached(count)
+
+        def fetch(self, count: int) -> None:
+            time.sleep(0.7)
+            super().fetch(count)
+
     class Big(Fine):
+        def __init__(self, part: type[FilePart], may_go_on: Callable[[], Awaitable[bool]]) -> None:
+            self.part, self.may_go_on = part, may_go_on
+
         def now(self, request: Request) -> Reply:
-            file = FilePart(os.open(path, os.O_RDONLY), 0, len(big), always)
+            file = self.part(
+                os.open(path, os.O_RDONLY), 0, len(big), self.may_go_on, partial(ended.append, 1)
+            )
             assert request.method == "GET"
             return Reply(200, f"content-length: {len(big)}\r\n".encode(), file=file)
 
-    async def read(pause_s: float) -> tuple[int, dict[str, int]]:
+    ended: list[int] = []
+
+    async def read(
+        pause_s: float,
+        part: type[FilePart] = FilePart,
+        may_go_on: Callable[[], Awaitable[bool]] = always,
+    ) -> tuple[int, dict[str, int]]:
         door = socket.create_server(("127.0.0.1", 0))
         door.setblocking(False)
-        lines = Lines(Big(), most=4, stall_s=0.5, least_bytes_s=1 << 20)
+        lines = Lines(Big(part, may_go_on), most=4, stall_s=0.5, least_bytes_s=1 << 20)
         accepting = asyncio.create_task(lines.accept(door, None))
         loop, got = asyncio.get_running_loop(), 0
         with socket.socket() as peer:
@@ -270,6 +293,9 @@ def test_a_reader_slower_than_the_least_rate_is_let_go_and_counted(tmp_path: Pat
                     while got < len(big) and (piece := await loop.sock_recv(peer, 1 << 20)):
                         got += len(piece)
                         await asyncio.sleep(pause_s)
+        async with asyncio.timeout(2):
+            while lines._lines:
+                await asyncio.sleep(0.01)
         accepting.cancel()
         await lines.close(1)
         door.close()
@@ -282,6 +308,14 @@ def test_a_reader_slower_than_the_least_rate_is_let_go_and_counted(tmp_path: Pat
     got, counted = asyncio.run(read(0))
     assert got > len(big)
     assert counted == {}
+    # A disk that takes longer than its patience is not held against it.
+    got, counted = asyncio.run(read(0, OnSlowDisk))
+    assert got > len(big)
+    assert counted == {}
+    # What nobody meant ends the line too, and gives back what was counted.
+    got, counted = asyncio.run(read(2.5, may_go_on=broken))
+    assert got < len(big)
+    assert len(ended) == 4
 
 
 def test_under_tls_ranges_are_exact_and_stalled_readers_are_let_go(
