@@ -21,7 +21,7 @@ from api.auth.rights import Span
 from api.desk import Installation, Work
 from api.issuing import REACHES, Seated, Variant, require_reason, revoke_grant, write_grants
 from api.resolving import ladder_of, parts_of
-from api.telling import Ladder, Rung, first_of, has_to_tell, started_at_of, tell
+from api.telling import Ladder, Rung, first_of, has_to_tell, limits_told, started_at_of, tell
 from evidence.errors import Conflict, EvidenceError, InvalidInput, NotFound, NotPermitted, Unavailable
 from evidence.kinds import MediaKind, RetrievalPurpose
 from ingest.placement import Placement, placements_of
@@ -247,6 +247,8 @@ class Listed:
     parts: list[Part]
     more_follows: bool
     """An item grows or is about to: what comes after waits, because what was told once must not change."""
+    is_settling: bool = False
+    """Less of it is there than was told: what was being made is begun anew, or changes places."""
 
 
 @dataclass(frozen=True)
@@ -264,24 +266,26 @@ class Lane:
 
 def have_to_tell(seen: Sequence[Seen]) -> bool:
     """Whether a list of the lane is begun now that will grow."""
-    return any(has_to_tell(each.grant, each.ladder) or each.grant.told is None for each in _unfinished(seen))
+    return any(has_to_tell(each.grant, each.ladder) or each.grant.told is None for each in _in_growing(seen))
 
 
 def tell_lane(seen: Sequence[Seen]) -> None:
     """Remember how it was begun; the caller holds the items and the grants."""
-    for each in _unfinished(seen):
+    for each in _in_growing(seen):
         tell(each.grant, each.ladder, each.placement.starts_at if each.placement is not None else None)
 
 
-def _unfinished(seen: Sequence[Seen]) -> list[Seen]:
-    """Items that are shown and not whole yet; behind one of which nothing is, nothing is shown."""
-    found = []
+def _in_growing(seen: Sequence[Seen]) -> list[Seen]:
+    """Items that a lane shows while one of them is not whole; behind one that is waited for none is."""
+    found, is_whole = [], True
     for each in seen:
-        if each.is_coming and each.grant.variant == Variant.ORIGINAL:
+        is_coming = each.is_coming and each.grant.variant == Variant.ORIGINAL
+        if each.ladder is not None or is_coming:
             found.append(each)
-            if each.ladder is None or first_of(each.grant, each.ladder).is_growing:
-                break
-    return found
+        is_whole = is_whole and not is_coming
+        if is_coming and (each.ladder is None or first_of(each.grant, each.ladder).is_growing):
+            break
+    return [] if is_whole else found
 
 
 def lane_of(installation: Installation, seen: Sequence[Seen]) -> Lane:
@@ -293,7 +297,8 @@ def lane_of(installation: Installation, seen: Sequence[Seen]) -> Lane:
     common = [rung.name for _, ladder in shown[:1] for rung in ladder.rungs
               if all(rung.name in each for each in names)]  # fmt: skip
     lists = {}
-    for name in [MIXED, *sorted({name for each in names for name in each})]:
+    told = {name for each in seen for name in limits_told(each.grant) if _is_settling(each, name)}
+    for name in [MIXED, *sorted(told.union(*names))]:
         rungs = _chosen(seen, name)
         parts = [
             part
@@ -302,7 +307,7 @@ def lane_of(installation: Installation, seen: Sequence[Seen]) -> Lane:
             for part in parts_of(installation, each.grant, rung, dates[each.grant.id])
         ]
         waits = bool(rungs) and _waits(*rungs[-1])
-        lists[name] = Listed(parts, waits)
+        lists[name] = Listed(parts, waits, any(_is_settling(each, name) for each, _ in rungs))
     was_open = any(each.grant.told is not None for each in seen)
     is_open = any(listed.more_follows for listed in lists.values())
     return Lane(lists, tuple(common) or (MIXED,), shown, was_open or is_open)
@@ -327,6 +332,17 @@ def _rung_in(each: Seen, name: str) -> Rung | None:
     # What may still get a rung of that name is waited for: another could not give way to it.
     waits_for_it = each.is_coming and name != MIXED
     return own or (None if waits_for_it else first_of(each.grant, each.ladder))
+
+
+def _is_settling(each: Seen, name: str) -> bool:
+    """Whether a rung that the list by a name was told of is not there, and will be again."""
+    told = limits_told(each.grant)
+    name = (each.grant.told or {}).get("first", name) if name == MIXED else name
+    if name not in told or not each.is_coming:
+        return False
+    if each.ladder is None:
+        return True
+    return name in each.ladder.names and all(rung.name != name for rung in each.ladder.rungs)
 
 
 def _waits(each: Seen, rung: Rung | None) -> bool:

@@ -16,6 +16,7 @@ from api.auth.seat import DeskOf
 from api.desk import Installation, InstallationOf, Work
 from api.fairness import Shares
 from api.issuing import Variant
+from api.resolving import settling
 from api.routes.playlists import PLAYLIST, PlaylistResponse, Token, answer_playlist, note_playlists
 from api.schemas.viewing import (
     AlignedGrant,
@@ -28,6 +29,7 @@ from api.schemas.viewing import (
     SetMember,
 )
 from api.sets import (
+    MIXED,
     MOST_LANES,
     MOST_MEMBERS,
     Lane,
@@ -180,12 +182,15 @@ def _made(
 
 
 def _written(lane: Lane, name: str) -> str:
+    kind, _, rung = name.partition("-")
+    asked = lane.lists.get(rung) if rung else lane.lists[MIXED]
+    if asked is not None and asked.is_settling and (rung or not asked.parts):
+        raise settling()
     if not any(listed.parts for listed in lane.lists.values()):
         raise NotFound(
             "renditions: expected one of any item of the set, found none yet; ask again",
             code="rendition_missing",
         )
-    kind, _, rung = name.partition("-")
     if kind == "variants" or (kind == "index" and (len(lane.offered) > 1 or lane.was_open)):
         offered = {each: lane.lists[each].parts for each in lane.offered if lane.lists[each].parts}
         rungs = [PlaylistVariant.of(f"rung-{each}.m3u8", *parts) for each, parts in offered.items()]

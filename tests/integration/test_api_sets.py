@@ -20,7 +20,7 @@ from storage.db import jobs
 from storage.db.tables import Item, Job
 from tests.support.growing import growing, settle
 from tests.support.hls import Piece, goes_on, read_media, read_multivariant
-from tests.support.placing import film
+from tests.support.placing import film, read_clock
 from tests.support.scene import CAPTURED, Live, Recording, Scene, live_scene, reel
 
 REDACTED_NAME, ORIGINAL_NAME = "redacted-", "rendition-copy"
@@ -246,8 +246,15 @@ def test_while_a_file_is_being_made_what_comes_after_it_waits(live: Live) -> Non
             told = text
         states = live.as_("legal_reviewer").get(f"/api/v1/grant-sets/{shown['set_id']}").json()["members"]
         assert [member["state"] for member in states] == ["ready", "growing", "ready"]
+        # A worker died, and the next one begins anew: nothing is taken back, of the list by no name.
+        settle(scratch, index, 2)
+        for name in ("copy", "mixed"):
+            moving = live.anyone.get(urljoin(url, f"rung-{name}.m3u8"))
+            assert (moving.status_code, moving.json()["code"]) == (503, "rendition_settling")
     finally:
         shutil.rmtree(scratch)
+    # The clock is read meanwhile; what was told of the first file stays, though it was whole.
+    read_clock(scene, "CAM-G", CAPTURED + timedelta(hours=1), timedelta(seconds=7))
     job_done(scene, second)
     with scene.storage.database.transaction() as session:
         item = session.scalars(select(Item).where(Item.id == second.item_id)).one()
