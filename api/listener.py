@@ -81,6 +81,8 @@ NOTED_KINDS = {
     "scenes": Action.SCENES_ISSUED,
 }
 
+SUBJECTS = {Use.CLIP: "clip", Use.CLIP_SET: "clip_set"}
+"""What an address that is no grant's is of, as alarms name it."""
 CONDITIONS = frozenset({"if-match", "if-none-match", "if-range", "if-modified-since", "if-unmodified-since"})
 log = structlog.get_logger()
 
@@ -224,7 +226,7 @@ class MediaListener:
 
     def _tell_of_crowd(self, capability: Capability, message: str) -> None:
         """An address that more read than one person has players may have been passed on."""
-        storage, subject = self._storage, "clip" if capability.use is Use.CLIP else "grant"
+        storage, subject = self._storage, SUBJECTS.get(capability.use, "grant")
         facts = {subject: str(capability.subject_id)}
         wanted = NewAlarm(CROWDED, subject, str(capability.subject_id), message, facts)
         with storage.database.transaction() as session:

@@ -21,11 +21,13 @@ import pytest
 from sqlalchemy import event, select
 
 from api import serving
+from api.auth.capability import Capability, Use
 from api.lines import Lines
 from api.listener import MediaListener
 from api.listener import serve as serve_media
 from api.wire import FilePart, Reply, Request
 from evidence.errors import Unavailable
+from evidence.ids import new_id
 from storage.db import items
 from storage.db.ledger_tables import Alarm
 from storage.db.tables import Item
@@ -237,9 +239,16 @@ def test_one_grant_has_its_share_of_the_lines_and_a_person_is_told_when_more_is_
                 break
             time.sleep(0.02)
         assert (answer.status_code, answer.content) == (206, big[:10])
+    named = {"grant": crowded["grant_id"]}
+    told = MediaListener(live.scene.storage, live.scene.settings.media)
+    for subject, use in (("clip", Use.CLIP), ("clip_set", Use.CLIP_SET)):
+        named[subject] = str(new_id())
+        told._tell_of_crowd(
+            Capability(use, live.scene.agency.id, UUID(named[subject]), live.scene.clock.now(), "key"), "more"
+        )
     with live.scene.storage.database.read() as session:
-        told = session.scalars(select(Alarm).where(Alarm.code == "grant_crowded")).all()
-    assert [(each.subject, each.subject_id) for each in told] == [("grant", crowded["grant_id"])]
+        alarms = session.scalars(select(Alarm).where(Alarm.code == "grant_crowded")).all()
+    assert {each.subject: each.subject_id for each in alarms} == named
 
 
 def test_a_reader_slower_than_the_least_rate_is_let_go_and_counted(tmp_path: Path, big: bytes) -> None:
