@@ -230,6 +230,7 @@ def media_playlist(
     min_segment: Fraction = MIN_SEGMENT,
     limit_s: int | None = None,
     more_follows: bool = False,
+    is_known: bool = True,
 ) -> str:
     """The playlist of one rendition, or of several one after another.
 
@@ -238,6 +239,7 @@ def media_playlist(
         min_segment: Fragments are joined until a segment is at least so many seconds long.
         limit_s: It is, or was, told while it grew: no segment is longer, now or later.
         more_follows: Another part will come; the player asks again.
+        is_known: Nobody was told that another part will come, of which nothing is known yet.
 
     Raises:
         InvalidInput: ``span_empty``: a span ends before it starts.
@@ -245,12 +247,14 @@ def media_playlist(
     """
     is_open = more_follows or _is_growing(parts)
     limit_s = limit_s or (SAFE_LIMIT_S if is_open else None)
-    stretches = [
-        stretch_of(part, run) for part in parts for run in _runs(part, limit_s, min_segment=min_segment)
-    ]
-    if stretches and not is_open:
-        stretches[-1] = _to_its_end(stretches[-1], parts[-1].index, limit_s)
-    return write(stretches, limit_s=limit_s, is_open=is_open, is_known=not more_follows)
+    stretches: list[Stretch] = []
+    for number, part in enumerate(parts, 1):
+        runs = _runs(part, limit_s, min_segment=min_segment)
+        stretches += [stretch_of(part, run) for run in runs]
+        # In a list that grows, the last part may turn out to be the last of all, or not: each ends alike.
+        if runs and not part.is_growing and (number == len(parts) or limit_s is not None):
+            stretches[-1] = _to_its_end(stretches[-1], part.index, limit_s)
+    return write(stretches, limit_s=limit_s, is_open=is_open, is_known=is_known and not more_follows)
 
 
 def _runs(part: Part, limit_s: int | None, *, min_segment: Fraction = MIN_SEGMENT) -> Sequence[Run]:
@@ -272,7 +276,13 @@ def _to_its_end(stretch: Stretch, index: FragmentIndex, limit_s: int | None) -> 
     return replace(stretch, run=stretch.run.longer(final.tail_pts))
 
 
-def iframe_playlist(parts: Sequence[Part], *, limit_s: int | None = None, more_follows: bool = False) -> str:
+def iframe_playlist(
+    parts: Sequence[Part],
+    *,
+    limit_s: int | None = None,
+    more_follows: bool = False,
+    is_known: bool = True,
+) -> str:
     """The keyframes of the same footage, for scrubbing: each from its fragment's first byte to its own last.
 
     Raises:
@@ -281,7 +291,8 @@ def iframe_playlist(parts: Sequence[Part], *, limit_s: int | None = None, more_f
     is_open = more_follows or _is_growing(parts)
     limit_s = limit_s or (SAFE_LIMIT_S if is_open else None)
     stretches = [stretch_of(part, run) for part in parts for run in _keyframe_runs(part)]
-    return write(stretches, limit_s=limit_s, is_open=is_open, of_keyframes=True)
+    is_known = is_known and not more_follows
+    return write(stretches, limit_s=limit_s, is_open=is_open, is_known=is_known, of_keyframes=True)
 
 
 def _keyframe_runs(part: Part) -> Sequence[Run]:

@@ -203,7 +203,8 @@ def _written(lane: Lane, name: str) -> str:
         raise NotFound(f"rung {rung}: expected one that is there, found none", code="rendition_missing")
     write = iframe_playlist if kind == "keyframes" else media_playlist
     limit_s = SAFE_LIMIT_S if lane.was_open else None
-    return write(listed.parts, limit_s=limit_s, more_follows=listed.more_follows)
+    is_known = not lane.was_open
+    return write(listed.parts, limit_s=limit_s, more_follows=listed.more_follows, is_known=is_known)
 
 
 def _require_own(work: Work, row: GrantSet, also: Act | None = None) -> None:

@@ -144,6 +144,15 @@ def test_a_list_is_as_long_as_the_sound_that_goes_on_after_the_last_picture() ->
     assert lengths(media_playlist([Part(index, URL, is_growing=True)])) == [2.0]
 
 
+def test_what_was_told_of_the_last_file_stays_though_none_follows_or_one_does() -> None:
+    part = Part(index_of(2000, 2000, tail=160), URL)
+    other = Part(index_of(2000), "other.mp4", is_copied=True)
+    for write in (media_playlist, iframe_playlist):
+        told = write([part], more_follows=True)
+        for parts in ([part], [part, other]):
+            assert goes_on(told, write(parts, limit_s=SAFE_LIMIT_S, is_known=False)).is_ended
+
+
 def test_the_date_is_that_of_the_first_segment_shown() -> None:
     started_at = datetime(2026, 3, 1, 0, 0, tzinfo=UTC)
     playlist = media_playlist([Part(index_of(2000, 2000), URL, Span(2500), started_at=started_at)])
