@@ -117,6 +117,8 @@ class Seated:
     item_id: UUID
     span: Span | None
     seat: Seat | None = None
+    told: dict[str, Any] | None = None
+    """What is told of it with the grant, and stays (`api.telling`)."""
 
 
 def write_grants(
@@ -146,6 +148,8 @@ def write_grants(
         )
         for each in wanted
     ]
+    for row, each in zip(rows, wanted, strict=True):
+        row.told = each.told
     work.session.add_all(rows)
     work.session.flush()
     private = {"reason": reason} if reason else None

@@ -21,7 +21,7 @@ from api.auth.rights import Span
 from api.desk import Installation, Work
 from api.issuing import REACHES, Seated, Variant, require_reason, revoke_grant, write_grants
 from api.resolving import ladder_of, parts_of
-from api.telling import Ladder, Rung, first_of, has_to_tell, limits_told, started_at_of, tell
+from api.telling import Ladder, Rung, first_of, has_to_tell, limits_told, start_told, started_at_of, tell
 from evidence.errors import Conflict, EvidenceError, InvalidInput, NotFound, NotPermitted, Unavailable
 from evidence.kinds import MediaKind, RetrievalPurpose
 from ingest.placement import Placement, placements_of
@@ -92,6 +92,8 @@ def issue_set(
         now=work.now,
         expires_at=work.now + timedelta(seconds=work.settings.media.grant_s),
     )
+    # The map of a window is told with the grants, and a clock that is read later must not move its lists.
+    placed = placements_of(work.session, work.agency_id, held.values(), work.now) if window else {}
     left_out: list[dict[str, str | int]] = []
     first: EvidenceError | None = None
     given: list[Seated] = []
@@ -104,7 +106,8 @@ def issue_set(
             continue
         _require_few(len(given) + len(spans))
         for span in spans:
-            given.append(Seated(member.item_id, span, Seat(row.id, member.lane, len(given))))
+            told = start_told(placed.get(member.item_id))
+            given.append(Seated(member.item_id, span, Seat(row.id, member.lane, len(given)), told))
     if not given and first is not None:
         raise first
     write_grants(work, wanted.variant, given, purpose=wanted.purpose, reason=wanted.reason, case=wanted.case)
@@ -359,10 +362,11 @@ def aligned_of(installation: Installation, row: GrantSet, seen: Sequence[Seen]) 
     ladders: list[tuple[Grant, Ladder]] = []
     for each in seen:
         rungs = [rung for rung in each.ladder.rungs if rung.made_at] if each.ladder else []
-        if each.ladder is None or not rungs or each.placement is None:
+        started_at = started_at_of(each.grant, each.placement)
+        if each.ladder is None or not rungs or started_at is None:
             continue
         chosen = _settled(rungs, row.issued_at)
-        (part,) = parts_of(installation, each.grant, chosen, each.placement.starts_at)
+        (part,) = parts_of(installation, each.grant, chosen, started_at)
         parts.append(part)
         ladders.append((each.grant, Ladder((chosen,), frozenset({chosen.name}))))
     if row.window_from is None or row.window_to is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from evidence.clock import rfc3339
 from ingest.placement import Placement
@@ -88,6 +89,11 @@ def started_at_of(grant: Grant, placement: Placement | None) -> datetime | None:
         started_at = grant.told["started_at"]
         return datetime.fromisoformat(started_at) if started_at is not None else None
     return placement.starts_at if placement is not None else None
+
+
+def start_told(placement: Placement | None) -> dict[str, Any] | None:
+    """What remembers the date of media time 0 from before any list was begun; None: nobody knows it."""
+    return {"started_at": rfc3339(placement.starts_at)} if placement is not None else None
 
 
 def limits_told(grant: Grant) -> dict[str, int]:

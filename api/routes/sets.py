@@ -46,6 +46,7 @@ from api.sets import (
     side_by_side,
     tell_lane,
 )
+from api.telling import started_at_of
 from evidence.access import Act, may
 from evidence.errors import NotFound, NotPermitted
 from ingest.grouping import recording_of
@@ -273,7 +274,7 @@ def members_shown(seen: Sequence[Seen]) -> list[SetMember]:
             span_us=None
             if each.grant.span_from_us is None
             else (each.grant.span_from_us, each.grant.span_to_us or 0),
-            starts_at=each.placement.starts_at if each.placement is not None else None,
+            starts_at=started_at_of(each.grant, each.placement),
             state=_state(each),
             why=each.why,
         )

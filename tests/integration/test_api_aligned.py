@@ -71,6 +71,8 @@ def test_each_source_has_a_playlist_and_a_map_by_corrected_clocks(live: Live, ca
         (8_750_000, 12_750_000, 5_000_000),
     ]
     assert [each["from_us"] for each in by_device[second]["stretches"]] == [1_250_000]
+    # The clock is read again before a player comes: it would move what was told.
+    read_clock(scene, second, at(-36), timedelta(seconds=45))
     for source in by_device.values():
         found = read_media(live.anyone.get(source["playlist_url"]).raise_for_status().text)
         assert found.length_us == source["shown_us"]
