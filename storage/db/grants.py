@@ -157,14 +157,12 @@ def grants_of_set(
     session: Session, agency_id: UUID, set_id: UUID, *, lane: int | None = None, lock: bool = False
 ) -> list[Grant]:
     """Grants of a set, or of one lane of it, by lane and order, those that have ended too."""
-    query = (
-        select(Grant)
-        .where(Grant.agency_id == agency_id, Grant.set_id == set_id)
-        .order_by(Grant.lane, Grant.place)
-    )
+    query = select(Grant).where(Grant.agency_id == agency_id, Grant.set_id == set_id)
     if lane is not None:
         query = query.where(Grant.lane == lane)
-    return list(session.scalars(query.with_for_update() if lock else query))
+    # Locked by id, as wherever several are, so that no two wait for each other: their ids have another order.
+    rows = session.scalars(query.order_by(Grant.id).with_for_update() if lock else query)
+    return sorted(rows, key=lambda row: (row.lane or 0, row.place or 0))
 
 
 def may_hold(session: Session, agency_id: UUID, account_id: UUID) -> bool:

@@ -11,12 +11,12 @@ from uuid import UUID
 
 import httpx
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from api.routes.sets import _at_work
 from api.sets import MOST_MEMBERS
 from evidence.ids import new_id
-from storage.db import jobs
+from storage.db import grants, jobs
 from storage.db.tables import Item, Job
 from tests.support.growing import growing, settle
 from tests.support.hls import Piece, goes_on, read_media, read_multivariant
@@ -161,6 +161,27 @@ def test_one_set_keeps_the_service_from_no_other(live: Live, monkeypatch: pytest
     (spanned,) = recording(live, spans=spans)
     case_id = str(live.scene.case_a.id)
     assert ask(live, "reviewer", spanned, 422, case_id=case_id)["code"] == "set_too_large"
+
+
+@ON_ONE_DATABASE
+def test_grants_of_a_set_are_locked_by_id_like_all_others_and_keep_their_order(live: Live) -> None:
+    """A set that is revoked while its playlist is first read must not wait for what waits for it."""
+    shown = ask(live, "reviewer", recording(live, 0, 0, case=live.scene.case_a)[0])
+    statements: list[str] = []
+
+    def hear(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        statements.append(statement)
+
+    database = live.scene.storage.database
+    event.listen(database.engine, "before_cursor_execute", hear)
+    try:
+        with database.transaction() as session:
+            held = grants.grants_of_set(session, live.scene.agency.id, UUID(shown["set_id"]), lock=True)
+            assert [(row.lane, row.place) for row in held] == [(0, 0), (0, 1), (0, 2)]
+    finally:
+        event.remove(database.engine, "before_cursor_execute", hear)
+    (asked,) = (each for each in statements if "FROM view_grant" in each)
+    assert asked.split("ORDER BY ")[1].startswith("view_grant.id")
 
 
 def test_revoking_a_set_ends_every_grant_at_once_and_one_grant_only_itself(live: Live) -> None:
