@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
 from functools import cached_property
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from math import ceil, floor
 from typing import NamedTuple
 
@@ -248,11 +248,12 @@ def media_playlist(
     is_open = more_follows or _is_growing(parts)
     limit_s = limit_s or (SAFE_LIMIT_S if is_open else None)
     stretches: list[Stretch] = []
-    for number, part in enumerate(parts, 1):
+    for part, after in zip_longest(parts, parts[1:]):
         runs = _runs(part, limit_s, min_segment=min_segment)
         stretches += [stretch_of(part, run) for run in runs]
+        goes_on = part.is_growing or (after is not None and after.since is not None)
         # In a list that grows, the last part may turn out to be the last of all, or not: each ends alike.
-        if runs and not part.is_growing and (number == len(parts) or limit_s is not None):
+        if runs and not goes_on and (after is None or limit_s is not None):
             stretches[-1] = _to_its_end(stretches[-1], part.index, limit_s)
     return write(stretches, limit_s=limit_s, is_open=is_open, is_known=is_known and not more_follows)
 
