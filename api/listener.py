@@ -219,6 +219,7 @@ class MediaListener:
         try:
             descriptor = _opened(decision.servable)
         except BaseException:
+            # Nobody would end an answer that never began, and the grant would have one fewer for ever.
             shares.give_back(subject_id)
             raise
         done = partial(shares.give_back, subject_id)
