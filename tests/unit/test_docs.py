@@ -15,6 +15,7 @@ from cli.main import COMMANDS
 from config.settings import Group, Settings
 from evidence.custody import Action
 from evidence.events import Topic
+from tests.support.syntax import tree_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 REFERENCE = ROOT / "docs" / "ref"
@@ -41,7 +42,7 @@ def codes_raised() -> Iterator[str]:
     """Every literal ``code=`` of a deliberate error, and the default of each kind."""
     for package in PACKAGES:
         for path in (ROOT / package).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for node in ast.walk(tree_of(path)):
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ERRORS:
                     for keyword in node.keywords:
                         if keyword.arg == "code" and isinstance(keyword.value, ast.Constant):

@@ -20,6 +20,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.syntax import tree_of
+
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGES: list[str] = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
@@ -47,7 +49,7 @@ def modules(package: str) -> dict[str, Path]:
 @cache
 def nodes_of(path: Path) -> tuple[ast.AST, ...]:
     """Everything a module is made of; each is parsed once for all that look."""
-    return tuple(ast.walk(ast.parse(path.read_text())))
+    return tuple(ast.walk(tree_of(path)))
 
 
 @cache

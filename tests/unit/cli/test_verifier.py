@@ -41,6 +41,7 @@ from tests.support.exported_log import (
     rewritten,
     seeded_key,
 )
+from tests.support.syntax import tree_of
 
 # --- What is whole is clean -----------------------------------------------------------
 
@@ -367,7 +368,7 @@ def test_file_runs_alone(tmp_path: Path) -> None:
 
 
 def test_only_the_standard_library_and_cryptography_are_imported() -> None:
-    tree = ast.parse(Path(verifier.__file__).read_text(encoding="utf-8"))
+    tree = tree_of(Path(verifier.__file__))
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module or "." for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     roots = {name.partition(".")[0] for name in imported}
