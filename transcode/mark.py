@@ -28,6 +28,8 @@ TEXT_SHARE = 28
 """Picture heights to one line of text."""
 SMALLEST_TEXT_PX = 10
 OPACITY = 200
+BAND_PX = 256
+"""Rows of a picture that are drawn into at once."""
 
 
 @dataclass(frozen=True)
@@ -73,20 +75,67 @@ def mark_image(
     Args:
         clock: What a clock shows in it, at the top left.
     """
+    canvas = Image.new("RGBA", (width_px, height_px), (0, 0, 0, 0))
+    for text in _placed(lines, width_px, height_px, font, clock):
+        text.draw(canvas, 0)
+    return canvas
+
+
+def lay_mark(
+    picture: Image.Image, lines: Sequence[MarkLine], *, font: Path | None, clock: str | None = None
+) -> None:
+    """Draw the mark into a picture, as `mark_image` laid over all of it would.
+
+    In bands: a picture of 8K laid under a mark as large as itself takes 0.6 GB.
+    """
+    texts = _placed(lines, picture.width, picture.height, font, clock)
+    for top in range(0, picture.height, BAND_PX):
+        rows = (0, top, picture.width, min(picture.height, top + BAND_PX))
+        here = [text for text in texts if text.touches(rows[1], rows[3])]
+        if not here:
+            continue
+        over = Image.new("RGBA", (picture.width, rows[3] - top), (0, 0, 0, 0))
+        for text in here:
+            text.draw(over, top)
+        under = picture.crop(rows).convert("RGBA")
+        picture.paste(Image.alpha_composite(under, over).convert("RGB"), rows[:2])
+
+
+@dataclass(frozen=True)
+class _Text:
+    """A line of a mark and where it stands."""
+
+    text: str
+    place: tuple[int, int]
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont
+    size: int
+    opacity: int
+
+    def draw(self, canvas: Image.Image, top: int) -> None:
+        """Into a canvas whose first row is row ``top`` of the picture."""
+        place = (self.place[0], self.place[1] - top)
+        write_text(ImageDraw.Draw(canvas), place, self.text, self.font, self.size, self.opacity)
+
+    def touches(self, top: int, end: int) -> bool:
+        """Whether anything of it may stand in those rows; its letters reach at most so far."""
+        return self.place[1] - self.size < end and self.place[1] + 3 * self.size > top
+
+
+def _placed(
+    lines: Sequence[MarkLine], width_px: int, height_px: int, font: Path | None, clock: str | None
+) -> list[_Text]:
     size = max(SMALLEST_TEXT_PX, height_px // TEXT_SHARE)
     drawn_with = ImageFont.truetype(str(font), size) if font is not None else ImageFont.load_default(size)
-    canvas = Image.new("RGBA", (width_px, height_px), (0, 0, 0, 0))
-    pen = ImageDraw.Draw(canvas)
+    pen = ImageDraw.Draw(Image.new("RGBA", (1, 1)))
     texts = [line.text if font is not None or line.text.isascii() else line.latin for line in lines]
     wrapped = [part for text in texts for part in _wrapped(pen, text, drawn_with, width_px - size)]
-    top = height_px - (len(wrapped) * (size + size // 3)) - size // 2
-    for number, text in enumerate(wrapped):
-        write_text(
-            pen, (size // 2, max(0, top + number * (size + size // 3))), text, drawn_with, size, OPACITY
-        )
-    if clock is not None:
-        write_text(pen, (size // 2, size // 2), clock, drawn_with, size, 255)
-    return canvas
+    left, step = size // 2, size + size // 3
+    top = height_px - len(wrapped) * step - size // 2
+    placed = [
+        _Text(text, (left, max(0, top + number * step)), drawn_with, size, OPACITY)
+        for number, text in enumerate(wrapped)
+    ]
+    return placed + ([_Text(clock, (left, left), drawn_with, size, 255)] if clock is not None else [])
 
 
 def write_text(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from media.fragments import Fragment
 from media.samples import read_samples
 from media.still import sync
 from transcode.excerpt import write_excerpt
-from transcode.mark import MarkLine, clock_text, find_font, font_digest, mark_image, require_font
+from transcode.mark import MarkLine, clock_text, find_font, font_digest, lay_mark, require_font
 from transcode.segment import RunOptions
 
 ENTRY = "media.still:exact_picture_entry"
@@ -181,9 +182,7 @@ def take_picture(
         made = sandbox.call(ENTRY, request, limits=run.limits, cancelled=cancelled, scratch=run.scratch)
         picture = _read_pixels(pixels, int(str(made["width_px"])), int(str(made["height_px"])))
         if mark or clock:
-            size = {"width_px": picture.width, "height_px": picture.height}
-            over = mark_image(mark, font=used_font, clock=clock, **size)
-            picture = Image.alpha_composite(picture.convert("RGBA"), over).convert("RGB")
+            lay_mark(picture, mark, font=used_font, clock=clock)
         _save(picture, destination)
     except BaseException:
         destination.unlink(missing_ok=True)
@@ -227,7 +226,8 @@ def _read_pixels(path: Path, width_px: int, height_px: int) -> Image.Image:
         raise MediaError(
             f"picture: expected {width_px}x{height_px} pixels, found {size} bytes", code="nothing_decodes"
         )
-    return Image.frombytes("RGB", (width_px, height_px), path.read_bytes())
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as rows:
+        return Image.frombytes("RGB", (width_px, height_px), rows)  # type: ignore[arg-type]
 
 
 def _save(picture: Image.Image, destination: Path) -> None:
