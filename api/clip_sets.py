@@ -29,6 +29,8 @@ from storage.db.tables import Derivative, Item
 from transcode.picture import shows_any
 
 MOST_CLIPS = 100
+MOST_ASKED = 500
+"""Recordings of a window of which the right is looked at: each costs queries and holds its row."""
 LONGEST_FOOTAGE = timedelta(hours=8)
 Gap = tuple[datetime, datetime, int]
 """From, to, and the step of the clocks it was measured by, in microseconds."""
@@ -94,7 +96,7 @@ def plan_set(
         lead: How long before the window footage may begin, for the picture that is shown when it begins.
 
     Raises:
-        InvalidInput: ``window_too_long``.
+        InvalidInput: ``window_too_long``; ``set_too_large``: more recordings in it than are asked about.
         NotFound: ``window_empty``.
         NotPermitted, Conflict, NotFound, InvalidInput: Nothing of any may be had; as for the first.
     """
@@ -110,6 +112,12 @@ def plan_set(
         raise NotFound(
             "window: expected footage of a source in it, found none; look at the timeline",
             code="window_empty",
+        )
+    count = len({entry.tied.id for entry in inside})
+    if count > MOST_ASKED:
+        raise InvalidInput(
+            f"set: expected at most {MOST_ASKED} recordings in the window, found {count}; ask for less",
+            code="set_too_large",
         )
     planned, left_out = _planned(work, taking, inside, (window[0] - lead, window[1]))
     return found, planned, left_out

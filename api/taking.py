@@ -86,9 +86,19 @@ def want_picture(work: Work, item: Item, taking: Taking, *, at_us: int | None, f
     reach = reach_of(work, item, taking)
     source = source_of(work, item, taking.variant)
     path, index = local_path(work.storage, source.store_key), index_of(source)
-    shown = (
-        picture_at(path, index, at_us) if at_us is not None else picture_of_number(path, index, frame or 0)
-    )
+    try:
+        shown = (
+            picture_at(path, index, at_us)
+            if at_us is not None
+            else picture_of_number(path, index, frame or 0)
+        )
+    except InvalidInput as error:
+        if error.code == "picture_outside" and reach.spans is not None:
+            # How many there are is said to whoever may see all of them.
+            raise NotPermitted(
+                "picture: expected one inside what may be seen, found none there", code="span_not_permitted"
+            ) from error
+        raise
     reach.choose(check_span(item, shown.span_us))
     named = {"frame": shown.number, "pts": shown.pts}
     return write_clip(work, item, taking, source, shown.span_us, "picture", named)

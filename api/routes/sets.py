@@ -110,7 +110,10 @@ def ask_for_aligned(case_id: UUID, body: AlignedRequest, desk: DeskOf) -> Aligne
 
 
 @gate.get(
-    "/grant-sets/{set_id}", Act.SEE_REDACTED, problems=(404, 410), summary="多件合一的调阅授权 A grant set"
+    "/grant-sets/{set_id}",
+    Act.SEE_REDACTED,
+    problems=(404, 410, 503),
+    summary="多件合一的调阅授权 A grant set",
 )
 def get_set(set_id: UUID, desk: DeskOf) -> RecordingGrant | AlignedGrant:
     """本人的授权,含各件当前状态。One's own, each member as it stands now."""
@@ -118,7 +121,10 @@ def get_set(set_id: UUID, desk: DeskOf) -> RecordingGrant | AlignedGrant:
         row = grants.set_in_force(work.session, work.agency_id, set_id, work.now)
         _require_own(work, row)
         show = _aligned if row.kind == "aligned" else _shown
-        return show(work, desk.installation, row)
+        # As for its playlists, and for the same reason.
+        held = grants.grants_of_set(work.session, work.agency_id, row.id)
+        with _at_work.taken(row.id, len(held)):
+            return show(work, desk.installation, row)
 
 
 @gate.delete(

@@ -153,6 +153,8 @@ def test_one_set_keeps_the_service_from_no_other(live: Live, monkeypatch: pytest
         refused = live.anyone.get(busy["playlist_url"])
         assert (refused.status_code, refused.json()["code"]) == (503, "set_busy")
         assert int(refused.headers["retry-after"]) > 0
+        told = live.as_("reviewer").get(f"/api/v1/grant-sets/{busy['set_id']}")
+        assert (told.status_code, told.json()["code"]) == (503, "set_busy")
         assert len(pieces(live, idle["playlist_url"])) == 6
     assert len(pieces(live, busy["playlist_url"])) == 6
     monkeypatch.setattr("api.sets.MOST_MEMBERS", 1)
