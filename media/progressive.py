@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
@@ -27,6 +27,7 @@ from media.errors import media_error
 from media.fragments import Track
 from media.growing import shown_at_zero
 from media.mux import UNDETERMINED_LANGUAGE, box, full_box, unwritable
+from media.supervise import raise_if_cancelled
 
 CHUNK_S = 1
 COPY_BYTES = 1 << 20
@@ -139,12 +140,15 @@ def _looks(tkhd: memoryview, at: int) -> Looks:
     return Looks(bytes(tkhd[at : at + 36]), width, height)
 
 
-def write_progressive(path: Path, tracks: Sequence[StoredTrack]) -> None:
+def write_progressive(
+    path: Path, tracks: Sequence[StoredTrack], *, cancelled: Callable[[], bool] | None = None
+) -> None:
     """Write the file, durably; nothing of it stays after a failure.
 
     Raises:
         Unavailable: ``output_unwritable``.
         MediaError: ``output_too_large``; ``fragments_unreadable``: a sample is not where it was said to lie.
+        Conflict: ``cancelled``.
     """
     chunks = _chunks(tracks)
     size = sum(sample.size_bytes for _, run in chunks for sample in run)
@@ -157,6 +161,7 @@ def write_progressive(path: Path, tracks: Sequence[StoredTrack]) -> None:
             target.write(struct.pack(">I4sQ", 1, b"mdat", size + 16))
             files: dict[Path, BinaryIO] = {}
             for _, run in chunks:
+                raise_if_cancelled(cancelled)
                 for sample in run:
                     if sample.path not in files:
                         files[sample.path] = stack.enter_context(sample.path.open("rb"))

@@ -116,10 +116,19 @@ def environment(whole: Mapping[str, str], scratch: Path) -> dict[str, str]:
     return {"LANG": "C.UTF-8", **kept, "HOME": str(scratch), "TMPDIR": str(scratch), INSIDE: "1"}
 
 
+def raise_if_cancelled(cancelled: Callable[[], bool] | None) -> None:
+    """For work in the worker itself, between two pieces of it.
+
+    Raises:
+        Conflict: ``cancelled``.
+    """
+    if cancelled is not None and cancelled():
+        raise Conflict("media work was cancelled before it ended", code="cancelled")
+
+
 def raise_if_stopped(ended: Ended) -> None:
     """Raise the error that belongs to having killed it."""
-    if ended.stopped_for == "cancelled":
-        raise Conflict("media work was cancelled before it ended", code="cancelled")
+    raise_if_cancelled(lambda: ended.stopped_for == "cancelled")
     if ended.stopped_for == "babble":
         raise media_error("decoder_crashed", "it answered with more than can be read")
     if ended.stopped_for is not None:

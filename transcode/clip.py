@@ -186,7 +186,8 @@ def _encode(
     (begin, end), main = span, index.main
     excerpt, overlay = run.scratch / "excerpt.mp4", run.scratch / "mark.png"
     try:
-        write_excerpt(rendition, index, begin - index.origin, end - index.origin, excerpt)
+        times = begin - index.origin, end - index.origin
+        write_excerpt(rendition, index, *times, excerpt, cancelled=cancelled)
         if mark:
             draw_mark(mark, overlay, width_px=main.width_px, height_px=main.height_px, font=font)
         over = overlay if mark else None

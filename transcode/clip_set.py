@@ -8,9 +8,8 @@ is, of what, when, and its digests; what lies between the clips; and what was as
 from __future__ import annotations
 
 import json
-import shutil
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from html import escape
 from pathlib import Path
@@ -21,10 +20,11 @@ from sqlalchemy.orm import Session
 
 from evidence.clock import rfc3339
 from evidence.coverage import coverage_in_words
-from evidence.errors import Conflict, NotFound
+from evidence.errors import EvidenceError, NotFound
 from evidence.kinds import PURPOSE_WORDS, RetrievalPurpose
 from media.mux import unwritable
 from media.still import sync
+from media.supervise import raise_if_cancelled
 from storage.db import accounts, cases, clips, items
 from storage.db.clip_tables import Clip, ClipSet
 from storage.db.tables import Agency, Derivative
@@ -290,23 +290,23 @@ def pack(
         sheets: By name.
 
     Raises:
-        Unavailable: ``output_unwritable``, or a clip cannot be read.
+        Unavailable: ``output_unwritable``.
+        EvidenceError: A clip cannot be read; it is named (``machine_fault``).
         Conflict: ``cancelled``.
     """
-    total = sum(path.stat().st_size for _, path in members) or 1
     done = 0
     try:
         with zipfile.ZipFile(destination, "w", zipfile.ZIP_STORED) as archive:
+            total = sum(_size_of(path, name) for name, path in members) or 1
             for name, data in sheets.items():
                 archive.writestr(_entry(name), data)
             for name, path in members:
-                size = path.stat().st_size
-                with path.open("rb") as source, archive.open(_entry(name, size), "w") as target:
-                    shutil.copyfileobj(source, target, COPY_BYTES)
-                done += size
-                on_progress(done / total)
-                if is_cancelled():
-                    raise Conflict("clip set: expected to go on, found its work cancelled", code="cancelled")
+                with archive.open(_entry(name, _size_of(path, name)), "w") as target:
+                    for piece in _pieces_of(path, name):
+                        raise_if_cancelled(is_cancelled)
+                        target.write(piece)
+                        done += len(piece)
+                        on_progress(done / total)
         sync(destination)
     except OSError as error:
         destination.unlink(missing_ok=True)
@@ -314,6 +314,30 @@ def pack(
     except BaseException:
         destination.unlink(missing_ok=True)
         raise
+
+
+def _size_of(path: Path, name: str) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise _unreadable(name, error) from error
+
+
+def _pieces_of(path: Path, name: str) -> Iterator[bytes]:
+    """The bytes of a clip; where it cannot be read it is named, for the disk of the set is not at fault."""
+    try:
+        with path.open("rb") as source:
+            while piece := source.read(COPY_BYTES):
+                yield piece
+    except OSError as error:
+        raise _unreadable(name, error) from error
+
+
+def _unreadable(name: str, error: OSError) -> EvidenceError:
+    return EvidenceError(
+        f"clip {name}: expected to read it for its set, found {error.strerror}; run `liuhen check`",
+        code="machine_fault",
+    )
 
 
 def _entry(name: str, size_bytes: int = 0) -> zipfile.ZipInfo:

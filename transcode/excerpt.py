@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
 from media.errors import media_error
 from media.fmp4 import Fragment, FragmentIndex
+from media.supervise import raise_if_cancelled
 
 COPY_BYTES = 1 << 20
 
@@ -39,7 +41,13 @@ def covering(index: FragmentIndex, begin: Fraction, end: Fraction) -> list[Fragm
 
 
 def write_excerpt(
-    rendition: Path, index: FragmentIndex, begin: Fraction, end: Fraction, destination: Path
+    rendition: Path,
+    index: FragmentIndex,
+    begin: Fraction,
+    end: Fraction,
+    destination: Path,
+    *,
+    cancelled: Callable[[], bool] | None = None,
 ) -> list[Fragment]:
     """Write the init bytes and the fragments that touch ``[begin, end)``, byte for byte.
 
@@ -48,6 +56,7 @@ def write_excerpt(
 
     Raises:
         MediaError: ``fragments_unreadable``: there are none, or the rendition is shorter than its index.
+        Conflict: ``cancelled``.
     """
     chosen = covering(index, begin, end)
     if not chosen:
@@ -55,6 +64,7 @@ def write_excerpt(
     ranges = [(0, index.init_size_bytes), *((part.offset_bytes, part.size_bytes) for part in chosen)]
     with rendition.open("rb") as source, destination.open("wb") as target:
         for offset, size in ranges:
+            raise_if_cancelled(cancelled)
             source.seek(offset)
             left = size
             while left:

@@ -42,6 +42,7 @@ from media.progressive import (
 )
 from media.run import run_ffmpeg
 from media.samples import StoredSample, read_samples
+from media.supervise import raise_if_cancelled
 from transcode.excerpt import covering, write_excerpt
 from transcode.plan import AUDIO_FRAGMENT_US, AUDIO_KBPS_PER_CHANNEL, ENCODER_THREADS
 from transcode.segment import RunOptions
@@ -105,7 +106,8 @@ def splice(
             cut.sound(track, number)
             for number, track in enumerate(track for track in index.tracks if track.kind == "audio")
         ]
-        write_progressive(destination, [video, *(track for track in sounds if track is not None)])
+        tracks = [video, *(track for track in sounds if track is not None)]
+        write_progressive(destination, tracks, cancelled=cancelled)
     except MediaError as error:
         if error.code in CANNOT:
             raise Unsuited(error.code) from error
@@ -195,6 +197,7 @@ class _Cut:
         with self._rendition.open("rb") as file:
             starts = []
             for sample in samples:
+                raise_if_cancelled(self._cancelled)
                 file.seek(sample.offset_bytes)
                 starts.append(_is_group_start(file.read(sample.size_bytes), configuration))
         first, last = ceil(self._begin * track.timescale), ceil(self._end * track.timescale)
@@ -263,11 +266,10 @@ class _Cut:
         self, name: str, times: list[int], number: int, profile: str
     ) -> tuple[list[Placed], avc.Configuration]:
         """Encode the pictures of an edge; ``times`` are when they are shown, on the rendition's own clock."""
-        index, track = self._index, self._index.main
+        track = self._index.main
         first, last = min(times), max(times) + 1
         excerpt, made = self._path(f"{name}-excerpt.mp4"), self._path(f"{name}.mp4")
-        begin = Fraction(first, track.timescale) - index.origin
-        write_excerpt(self._rendition, index, begin, Fraction(last, track.timescale) - index.origin, excerpt)
+        self._excerpt(Fraction(first, track.timescale), Fraction(last, track.timescale), excerpt)
         picture = ffmpeg.input(
             f"file:{excerpt}", copyts=None, noautorotate=None, **formats.whitelist_options()
         )
@@ -289,8 +291,7 @@ class _Cut:
         """A track of sound, encoded anew; None where it is silent in all of the span."""
         first, last = ceil(self._begin * track.timescale), ceil(self._end * track.timescale)
         excerpt, made = self._path("sound-excerpt.mp4"), self._path(f"sound-{number}.mp4")
-        index = self._index
-        write_excerpt(self._rendition, index, self._begin - index.origin, self._end - index.origin, excerpt)
+        self._excerpt(self._begin, self._end, excerpt)
         sound = ffmpeg.input(f"file:{excerpt}", copyts=None, **formats.whitelist_options())[f"a:{number}"]
         sound = sound.filter("atrim", start_pts=first, end_pts=last).filter("asetpts", f"PTS-({first})")
         # The edit list says when it begins, exactly if the movie's clock is its own.
@@ -315,6 +316,11 @@ class _Cut:
         return StoredTrack(
             b"soun", track.timescale, entry, placed, samples[-1].duration, starts, PRIMING, shown, Looks()
         )
+
+    def _excerpt(self, begin: Fraction, end: Fraction, destination: Path) -> None:
+        index = self._index
+        times = begin - index.origin, end - index.origin
+        write_excerpt(self._rendition, index, *times, destination, cancelled=self._cancelled)
 
     def _path(self, name: str) -> Path:
         path = self._run.scratch / name

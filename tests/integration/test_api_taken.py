@@ -21,7 +21,7 @@ from PIL import Image
 from sqlalchemy import select
 
 from api.resolving import resolve_clip_set
-from evidence.errors import Conflict
+from evidence.errors import Conflict, EvidenceError
 from media.footage import read_frame_number
 from storage.db import clips
 from storage.db.clip_tables import ClipSet
@@ -139,9 +139,12 @@ def test_a_picture_is_inside_what_is_tied_to_the_case(live: Live) -> None:
     # What is shown at 1.01 s began before it, and is of no case.
     for more, status in (
         ({"at_us": 1_010_000}, 403), ({"at_us": 1_040_000}, 202), ({"frame": 49}, 202), ({"frame": 50}, 403),
+        ({"frame": 150}, 403), ({"at_us": 6_000_000}, 403),
     ):  # fmt: skip
         answer = ask(live, "reviewer", **wanted, **more)
         assert answer.status_code == status, answer.text
+        # How many pictures there are in all is not said either.
+        assert status == 202 or answer.json()["code"] == "span_not_permitted"
     forget(live)
 
 
@@ -289,6 +292,30 @@ def test_packing_again_gives_the_same_bytes(tmp_path: Path) -> None:
             is_cancelled=lambda: True,
         )
     assert not (tmp_path / "c.zip").exists()
+    with pytest.raises(EvidenceError, match=r"clip 002\.mp4: .*No such file"):
+        pack(
+            tmp_path / "d.zip",
+            [("001.mp4", tmp_path / "one"), ("002.mp4", tmp_path / "gone")],
+            sheets,
+            on_progress=lambda _: None,
+            is_cancelled=lambda: False,
+        )
+    assert not (tmp_path / "d.zip").exists()
+
+
+def test_packing_hears_a_cancel_in_the_midst_of_a_large_clip(tmp_path: Path) -> None:
+    with (tmp_path / "one").open("wb") as file:
+        file.truncate(8 << 20)
+    heard: list[float] = []
+    with pytest.raises(Conflict):
+        pack(
+            tmp_path / "a.zip",
+            [("001.mp4", tmp_path / "one")],
+            {},
+            on_progress=heard.append,
+            is_cancelled=lambda: len(heard) == 2,
+        )
+    assert heard == [0.125, 0.25]
 
 
 def test_a_set_of_which_a_clip_could_not_be_cut_says_so(live: Live, filmed: list[Recording]) -> None:
@@ -315,7 +342,11 @@ def test_what_shows_no_picture_in_the_window_spoils_no_set(live: Live, filmed: l
 
 @pytest.mark.parametrize(
     ("name", "most", "code"),
-    [("MOST_CLIPS", 1, "set_too_large"), ("LONGEST_FOOTAGE", timedelta(seconds=9), "set_too_long")],
+    [
+        ("MOST_CLIPS", 1, "set_too_large"),
+        ("MOST_ASKED", 2, "set_too_large"),
+        ("LONGEST_FOOTAGE", timedelta(seconds=9), "set_too_long"),
+    ],
 )
 def test_a_set_is_bounded(
     live: Live, filmed: list[Recording], monkeypatch: pytest.MonkeyPatch, name: str, most: object, code: str

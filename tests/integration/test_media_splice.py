@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
@@ -11,6 +12,7 @@ import av
 import numpy as np
 import pytest
 
+from evidence.errors import Conflict
 from media.fmp4 import FragmentIndex
 from media.growing import GrowingRendition
 from media.samples import read_samples
@@ -125,6 +127,21 @@ def test_more_pictures_than_are_held_at_once_are_not_spliced(
     begin, end = source.index.origin + 1, source.index.origin + 5
     with pytest.raises(Unsuited, match="too_long"):
         splice(source.path, source.index, begin, end, tmp_path / "clip.mp4", crf=20, run=run)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("during", ["plan", "write_excerpt", "write_progressive"])
+def test_a_cancel_is_heard_where_no_child_works(source: Film, tmp_path: Path, during: str) -> None:
+    """While groups are looked for, while an edge is cut out, while samples are copied."""
+    run = RunOptions(scratch=tmp_path, limits=footage.LIMITS)
+
+    def cancelled() -> bool:
+        return any(frame.name == during for frame in traceback.extract_stack())
+
+    times = source.index.origin + Fraction(9, 10), source.index.origin + 5
+    made = tmp_path / "clip.mp4"
+    with pytest.raises(Conflict):
+        splice(source.path, source.index, *times, made, crf=30, run=run, cancelled=cancelled)
     assert list(tmp_path.iterdir()) == []
 
 
