@@ -57,7 +57,8 @@ def set_sheet(session: Session, agency: Agency, row: ClipSet) -> dict[str, Any]:
     case = cases.case_by_id(session, agency.id, row.case_id)
     viewer = accounts.account_by_id(session, agency.id, row.account_id)
     first = held[0]
-    said = [_said_of(session, agency, row, clip) for clip in held]
+    not_cut = clips.not_cut_of(row)
+    said = [_said_of(session, agency, row, clip) for clip in held if str(clip.id) not in not_cut]
     return {
         "schema": SCHEMA,
         "form": row.form,
@@ -73,6 +74,11 @@ def set_sheet(session: Session, agency: Agency, row: ClipSet) -> dict[str, Any]:
         "taken_by": f"{viewer.display_name} ({viewer.username})",
         "requested_at": rfc3339(row.requested_at),
         "clips": said,
+        "not_cut": [
+            {**_place_of(session, agency, row, clip), "why": not_cut[str(clip.id)]}
+            for clip in held
+            if str(clip.id) in not_cut
+        ],
         "gaps": row.layout["gaps"],
         "left_out": row.layout["left_out"],
         "unplaced_count": row.layout["unplaced_count"],
@@ -104,9 +110,8 @@ def _said_of(session: Session, agency: Agency, row: ClipSet, clip: Clip) -> dict
         raise NotFound(f"clip {clip.id}: expected in force, found withdrawn", code="derivative_withdrawn")
     item = items.item_by_id(session, agency.id, clip.item_id)
     original = items.object_of(session, item)
-    number = clip.place or 0
     shown = made
-    own = _of_file(made, member_name(number, lies["starts_at"], agency.time_zone))
+    own = _of_file(made, member_name(clip.place or 0, lies["starts_at"], agency.time_zone))
     source_id = clips.source_ids_of(row).get(clip.id)
     if source_id is not None:
         shown = items.derivative_by_id(session, agency.id, source_id)
@@ -114,18 +119,26 @@ def _said_of(session: Session, agency: Agency, row: ClipSet, clip: Clip) -> dict
             raise NotFound(f"clip {clip.id}: expected in force, found withdrawn", code="derivative_withdrawn")
         own = {"rendition_sha256": shown.sha256.hex()}
     return {
-        "number": number,
-        "clip_id": str(clip.id),
-        "item_id": str(clip.item_id),
-        "av_record_no": item.av_record_no,
-        "span_us": [clip.span_from_us, clip.span_to_us],
-        **lies,
+        **_place_of(session, agency, row, clip),
         **own,
         "original_sha256": original.sha256.hex(),
         "original_sm3": original.sm3.hex() if original.sm3 else None,
         "marked": bool(made.params.get("mark", clip.marked)),
         "masked": shown.masked,
         "coverage": (shown.info.get("coverage") or {}) if shown.masked else None,
+    }
+
+
+def _place_of(session: Session, agency: Agency, row: ClipSet, clip: Clip) -> dict[str, Any]:
+    """Which clip of a set it is, of what, and where it lies."""
+    lies: Mapping[str, Any] = row.layout["members"][str(clip.id)]
+    return {
+        "number": clip.place or 0,
+        "clip_id": str(clip.id),
+        "item_id": str(clip.item_id),
+        "av_record_no": items.item_by_id(session, agency.id, clip.item_id).av_record_no,
+        "span_us": [clip.span_from_us, clip.span_to_us],
+        **lies,
     }
 
 
@@ -200,6 +213,15 @@ def as_page(sheet: Mapping[str, Any], zone: str) -> bytes:
         for gap in sheet["gaps"]
     ]
     left_out = [(each["item_id"], each["why"]) for each in sheet["left_out"]]
+    not_cut = [
+        (
+            each["number"],
+            f"{when(each['starts_at'])} – {when(each['ends_at'])}",
+            each["av_record_no"] or each["item_id"],
+            each["why"],
+        )
+        for each in sheet["not_cut"]
+    ]
     title = "音像片段集随附单 Sheet of a set of clips"
     heads = ("编号 No.", "文件 File", "时刻 Time", "来源 Source", "记录 Record", "媒体时间 Media time, s",
              "帧数 Frames", "脱敏范围 Coverage", "片段摘要 Digests of the clip",
@@ -214,6 +236,8 @@ def as_page(sheet: Mapping[str, Any], zone: str) -> bytes:
         *(_composite_told(sheet["composite"], when) if sheet["composite"] is not None else []),
         "<h2>空档 Gaps</h2>",
         _table(("来源 Source", "时刻 Time", "时长 Length", "大于时钟刻度 Beyond the clock's step"), gaps),
+        "<h2>未能裁剪 Could not be cut</h2>",
+        _table(("编号 No.", "时刻 Time", "记录 Record", "原因 Why"), not_cut),
         "<h2>未列入 Left out</h2>",
         _table(("记录 Item", "原因 Why"), left_out),
         "<p>签名 Signature: ______________</p>",

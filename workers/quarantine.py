@@ -22,6 +22,7 @@ from transcode.plan import PIECES, PREVIEW
 from workers.context import WORKER
 from workers.derivatives import want_followers
 from workers.encodings import PLAYABLE_BY, let_go_of_what_nobody_joins, want_whole
+from workers.packing import note_not_cut
 
 UNREADABLE = "object_unreadable"
 READINGS = frozenset({"probe", "examine"})
@@ -50,6 +51,9 @@ def settle_quarantined(session: Session, job_id: UUID, code: str, now: datetime)
         Happening(Action.JOB_QUARANTINED, "item" if item else "job", str(job.subject_id), WORKER, facts),
         now,
     )
+    if job.kind == "clip":
+        # Whoever asked for a set is handed the others.
+        note_not_cut(session, agency.id, job.subject_id, code, now)
     if item is None:
         return False
     if job.kind in PIECES or (job.kind == "rendition" and "chunks" in job.params):

@@ -132,12 +132,14 @@ def _shown(work: Work, row: ClipSet) -> ClipSetShown:
     state: State = "working"
     if "withdrawn" in states or (made is not None and made.withdrawn_at is not None):
         state = "withdrawn"
-    elif "failed" in states or (job is not None and job.state in {"quarantined", "cancelled"}):
-        state = "failed"
     elif made is not None:
         state = "ready"
+    elif job.state in {"quarantined", "cancelled"} if job is not None else "working" not in states:
+        # Nothing of it could be cut, or somebody called a clip off: nobody will pack it.
+        state = "failed"
     is_zip = row.form == "zip"
-    cut = sum(member.clip.progress_permille for member in members) * CUT_PERMILLE // (1000 * len(members))
+    done = [1000 if each.clip.state == "failed" else each.clip.progress_permille for each in members]
+    cut = sum(done) * CUT_PERMILLE // (1000 * len(members))
     made_permille = job.progress_permille if job is not None else 0
     progress = cut + made_permille * (1000 - CUT_PERMILLE) // 1000 if is_zip else made_permille
     ready = made if state == "ready" else None

@@ -200,7 +200,8 @@ class ClipSetShown(Output):
     set_id: UUID
     form: Literal["zip", "side_by_side", "picture_in_picture"]
     state: Literal["ready", "working", "failed", "withdrawn"] = Field(
-        description="failed、withdrawn 时各段仍可单独下载 / Then what there is can be had singly"
+        description="failed:无一能裁剪;withdrawn:各段仍可单独下载 / "
+        "failed: none could be cut; withdrawn: what there is can be had singly"
     )
     variant: Variant
     from_at: datetime

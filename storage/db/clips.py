@@ -120,6 +120,12 @@ def source_ids_of(row: ClipSet) -> dict[UUID, UUID]:
     return {UUID(clip): UUID(source) for clip, source in sources.items()}
 
 
+def not_cut_of(row: ClipSet) -> dict[str, str]:
+    """The clips of a set that could not be cut, and the code of the error."""
+    found: dict[str, str] = row.layout.get("not_cut", {})
+    return found
+
+
 def clips_of_set(session: Session, agency_id: UUID, set_id: UUID) -> list[Clip]:
     """The clips of a set, by number."""
     query = select(Clip).where(Clip.agency_id == agency_id, Clip.set_id == set_id)

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from api.resolving import resolve_clip_set
 from evidence.errors import Conflict, EvidenceError
@@ -31,6 +32,7 @@ from tests.support.pipeline import Pipeline
 from tests.support.placing import film, read_clock
 from tests.support.scene import CASE_A, CASE_B, Live, Recording, Scene, served
 from transcode.clip_set import pack
+from workers.quarantine import settle_quarantined
 
 
 @pytest.fixture(scope="module")
@@ -318,16 +320,56 @@ def test_packing_hears_a_cancel_in_the_midst_of_a_large_clip(tmp_path: Path) -> 
     assert heard == [0.125, 0.25]
 
 
-def test_a_set_of_which_a_clip_could_not_be_cut_says_so(live: Live, filmed: list[Recording]) -> None:
-    del filmed
-    asked = ask_set(live, "reviewer", 0, 9).json()
+def test_what_could_not_be_cut_is_named_and_the_others_are_handed_over(
+    live: Live, filmed: list[Recording]
+) -> None:
+    asked = ask_set(live, "reviewer", 4, 9).json()
+    path = f"/api/v1/clip-sets/{asked['set_id']}"
+    uncut = asked["members"][0]
+
+    def job_of(session: Session) -> Job:
+        return session.scalars(select(Job).where(Job.subject_id == UUID(uncut["clip"]["clip_id"]))).one()
+
     with live.scene.storage.database.transaction() as session:
-        failed = asked["members"][1]["clip"]["clip_id"]
-        session.scalars(select(Job).where(Job.subject_id == UUID(failed))).one().state = "quarantined"
+        job = job_of(session)
+        job.state = "quarantined"
+        session.flush()
+        settle_quarantined(session, job.id, "decoder_crashed", live.scene.storage.clock.now())
+    assert live.as_("reviewer").get(path).json()["state"] == "working"
+    work(live)
+    done = live.as_("reviewer").get(path).json()
+    assert (done["state"], done["progress_permille"]) == ("ready", 1000)
+    assert [each["clip"]["state"] for each in done["members"]] == ["failed", "ready"]
+    with zipfile.ZipFile(io.BytesIO(fetch(done["file_url"]).content)) as archive:
+        assert archive.namelist() == ["sheet.json", "sheet.html", "002-20260303T120008.mp4"]
+        sheet, page = json.loads(archive.read("sheet.json")), archive.read("sheet.html").decode()
+    assert [each["number"] for each in sheet["clips"]] == [2]
+    (named,) = sheet["not_cut"]
+    assert (named["number"], named["item_id"]) == (1, str(filmed[1].item_id))
+    assert named["starts_at"].startswith(uncut["starts_at"].rstrip("Z"))
+    assert named["why"] == "decoder_crashed"
+    assert "未能裁剪 Could not be cut" in page and "decoder_crashed" in page
+    # Requeued once what was wrong is mended, it is in the set too.
+    with live.scene.storage.database.transaction() as session:
+        job_of(session).state = "ready"
+    work(live)
+    after = live.as_("reviewer").get(path).json()
+    with zipfile.ZipFile(io.BytesIO(fetch(after["file_url"]).content)) as archive:
+        assert len(archive.namelist()) == 4
+        assert json.loads(archive.read("sheet.json"))["not_cut"] == []
+
+
+def test_a_set_of_which_nothing_could_be_cut_has_failed(live: Live, filmed: list[Recording]) -> None:
+    del filmed
+    asked = ask_set(live, "reviewer", 4.5, 9).json()
+    with live.scene.storage.database.transaction() as session:
+        for each in asked["members"]:
+            job = session.scalars(select(Job).where(Job.subject_id == UUID(each["clip"]["clip_id"]))).one()
+            job.state = "quarantined"
+            session.flush()
+            settle_quarantined(session, job.id, "decoder_crashed", live.scene.storage.clock.now())
     done = live.as_("reviewer").get(f"/api/v1/clip-sets/{asked['set_id']}").json()
-    forget(live)
     assert (done["state"], done["file_url"]) == ("failed", None)
-    assert [each["clip"]["state"] for each in done["members"]] == ["working", "failed"]
 
 
 def test_what_shows_no_picture_in_the_window_spoils_no_set(live: Live, filmed: list[Recording]) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -15,10 +13,9 @@ from evidence.errors import Conflict
 from evidence.events import Topic
 from evidence.fixity import hash_file
 from media.fmp4 import FragmentIndex
-from storage.db import clips, custody, items, jobs
+from storage.db import clips, custody, items
 from storage.db.clip_tables import Clip
 from storage.db.custody import Happening
-from storage.db.jobs import Wanted
 from storage.db.tables import Agency, Derivative
 from transcode.clip import ClipResult, cut_clip
 from transcode.clip_set import as_json, as_page, pack, set_sheet
@@ -27,6 +24,7 @@ from transcode.picture import PictureResult, ShownPicture, take_picture
 from transcode.segment import RunOptions
 from workers.context import WORKER, JobContext, Outcome
 from workers.derivatives import put_derivative
+from workers.packing import note_cut, of_what_is_cut
 from workers.tasks.composites import composite
 
 
@@ -65,7 +63,7 @@ def clip(context: JobContext) -> Outcome:
             session, context, request.item_id, "clip", described, made, info=info, masked=source.masked,
             content_type="image/png" if is_picture else "video/mp4",
         )  # fmt: skip
-        _done(session, agency, request, row, now)
+        note_cut(session, agency.id, request.id, row.id, now)
         facts = {
             "clip": str(request.id),
             "form": request.form,
@@ -82,22 +80,8 @@ def clip(context: JobContext) -> Outcome:
     return Outcome(commit, [(Topic.CLIP, str(request.id), "ready", {})])
 
 
-def _done(session: Session, agency: Agency, request: Clip, row: Derivative, now: datetime) -> None:
-    """Tie a clip to what was made; the last one of a set has the set packed."""
-    # The set first: of two that end at once, the second sees the first.
-    held = clips.set_by_id(session, agency.id, request.set_id, lock=True) if request.set_id else None
-    clips.clip_by_id(session, agency.id, request.id).derivative_id = row.id
-    if held is None:
-        return
-    session.flush()
-    made = clips.clips_of_set(session, agency.id, held.id)
-    if all(each.derivative_id is not None for each in made):
-        digest = hashlib.sha256(b"".join(each.id.bytes for each in made)).digest()
-        jobs.want(session, agency.id, Wanted("clip_set", "media", held.id, digest, {}, 30), now)
-
-
 def clip_set(context: JobContext) -> Outcome:
-    """Make the one file of a set: of a composite its picture, else its clips, each cut, with their sheet.
+    """Make the one file of a set: of a composite its picture, else its clips that were cut, with their sheet.
 
     Raises:
         NotFound: A clip was withdrawn meanwhile; the set must be asked for anew.
@@ -108,10 +92,12 @@ def clip_set(context: JobContext) -> Outcome:
         agency = context.agency
         asked = clips.set_by_id(session, agency.id, set_id)
         members = clips.clips_of_set(session, agency.id, set_id)
+        packs = of_what_is_cut(members)
     if asked.form != "zip":
         return composite(context, asked, members)
     with context.storage.database.read() as session:
         sheet = set_sheet(session, agency, asked)
+        members = [each for each in members if each.derivative_id is not None]
         made = [
             items.derivative_by_id(session, agency.id, each.derivative_id)
             for each in members
@@ -139,12 +125,15 @@ def clip_set(context: JobContext) -> Outcome:
             masked=all(each.masked for each in made), content_type="application/zip",
         )  # fmt: skip
         held = clips.set_by_id(session, agency.id, set_id, lock=True)
-        held.derivative_id = row.id
+        if of_what_is_cut(clips.clips_of_set(session, agency.id, set_id)) == packs:
+            # Else one was cut meanwhile, and the set is packed once more.
+            held.derivative_id = row.id
         facts = {
             "set": str(set_id),
             "derivative": str(row.id),
             "sha256": kept.sha256.hex(),
             "clips": [str(each.id) for each in members],
+            "not_cut": sorted(clips.not_cut_of(held)),
         }
         now = context.storage.clock.now()
         custody.record(

@@ -38,7 +38,7 @@ def test_a_hostile_name_stays_text_on_the_page() -> None:
         "agency": HOSTILE, "case_no": HOSTILE, "set_id": "", "variant": "redacted", "marked": True,
         "from_at": "2026-03-02T16:00:00Z", "to_at": "2026-03-02T16:00:01Z", "purpose": "litigation",
         "reason": HOSTILE, "taken_by": HOSTILE, "requested_at": "2026-03-02T16:00:00Z", "unplaced_count": 0,
-        "clips": [clip], "gaps": [], "left_out": [],
+        "clips": [clip], "gaps": [], "left_out": [], "not_cut": [{**clip, "why": HOSTILE}],
         "composite": {
             "frame_count": 1, "rate": 25, "width_px": 2, "height_px": 2, "sha256": "", "sm3": None,
             "size_bytes": 1, "sound_lane": None, "panes": [pane],
