@@ -21,7 +21,7 @@ import asyncio
 import base64
 import re
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from urllib.parse import quote
@@ -78,6 +78,34 @@ class Decision:
 Make = Callable[[str, str, bool], Decision]
 
 
+class Moment:
+    """What was decided before and is in force now, for everybody who had asked by now.
+
+    The database, the clock and the keys are looked at once, however many they are.
+    """
+
+    def __init__(
+        self,
+        kept: Mapping[tuple[str, str], Decision],
+        mark: str | None,
+        now: datetime,
+        holds: Callable[[str], bool],
+    ) -> None:
+        self._kept, self._mark, self._now, self._holds = kept, mark, now, holds
+        self._held: dict[str, bool] = {}
+
+    def decided(self, token: str, name: str) -> Decision | None:
+        """A decision that is known to be in force without asking anybody; None says nothing."""
+        found = self._kept.get((token, name))
+        if found is None or found.mark != self._mark or found.mark is None or self._now >= found.ends_at:
+            return None
+        key_id = found.capability.key_id
+        holds = self._held.get(key_id)
+        if holds is None:
+            holds = self._held[key_id] = self._holds(key_id)
+        return found if holds else None
+
+
 class Decisions:
     """Makes decisions and keeps them.
 
@@ -94,15 +122,14 @@ class Decisions:
         self._next: asyncio.Task[str | None] | None = None
         self._looking: dict[tuple[str | None, Ground], asyncio.Task[Standing | None]] = {}
 
-    def kept(self, token: str, name: str) -> Decision | None:
-        """A decision that is known to be in force without asking anybody; None says nothing."""
-        found = self._kept.get((token, name))
-        if found is None or not self._mark.is_instant or found.mark is None:
-            return None
-        mark = self._mark.read()
-        if mark is None:
-            self._kept.clear()
-        return found if found.mark == mark and self._is_within_its_time(found) else None
+    def moment(self) -> Moment:
+        """What is known of now without asking anybody."""
+        mark = None
+        if self._mark.is_instant:
+            mark = self._mark.read()
+            if mark is None:
+                self._kept.clear()
+        return Moment(self._kept, mark, self._storage.clock.now(), self._storage.keys.holds)
 
     async def decide(self, token: str, name: str, *, is_taking: bool) -> Decision:
         """The decision in force now.

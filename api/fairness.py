@@ -25,8 +25,9 @@ class Shares:
 
     def __init__(self, most: int, what: str, code: str = CROWDED) -> None:
         self._most, self._what, self._code = most, what, code
-        self._held: dict[UUID, int] = {}
-        self._told: set[UUID] = set()
+        # By number: the hash of a UUID is made in Python, and this is asked at every range.
+        self._held: dict[int, int] = {}
+        self._told: set[int] = set()
         self._lock = threading.Lock()
 
     def take(self, grant_id: UUID, count: int = 1) -> None:
@@ -35,10 +36,11 @@ class Shares:
         Raises:
             Unavailable: Enough is being done for it.
         """
+        number = grant_id.int
         with self._lock:
-            held = self._held.get(grant_id, 0)
+            held = self._held.get(number, 0)
             if not held or held + count <= self._most:
-                self._held[grant_id] = held + count
+                self._held[number] = held + count
                 return
         raise Unavailable(
             f"grant {grant_id}: expected at most {self._most} {self._what} at once, found more; "
@@ -48,14 +50,15 @@ class Shares:
 
     def give_back(self, grant_id: UUID, count: int = 1) -> None:
         """Something for a grant is done."""
+        number = grant_id.int
         with self._lock:
-            left = self._held.get(grant_id, 0) - count
+            left = self._held.get(number, 0) - count
             if left:
-                self._held[grant_id] = left
+                self._held[number] = left
             else:
                 # Of nothing, an empty lane, two may have been begun.
-                self._held.pop(grant_id, None)
-                self._told.discard(grant_id)
+                self._held.pop(number, None)
+                self._told.discard(number)
 
     @contextmanager
     def taken(self, grant_id: UUID, count: int) -> Iterator[None]:
@@ -73,9 +76,9 @@ class Shares:
     def is_first_refusal(self, grant_id: UUID) -> bool:
         """Whether nobody was told of this crowd yet; a grant that came to rest may be told of again."""
         with self._lock:
-            is_first = grant_id in self._held and grant_id not in self._told
+            is_first = grant_id.int in self._held and grant_id.int not in self._told
             if is_first:
-                self._told.add(grant_id)
+                self._told.add(grant_id.int)
             return is_first
 
 

@@ -5,9 +5,8 @@ Why not a general server: see docs/adr/0016-bytes-out-on-a-listener-of-our-own.m
 1. A line holds one request head and one reply head. A file goes from the page cache to the socket
    (`sendfile`); what is not in the cache is read by a thread first, so that a slow disk holds up its own
    reader alone. Under TLS a line holds one piece.
-2. What can be answered at once is decided within the call that read it and sent in the loop's next turn,
-   without a task: when many ask together, all are decided first and then all are sent, so that what decides
-   is not driven out of the processor's cache by what sends.
+2. What can be answered at once is answered in the loop's next turn, without a task: when many ask together,
+   all are read first, then all are decided on by one look at the database, then all are sent to.
 3. A reader that takes nothing for `stall_s`, or in it fewer bytes than the least rate comes to, is let go
    (`api.fairness`); until then it costs two descriptors and no thread. So is one that sends no head in time.
 4. While a file is being sent, whether it may be is asked again every `RECHECK_S`; a no ends the line there
@@ -31,6 +30,8 @@ import struct
 import termios
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -50,6 +51,18 @@ _disk = ThreadPoolExecutor(16, thread_name_prefix="media-disk")
 """Reads files: a slow disk must not hold up what asks the database, nor the other way round."""
 _Read = TypeVar("_Read")
 log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Begun:
+    """A reply that is being sent, without a task yet."""
+
+    reply: Reply
+    head: bytes
+    at_once: int
+    """Bytes of its file, all in the page cache."""
+    sent: int = 0
+    """Bytes of its head."""
 
 
 class LineEnded(Exception):
@@ -127,21 +140,49 @@ class Line:
             raise LineEnded("the right to it has ended")
 
 
+class Turns:
+    """All that ask in one turn of the loop are decided on together in the next, then sent to, then done with.
+
+    `sendfile` of a MiB leaves nothing of Python in the processor's cache, and what follows it costs twice:
+    between two of them stands as little as can be.
+    """
+
+    def __init__(self, app: Application) -> None:
+        self.app = app
+        self._asking: list[PlainLine] = []
+
+    def join(self, line: PlainLine) -> None:
+        """Have the request of a line answered."""
+        if not self._asking:
+            asyncio.get_running_loop().call_soon(self._take)
+        self._asking.append(line)
+
+    def _take(self) -> None:
+        asking, self._asking = self._asking, []
+        decide = partial(PlainLine.decide, answer=self.app.at_once())
+        for step in (decide, PlainLine.send, PlainLine.go_on):
+            for line in asking:
+                try:
+                    step(line)
+                except Exception as error:
+                    line.fail(error)
+
+
 class PlainLine(Line):
     """A bare socket, which must not block."""
 
     def __init__(
         self,
         line: socket.socket,
-        app: Application,
+        turns: Turns,
         patience: tuple[float, float],
         turned: Callable[[Line], None],
         gone: Callable[[Line], None],
     ) -> None:
-        super().__init__(app, patience, turned, gone)
-        self._line, self._number = line, line.fileno()
-        self._decided: tuple[Reply, bytes, int] | None = None
-        """What is sent in the loop's next turn: its head, and how many bytes of its file at once."""
+        super().__init__(turns.app, patience, turned, gone)
+        self._turns, self._line, self._number = turns, line, line.fileno()
+        self._asked: Request | None = None
+        self._begun: Begun | None = None
         self._loop.add_reader(self._number, self._readable)
 
     def close(self) -> None:
@@ -151,13 +192,19 @@ class PlainLine(Line):
             self._loop.remove_writer(self._number)
             self._number = -1
             self._line.close()
-            if self._decided is not None and self._decided[0].file is not None:
-                self._decided[0].file.close()
-            self._decided = None
+            if self._begun is not None and self._begun.reply.file is not None:
+                self._begun.reply.file.close()
+            self._asked = self._begun = None
             super().close()
 
+    def fail(self, error: Exception) -> None:
+        """Whatever it was, a line that nobody works on would be held for ever."""
+        _note(error)
+        _reset(self._line)
+        self.close()
+
     def _readable(self) -> None:
-        if self._decided is not None:
+        if self.idle_since is None:
             # One after the other: the rest of what was sent ahead waits in the kernel.
             return
         try:
@@ -185,32 +232,49 @@ class PlainLine(Line):
             return
         request = waiting.popleft()
         self.idle_since = None
-        reply = None if request.is_last else self._app.now(request)
+        if request.is_last:
+            self._take_time(self._slowly(request))
+        else:
+            self._asked = request
+            self._turns.join(self)
+
+    def decide(self, answer: Callable[[Request], Reply | None]) -> None:
+        """Find out what is sent at once; a task does what takes time."""
+        request, self._asked = self._asked, None
+        if request is None:
+            return  # Closed since.
+        reply = answer(request)
         if reply is None:
             self._take_time(self._slowly(request))
             return
-        file, at_once = reply.file, 0
-        if file is not None:
-            at_once = min(file.left, PIECE_BYTES)
-            if not file.is_cached(at_once):
-                at_once = 0
-        self._decided = (reply, reply.head(is_last=False), at_once)
-        self._loop.call_soon(self._send_decided)
+        count = 0
+        if reply.file is not None:
+            count = min(reply.file.left, PIECE_BYTES)
+            if not reply.file.is_cached(count):
+                count = 0
+        self._begun = Begun(reply, reply.head(is_last=False), count)
 
-    def _send_decided(self) -> None:
-        """Send what the kernel takes; a task sends the rest."""
-        if self._decided is None:
+    def send(self) -> None:
+        """Send what the kernel takes."""
+        begun = self._begun
+        if begun is None:
             return
-        reply, head, at_once = self._decided
-        self._decided, file, sent = None, reply.file, 0
+        file = begun.reply.file
         try:
-            sent = self._line.send(head, 0 if file is None else socket.MSG_MORE)
-            if file is not None and at_once and sent == len(head):
-                file.moved(os.sendfile(self._number, file.descriptor, file.at, at_once))
+            begun.sent = self._line.send(begun.head, 0 if file is None else socket.MSG_MORE)
+            if file is not None and begun.at_once and begun.sent == len(begun.head):
+                file.moved(os.sendfile(self._number, file.descriptor, file.at, begun.at_once))
         except OSError:
             pass  # Not now, or never: the task will see.
-        if sent < len(head) or (file is not None and file.left):
-            self._take_time(self._finish(reply, memoryview(head)[sent:]))
+
+    def go_on(self) -> None:
+        """Have a task send the rest; without one, turn to the next request."""
+        begun, self._begun = self._begun, None
+        if begun is None:
+            return
+        file, rest = begun.reply.file, memoryview(begun.head)[begun.sent :]
+        if rest or (file is not None and file.left):
+            self._take_time(self._finish(begun.reply, rest))
             return
         if file is not None:
             file.close()
@@ -225,11 +289,8 @@ class PlainLine(Line):
         try:
             await answering
         except Exception as error:
-            # Whatever it was, a line without a task would be held for ever.
-            _note(error)
-            _reset(self._line)
             self._task = None
-            self.close()
+            self.fail(error)
             return
         self._task = None
         if self._number >= 0:

@@ -10,7 +10,7 @@ from functools import partial
 
 import structlog
 
-from api.line import READ_BYTES, Line, PlainLine, TlsLine
+from api.line import READ_BYTES, Line, PlainLine, TlsLine, Turns
 from api.wire import Application
 
 HEAD_S = 30.0
@@ -34,6 +34,7 @@ class Lines:
 
     def __init__(self, app: Application, *, most: int, stall_s: float, least_bytes_s: float = 0) -> None:
         self._app, self._most, self._patience = app, most, (stall_s, least_bytes_s)
+        self._turns = Turns(app)
         self._let_go: Counter[str] = Counter()
         self._lines: OrderedDict[Line, None] = OrderedDict()
         self._greeting: OrderedDict[asyncio.Task[None], None] = OrderedDict()
@@ -55,7 +56,8 @@ class Lines:
                     continue
                 await self._make_room()
                 if tls is None:
-                    self._lines[PlainLine(taken, self._app, self._patience, self._turned, self._gone)] = None
+                    line = PlainLine(taken, self._turns, self._patience, self._turned, self._gone)
+                    self._lines[line] = None
                 else:
                     greeting = loop.create_task(self._greet(taken, tls))
                     self._greeting[greeting] = None

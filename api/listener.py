@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from api import serving
 from api.auth.capability import Capability, Use, unfold
-from api.deciding import ACCEPTS_RANGES, Decision, Decisions, Ground
+from api.deciding import ACCEPTS_RANGES, Decision, Decisions, Ground, Moment
 from api.fairness import CROWDED, Shares
 from api.issuing import Once, Variant, note_issued
 from api.lines import Lines
@@ -119,13 +119,16 @@ class MediaListener:
         self._noted = Once()
         self._decisions = Decisions(storage, self._make)
 
-    def now(self, request: Request) -> Reply | None:
-        """The reply to a request that was decided before, where nothing was committed since."""
+    def at_once(self) -> Callable[[Request], Reply | None]:
+        """Replies to requests that were decided before, where nothing was committed since."""
+        return partial(self._now, self._decisions.moment())
+
+    def _now(self, moment: Moment, request: Request) -> Reply | None:
         if request.method != "GET" or not request.path.startswith(PREFIX):
             return None
         token, _, name = request.path.removeprefix(PREFIX).partition("/")
         try:
-            decision = self._decisions.kept(token, name)
+            decision = moment.decided(token, name)
             return None if decision is None else self._reply(request, decision, token, name)
         except Unavailable:
             return None  # Refused in the other way, which may take time.

@@ -105,10 +105,11 @@ class Reply:
 
 
 class Application(Protocol):
-    """What answers; neither way raises."""
+    """What answers; no way of it raises."""
 
-    def now(self, request: Request) -> Reply | None:
-        """The reply, if it can be had without waiting for anything."""
+    def at_once(self) -> Callable[[Request], Reply | None]:
+        """What replies, if that can be done without waiting, to requests that came before this was called."""
+        ...
 
     async def __call__(self, request: Request) -> Reply:
         """The reply."""

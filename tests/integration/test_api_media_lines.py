@@ -273,7 +273,7 @@ def test_a_reader_slower_than_the_least_rate_is_let_go_and_counted(tmp_path: Pat
         def __init__(self, part: type[FilePart], may_go_on: Callable[[], Awaitable[bool]]) -> None:
             self.part, self.may_go_on = part, may_go_on
 
-        def now(self, request: Request) -> Reply:
+        def _reply(self, request: Request) -> Reply:
             file = self.part(
                 os.open(path, os.O_RDONLY), 0, len(big), self.may_go_on, partial(ended.append, 1)
             )
@@ -470,14 +470,52 @@ def test_what_is_no_request_is_refused_and_a_body_ends_the_line(live: Live) -> N
 class Fine:
     """An application that is content with everything."""
 
-    def now(self, request: Request) -> Reply | None:
-        return Reply(200 if request.method == "GET" else 405, b"content-length: 0\r\n")
+    def at_once(self) -> Callable[[Request], Reply | None]:
+        return self._reply
 
     async def __call__(self, request: Request) -> Reply:
+        return self._reply(request)
+
+    def _reply(self, request: Request) -> Reply:
         return Reply(200 if request.method == "GET" else 405, b"content-length: 0\r\n")
 
     def refuse(self, status: int) -> Reply:
         return Reply(status, b"content-length: 0\r\n")
+
+
+def test_all_who_ask_together_share_one_look_and_what_fails_for_one_harms_no_other() -> None:
+    looks = []
+
+    class Counting(Fine):
+        def at_once(self) -> Callable[[Request], Reply | None]:
+            looks.append(1)
+            return self._reply
+
+        def _reply(self, request: Request) -> Reply:
+            if request.path == "/3":
+                raise ValueError("nobody meant this")
+            return super()._reply(request)
+
+    async def ask() -> list[bytes]:
+        door = socket.create_server(("127.0.0.1", 0))
+        door.setblocking(False)
+        lines = Lines(Counting(), most=8, stall_s=5)
+        accepting = asyncio.create_task(lines.accept(door, None))
+        peers = [await asyncio.open_connection(*door.getsockname()) for _ in range(6)]
+        await asyncio.sleep(0.1)
+        for number, (_, writer) in enumerate(peers):
+            writer.write(f"GET /{number} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        firsts = await asyncio.gather(*(reader.read(15) for reader, _ in peers), return_exceptions=True)
+        for _, writer in peers:
+            writer.close()
+        accepting.cancel()
+        await lines.close(1)
+        door.close()
+        return [b"" if isinstance(first, BaseException) else first for first in firsts]
+
+    answers = asyncio.run(ask())
+    assert [bool(answer) for answer in answers] == [True, True, True, False, True, True]
+    assert len(looks) == 1
 
 
 def test_the_line_idle_longest_gives_way_to_a_new_one() -> None:
