@@ -298,6 +298,14 @@ class EncodingSettings(Group):
     preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium"] = Field(
         "veryfast", description="Preset of x264: processor time against bytes"
     )
+    encoder: Literal["software", "auto", "nvenc", "qsv", "vaapi", "amf"] = Field(
+        "software",
+        description="What encodes the rungs above the smallest: x264, or the worker's graphics processor if "
+        "a trial succeeds; `auto` tries each",
+    )
+    render_node: Path | None = Field(
+        None, description="Graphics processor of `qsv` and `vaapi`: `/dev/dri/renderD129`; empty: the first"
+    )
     small_beside_copy_above_kbps: int | None = Field(
         None, gt=0, description="A copy above this gets the smallest rung beside it; empty: never"
     )

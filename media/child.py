@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS = 38
 OPEN_FILES = 256
-# RLIMIT_DATA counts what is really allocated; RLIMIT_AS also counts address space that thread stacks,
-# allocator arenas and mapped model files only reserve, so it is a second and much wider fence.
-ADDRESS_SPACE_FACTOR = 4
 PROGRESS_EVERY_S = 0.1
 # The hard limit comes after the soft one, so that the cause of death is SIGXCPU and can be told.
 CPU_GRACE_S = 5
@@ -52,7 +49,7 @@ def apply_limits(parent_pid: int, limits: dict[str, int]) -> None:
 
     Args:
         parent_pid: Who must still be the parent afterwards.
-        limits: ``cpu_s``, ``memory_bytes``, ``file_size_bytes``, ``niceness``.
+        limits: ``cpu_s``, ``memory_bytes``, ``address_space_factor``, ``file_size_bytes``, ``niceness``.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -65,10 +62,13 @@ def apply_limits(parent_pid: int, limits: dict[str, int]) -> None:
         (resource.RLIMIT_CORE, 0, 0),
         (resource.RLIMIT_CPU, limits["cpu_s"], limits["cpu_s"] + CPU_GRACE_S),
         (resource.RLIMIT_DATA, memory, memory),
-        (resource.RLIMIT_AS, memory * ADDRESS_SPACE_FACTOR, memory * ADDRESS_SPACE_FACTOR),
         (resource.RLIMIT_FSIZE, limits["file_size_bytes"], limits["file_size_bytes"]),
         (resource.RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES),
     ]
+    # RLIMIT_DATA counts what is really allocated; RLIMIT_AS also counts address space that thread stacks,
+    # allocator arenas and mapped model files only reserve, so it is a second and much wider fence.
+    if reserved := memory * limits["address_space_factor"]:
+        wanted.append((resource.RLIMIT_AS, reserved, reserved))
     for what, soft, hard in wanted:
         _, ceiling = resource.getrlimit(what)
         if ceiling != resource.RLIM_INFINITY:

@@ -35,6 +35,8 @@ PASSED_ON = (
     "LD_LIBRARY_PATH",
     "OMP_NUM_THREADS",
     "CUDA_VISIBLE_DEVICES",
+    "LIBVA_DRIVER_NAME",
+    "LIBVA_DRIVERS_PATH",
     "IMAGEIO_FFMPEG_EXE",
 )
 # Set in every child: a command that it starts stays in its process group and dies with it at once.
@@ -48,7 +50,9 @@ class Limits:
     cpu_s: int = 3600
     """Processor seconds, of each process."""
     memory_bytes: int = 4 * GIB
-    """Allocated memory; address space may be four times as much, for thread stacks and mapped models."""
+    """Allocated memory."""
+    address_space_factor: int = 4
+    """How many times that is the fence around address space, for thread stacks and mapped models; 0: none."""
     wall_s: float = 7200.0
     stall_s: float = 120.0
     """How long it may go without a progress line."""
@@ -59,7 +63,7 @@ class Limits:
 
     def for_child(self) -> str:
         """The part that the child applies to itself, as ``name=number`` with commas between."""
-        names = ("cpu_s", "memory_bytes", "file_size_bytes", "niceness")
+        names = ("cpu_s", "memory_bytes", "address_space_factor", "file_size_bytes", "niceness")
         return ",".join(f"{name}={getattr(self, name)}" for name in names)
 
 

@@ -215,4 +215,4 @@ def join(
     findings = differences(plan, index)
     if findings:
         raise media_error("rendition_differs", "; ".join(findings), rung=plan.rung.name)
-    return RenditionResult(plan.rung, path, index, path.stat().st_size)
+    return RenditionResult(plan.rung, path, index, path.stat().st_size, codec=plan.codec)

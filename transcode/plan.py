@@ -6,7 +6,9 @@ One command decodes once and feeds every rung: the picture is split, each branch
 file of its own. The encoders start their groups of pictures at the same instants of the source's clock, so
 players may change rungs at any of them. What a rung holds does not depend on which others are made with it.
 The smallest has a head start: the others get each picture only when a later one has been decoded, so its
-first segment does not wait for encoders that take the processors.
+first segment does not wait for encoders that take the processors. It is always made by x264, whose bytes
+are the same each time: what was shown of it stays so, whatever becomes of a job. The others may be of
+hardware (`transcode.encoders`).
 
 Every rendition is a fragmented MP4: a fragment per group of pictures, none shorter than a second,
 none longer than 15, so that a stream without keyframes does not pile up in memory. Nothing of the
@@ -26,6 +28,7 @@ import ffmpeg
 from config.settings import EncodingSettings
 from media import formats
 from media.report import ProbeReport, StreamReport
+from transcode.encoders import SOFTWARE, Encoder
 from transcode.ladder import SHIPPED, Rung, ladder
 
 KEYFRAME_EVERY_S = 2
@@ -34,8 +37,6 @@ MAX_FRAGMENT_US = 15_000_000
 AUDIO_FRAGMENT_US = 2_000_000
 AUDIO_RATE_HZ = 48_000
 AUDIO_KBPS_PER_CHANNEL = 64
-BUFFER_S = 2
-"""Over how long a rung may exceed its bitrate."""
 CHUNK, SOUND, PREVIEW = PIECES = ("chunk", "sound", "preview")
 """What a long recording is made in: kinds of jobs and of derivatives, until its renditions are there."""
 CLOCK_START_S = 10
@@ -45,8 +46,6 @@ LOOKAHEAD_FRAMES = {"faster": 20, "fast": 30, "medium": 40}
 LEAST_LOOKAHEAD_FRAMES, HELD_FRAMES = 10, 10
 HELD_MAX_BYTES = 512 << 20
 """How much of decoded pictures may wait for the encoders of the larger rungs."""
-# Frame threads shape what x264 writes; a fixed number keeps its bytes the same on every machine.
-ENCODER_THREADS = 4
 # delay_moov: the edit lists are complete when they are resolved (media.growing).
 MOVFLAGS = "+frag_keyframe+empty_moov+delay_moov+default_base_moof+skip_trailer"
 # Codecs in which a packet of the demuxer is one picture, no more and no less.
@@ -91,6 +90,18 @@ class RenditionPlan:
     """It is held against its source when it is joined; until then its duration only tells progress."""
     longest_picture: Fraction | None = None
     """How long one stands at most; None: only a header was read."""
+    encoder: Encoder = SOFTWARE
+    """Of its picture, where that is encoded."""
+
+    @property
+    def is_hardware(self) -> bool:
+        """Whether its bytes are not the same each time, so that nobody may watch it grow."""
+        return _encodes(self) and self.encoder.is_hardware
+
+    @property
+    def codec(self) -> str:
+        """What makes its picture, or its sound without one, as FFmpeg calls it; ``copy``: nothing."""
+        return str(self.options["c:a" if self.picture is None else "c:v"])
 
     @property
     def segment_limit_s(self) -> int:
@@ -107,7 +118,11 @@ class RenditionPlan:
 
 
 def plan_renditions(
-    report: ProbeReport, policy: EncodingSettings = SHIPPED, *, may_copy: bool = True
+    report: ProbeReport,
+    policy: EncodingSettings = SHIPPED,
+    *,
+    may_copy: bool = True,
+    encoder: Encoder = SOFTWARE,
 ) -> tuple[RenditionPlan, ...]:
     """The renditions of a recording, in the order in which they should be made.
 
@@ -115,20 +130,30 @@ def plan_renditions(
         report: What probing found; a report of depth ``header`` will do for a copy.
         policy: Which rungs there are.
         may_copy: False after a copy turned out to differ from its source.
+        encoder: Of all rungs but the smallest that is encoded.
 
     Returns:
         Empty when nothing of it decodes, and for photos (`transcode.stills`).
     """
-    return tuple(_plan(report, rung) for rung in ladder(report, policy, may_copy=may_copy))
+    rungs = ladder(report, policy, may_copy=may_copy)
+    smallest = next((rung for rung in rungs if not rung.is_copy), None)
+    return tuple(_plan(report, rung, SOFTWARE if rung is smallest else encoder) for rung in rungs)
 
 
-def command(plans: Sequence[RenditionPlan], source: str, destinations: Sequence[str]) -> list[str]:
+def command(
+    plans: Sequence[RenditionPlan],
+    source: str,
+    destinations: Sequence[str],
+    *,
+    render_node: str | None = None,
+) -> list[str]:
     """Arguments for ``ffmpeg`` that make all of ``plans`` in one go.
 
     Args:
         plans: Renditions of one source, the smallest first.
         source: Path of the original.
         destinations: A path for each of ``plans``.
+        render_node: The graphics processor, where there are several.
     """
     is_copy = any(plan.rung.copies_video for plan in plans)
     cut = plans[0].cut
@@ -143,7 +168,19 @@ def command(plans: Sequence[RenditionPlan], source: str, destinations: Sequence[
             streams.append(opened[str(plan.sound)])
         outputs.append(ffmpeg.output(*streams, f"file:{destination}", **plan.options))
     arguments: list[str] = ffmpeg.merge_outputs(*outputs).overwrite_output().get_args()
-    return arguments
+    opening = next((plan.encoder.opening(render_node) for plan in plans if plan.is_hardware), [])
+    return [*opening, *arguments]
+
+
+def trial_command(
+    encoder: Encoder, rung: Rung, seconds: int, destination: str, *, render_node: str | None
+) -> list[str]:
+    """Arguments that encode ``seconds`` of drawn pictures, five each, as a rung would be."""
+    drawn = ffmpeg.input(f"testsrc2=s={rung.width_px}x{rung.height_px}:r=5:d={seconds}", f="lavfi")
+    bare = _without(_bare(), {"flags:a": None})
+    options = {**_container(has_picture=True), **bare, **_encoded_video(rung, encoder)}
+    output = ffmpeg.output(_scaled(drawn["0"], rung, encoder), f"file:{destination}", **options)
+    return [*encoder.opening(render_node), *output.overwrite_output().get_args()]
 
 
 def chunk_plan(plan: RenditionPlan, cut: Cut, time_base: Fraction) -> RenditionPlan:
@@ -165,7 +202,7 @@ def sound_plan(plan: RenditionPlan, report: ProbeReport) -> RenditionPlan:
     """The sound of a rung, whole, on the clock of the chunks."""
     audio = report.audio
     assert audio is not None  # noqa: S101 - it is asked for where there is sound
-    options = _without(plan.options, _encoded_video(replace(plan.rung, max_kbps=1)))
+    options = _without(plan.options, _encoded_video(replace(plan.rung, max_kbps=1), plan.encoder))
     rate = options.get("ar") or audio.sample_rate_hz or AUDIO_RATE_HZ
     options |= {"movie_timescale": rate, "copyts": None, "output_ts_offset": clock_start_s(report)}
     rung = Rung(SOUND, copies_audio=plan.rung.copies_audio)
@@ -198,7 +235,10 @@ def join_command(
         start: Seconds on that clock which become 0.
     """
     streams = [ffmpeg.input(f"file:{picture}")["v"], ffmpeg.input(f"file:{sound}")["a"]]
-    options = {**{name: plan.options[name] for name in (*_container(None), *_bare())}, **_copied_video()}
+    options = {
+        **{name: plan.options[name] for name in (*_container(has_picture=True), *_bare())},
+        **_copied_video(),
+    }
     options |= {"c:a": "copy", "copyts": None, "output_ts_offset": f"{float(-start):.6f}"}
     arguments: list[str] = (
         ffmpeg.output(*streams, f"file:{destination}", **options).overwrite_output().get_args()
@@ -237,7 +277,7 @@ def _branches(opened: Any, plans: Sequence[RenditionPlan]) -> list[Any]:
     else:
         shares = picture.filter_multi_output("split", len(plans))
         pictures = [shares[number] for number in range(len(plans))]
-    return [_scaled(each, plan.rung) for each, plan in zip(pictures, plans, strict=True)]
+    return [_scaled(each, plan.rung, plan.encoder) for each, plan in zip(pictures, plans, strict=True)]
 
 
 def held_back(picture: Any, ahead: Any, by: Fraction) -> Any:
@@ -254,18 +294,18 @@ def held_back(picture: Any, ahead: Any, by: Fraction) -> Any:
     return ffmpeg.filter([picture, ahead], "scale", "iw+0*rw", "ih")
 
 
-def _scaled(picture: Any, rung: Rung) -> Any:
+def _scaled(picture: Any, rung: Rung, encoder: Encoder) -> Any:
     scaled = picture.filter("scale", rung.width_px, rung.height_px, flags="bicubic", out_range="tv")
-    return scaled.filter("setsar", 1).filter("format", "yuv420p")
+    return encoder.tail(scaled.filter("setsar", 1))
 
 
-def _plan(report: ProbeReport, rung: Rung) -> RenditionPlan:
+def _plan(report: ProbeReport, rung: Rung, encoder: Encoder) -> RenditionPlan:
     video, audio = report.video, report.audio
     main = video or audio
     assert main is not None  # noqa: S101 - a rung is only there when something decodes
-    options: dict[str, Any] = {**_container(video), **_bare()}
+    options: dict[str, Any] = {**_container(has_picture=video is not None), **_bare()}
     if video is not None:
-        options |= _copied_video() if rung.copies_video else _encoded_video(rung)
+        options |= _copied_video() if rung.copies_video else _encoded_video(rung, encoder)
     if audio is not None:
         options |= _copied_audio() if rung.copies_audio else _encoded_audio(audio.channels)
     frame = main.frame_duration if video is not None else _audio_frame(main)
@@ -282,6 +322,7 @@ def _plan(report: ProbeReport, rung: Rung) -> RenditionPlan:
         longest_picture=video.longest_step * video.time_base_fraction
         if video and video.longest_step
         else None,
+        encoder=encoder,
     )
 
 
@@ -305,8 +346,8 @@ def input_options(*, is_copy: bool = False) -> dict[str, Any]:
     return {**formats.whitelist_options(), "max_pixels": formats.MAX_PICTURE_PX, "fflags": flags}
 
 
-def _container(video: StreamReport | None) -> dict[str, Any]:
-    longest = AUDIO_FRAGMENT_US if video is None else MAX_FRAGMENT_US
+def _container(*, has_picture: bool) -> dict[str, Any]:
+    longest = MAX_FRAGMENT_US if has_picture else AUDIO_FRAGMENT_US
     return {
         "f": "mp4",
         "movflags": MOVFLAGS,
@@ -335,23 +376,13 @@ def _copied_video() -> dict[str, Any]:
     return {"c:v": "copy", "copyinkf:v": None}
 
 
-def _encoded_video(rung: Rung) -> dict[str, Any]:
-    capped = {}
-    if rung.max_kbps is not None:
-        capped = {"maxrate:v": f"{rung.max_kbps}k", "bufsize:v": f"{rung.max_kbps * BUFFER_S}k"}
+def _encoded_video(rung: Rung, encoder: Encoder) -> dict[str, Any]:
     return {
-        "c:v": "libx264",
-        "preset": rung.preset,
-        "crf": rung.crf,
-        **capped,
-        "profile:v": "high",
-        "threads:v": ENCODER_THREADS,
+        **encoder.options(rung),
         # The source's own clock, frame by frame: nothing is dropped or doubled to please a rate.
         "fps_mode:v": "passthrough",
         "enc_time_base:v": "demux",
         "force_key_frames": f"expr:gte(t,n_forced*{KEYFRAME_EVERY_S})",
-        "x264-params": "open-gop=0:scenecut=0",
-        "g": 100_000,
     }
 
 

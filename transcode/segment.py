@@ -25,6 +25,7 @@ from media.growing import GrowingRendition
 from media.report import ProbeReport
 from media.run import run_ffmpeg
 from media.sandbox import Limits
+from transcode.encoders import SOFTWARE, Encoder
 from transcode.ladder import Rung
 from transcode.plan import RenditionPlan, command
 
@@ -60,6 +61,8 @@ class RunOptions:
     limits: Limits = field(default_factory=Limits)
     ffmpeg: str | None = None
     """Another binary than the packaged one."""
+    render_node: str | None = None
+    """The graphics processor of VA-API and QSV, where it is not the first."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ class RenditionResult:
     size_bytes: int
     findings: tuple[str, ...] = ()
     """How it differs from its source, and that the source is to blame; empty as a rule."""
+    codec: str = ""
+    """What made its picture, or its sound without one, as FFmpeg calls it."""
 
     @property
     def info(self) -> dict[str, Any]:
@@ -84,6 +89,7 @@ class RenditionResult:
             "width_px": main.width_px,
             "height_px": main.height_px,
             "codecs": self.index.codecs,
+            "encoder": self.codec,
             "bitrate_bps": self.index.bitrate_bps,
             "peak_bitrate_bps": self.index.peak_bitrate_bps,
             "findings": list(self.findings),
@@ -129,6 +135,8 @@ def make_renditions(
     """
     told = on_growth or (lambda _name, _index: None)
     lanes = [_Lane(plan, folder / growing_file(plan.rung.name), told) for plan in plans]
+    hardware = next((plan.encoder for plan in plans if plan.is_hardware), SOFTWARE)
+    limits = limits_for(hardware, run.limits)
     for lane in lanes:
         lane.clear()
 
@@ -142,9 +150,10 @@ def make_renditions(
                 [lane.plan for lane in some],
                 str(source.resolve()),
                 [str(lane.path.resolve()) for lane in some],
+                render_node=run.render_node,
             ),
             scratch=run.scratch,
-            limits=run.limits,
+            limits=limits,
             binary=run.ffmpeg,
             on_tick=look,
             cancelled=cancelled,
@@ -168,6 +177,11 @@ def make_renditions(
         raise
 
 
+def limits_for(encoder: Encoder, limits: Limits) -> Limits:
+    """Drivers of graphics processors reserve address space beyond all measure; allocated memory counts on."""
+    return replace(limits, address_space_factor=0) if encoder.is_hardware else limits
+
+
 def _judged(report: ProbeReport, lanes: Sequence[_Lane], words: str) -> Encoded:
     """Each rung that is its source's equal, or whose source is to blame for the difference."""
     results, refused = [], []
@@ -185,7 +199,8 @@ def _judged(report: ProbeReport, lanes: Sequence[_Lane], words: str) -> Encoded:
             continue
         _sync(lane.path)
         size = lane.path.stat().st_size
-        results.append(RenditionResult(lane.plan.rung, lane.path, index, size, findings))
+        plan = lane.plan
+        results.append(RenditionResult(plan.rung, lane.path, index, size, findings, plan.codec))
     if not results:
         rungs = [lane.plan.rung.name for lane in lanes]
         raise media_error("rendition_differs", "; ".join(refused), rung=",".join(rungs))

@@ -43,8 +43,9 @@ from media.progressive import (
 from media.run import run_ffmpeg
 from media.samples import StoredSample, read_samples
 from media.supervise import raise_if_cancelled
+from transcode.encoders import ENCODER_THREADS
 from transcode.excerpt import covering, write_excerpt
-from transcode.plan import AUDIO_FRAGMENT_US, AUDIO_KBPS_PER_CHANNEL, ENCODER_THREADS
+from transcode.plan import AUDIO_FRAGMENT_US, AUDIO_KBPS_PER_CHANNEL
 from transcode.segment import RunOptions
 
 PROFILES = {66: "baseline", 77: "main", 100: "high"}

@@ -25,6 +25,8 @@ from messaging.events import EventPublisher
 from messaging.jobs import LOOK, QUEUES, Announcer, make_app
 from storage.db import jobs
 from storage.open import open_storage
+from transcode.encoders import SOFTWARE
+from workers.making import encoder_of_machine
 from workers.runner import Runner
 from workers.scratch import clear_abandoned
 from workers.tasks import TASKS
@@ -55,7 +57,9 @@ def main(queues: tuple[str, ...]) -> None:
         os.nice(IO_NICENESS)
     storage = open_storage(settings)
     publisher = EventPublisher(settings.events_publish_url)
-    runner = Runner(storage, settings, TASKS, queues, publisher, Announcer(settings.broker_url))
+    # Quick jobs agree on the encoder of long recordings; who works alone does without a driver's faults.
+    encoder = SOFTWARE if {"quick", "media"}.isdisjoint(queues) else encoder_of_machine(settings)
+    runner = Runner(storage, settings, TASKS, queues, publisher, Announcer(settings.broker_url), encoder)
     app = make_app(settings.broker_url)
     stopping = threading.Event()
     busy = threading.Event()

@@ -21,6 +21,7 @@ from storage.db.jobs import Lease
 from storage.db.tables import Agency
 from storage.objects.base import Namespace
 from storage.open import Storage
+from transcode.encoders import SOFTWARE, Encoder
 
 WORKER = "worker"
 QUICK = "quick"
@@ -58,6 +59,7 @@ class JobContext:
         scratch: Folder of this lease alone; gone afterwards.
         progress: Tell how far it is, 0 to 1.
         is_cancelled: True once the lease is lost or the worker stops; children are killed then.
+        encoder: What this worker encodes with, where nothing else was agreed on for the recording.
     """
 
     lease: Lease
@@ -67,6 +69,7 @@ class JobContext:
     scratch: Path
     progress: Callable[[float], None]
     is_cancelled: Callable[[], bool]
+    encoder: Encoder = SOFTWARE
 
     @property
     def limits(self) -> Limits:

@@ -20,6 +20,7 @@ from storage.db import items, jobs
 from storage.db.jobs import Lease, Wanted
 from storage.db.tables import Agency, Derivative, Job
 from transcode.chunks import chunk_count, cuts, may_be_long, why_whole
+from transcode.encoders import SOFTWARE, Encoder
 from transcode.ladder import Rung
 from transcode.plan import CHUNK, PIECES, PREVIEW, SOUND, RenditionPlan
 from workers.context import QUICK, JobContext
@@ -28,6 +29,7 @@ from workers.derivatives import withdraw
 log = structlog.get_logger()
 JOIN_PRIORITY, PREVIEW_PRIORITY, ENCODING_PRIORITY, CHUNK_PRIORITY = 28, 29, 30, 31
 
+OF_ALL_PIECES = ("rungs", "may_copy", "chunks")
 
 PLAYABLE_BY = frozenset({"rendition", "photo", CHUNK, SOUND})
 """Kinds of jobs that make an item playable, or lead to one that does."""
@@ -62,9 +64,24 @@ def want_renditions(
     _want(session, context, PREVIEW, {**params, "rungs": [PREVIEW]}, PREVIEW_PRIORITY)
     if report.audio is not None:
         _want(session, context, SOUND, params, ENCODING_PRIORITY)
-    for number, cut in enumerate(cuts(report.video, count)):
+    # The smallest rung is x264's in any case.
+    want_chunks(session, context, report, params, context.encoder if len(encoded) > 1 else SOFTWARE)
+
+
+def want_chunks(
+    session: Session, context: JobContext, report: ProbeReport, params: Mapping[str, Any], encoder: Encoder
+) -> None:
+    """Want every chunk of a recording, all of one encoder.
+
+    Args:
+        params: Of its encoding, or of another of its chunks.
+    """
+    assert report.video is not None  # noqa: S101 - only pictures are cut
+    agreed = {"encoder": encoder.name} if encoder.is_hardware else {}
+    common = {**{name: params[name] for name in OF_ALL_PIECES}, **agreed}
+    for number, cut in enumerate(cuts(report.video, common["chunks"])):
         span = {"chunk": number, "from_pts": cut.from_pts, "to_pts": cut.to_pts}
-        _want(session, context, CHUNK, {**params, **span}, CHUNK_PRIORITY)
+        _want(session, context, CHUNK, {**common, **span}, CHUNK_PRIORITY)
 
 
 def want_join_when_complete(session: Session, context: JobContext, report: ProbeReport) -> None:
@@ -74,10 +91,16 @@ def want_join_when_complete(session: Session, context: JobContext, report: Probe
     """
     asked = context.lease.params
     made = pieces_of(session, context.agency.id, context.lease.subject_id, asked, light=True)
-    there = {(row.params["rung"]["name"], row.params["chunk"]) for row in made if row.kind == CHUNK}
+    there: dict[str, set[tuple[str, int]]] = {}
+    for row in made:
+        if row.kind == CHUNK:
+            name = row.params.get("encoder", SOFTWARE.name)
+            there.setdefault(name, set()).add((row.params["rung"]["name"], row.params["chunk"]))
     has_sound = report.audio is None or any(row.kind == SOUND for row in made)
-    if has_sound and len(there) == len(asked["rungs"]) * asked["chunks"]:
-        params = {name: asked[name] for name in ("rungs", "may_copy", "chunks")}
+    whole = [name for name, of_it in there.items() if len(of_it) == len(asked["rungs"]) * asked["chunks"]]
+    if has_sound and whole:
+        agreed = {} if SOFTWARE.name in whole else {"encoder": whole[0]}
+        params = {**{name: asked[name] for name in OF_ALL_PIECES}, **agreed}
         _want(session, context, "rendition", params, JOIN_PRIORITY)
     elif not jobs.is_open(
         session, context.agency.id, context.lease.subject_id, PLAYABLE_BY, besides=context.lease.job_id

@@ -1,18 +1,30 @@
-"""What the tasks that make renditions share: the source, its ladder, how FFmpeg is run, and what grows."""
+"""What the tasks that make renditions share: source, ladder, encoder, how FFmpeg is run, and what grows."""
 
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import structlog
+
+from config.settings import Settings
 from evidence.errors import MediaError
 from media.fmp4 import FragmentIndex
 from media.report import ProbeReport
+from media.sandbox import Limits
 from storage.db import items
+from transcode.encoder_trial import choose_encoder
+from transcode.encoders import ENCODERS, SOFTWARE, Encoder
 from transcode.plan import RenditionPlan, plan_renditions
 from transcode.segment import LIMIT, RunOptions, growing_index
 from workers.context import JobContext
+
+log = structlog.get_logger()
+
+NOT_THE_ENCODER = frozenset({"decoder_over_time", "output_too_large"})
+"""Failures that another encoder would have as well."""
 
 
 def source_of(context: JobContext) -> tuple[ProbeReport, Path]:
@@ -25,16 +37,52 @@ def source_of(context: JobContext) -> tuple[ProbeReport, Path]:
     return ProbeReport.from_json(item.probe), context.local_path(stored.store_key)
 
 
-def ladder_for(context: JobContext, report: ProbeReport) -> tuple[RenditionPlan, ...]:
-    """The whole ladder of the item, as far as the job may copy."""
+def encoder_of_machine(settings: Settings) -> Encoder:
+    """What this worker encodes with, found out by trial; why others are not used is in its log."""
+    wanted = settings.encoding.encoder
+    if wanted == SOFTWARE.name:
+        return SOFTWARE
+    limits = Limits(memory_bytes=settings.media.child_memory_bytes, niceness=0)
+    with tempfile.TemporaryDirectory(prefix="liuhen-trial-") as folder:
+        choice = choose_encoder(wanted, _options(settings, Path(folder), limits))
+    for name, why in choice.refused.items():
+        log.warning("encoder_refused", encoder=name, reason=why)
+    log.info("encoder_chosen", encoder=choice.encoder.codec)
+    return choice.encoder
+
+
+def encoder_for(context: JobContext) -> Encoder:
+    """What a job encodes with: what was agreed on for all chunks of its recording, else its worker's."""
+    params = context.lease.params
+    return ENCODERS[params.get("encoder", SOFTWARE.name)] if "chunks" in params else context.encoder
+
+
+def ladder_for(
+    context: JobContext, report: ProbeReport, encoder: Encoder | None = None
+) -> tuple[RenditionPlan, ...]:
+    """The whole ladder of the item, as far as the job may copy.
+
+    Args:
+        encoder: Another than the job's.
+    """
     may_copy = bool(context.lease.params["may_copy"])
-    return plan_renditions(report, context.settings.encoding, may_copy=may_copy)
+    used = encoder or encoder_for(context)
+    return plan_renditions(report, context.settings.encoding, may_copy=may_copy, encoder=used)
 
 
 def run_options(context: JobContext) -> RunOptions:
     """FFmpeg as the settings and the job's limits have it."""
-    configured = context.settings.media.ffmpeg
-    return RunOptions(context.scratch, context.limits, None if configured is None else str(configured))
+    return _options(context.settings, context.scratch, context.limits)
+
+
+def _options(settings: Settings, scratch: Path, limits: Limits) -> RunOptions:
+    binary, render_node = settings.media.ffmpeg, settings.encoding.render_node
+    return RunOptions(
+        scratch,
+        limits,
+        None if binary is None else str(binary),
+        None if render_node is None else str(render_node),
+    )
 
 
 def growth_writer(
@@ -42,14 +90,23 @@ def growth_writer(
 ) -> Callable[[str, FragmentIndex], None]:
     """Lets holders of the right to the original watch a rung that is still being made.
 
-    The index goes beside the file by rename, so that a reader sees an old or a new one, never a half.
+    The index goes beside the file by rename, so that a reader sees an old or a new one, never a half. What
+    was shown has to come out the same when it is made again, which only x264 promises.
     """
-    limits_s = {plan.rung.name: plan.segment_limit_s for plan in plans}
+    limits_s = {plan.rung.name: plan.segment_limit_s for plan in plans if not plan.is_hardware}
 
     def write(rung: str, index: FragmentIndex) -> None:
+        if rung not in limits_s:
+            return
         half = context.scratch / f"{growing_index(rung)}.part"
         said = {**index.to_json(), LIMIT: limits_s[rung]}
         half.write_text(json.dumps(said, separators=(",", ":")), encoding="ascii")
         half.replace(context.scratch / growing_index(rung))
 
     return write
+
+
+def begin_growth_again(context: JobContext, plans: Sequence[RenditionPlan]) -> None:
+    """Before the files are written anew: their indexes must not promise what is not there yet."""
+    for plan in plans:
+        (context.scratch / growing_index(plan.rung.name)).unlink(missing_ok=True)

@@ -38,6 +38,7 @@ from messaging.jobs import QUEUES, Announcer
 from storage.db import agencies, jobs
 from storage.db.jobs import Lease
 from storage.open import Storage
+from transcode.encoders import SOFTWARE, Encoder
 from workers.context import JobContext, Outcome, event, worker_label
 from workers.heartbeat import Heartbeat
 from workers.quarantine import settle_quarantined
@@ -69,6 +70,7 @@ class Runner:
     Args:
         tasks: Job kind to task.
         queues: The queues this process serves.
+        encoder: What pictures are encoded with.
     """
 
     def __init__(
@@ -79,7 +81,9 @@ class Runner:
         queues: tuple[str, ...],
         publisher: EventPublisher,
         announcer: Announcer,
+        encoder: Encoder = SOFTWARE,
     ) -> None:
+        self._encoder = encoder
         self._storage = storage
         self._settings = settings
         self._tasks = tasks
@@ -152,7 +156,9 @@ class Runner:
         def is_cancelled() -> bool:
             return self._stopping.is_set() or heartbeat.is_lost()
 
-        context = JobContext(lease, agency, self._storage, self._settings, scratch, progress, is_cancelled)
+        context = JobContext(
+            lease, agency, self._storage, self._settings, scratch, progress, is_cancelled, self._encoder
+        )
         self._commit(context, self._tasks[lease.kind](context))
 
     def _commit(self, context: JobContext, outcome: Outcome) -> None:

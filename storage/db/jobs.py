@@ -234,6 +234,11 @@ def finish(session: Session, lease: Lease, now: datetime) -> None:
     )
 
 
+def note(session: Session, lease: Lease, what: str) -> None:
+    """Keep with a job in one line what went otherwise than it was meant to, though it succeeds."""
+    session.execute(update(Job).where(_held(lease)).values(last_error=what[:1000]))
+
+
 def put_back(
     session: Session,
     lease: Lease,

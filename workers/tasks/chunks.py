@@ -16,10 +16,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import structlog
 from sqlalchemy.orm import Session
 
 from evidence.clock import rfc3339
-from evidence.errors import InvalidInput, NotFound
+from evidence.errors import InvalidInput, MediaError, NotFound
 from evidence.events import Topic
 from evidence.fixity import hash_file
 from media.errors import media_error
@@ -30,6 +31,8 @@ from storage.db import grants, items, jobs
 from storage.db.jobs import Wanted
 from storage.db.tables import Agency, Derivative
 from transcode.chunks import ChunkFile, cuts, join
+from transcode.encoder_trial import reason_of
+from transcode.encoders import SOFTWARE
 from transcode.plan import CHUNK, PIECES, PREVIEW, SOUND, RenditionPlan, chunk_plan, preview_plan, sound_plan
 from transcode.segment import LIMIT, Encoded, RenditionResult, make_renditions
 from workers.context import JobContext, Made, Outcome, params_digest
@@ -38,13 +41,20 @@ from workers.encodings import (
     let_go_of_pieces,
     let_go_of_what_nobody_joins,
     pieces_of,
+    want_chunks,
     want_join_when_complete,
 )
-from workers.making import growth_writer, ladder_for, run_options, source_of
+from workers.making import NOT_THE_ENCODER, encoder_for, growth_writer, ladder_for, run_options, source_of
+
+log = structlog.get_logger()
 
 
 def chunk(context: JobContext) -> Outcome:
-    """Encode the pictures of one span for every rung."""
+    """Encode the pictures of one span for every rung.
+
+    All chunks of a recording are of one encoder, since pictures of two do not join. Where this worker has not
+    the one that was agreed on, or it fails, all of them are wanted anew, of x264.
+    """
     report, source = source_of(context)
     plans = _plans(context, report)
     video = report.video
@@ -54,7 +64,32 @@ def chunk(context: JobContext) -> Outcome:
     if cut.span != (params["from_pts"], params["to_pts"]):
         raise _changed(context)
     chunked = [chunk_plan(plan, cut, video.time_base_fraction) for plan in plans]
-    return _piece(context, report, source, chunked, CHUNK)
+    encoder = encoder_for(context)
+    if encoder.is_hardware and encoder.name != context.encoder.name:
+        return _in_software(context, report, f"this worker has no {encoder.name}")
+    try:
+        return _piece(context, report, source, chunked, CHUNK)
+    except MediaError as error:
+        if not encoder.is_hardware or error.code in NOT_THE_ENCODER:
+            raise
+        return _in_software(context, report, f"{encoder.name} failed: {reason_of(error)}")
+
+
+def _in_software(context: JobContext, report: ProbeReport, why: str) -> Outcome:
+    subject = str(context.lease.subject_id)
+    log.warning("encoded_by_software", item=subject, encoder=context.lease.params["encoder"], reason=why)
+
+    def commit(session: Session, agency: Agency) -> None:
+        now = context.storage.clock.now()
+        items.item_by_id(session, agency.id, context.lease.subject_id, lock=True)
+        jobs.note(session, context.lease, f"its recording is encoded by software, because {why}")
+        if _is_encoded(session, context):
+            let_go_of_pieces(session, context.lease, agency, "joined", now)
+        else:
+            jobs.cancel_ready(session, agency.id, context.lease.subject_id, {CHUNK})
+            want_chunks(session, context, report, context.lease.params, SOFTWARE)
+
+    return Outcome(commit, [(Topic.ITEM, subject, "encoding_instead", {})])
 
 
 def sound(context: JobContext) -> Outcome:
@@ -110,6 +145,7 @@ def joined(context: JobContext, report: ProbeReport, plans: list[RenditionPlan])
     assert video is not None  # noqa: S101 - only pictures are cut
     planned = cuts(video, context.lease.params["chunks"])
     asked = {name: context.lease.params[name] for name in ("may_copy", "chunks")}
+    agreed = {name: value for name, value in context.lease.params.items() if name == "encoder"}
     with context.storage.database.read() as session:
         rows = pieces_of(session, context.agency.id, context.lease.subject_id, context.lease.params)
     sound_path = None
@@ -127,7 +163,7 @@ def joined(context: JobContext, report: ProbeReport, plans: list[RenditionPlan])
                 _params(
                     context,
                     chunk_plan(plan, cut, video.time_base_fraction),
-                    {**asked, "chunk": place, "from_pts": cut.from_pts, "to_pts": cut.to_pts},
+                    {**asked, **agreed, "chunk": place, "from_pts": cut.from_pts, "to_pts": cut.to_pts},
                 )
             )
             for place, cut in enumerate(planned)
@@ -191,6 +227,8 @@ def _piece(
         on_growth=growth_writer(context, plans) if kind == PREVIEW else None,
         cancelled=context.is_cancelled,
     )
+    if encoded.refused:
+        raise media_error("rendition_differs", "; ".join(encoded.refused))
     made: list[tuple[RenditionPlan, RenditionResult, Made]] = []
     for plan, result in zip(plans, encoded.results, strict=True):
         _sign(context, result.path)
@@ -206,11 +244,8 @@ def _piece(
                 **result.info, **asked, LIMIT: plan.segment_limit_s, "index": result.index.to_json()
             }  # fmt: skip
             put_derivative(session, context, item.id, kind, params, kept, info=info, masked=False)
-        if any(
-            row.params["rung"]["name"] != "copy"
-            for row in items.derivatives_of(session, agency.id, item.id, kind="rendition", light=True)
-        ):
-            # It was encoded whole meanwhile.
+        if _is_encoded(session, context):
+            # Whole, meanwhile.
             let_go_of_pieces(session, context.lease, agency, "joined", now)
             return
         if kind != PREVIEW:
@@ -218,6 +253,13 @@ def _piece(
         let_go_of_what_nobody_joins(session, context.lease, agency, now)
 
     return Outcome(commit, [(Topic.ITEM, str(context.lease.subject_id), kind, asked)])
+
+
+def _is_encoded(session: Session, context: JobContext) -> bool:
+    made = items.derivatives_of(
+        session, context.agency.id, context.lease.subject_id, kind="rendition", light=True
+    )
+    return any(row.params["rung"]["name"] != "copy" for row in made)
 
 
 def _params(context: JobContext, plan: RenditionPlan, asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,9 @@ All rungs of a job are committed in one transaction. Redaction, poster and clips
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import structlog
 from sqlalchemy.orm import Session
 
@@ -14,12 +17,21 @@ from evidence.item import Media, move
 from media.report import ProbeReport
 from storage.db import items, jobs
 from storage.db.tables import Agency, Derivative
+from transcode.encoder_trial import reason_of
+from transcode.encoders import SOFTWARE
 from transcode.plan import RenditionPlan, plan_renditions
 from transcode.segment import LIMIT, TRIED_AGAIN, Encoded, RenditionResult, make_renditions
 from workers.context import JobContext, Made, Outcome
 from workers.derivatives import put_derivative
 from workers.encodings import best_rung, let_go_of_pieces, want_present_ladder, want_renditions, want_whole
-from workers.making import growth_writer, ladder_for, run_options, source_of
+from workers.making import (
+    NOT_THE_ENCODER,
+    begin_growth_again,
+    growth_writer,
+    ladder_for,
+    run_options,
+    source_of,
+)
 from workers.quarantine import largest_rendition, want_after_rendition
 from workers.tasks.chunks import joined
 
@@ -44,22 +56,51 @@ def rendition(context: JobContext) -> Outcome:
     if "chunks" in context.lease.params:
         return _join_or_encode(context, report, ladder, plans)
     try:
-        encoded = make_renditions(
-            source,
-            report,
-            plans,
-            context.scratch,
-            run=run_options(context),
-            on_progress=context.progress,
-            on_growth=growth_writer(context, plans),
-            cancelled=context.is_cancelled,
-        )
+        encoded = _encoded(context, report, source, plans)
     except MediaError as error:
+        if any(plan.is_hardware for plan in plans) and error.code not in NOT_THE_ENCODER:
+            return _in_software(context, report, source, plans, reason_of(error))
         copied = any(plan.rung.copies_video or plan.rung.copies_audio for plan in plans)
         if copied and error.code in TRIED_AGAIN:
             return _encode_instead(context, report)
         raise
+    if encoded.refused and any(plan.is_hardware for plan in plans):
+        return _in_software(context, report, source, plans, "; ".join(encoded.refused))
     return _kept(context, ladder, encoded)
+
+
+def _encoded(
+    context: JobContext, report: ProbeReport, source: Path, plans: Sequence[RenditionPlan]
+) -> Encoded:
+    return make_renditions(
+        source,
+        report,
+        plans,
+        context.scratch,
+        run=run_options(context),
+        on_progress=context.progress,
+        on_growth=growth_writer(context, plans),
+        cancelled=context.is_cancelled,
+    )
+
+
+def _in_software(
+    context: JobContext, report: ProbeReport, source: Path, plans: Sequence[RenditionPlan], why: str
+) -> Outcome:
+    """All of it once more by x264: whatever a graphics processor does, no rendition fails for it."""
+    name = context.encoder.name
+    log.warning("encoded_by_software", item=str(context.lease.subject_id), encoder=name, reason=why)
+    begin_growth_again(context, plans)
+    ladder = ladder_for(context, report, SOFTWARE)
+    asked = {plan.rung.name for plan in plans}
+    same = [plan for plan in ladder if plan.rung.name in asked]
+    outcome = _kept(context, ladder, _encoded(context, report, source, same))
+
+    def commit(session: Session, agency: Agency) -> None:
+        outcome.commit(session, agency)
+        jobs.note(session, context.lease, f"encoded by software, because {name} failed: {why}")
+
+    return Outcome(commit, outcome.events)
 
 
 def _made(context: JobContext) -> set[str]:
