@@ -22,7 +22,6 @@ from typing import Any
 from cli.demo_footage import CASE_1, ShiftFile, make_shift, own_shift
 from cli.demo_review import (
     Fetched,
-    Seat,
     fetch_clip,
     masks_of,
     masks_told,
@@ -33,6 +32,7 @@ from cli.demo_review import (
 from cli.demo_setup import FLOOR_BYTES, Cast, free_ports, prepare, throw_away_folder
 from cli.dock_player import Dock, Sent
 from cli.progress import Meter
+from cli.seat import Seat
 from cli.shell import Parser, add_common, environment_of, print_table, settings_of
 from cli.stopping import told_to_stop
 from cli.supervise import Supervisor
@@ -153,9 +153,9 @@ class _Demo:
             self._settle(len(sent))
         if self.stop.is_set():
             return None
-        with Seat(self.settings.api_url, "reviewer", self.cast.passwords["reviewer"]) as reviewer:
+        with self._seat("reviewer") as reviewer:
             rows = rows_of(reviewer)
-            with Seat(self.settings.api_url, "legal", self.cast.passwords["legal"]) as legal:
+            with self._seat("legal") as legal:
                 masks = [masks_of(legal, row["id"]) for row in rows]
             print()
             print_table(HEADS, [table_row(row, count) for row, count in zip(rows, masks, strict=True)])
@@ -166,6 +166,9 @@ class _Demo:
                 for flag in row["flags"]:
                     print(f"  {row['original_name']}: {flag['message']} [{flag['code']}]")
             return self._clip(reviewer, shift)
+
+    def _seat(self, name: str) -> Seat:
+        return Seat(self.settings.api_url).sign_in(name, self.cast.passwords[name])
 
     def _shift(self, folder: Path) -> list[ShiftFile]:
         if self.options.footage is not None:
@@ -232,7 +235,7 @@ class _Demo:
 
     def _settle(self, count: int) -> None:
         with (
-            Seat(self.settings.api_url, "admin", self.cast.passwords["admin"]) as admin,
+            self._seat("admin") as admin,
             Meter("处理 / processing", 1.0) as meter,
         ):
             # Each file wants a handful of jobs, one after the other: the first of them are not the whole way.

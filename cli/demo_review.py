@@ -2,74 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
 
-import httpx
-
-from evidence.errors import MediaError, Unavailable
+from cli.fetching import POLL_S, download, wait_made
+from cli.seat import Json, Seat
+from evidence.errors import Unavailable
 from media import sandbox
 from media.report import ProbeReport
 
-Json = dict[str, Any]
-POLL_S = 0.5
 CALM_POLLS = 3
 OPEN_STATES = ("ready", "leased")
 LIMITS = sandbox.Limits(cpu_s=300, memory_bytes=4 << 30, wall_s=300.0, stall_s=60.0, file_size_bytes=1 << 30)
-
-
-class Seat:
-    """One account, signed in."""
-
-    def __init__(self, api_url: str, username: str, password: str) -> None:
-        self._client = httpx.Client(base_url=f"{api_url}/api/v1", timeout=60, trust_env=False)
-        signed_in = self.post("/sessions", {"username": username, "password": password})
-        self._client.headers["Authorization"] = f"Bearer {signed_in['token']}"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._client.close()
-
-    def get(self, path: str, **query: object) -> Any:
-        """A JSON answer."""
-        return self._answer(
-            self._client.get(path, params={name: str(value) for name, value in query.items()})
-        )
-
-    def post(self, path: str, body: Json) -> Any:
-        """A JSON answer to a JSON question."""
-        return self._answer(self._client.post(path, json=body))
-
-    def pages(self, path: str, **query: object) -> list[Json]:
-        """Every entry of a paged list."""
-        found: list[Json] = []
-        cursor: str | None = None
-        while True:
-            page = self.get(path, **query, **({"cursor": cursor} if cursor else {}))
-            found += page["items"]
-            cursor = page["next_cursor"]
-            if cursor is None:
-                return found
-
-    @staticmethod
-    def _answer(answer: httpx.Response) -> Any:
-        if answer.is_success:
-            return answer.json()
-        raise Unavailable(
-            f"API {answer.request.url.path}: expected success, found "
-            f"{answer.status_code}: {answer.text[:200]}",
-            code="api_refused",
-        )
 
 
 @dataclass(frozen=True)
@@ -178,36 +125,17 @@ def fetch_clip(
 
     Raises:
         Unavailable: It was not cut in time.
-        MediaError: What came is not what the API says.
+        FixityError: What came is not what the API says.
     """
     asked = reviewer.post(
         "/clips", {"case_no": case_no, "item_id": item["item_id"], "purpose": "case_handling", "form": "file"}
     )
-    clip_id, deadline = asked["clip_id"], time.monotonic() + timeout_s
-    while asked["state"] != "ready":
-        if asked["state"] in {"failed", "withdrawn"} or stop.is_set() or time.monotonic() > deadline:
-            raise Unavailable(
-                f"clip: expected it cut, found {asked['state']}: {asked['reason']}", code="clip_not_cut"
-            )
-        stop.wait(POLL_S)
-        asked = reviewer.get(f"/clips/{clip_id}")
+    made = wait_made(reviewer, f"/clips/{asked['clip_id']}", asked, wait=stop.wait, timeout_s=timeout_s)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{_safe(item['original_name'])}-redacted.mp4"
-    digest = hashlib.sha256()
-    with (
-        httpx.stream("GET", asked["file_url"], timeout=60, trust_env=False) as answer,
-        path.open("wb") as file,
-    ):
-        answer.raise_for_status()
-        for chunk in answer.iter_bytes(1 << 20):
-            digest.update(chunk)
-            file.write(chunk)
-    if digest.hexdigest() != asked["sha256"]:
-        raise MediaError(
-            f"clip: expected sha256 {asked['sha256']}, found {digest.hexdigest()}", code="clip_digest_differs"
-        )
+    download(reviewer, made, path)
     frame_count, duration_us = _measured(path, scratch)
-    return Fetched(path, digest.hexdigest(), item, frame_count, duration_us, str(item["coverage"]["zh"]))
+    return Fetched(path, str(made["sha256"]), item, frame_count, duration_us, str(item["coverage"]["zh"]))
 
 
 def _safe(name: str) -> str:

@@ -1,0 +1,151 @@
+"""Taking away what a worker makes: waiting for it, fetching it, holding it against its digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+import httpx
+
+from cli.seat import TIMEOUT_S, Json, Seat, refusal, unreachable
+from evidence.errors import Conflict, FixityError, Unavailable
+
+POLL_S = 0.5
+MOST_CUTS = 5
+"""How often in a row a line may be cut with nothing new come over it."""
+Tell = Callable[[float, str], None]
+"""Told how far it is: a number, and words."""
+Wait = Callable[[float], object]
+"""Waits for so many seconds; true: somebody said stop."""
+
+
+def wait_made(
+    seat: Seat,
+    path: str,
+    asked: Json,
+    *,
+    wait: Wait,
+    tell: Tell | None = None,
+    timeout_s: float | None = None,
+) -> Json:
+    """Wait until a clip, a picture or a set is made.
+
+    Args:
+        path: Where it is told of.
+        asked: As it was told of when it was asked for.
+        tell: Told the thousandths that are done.
+        timeout_s: None: as long as it takes.
+
+    Raises:
+        Unavailable: It failed, was taken back or not made in time, or somebody said stop.
+    """
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    while asked["state"] != "ready":
+        is_late = deadline is not None and time.monotonic() > deadline
+        if asked["state"] in {"failed", "withdrawn"} or is_late:
+            raise Unavailable(
+                f"clip: expected it made, found it {asked['state']}; look at the alarms, or ask again",
+                code="clip_not_cut",
+            )
+        if tell is not None:
+            tell(asked["progress_permille"], "")
+        if wait(POLL_S):
+            raise Unavailable("clip: expected it made, found this stopped before", code="clip_not_cut")
+        asked = seat.get(path)
+    if tell is not None:
+        tell(1000, "")
+    return asked
+
+
+def require_free(*paths: Path) -> None:
+    """Raise before anything is asked for unless every name is free.
+
+    Raises:
+        Conflict: Something is there (``output_exists``).
+    """
+    for path in paths:
+        if path.exists():
+            raise Conflict(
+                f"{path}: expected no file there, found one; name another with -o", code="output_exists"
+            )
+
+
+def download(seat: Seat, made: Json, path: Path, tell: Tell | None = None) -> None:
+    """Fetch what was made and put it in its place once its digest is the one the API says.
+
+    A line that is cut is gone on with where it was cut.
+
+    Args:
+        made: With `file_url`, `sha256` and `size_bytes`.
+        tell: Told the bytes that are here.
+
+    Raises:
+        FixityError: What came is not what the API says (``clip_digest_differs``); nothing is left of it.
+        Unavailable: The media listener cannot be reached.
+    """
+    digest = hashlib.sha256()
+    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False) as file:
+        part = Path(file.name)
+        try:
+            with httpx.Client(timeout=TIMEOUT_S, trust_env=False, verify=seat.verify) as client:
+                for chunk in _chunks(client, made["file_url"], made["size_bytes"]):
+                    digest.update(chunk)
+                    file.write(chunk)
+                    if tell is not None:
+                        tell(file.tell(), "")
+            if digest.hexdigest() != made["sha256"]:
+                raise FixityError(
+                    f"clip: expected sha256 {made['sha256']}, found {digest.hexdigest()}; fetch it again",
+                    code="clip_digest_differs",
+                )
+            file.flush()
+            os.fsync(file.fileno())
+            part.chmod(0o600)
+            part.rename(path)
+        except BaseException:
+            part.unlink()
+            raise
+
+
+def _chunks(client: httpx.Client, url: str, size_bytes: int) -> Iterator[bytes]:
+    have, cuts = 0, 0
+    while have < size_bytes:
+        headers = {"Range": f"bytes={have}-"} if have else {}
+        try:
+            with client.stream("GET", url, headers=headers) as answer:
+                if answer.status_code != (httpx.codes.PARTIAL_CONTENT if have else httpx.codes.OK):
+                    answer.read()
+                    raise refusal(answer)
+                # As it comes: what is gathered into larger pieces is lost with the line.
+                for chunk in answer.iter_raw():
+                    yield chunk
+                    have, cuts = have + len(chunk), 0
+        except httpx.TransportError as error:
+            cuts += 1
+            if cuts == MOST_CUTS:
+                raise unreachable(url, error) from error
+            time.sleep(POLL_S * cuts)
+
+
+def sheets_beside(path: Path) -> tuple[Path, Path]:
+    """Where the sheet of a file lies: as data, and to print."""
+    return path.with_name(f"{path.name}.sheet.json"), path.with_name(f"{path.name}.sheet.html")
+
+
+def save_sheets(seat: Seat, at: str, path: Path) -> None:
+    """Save the sheet beside the file.
+
+    Args:
+        at: Where what was made is told of.
+        path: The file.
+    """
+    data, page = sheets_beside(path)
+    data.write_text(
+        json.dumps(seat.get(f"{at}/sheet"), ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
+    )
+    page.write_text(seat.text(f"{at}/sheet", form="html"), encoding="utf-8")

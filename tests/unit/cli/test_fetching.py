@@ -1,0 +1,82 @@
+"""Fetching what was made: a line that is cut is gone on with, and other bytes than told of leave nothing."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Iterator
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli import fetching
+from cli.fetching import download, wait_made
+from cli.seat import Seat
+from evidence.errors import FixityError, Unavailable
+
+BODY = bytes(range(256)) * 64
+
+
+class Cutting(BaseHTTPRequestHandler):
+    """Sends half of what is left, then the line is gone; the rest of the last 4 KiB at once."""
+
+    def __init__(self, asked: list[str | None], *arguments: Any) -> None:
+        self.asked = asked
+        super().__init__(*arguments)
+
+    def do_GET(self) -> None:
+        wanted = self.headers.get("Range")
+        self.asked.append(wanted)
+        first = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted else 0
+        left = BODY[first:]
+        self.send_response(206 if wanted else 200)
+        self.send_header("Content-Length", str(len(left)))
+        self.end_headers()
+        self.wfile.write(left if len(left) <= 4096 else left[: len(left) // 2])
+
+    def log_message(self, *_: Any) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def cut(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[str | None]]]:
+    """An address, and the ranges that were asked for."""
+    monkeypatch.setattr(fetching, "POLL_S", 0.001)
+    asked: list[str | None] = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Cutting, asked))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_cut_line_is_gone_on_with(cut: tuple[str, list[str | None]], tmp_path: Path) -> None:
+    url, asked = cut
+    made = {"file_url": url, "sha256": sha256(BODY).hexdigest(), "size_bytes": len(BODY)}
+    seen: list[float] = []
+    with Seat(url) as seat:
+        download(seat, made, tmp_path / "clip.mp4", lambda done, _: seen.append(done))
+    assert (tmp_path / "clip.mp4").read_bytes() == BODY
+    assert asked[0] is None and asked[1] is not None and asked[1].startswith("bytes=")
+    assert seen[-1] == len(BODY)
+
+
+def test_other_bytes_than_told_of_leave_nothing(cut: tuple[str, list[str | None]], tmp_path: Path) -> None:
+    url, _ = cut
+    made = {"file_url": url, "sha256": "0" * 64, "size_bytes": len(BODY)}
+    with Seat(url) as seat, pytest.raises(FixityError) as refused:
+        download(seat, made, tmp_path / "clip.mp4")
+    assert refused.value.code == "clip_digest_differs"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("state", ["failed", "withdrawn"])
+def test_what_will_not_be_made_is_not_waited_for(state: str) -> None:
+    asked = {"state": state, "progress_permille": 0}
+    with Seat("http://127.0.0.1:9") as seat, pytest.raises(Unavailable, match=state):
+        wait_made(seat, "/clips/1", asked, wait=lambda _: False)
