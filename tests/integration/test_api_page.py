@@ -2,27 +2,87 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from PIL import Image
+from playwright.sync_api import Locator, Page, expect, sync_playwright
+from sqlalchemy import select
 
 from cli.main import COMMANDS
+from evidence.continuity import Fault, Span
 from evidence.kinds import SEPARATED_ROLES, Role
+from media.footage import read_frame_number
+from storage.db.tables import Item
 from tests.journey.chromium import ARGUMENTS, browser_path
-from tests.support.scene import CASE_A, PASSWORD, Live, live_scene
+from tests.support.pipeline import Pipeline
+from tests.support.placing import film
+from tests.support.scene import CASE_A, CASE_B, PASSWORD, Live, Recording, Scene, live_scene
+from transcode.names import address_name
 
 pytestmark = pytest.mark.browser
+NOON = datetime(2026, 3, 3, 4, 0, tzinfo=UTC)
+REPORT = {
+    "schema": "liuhen-continuity/1", "method": "one look", "duration_us": 6_000_000, "frame_count": 150,
+    "has_picture": True, "has_sound": False, "is_whole": True, "undecodable_count": 0, "thresholds": {},
+}  # fmt: skip
+SEEN = """() => [...document.querySelectorAll('#panes video')].map((video) => {
+  const canvas = Object.assign(document.createElement('canvas'), { width: 320, height: 180 })
+  const brush = canvas.getContext('2d')
+  brush.drawImage(video, 0, 0, 320, 180)
+  const pixels = brush.getImageData(0, 0, 320, 180).data
+  let text = ''
+  for (let at = 0; at < pixels.length; at += 4) text += String.fromCharCode(pixels[at + 1])
+  return btoa(text)
+})"""
 
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     with live_scene(tmp_path_factory.mktemp("page")) as live:
-        live.scene.record(case=live.scene.case_a)
-        live.scene.record(seed=2, case=live.scene.case_a, redacted=False)
+        scene = live.scene
+        report(scene, scene.record(case=scene.case_a))
+        report(scene, scene.record(seed=2, case=scene.case_a, redacted=False))
+        lay_out(scene)
         yield live
+
+
+def report(scene: Scene, recording: Recording, *spans: Span) -> None:
+    """What was found to break the continuity of a recording."""
+    counts = {str(span.fault): 1 for span in spans}
+    facts = {**REPORT, "spans": [span.to_json() for span in spans], "counts": counts}
+    with scene.storage.database.transaction() as session:
+        item = session.scalars(select(Item).where(Item.id == recording.item_id)).one()
+        scene.derive(session, item, "continuity", json.dumps(facts).encode(), {})
+
+
+def lay_out(scene: Scene) -> None:
+    """A case of two cameras: a gap, an overlap, a frozen picture, thumbnails, and what has no time."""
+    case = scene.case_b
+    first = film(scene, "CAM-1", NOON, case=case)
+    report(scene, first, Span(Fault.FROZEN, 3_000_000, 4_500_000, 99.5, 98.0, "percent"))
+    for device, seconds, seed in (("CAM-1", 10, 1), ("CAM-2", 1, 2), ("CAM-2", 6, 3)):
+        report(scene, film(scene, device, NOON + timedelta(seconds=seconds), seed=seed, case=case))
+    film(scene, "CAM-2", None, case=case)
+    with scene.storage.database.transaction() as session:
+        item = session.scalars(select(Item).where(Item.id == first.item_id)).one()
+        picture = io.BytesIO()
+        Image.new("RGB", (320, 90), (200, 30, 30)).save(picture, "JPEG")
+        sheet = scene.derive(session, item, "redacted_sheet", picture.getvalue(), {}, masked=True)
+        name = address_name("redacted_sheet", sheet.sha256)
+        cues = "".join(
+            f"00:00:0{at}.000 --> 00:00:0{at + 3}.000\n{name}#xywh={x},0,160,90\n\n"
+            for at, x in ((0, 0), (3, 160))
+        )
+        scene.derive(session, item, "redacted_thumbnails", f"WEBVTT\n\n{cues}".encode(), {}, masked=True)
 
 
 @pytest.fixture
@@ -83,6 +143,140 @@ def test_a_reviewer_finds_a_case_and_watches_it(live: Live, page: Page) -> None:
     expect(page.get_by_role("button", name="Find")).to_be_visible()
     assert {origin for origin in origins if not origin.startswith("blob")} <= {live.api_url, live.media_url}
     assert complaints == []
+
+
+def open_case(live: Live, page: Page, name: str, case_no: str) -> None:
+    page.goto(live.api_url)
+    page.locator("#sign-in").get_by_label("用户名").fill(name)
+    page.locator("#sign-in").get_by_label("口令").fill(PASSWORD)
+    page.get_by_role("button", name="登录").click()
+    page.get_by_label("案件编号").fill(case_no)
+    page.get_by_role("button", name="查找").click()
+
+
+def numbers(page: Page) -> list[int | None]:
+    """The number of the picture that each source shows."""
+    shown = [np.frombuffer(base64.b64decode(each), np.uint8) for each in page.evaluate(SEEN)]
+    return [read_frame_number(each.reshape(180, 320)) for each in shown]
+
+
+def until_numbers(page: Page, wanted: list[int]) -> None:
+    """Wait until the sources show these pictures."""
+    for _ in range(200):
+        found = numbers(page)
+        if found == wanted:
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError((found, wanted, page.locator("#clock").inner_text()))
+
+
+def click_at(track: Locator, at: datetime) -> None:
+    """Click on a moment of the line, which shows the 15 s of the case and a margin."""
+    box = track.bounding_box()
+    assert box is not None
+    margin = 0.5
+    share = ((at - NOON).total_seconds() + margin) / (16 + 2 * margin)
+    track.click(position={"x": box["width"] * share, "y": box["height"] / 2})
+
+
+def test_sources_of_a_case_are_reviewed_in_step_and_taken_away(live: Live, page: Page) -> None:
+    complaints: list[str] = []
+    page.on("console", lambda told: complaints.append(told.text) if told.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    open_case(live, page, "legal_reviewer", CASE_B)
+    tracks = page.locator(".tl-track")
+    expect(page.locator(".tl-label b")).to_have_text(["CAM-1", "CAM-2"])
+    expect(tracks.nth(0).locator(".tl-piece")).to_have_count(2)
+    expect(tracks.nth(0).locator(".tl-gap")).to_have_count(1)
+    expect(tracks.nth(1).locator(".tl-overlap")).to_have_count(1)
+    expect(tracks.nth(0).locator(".tl-finding.frozen")).to_have_count(1)
+    expect(page.locator("#unplaced")).to_contain_text("时间不明")
+    page.locator("#list-title").click()
+    expect(page.locator("#list tr", has_text="画面静止")).to_contain_text("实测 99.5 percent,阈值 98")
+    # What hovers asks for no grant: the poster, until somebody watches.
+    hover(tracks.nth(0), 3.5)
+    expect(page.locator(".tl-preview")).to_contain_text("画面静止 1.5 秒")
+    expect(page.locator(".tl-preview img")).to_have_js_property("naturalWidth", 32)
+    assert live.scene.leaves(live.scene.case_b.id, "grant:issued") == []
+    click_at(tracks.nth(0), NOON + timedelta(seconds=2))
+    expect(page.locator("#panes video")).to_have_count(2)
+    expect(page.locator("#play")).to_have_text("暂停")
+    until(page, "[...document.querySelectorAll('#panes video')].every((each) => each.currentTime > 1.1)")
+    page.keyboard.press("k")
+    expect(page.locator("#play")).to_have_text("播放")
+    # Seeking by the line's own keys, then by picture: two sources show one instant, to the picture.
+    seconds = seconds_shown(page)
+    until_numbers(page, expected(seconds))
+    page.keyboard.press(".")
+    page.wait_for_timeout(200)
+    stepped = seconds_shown(page)
+    assert 0 < stepped - seconds <= 0.041
+    until_numbers(page, expected(stepped))
+    page.keyboard.press(",")
+    page.keyboard.press(",")
+    until_numbers(page, [expected(stepped)[0] - 2, expected(seconds_shown(page))[1]])
+    hover(tracks.nth(0), 3.5)
+    expect(page.locator(".tl-sheet")).to_have_css("background-position", "-160px 0px")
+    present = numbers(page)[0]
+    page.keyboard.press("s")
+    worker = Pipeline(live.scene.storage, live.scene.settings)
+    expect(page.locator("#taken li")).to_have_count(1)
+    worker.work(only={"clip", "clip_set"})
+    saved = page.locator("#taken li").first
+    link = saved.get_by_role("link", name="下载")
+    expect(link).to_be_visible()
+    answer = live.anyone.get(str(link.get_attribute("href")))
+    with Image.open(io.BytesIO(answer.content)) as picture:
+        assert read_frame_number(np.asarray(picture.convert("L"))) == present
+    with page.expect_download() as sheet:
+        saved.get_by_role("button", name="随附单(数据)").click()
+    assert json.loads(sheet.value.path().read_bytes())["frame"] == present - 51_000 if present else False
+    # A span is marked, and taken as what the reader chooses.
+    asked: list[dict[str, Any]] = []
+    page.on("request", lambda one: asked.append(one.post_data_json) if one.method == "POST" else None)
+    expect(page.get_by_role("button", name="取走标记的时段")).to_be_disabled()
+    page.keyboard.press("i")
+    page.keyboard.press("l")
+    page.keyboard.press("o")
+    expect(page.locator("#marked")).to_contain_text("10.0 秒")
+    page.get_by_role("button", name="取走标记的时段").click()
+    expect(page.locator("#notice")).to_contain_text("跨越多件记录")
+    for kind in ("side_by_side", "picture_in_picture", "set"):
+        page.locator("#take [name=kind]").select_option(kind)
+        page.get_by_role("button", name="取走标记的时段").click()
+    expect(page.locator("#taken li")).to_have_count(4)
+    expect(page.locator("#taken progress")).to_have_count(3)
+    wanted = [body for body in asked if body and "from_at" in body]
+    assert [body.get("layout") for body in wanted] == ["side_by_side", "picture_in_picture", None]
+    assert {len(body["lanes"]) for body in wanted} == {2}
+    page.locator("#take [name=unmarked]").check()
+    expect(page.locator("#take [name=reason]")).to_be_visible()
+    worker.leave_out(set())
+    expect(page.locator("#taken progress")).to_have_count(0)
+    page.get_by_role("button", name="中文 / English").click()
+    expect(page.get_by_role("button", name="Next picture")).to_be_visible()
+    expect(page.locator("#list tr", has_text="stands still")).to_be_visible()
+    with page.expect_response(lambda answer: answer.request.method == "DELETE") as ended:
+        page.get_by_role("button", name="Stop watching").click()
+    assert ended.value.status == 204
+    assert complaints == []
+
+
+def hover(track: Locator, seconds: float) -> None:
+    box = track.bounding_box()
+    assert box is not None
+    track.hover(position={"x": box["width"] * (seconds + 0.5) / 17, "y": box["height"] / 2})
+
+
+def seconds_shown(page: Page) -> float:
+    """The clock of the page, in seconds after noon."""
+    written = page.locator("#clock").inner_text()
+    return (datetime.fromisoformat(f"{written}+08:00") - NOON).total_seconds()
+
+
+def expected(seconds: float) -> list[int]:
+    """CAM-1 began at noon and CAM-2 a second later; masked footage carries 51,000 and 52,000 on."""
+    return [51_000 + int(seconds * 25 + 1e-6), 52_000 + int((seconds - 1) * 25 + 1e-6)]
 
 
 @pytest.mark.parametrize("role", sorted(SEPARATED_ROLES))
