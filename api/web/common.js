@@ -8,23 +8,27 @@ export const state = {
   case: null, cursor: null, item: null, posters: [], news: null, zone: undefined, me: null,
 };
 export const word = (name, facts = {}) => {
-  const found = WORDS[state.language][name];
+  const found = name.split(".").reduce((words, part) => words?.[part], WORDS[state.language]);
   return typeof found === "string" ? found.replace(/\{(\w+)\}/g, (whole, fact) => facts[fact] ?? whole) : found;
 };
+
+// Why something is not to be had, in words where there are any.
+export const reasonOf = (code, otherwise = code) => word("problems")[code] || otherwise;
 
 // -- asking ---------------------------------------------------------------------------------
 
 export class Problem extends Error {
-  constructor(status, body) { super(body.detail || body.title || String(status)); this.status = status; this.code = body.code; }
+  constructor(status, body) { super(reasonOf(body.code, body.detail || body.title || String(status))); this.status = status; this.code = body.code; }
 }
 
 let onSignedOut = () => {};
 export const whenSignedOut = (action) => { onSignedOut = action; };
 
-export async function ask(method, path, body) {
+export async function ask(method, path, body, how = {}) {
   let answer;
   try {
     answer = await fetch(path, {
+      ...how,
       method,
       headers: { ...(state.token && { Authorization: `Bearer ${state.token}` }), ...(body && { "Content-Type": "application/json" }) },
       body: body && JSON.stringify(body),

@@ -104,11 +104,15 @@ const search = guarded(async () => {
   byId("items").replaceChildren();
   byId("more").hidden = true;
   if (!found) { byId("case").replaceChildren(make("p", {}, word("none"))); await closeReview(); return; }
-  byId("case").replaceChildren(
-    make("h3", {}, found.case_no, " ", make("span", { class: `chip ${found.is_open ? "good" : "wait"}` }, word(found.is_open ? "open" : "closed"))),
-    make("p", {}, [found.cause && `${word("cause")}: ${found.cause}`, found.party && `${word("party")}: ${found.party}`].filter(Boolean).join(" · ")));
+  showCase();
   await Promise.all([list(null), openReview(found)]);
 });
+
+function showCase() {
+  byId("case").replaceChildren(
+    make("h3", {}, state.case.case_no, " ", make("span", { class: `chip ${state.case.is_open ? "good" : "wait"}` }, word(state.case.is_open ? "open" : "closed"))),
+    make("p", {}, [state.case.cause && `${word("cause")}: ${state.case.cause}`, state.case.party && `${word("party")}: ${state.case.party}`].filter(Boolean).join(" · ")));
+}
 
 async function list(cursor) {
   const query = cursor ? `?cursor=${encodeURIComponent(cursor)}` : "";
@@ -214,11 +218,12 @@ byId("clip").addEventListener("submit", takeClip);
 byId("more").addEventListener("click", guarded(() => list(state.cursor)));
 byId("close").addEventListener("click", () => byId("player").close());
 byId("player").addEventListener("close", () => { player?.close(); player = null; });
-byId("sign-out").addEventListener("click", guarded(async () => { await askJson("DELETE", "/api/v1/sessions/current"); leave(); }));
+byId("sign-out").addEventListener("click", guarded(async () => { await closeReview(); await askJson("DELETE", "/api/v1/sessions/current"); leave(); }));
 byId("language").addEventListener("click", () => {
   state.language = state.language === "zh" ? "en" : "zh";
   localStorage.setItem("language", state.language);
   translate();
+  if (state.case) showCase();
   if (state.case) list(null).catch((problem) => notice(problem.message));
 });
 whenSignedOut(leave);

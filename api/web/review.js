@@ -1,6 +1,6 @@
 // The review of a case: its timeline, its sources in step, and what of them is taken away.
 
-import { ask, askJson, byId, guarded, lasting, localTime, make, microsOf, notice, state, textOf, word } from "./common.js";
+import { ask, askJson, byId, guarded, lasting, localTime, make, microsOf, notice, reasonOf, state, textOf, word } from "./common.js";
 import { spanName, take } from "./taking.js";
 import { Timeline, listed } from "./timeline.js";
 import { Wall } from "./wall.js";
@@ -15,11 +15,10 @@ const NEAR_US = 30 * 60e6;
 const LONGEST_US = 24 * 3600e6;
 const JUMP_US = 10e6;
 const RATES = [0.25, 0.5, 1, 2, 4];
-const SCROLL = { block: "nearest", behavior: "smooth" };
 
-const review = { case: null, found: null, chosen: new Set(), marks: { from: null, to: null }, findings: [], posters: new Map(), sheets: new Map(), loading: null };
+const review = { case: null, found: null, chosen: new Set(), marks: { from: null, to: null }, findings: [], reports: new Map(), posters: new Map(), sheets: new Map(), loading: null };
 const timeline = new Timeline(byId("timeline"), { seek: heeding((at, lane) => seek(at, lane)), move, choose, isFull, hover: pictureAt });
-const wall = new Wall(byId("panes"), { clock: onClock, lead: onLead, problem: (problem) => notice(problem.message) });
+const wall = new Wall(byId("panes"), { clock: onClock, lead: drawTake, end: onEnd, problem: (problem) => notice(problem.message) });
 
 function heeding(action) {
   return (...facts) => guarded(() => action(...facts))();
@@ -32,6 +31,7 @@ export async function openReview(found) {
   review.case = found;
   byId("review").hidden = false;
   document.body.classList.add("reviewing");
+  draw();
   byId("review-state").textContent = word("loading");
   try { await load(); } catch (problem) { byId("review-state").textContent = problem.message; }
 }
@@ -41,6 +41,7 @@ export async function closeReview() {
   Object.assign(review, { case: null, found: null, chosen: new Set(), marks: { from: null, to: null }, findings: [] });
   for (const url of review.posters.values()) url.then((each) => each && URL.revokeObjectURL(each));
   review.posters.clear();
+  review.reports.clear();
   review.sheets.clear();
   Object.assign(timeline, { zoom: 1, at: null, findings: new Map() });
   timeline.setMarks(null, null);
@@ -105,7 +106,7 @@ function drawLegend() {
 function drawList() {
   const { count, rows } = listed(review.found, review.findings, (at) => seek(at));
   byId("list-title").textContent = word("listAll", { count });
-  byId("list").replaceChildren(...rows);
+  byId("list").replaceChildren(...(byId("list-box").open ? rows() : []));
 }
 
 // -- what breaks the continuity -------------------------------------------------------------
@@ -129,15 +130,16 @@ async function loadReports(loading) {
 
 // The findings of a piece, in wall time; none where no report is made yet.
 async function reportOf(piece) {
-  let report;
-  try { report = await askJson("GET", `/api/v1/items/${piece.item_id}/continuity`); } catch (problem) {
+  let report = review.reports.get(piece.item_id);
+  try { report ??= await askJson("GET", `/api/v1/items/${piece.item_id}/continuity`); } catch (problem) {
     if (problem.status === 404) return [];
     throw problem;
   }
+  review.reports.set(piece.item_id, report);
   const [first, last] = piece.span_us || [0, Infinity];
   return report.spans.filter((span) => span.from_us < last && span.to_us >= first).map((span) => {
     const from = piece.from + Math.max(span.from_us, first) - first, to = piece.from + Math.min(span.to_us, last) - first;
-    const measured = word("measured", { value: Number(span.measured.toFixed(2)), unit: span.unit, threshold: span.threshold });
+    const measured = word("measured", { value: Number(span.measured.toFixed(2)), unit: word("units")[span.unit] || span.unit, threshold: span.threshold });
     const reasons = span.reasons.map((reason) => word("reasonGiven", { text: reason.statement }));
     const name = span[state.language] || span.en;
     return { from, to, lane: piece.lane, laneName: piece.laneName, mediaUs: span.from_us, kind: span.kind, text: [`${name} ${lasting(span.to_us - span.from_us)}`, measured, ...reasons].join(word("comma")) };
@@ -208,7 +210,7 @@ function move(at) {
 async function seek(at, lane) {
   if (lane && !review.chosen.has(lane) && !isFull()) { review.chosen.add(lane); timeline.draw(review.found, review.chosen); drawTake(); }
   if (lane) wall.lead = lane;
-  if (wall.reaches(at) && review.asked === namesOf(review.chosen) && (!lane || wall.has(lane))) {
+  if (wall.reaches(at) && !wall.isBroken && review.asked === namesOf(review.chosen) && (!lane || wall.has(lane))) {
     if (lane) wall.setLead(lane);
     wall.seek(at);
     wall.play();
@@ -242,11 +244,12 @@ async function watch(at, isPlaying) {
     .catch((problem) => { byId("wall").hidden = !wall.isOpen; throw problem; });
   if (!isOpen) return;
   const left = wall.set.left_out;
-  byId("wall-told").textContent = left.length ? word("leftOut", { count: left.length, why: [...new Set(left.map((each) => each.why))].join(word("comma")) }) : "";
+  byId("wall-told").textContent = left.length ? word("leftOut", { count: left.length, why: [...new Set(left.map((each) => reasonOf(each.why)))].join(word("comma")) }) : "";
   wall.seek(moment);
   if (isPlaying) wall.play();
   drawTake();
-  byId("wall").scrollIntoView(SCROLL);
+  if (!byId("review").contains(document.activeElement)) byId("review").focus({ preventScroll: true });
+  byId("review").scrollIntoView({ block: "start", behavior: "smooth" });
 }
 
 async function closeWall() {
@@ -265,14 +268,24 @@ function onClock(at, isPlaying) {
   byId("play").textContent = word(isPlaying ? "pause" : "play");
   byId("play").dataset.playing = isPlaying ? "yes" : "no";
   timeline.setClock(at, isPlaying);
-  if (isPlaying && wall.at >= wall.to - 1e3) wall.stop();
 }
 
-function onLead() { drawTake(); }
+// What is reviewed goes on behind what was asked for.
+function onEnd() {
+  const next = footageAfter(wall.to);
+  if (next !== undefined) guarded(() => watch(next, true))();
+}
+
+// Where the next footage of a chosen source begins, or goes on.
+function footageAfter(at) {
+  const starts = review.found.pieces.filter((piece) => review.chosen.has(piece.lane) && (piece.to ?? piece.from) > at).map((piece) => Math.max(piece.from, at));
+  return starts.length ? Math.min(...starts) : undefined;
+}
 
 function jump(by) {
-  if (wall.reaches(wall.at + by)) wall.seek(wall.at + by);
-  else guarded(() => watch(wall.at + by, wall.isPlaying))();
+  const at = Math.min(Math.max(wall.at + by, review.found.from), review.found.to - 1);
+  if (wall.reaches(at)) wall.seek(at);
+  else guarded(() => watch(at, wall.isPlaying))();
 }
 
 const acts = {
@@ -282,7 +295,7 @@ const acts = {
   previous: () => wall.step(-1),
   next: () => wall.step(1),
   nextFootage: () => {
-    const next = wall.nextFootage() ?? review.found.pieces.map((piece) => piece.from).filter((from) => from > wall.at && from >= wall.to).sort((one, two) => one - two)[0];
+    const next = wall.nextFootage() ?? footageAfter(wall.to);
     if (next !== undefined) jump(next - wall.at);
   },
   savePicture: () => savePicture(),
@@ -387,7 +400,9 @@ export function translateReview() {
 for (const button of byId("review").querySelectorAll("[data-act]")) button.addEventListener("click", () => acts[button.dataset.act]());
 byId("rate").addEventListener("change", (event) => { wall.rate = Number(event.target.value); });
 byId("review").addEventListener("keydown", onKey);
+byId("list-box").addEventListener("toggle", () => { if (review.found) drawList(); });
 byId("take").addEventListener("submit", takeSpan);
 byId("take").addEventListener("change", drawTake);
 for (const [id, act] of [["closer", "closer"], ["wider", "wider"], ["all", "all"]]) byId(id).addEventListener("click", () => timeline[act]());
+window.addEventListener("pagehide", () => wall.abandon());
 window.addEventListener("resize", () => { if (review.found?.pieces.length) timeline.setZoom(timeline.zoom); });

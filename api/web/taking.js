@@ -1,6 +1,6 @@
 // What is taken away: asked for, waited for, and handed over with its sheet.
 
-import { ask, askJson, byId, lasting, localDay, localTime, make, microsOf, pause, state, word } from "./common.js";
+import { ask, askJson, byId, lasting, localDay, localTime, make, microsOf, pause, reasonOf, state, word } from "./common.js";
 
 const POLL_MS = 1000;
 const ENDINGS = { picture: "png", set: "zip" };
@@ -9,7 +9,7 @@ const ENDINGS = { picture: "png", set: "zip" };
 export async function take(kind, path, body, name) {
   const bar = make("progress", { max: 1000, value: 0, "aria-label": word("kinds")[kind] });
   const told = make("p", { role: "status" }, word("waitingTurn"));
-  const entry = make("li", {}, make("p", {}, make("b", {}, word("kinds")[kind]), ` ${name}`), bar, told);
+  const entry = make("li", {}, make("p", {}, make("b", { "data-text": `kinds.${kind}` }, word("kinds")[kind]), ` ${name}`), bar, told);
   byId("taken").prepend(entry);
   byId("taken-box").hidden = false;
   const token = state.token;
@@ -36,14 +36,14 @@ export async function take(kind, path, body, name) {
 function hand(entry, told, made, own, name, kind) {
   const missing = [
     ...(made.quarantined ? [word("quarantined")] : []),
-    ...(made.left_out || []).map((each) => word("leftOut", { count: 1, why: each.why })),
+    ...(made.left_out || []).map((each) => word("leftOut", { count: 1, why: reasonOf(each.why) })),
     ...(made.gaps || []).filter((gap) => gap.lane === null).map((gap) => word("gapIn", { from: shown(gap.starts_at), to: shown(gap.ends_at) })),
     ...(made.unplaced_count ? [word("unplacedIn", { count: made.unplaced_count })] : []),
   ];
   told.replaceChildren(
-    make("a", { href: made.file_url, download: name }, word("download")), ` ${(made.size_bytes / 1e6).toFixed(2)} MB `,
-    make("button", { type: "button", class: "quiet small", onclick: () => saveSheet(told, own, name, "html") }, word("sheetPage")), " ",
-    make("button", { type: "button", class: "quiet small", onclick: () => saveSheet(told, own, name, "json") }, word("sheetData")));
+    make("a", { href: made.file_url, download: name, "data-text": "download" }, word("download")), ` ${(made.size_bytes / 1e6).toFixed(2)} MB `,
+    make("button", { type: "button", class: "quiet small", "data-text": "sheetPage", onclick: () => saveSheet(told, own, name, "html") }, word("sheetPage")), " ",
+    make("button", { type: "button", class: "quiet small", "data-text": "sheetData", onclick: () => saveSheet(told, own, name, "json") }, word("sheetData")));
   entry.append(...missing.map((text) => make("p", { class: "wait" }, text)), make("p", {}, make("code", {}, `SHA-256 ${made.sha256}`)));
   if (kind === "picture") entry.append(make("img", { src: made.file_url, alt: word("kinds").picture, class: "taken-picture" }));
 }

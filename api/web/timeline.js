@@ -3,7 +3,7 @@
 import { clock, lasting, localDay, localTime, make, place, word, zoneOffset } from "./common.js";
 
 const STEPS_S = [1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400, 172800, 604800, 2592000];
-const TICK_PX = 110;
+const TICK_PX = 150;
 const WIDEST_PX = 4e6;
 const ZOOM = 2;
 
@@ -179,7 +179,7 @@ export function listed(found, findings, onSeek) {
     ...found.overlaps.map((each) => ({ at: each.from, lane: each.laneName, text: word("overlap", { length: lasting(each.to - each.from) }) + (each.is_certain ? "" : word("uncertain")), kind: "legendOverlap" })),
     ...findings.map((each) => ({ at: each.from, lane: each.laneName, text: `${each.text} · ${clock(each.mediaUs)}`, kind: "legendFinding" })),
   ].sort((one, two) => one.at - two.at);
-  return { count: rows.length, rows: rows.map((row) => make("tr", {},
+  return { count: rows.length, rows: () => rows.map((row) => make("tr", {},
     make("td", {}, make("button", { type: "button", class: "quiet small", onclick: () => onSeek(row.at) }, `${localDay(row.at)} ${localTime(row.at, 1)}`)),
     make("td", {}, row.lane), make("td", {}, word(row.kind)), make("td", {}, row.text))) };
 }

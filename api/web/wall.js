@@ -14,7 +14,7 @@ const INSIDE_US = 500;
 const USUAL_PICTURE_US = 40e3;
 
 export class Wall {
-  // on: { clock(at, isPlaying), lead(lane), problem(problem) }
+  // on: { clock(at, isPlaying), lead(lane), end(), problem(problem) }
   constructor(root, on) {
     this.root = root;
     this.on = on;
@@ -24,17 +24,19 @@ export class Wall {
     this.rate = 1;
     this.lead = null;
     this.at = 0;
+    this.number = 0;
   }
 
+  get isBroken() { return this.panes.some((pane) => pane.isBroken); }
   get isOpen() { return this.set !== null; }
   has(lane) { return this.panes.some((pane) => pane.source.lane === lane); }
   reaches(at) { return this.isOpen && at >= this.from && at < this.to; }
 
   async open(caseId, wanted, at, names) {
-    await this.close();
-    const opening = (this.opening = {});
+    this.close();
+    const number = this.number;
     const set = await askJson("POST", `/api/v1/cases/${caseId}/aligned`, wanted);
-    if (opening !== this.opening) { await end(set); return false; }
+    if (number !== this.number) { await end(set); return false; }
     this.set = set;
     [this.from, this.to, this.at] = [microsOf(set.from_at), microsOf(set.to_at), at];
     this.panes = set.sources.map((source) => this.#pane(source, names.get(source.lane) || source.device_no || source.place || source.lane));
@@ -49,7 +51,7 @@ export class Wall {
 
   async close() {
     clearInterval(this.timer);
-    this.opening = null;
+    this.number += 1;
     this.isPlaying = false;
     for (const pane of this.panes) pane.player?.close();
     this.panes = [];
@@ -58,6 +60,9 @@ export class Wall {
     this.set = null;
     if (set) await end(set);
   }
+
+  // The page goes away: nothing can be waited for.
+  abandon() { if (this.set) end(this.set, { keepalive: true }); }
 
   #pane(source, name) {
     const video = make("video", { playsinline: "", "aria-label": name });
@@ -169,7 +174,7 @@ export class Wall {
     const isHeld = places.some(([pane, { has, position }]) => has && pane.player && !this.#isReady(pane, position));
     if (this.isPlaying && !isHeld) {
       this.at += passed;
-      if (this.at >= this.to) { this.at = this.to - 1; this.isPlaying = false; }
+      if (this.at >= this.to) { this.at = this.to - 1; this.stop(); this.on.end(); }
     }
     for (const [pane, spot] of places) this.#drive(pane, spot, this.isPlaying && !isHeld);
     this.on.clock(this.at, this.isPlaying);
@@ -180,7 +185,8 @@ export class Wall {
     const told = pane.isBroken ? pane.why
       : !pane.source.playlist_url ? word("notMasked")
       : !has ? [word("noneNow"), next === null ? word("noneLater") : word("nextAt", { time: localTime(next) })].join("\n")
-      : this.isPlaying && !isRunning && !this.#isReady(pane, position) ? word("waiting") : "";
+      : this.isPlaying && !isRunning && !this.#isReady(pane, position) ? word("waiting")
+      : video.readyState >= 1 && !video.videoWidth ? word("soundOnly") : "";
     if (pane.told.textContent !== told) pane.told.textContent = told;
     pane.told.hidden = !told;
     pane.told.classList.toggle("over", has && !pane.isBroken);
@@ -201,8 +207,8 @@ export class Wall {
 }
 
 // The addresses of a set that nobody looks at any more end at once; one that has ended already is as good.
-async function end(set) {
-  try { await ask("DELETE", `/api/v1/grant-sets/${set.set_id}`); } catch (problem) {
+async function end(set, how = {}) {
+  try { await ask("DELETE", `/api/v1/grant-sets/${set.set_id}`, undefined, how); } catch (problem) {
     if (!(problem instanceof Problem)) throw problem;
   }
 }

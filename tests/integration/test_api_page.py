@@ -192,7 +192,7 @@ def test_sources_of_a_case_are_reviewed_in_step_and_taken_away(live: Live, page:
     expect(tracks.nth(0).locator(".tl-finding.frozen")).to_have_count(1)
     expect(page.locator("#unplaced")).to_contain_text("时间不明")
     page.locator("#list-title").click()
-    expect(page.locator("#list tr", has_text="画面静止")).to_contain_text("实测 99.5 percent,阈值 98")
+    expect(page.locator("#list tr", has_text="画面静止")).to_contain_text("实测 99.5 %,阈值 98")
     # What hovers asks for no grant: the poster, until somebody watches.
     hover(tracks.nth(0), 3.5)
     expect(page.locator(".tl-preview")).to_contain_text("画面静止 1.5 秒")
@@ -218,6 +218,7 @@ def test_sources_of_a_case_are_reviewed_in_step_and_taken_away(live: Live, page:
     hover(tracks.nth(0), 3.5)
     expect(page.locator(".tl-sheet")).to_have_css("background-position", "-160px 0px")
     present = numbers(page)[0]
+    assert present is not None
     page.keyboard.press("s")
     worker = Pipeline(live.scene.storage, live.scene.settings)
     expect(page.locator("#taken li")).to_have_count(1)
@@ -230,7 +231,7 @@ def test_sources_of_a_case_are_reviewed_in_step_and_taken_away(live: Live, page:
         assert read_frame_number(np.asarray(picture.convert("L"))) == present
     with page.expect_download() as sheet:
         saved.get_by_role("button", name="随附单(数据)").click()
-    assert json.loads(sheet.value.path().read_bytes())["frame"] == present - 51_000 if present else False
+    assert json.loads(sheet.value.path().read_bytes())["frame"] == present - 51_000
     # A span is marked, and taken as what the reader chooses.
     asked: list[dict[str, Any]] = []
     page.on("request", lambda one: asked.append(one.post_data_json) if one.method == "POST" else None)
