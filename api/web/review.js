@@ -356,6 +356,14 @@ function common() {
 
 const leadLane = () => (review.chosen.has(wall.lead) ? wall.lead : [...review.chosen][0]);
 
+// Whole milliseconds around a span of wall time, never outside what of the recording belongs to the case.
+function mediaSpan(piece, from, to) {
+  const [first, last] = piece.span_us || [0, Infinity];
+  const [start, end] = [from, to].map((at) => at - piece.from + first);
+  const from_ms = Math.floor(start / 1000), to_ms = Math.ceil(end / 1000);
+  return { from_ms: from_ms * 1000 < first ? from_ms + 1 : from_ms, to_ms: to_ms * 1000 > last ? to_ms - 1 : to_ms };
+}
+
 const takeSpan = guarded(async () => {
   const { from, to } = review.marks, kind = byId("take").elements.kind.value;
   if (!review.chosen.size) throw new Error(word("chooseSource"));
@@ -363,8 +371,7 @@ const takeSpan = guarded(async () => {
     const lane = leadLane();
     const piece = review.found.pieces.find((each) => each.lane === lane && each.from <= from && to <= (each.to ?? each.from));
     if (!piece) throw new Error(word("across"));
-    const media = (at) => at - piece.from + (piece.span_us?.[0] ?? 0);
-    await take("clip", "/clips", { ...common(), item_id: piece.item_id, form: "file", from_ms: Math.floor(media(from) / 1000), to_ms: Math.ceil(media(to) / 1000) }, `${piece.laneName} ${spanName(from, to)}`);
+    await take("clip", "/clips", { ...common(), item_id: piece.item_id, form: "file", ...mediaSpan(piece, from, to) }, `${piece.laneName} ${spanName(from, to)}`);
     return;
   }
   const lead = leadLane();

@@ -33,7 +33,7 @@ export class Timeline {
     this.span = make("div", { class: "tl-span", hidden: "" });
     this.body = make("div", { class: "tl-body" }, this.axis, ...this.tracks.values(), this.span, this.head);
     this.scroll = make("div", { class: "tl-scroll" }, this.body);
-    this.preview = make("div", { class: "tl-preview", hidden: "", role: "status" });
+    this.preview = make("div", { class: "tl-preview", hidden: "" });
     this.labels = make("div", { class: "tl-labels" }, make("div", { class: "tl-corner" }, word("source")), ...found.lanes.map((lane) => this.#label(lane, chosen.has(lane.lane))));
     this.root.replaceChildren(make("div", { class: "tl-frame" }, this.labels, this.scroll, this.preview));
     this.scroll.addEventListener("scroll", () => this.#ticks());
