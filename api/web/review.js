@@ -89,7 +89,7 @@ function draw() {
   const { found } = review;
   const hasTimes = Boolean(found?.pieces.length);
   byId("review-state").textContent = found && !hasTimes ? word("noTimes") : found?.isCut ? word("onlyFirst", { count: found.pieces.length }) : "";
-  byId("timeline").hidden = byId("take").hidden = byId("review-tools").hidden = byId("legend").hidden = byId("list-box").hidden = !hasTimes;
+  byId("timeline").hidden = byId("take").hidden = byId("review-tools").hidden = byId("legend").hidden = byId("list-box").hidden = byId("keys-box").hidden = !hasTimes;
   byId("unplaced").textContent = found?.unplaced.length ? word("unplaced", { names: found.unplaced.map((piece) => piece.name).join(word("comma")) }) : "";
   if (!hasTimes) return;
   timeline.draw(found, review.chosen);
