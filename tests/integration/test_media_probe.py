@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -197,6 +199,35 @@ def test_a_header_that_claims_65535_pixels_is_a_lie_and_not_believed(
     assert "header_lies" in flags(report)
     assert report.video is not None
     assert (report.video.width_px, report.video.height_px) == (320, 180)
+
+
+@pytest.mark.parametrize("claimed", [1, 0x7FFFFFFF])
+def test_how_long_a_header_says_it_lasts_is_not_believed(
+    plain: tuple[Path, ClipTruth], tmp_path: Path, claimed: int
+) -> None:
+    """In the movie, and in each track of it and its media: version 0 has 32 bits for a duration."""
+    path = copy_of(plain, tmp_path)
+    data = bytearray(path.read_bytes())
+    for kind, place in ((b"mvhd", 16), (b"tkhd", 20), (b"mdhd", 16)):
+        for found in re.finditer(kind, bytes(data)):
+            struct.pack_into(">I", data, found.end() + place, claimed)
+    path.write_bytes(bytes(data))
+    report = footage.probe(path, tmp_path)
+    assert report.video is not None
+    assert (report.duration_us, report.video.packet_count) == (2_000_000, 50)
+    assert report.decodable
+
+
+def test_how_many_pictures_a_header_claims_is_not_believed(tmp_path: Path) -> None:
+    path = tmp_path / "lie.avi"
+    footage.make_plain(path, seconds=1, codec="mjpeg", audio=False)
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<I", data, data.index(b"avih") + 8 + 16, 0xFFFFFFFF)
+    struct.pack_into("<I", data, data.index(b"strh") + 8 + 32, 0x7FFFFFFF)
+    path.write_bytes(bytes(data))
+    report = footage.probe(path, tmp_path)
+    assert report.video is not None
+    assert (report.duration_us, report.video.packet_count) == (1_000_000, 25)
 
 
 def test_a_picture_that_really_is_huge_is_never_decoded(tmp_path: Path) -> None:

@@ -419,6 +419,34 @@ def test_a_playlist_inside_an_allowed_container_reaches_nothing(tmp_path: Path) 
     assert caught.value.code == "ffmpeg_failed"
 
 
+@pytest.mark.parametrize(
+    ("name", "fps", "count"), [("a.avi", 1, 3), ("a.avi", 240, 60), ("a.mp4", 25, 1), ("a.avi", 25, 1)]
+)
+def test_slow_fast_and_single_pictures_are_all_shown(tmp_path: Path, name: str, fps: int, count: int) -> None:
+    codec = "h264" if name.endswith("mp4") else "mjpeg"
+    footage.make_plain(tmp_path / name, seconds=count / fps, fps=fps, codec=codec, audio=False)
+    (result,) = render(tmp_path / name, tmp_path)
+    assert result.findings == ()
+    assert footage.frame_numbers(result.path) == list(range(count))
+    assert shown_at(result.path) == [Fraction(number, fps) for number in range(count)]
+    assert result.index.duration == Fraction(count, fps)
+    media_playlist([Part(result.index, "a.mp4")])
+
+
+def test_a_coding_that_changes_midway_is_told(tmp_path: Path) -> None:
+    """FFmpeg reads a stream of a transport stream by one codec: what is of another is not shown."""
+    footage.make_plain(tmp_path / "a.ts", seconds=1)
+    footage.make_plain(tmp_path / "b.mp4", seconds=1, first_frame=25)
+    footage.ffmpeg(
+        "-i", tmp_path / "b.mp4", "-c:v", "mpeg2video", "-q:v", "3", "-c:a", "aac", tmp_path / "b.ts"
+    )
+    (tmp_path / "glued.ts").write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
+    report = footage.probe(tmp_path / "glued.ts", tmp_path)
+    assert report.has_flag("corrupt")
+    (result,) = footage.render(tmp_path / "glued.ts", report, tmp_path)
+    assert any(finding.startswith("duration_s") for finding in result.findings)
+
+
 def test_two_glued_recordings_keep_all_their_frames(tmp_path: Path) -> None:
     first = footage.make_plain(tmp_path / "a.ts")
     second = footage.make_plain(tmp_path / "b.ts", first_frame=50)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 import time
 from copy import deepcopy
 from datetime import timedelta
@@ -13,6 +14,8 @@ from sqlalchemy import select
 
 from evidence.errors import MediaError
 from evidence.events import Event
+from media import sandbox
+from media.run import packaged_ffmpeg
 from messaging.jobs import QUEUES
 from storage.db import jobs
 from storage.db.tables import CustodyLeaf, Derivative, Item, Job
@@ -128,6 +131,79 @@ def test_a_full_scratch_disk_is_no_failure_of_the_footage(
     assert times[0] > 6
     assert state(pipeline, "probe").attempt == 0
     assert pipeline.item(accepted.item_id).media == "rendered"
+
+
+CROWDED_OUT = """#!{python}
+import os, sys
+for word in sys.argv[1:] if os.path.exists({full!r}) else ():
+    if word.endswith("rendition-720p.mp4"):
+        os.symlink("/dev/full", word.removeprefix("file:"))
+os.execv({ffmpeg!r}, ["ffmpeg", *sys.argv[1:]])
+"""
+
+
+def test_of_rungs_that_found_the_disk_full_none_is_shown(
+    pipeline: Pipeline, tmp_path: Path, clock: SettableClock
+) -> None:
+    """The small rung is whole, the large one finds no place: the job is put back until there is some."""
+    full, program = tmp_path / "full", tmp_path / "ffmpeg"
+    program.write_text(
+        CROWDED_OUT.format(python=sys.executable, full=str(full), ffmpeg=str(packaged_ffmpeg()))
+    )
+    program.chmod(0o755)
+    given = pipeline.settings.media.model_copy(update={"ffmpeg": program})
+    pipeline.settings = pipeline.settings.model_copy(update={"media": given})
+    clip = tmp_path / "clip.avi"
+    media.make_plain(clip, seconds=1, fps=5, codec="mpeg4", width_px=1280, height_px=720)
+    accepted = pipeline.take(clip)
+    full.touch()
+    pipeline.work(only=PLAYABLE)
+    job = state(pipeline, "rendition")
+    assert (job.state, job.attempt, str(job.last_error).partition(":")[0]) == ("ready", 0, "disk_full")
+    assert pipeline.item(accepted.item_id).media == "probed"
+    with pipeline.storage.database.read() as session:
+        assert session.scalars(select(Derivative)).all() == []
+    assert list(pipeline.storage.scratch.iterdir()) == []
+    full.unlink()
+    clock.advance(10)
+    pipeline.work(only=PLAYABLE)
+    assert pipeline.item(accepted.item_id).media == "rendered"
+    with pipeline.storage.database.read() as session:
+        made = session.scalars(select(Derivative)).all()
+        assert {row.info["rung"] for row in made} == {"360p", "720p"}
+
+
+@pytest.mark.parametrize(
+    ("entry", "stall_s", "code"),
+    [
+        ("segfault", 60, "decoder_crashed"),
+        ("eat_memory", 60, "decoder_over_memory"),
+        ("sleep", 0.5, "decoder_hung"),
+    ],
+)
+def test_footage_that_overcomes_its_decoder_is_unplayable_and_the_worker_lives(
+    pipeline: Pipeline, tmp_path: Path, entry: str, stall_s: float, code: str
+) -> None:
+    given = pipeline.settings.worker.model_copy(update={"max_attempts": 1})
+    pipeline.settings = pipeline.settings.model_copy(update={"worker": given})
+    (tmp_path / "clip.mp4").write_bytes(b"\0\0\0\x18ftypisom" + bytes(100))
+    accepted = pipeline.take(tmp_path / "clip.mp4")
+    limits = sandbox.Limits(cpu_s=10, memory_bytes=1 << 28, wall_s=120, stall_s=stall_s)
+
+    def hostile(context: JobContext) -> Outcome:
+        name = f"tests.unit.media.entries:{entry}"
+        request: dict[str, object] = {"pid_file": "pid"}
+        sandbox.call(name, request, limits=limits, scratch=context.scratch)
+        return TASKS["probe"](context)
+
+    runner = with_task(pipeline, "probe", hostile)
+    while runner.look():
+        pass
+    assert pipeline.item(accepted.item_id).media == "unplayable"
+    with pipeline.storage.database.read() as session:
+        leaves = session.scalars(select(CustodyLeaf.body).where(CustodyLeaf.action == "item:unplayable"))
+        assert code.encode() in leaves.one()
+    assert state(pipeline, "verify").state == "done"
 
 
 def test_a_largest_rung_that_fails_leaves_the_small_one_reviewable(
