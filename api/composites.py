@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from api.clip_sets import Planned, gaps_of, plan_set, seat_clips
 from api.desk import Work
+from api.issuing import Variant
+from api.resolving import index_of
 from api.sets import US
 from api.taking import Taking, local_us, mark_of
 from evidence.errors import InvalidInput, NotFound
 from storage.db import clips, items, jobs
 from storage.db.clip_tables import ClipSet
 from storage.db.jobs import Wanted
-from transcode.composite import MOST_PANES, Layout
+from storage.db.tables import Derivative
+from transcode.composite import MOST_PANES, Box, Layout, boxes_of, enough_for
 
 LONGEST_COMPOSITE = timedelta(minutes=30)
 MOST_PARTS = 32
@@ -58,6 +62,7 @@ def issue_composite(
             code="sound_not_shown",
             lanes=panes,
         )
+    planned = _modest(work, taking, planned, panes, layout)
     row = clips.add_set(
         work.session,
         work.agency_id,
@@ -122,6 +127,34 @@ def _panes(planned: Sequence[Planned], lanes: Sequence[str] | None) -> list[str]
             lanes=sorted(named),
         )
     return sorted(named, key=lambda lane: (named[lane].device_no or named[lane].captured_place or "", lane))
+
+
+def _modest(
+    work: Work, taking: Taking, planned: list[Planned], panes: Sequence[str], layout: Layout
+) -> list[Planned]:
+    """Each shown from the smallest rung that fills its pane: dozens of films of 4K may be decoded at once."""
+    if taking.variant is not Variant.ORIGINAL:
+        return planned
+
+    def boxes(chosen: Sequence[Planned]) -> tuple[Box, ...]:
+        sizes = [[_size(each.source) for each in chosen if each.entry.lane == lane] for lane in panes]
+        return boxes_of(layout, [max(of_lane, default=(0, 0)) for of_lane in sizes])[1]
+
+    largest = dict(zip(panes, boxes(planned), strict=True))
+    chosen = []
+    for each in planned:
+        made = items.derivatives_of(work.session, work.agency_id, each.item.id, kind="rendition")
+        tracks = [track.kind for track in index_of(each.source).tracks]
+        rungs = [row for row in made if [track.kind for track in index_of(row).tracks] == tracks]
+        number = enough_for([_size(row) for row in rungs], largest[each.entry.lane])
+        chosen.append(replace(each, source=rungs[number]))
+    # Where sources of other shapes share a picture its panes might come out smaller for it.
+    return chosen if boxes(chosen) == tuple(largest.values()) else planned
+
+
+def _size(row: Derivative) -> tuple[int, int]:
+    main = index_of(row).main
+    return main.width_px, main.height_px
 
 
 def are_sources_served(work: Work, row: ClipSet) -> bool:

@@ -144,6 +144,15 @@ def boxes_of(layout: Layout, sizes: Sequence[tuple[int, int]]) -> tuple[tuple[in
     return (columns * wide, rows * high), tuple(boxes)
 
 
+def enough_for(sizes: Sequence[tuple[int, int]], box: Box) -> int:
+    """Which of some sizes of a picture fills a pane: the smallest that is not enlarged, else the largest."""
+    _, _, width, height = box
+    enough = [number for number, (wide, high) in enumerate(sizes) if wide >= width or high >= height]
+    if enough:
+        return min(enough, key=lambda number: sizes[number])
+    return max(range(len(sizes)), key=lambda number: sizes[number])
+
+
 def shown_of(pieces: Sequence[Footage], length_us: int, rate: int) -> list[Shown]:
     """Which pictures of the composite each piece gives; where two of a pane meet, the earlier keeps them."""
     count = count_of(length_us, rate)

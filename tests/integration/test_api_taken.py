@@ -7,6 +7,7 @@ import json
 import os
 import zipfile
 from collections.abc import Iterator
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -23,6 +24,7 @@ from sqlalchemy.orm import Session
 
 from api.resolving import resolve_clip_set
 from evidence.errors import Conflict, EvidenceError
+from evidence.ids import new_id
 from media.footage import read_frame_number
 from storage.db import clips
 from storage.db.clip_tables import ClipSet
@@ -549,3 +551,31 @@ def _withdraw(live: Live, recording: Recording) -> None:
             Derivative.item_id == recording.item_id, Derivative.kind == "redacted"
         )
         session.scalars(found).one().withdrawn_at = live.scene.clock.now()
+
+
+def test_an_inset_is_shown_from_a_small_rung_and_the_large_picture_from_the_largest(live: Live) -> None:
+    scene, begun = live.scene, NOON + timedelta(hours=2)
+    found = [film(scene, name, begun, seed=3, case=scene.case_b) for name in ("CAM-6", "CAM-7")]
+    with scene.storage.database.transaction() as session:
+        for each in found:
+            largest = session.get_one(Derivative, each.derivatives["rendition"].id)
+            item = session.get_one(Item, each.item_id)
+            info = deepcopy(largest.info)
+            info["height_px"] = 90
+            info["index"]["tracks"][0].update(width_px=160, height_px=90)
+            scene.derive(session, item, "rendition", new_id().bytes, info, params={"rung": {"name": "90p"}})
+    body: dict[str, Any] = {
+        "layout": "picture_in_picture", "lanes": [f"device:{_device(live, each)}" for each in found],
+        "variant": "original", "reason": "举证",
+    }  # fmt: skip
+    asked = ask_set(live, "legal_reviewer", 7_201, 7_202, **body)
+    assert asked.status_code == 202, asked.text
+    forget(live)
+    with scene.storage.database.read() as session:
+        held = clips.set_by_id(session, scene.agency.id, UUID(asked.json()["set_id"]))
+        parts = {clip.id: clip.item_id for clip in clips.clips_of_set(session, scene.agency.id, held.id)}
+        shown = {
+            parts[clip]: session.get_one(Derivative, source).info["index"]["tracks"][0]["height_px"]
+            for clip, source in clips.source_ids_of(held).items()
+        }
+    assert shown == {found[0].item_id: 180, found[1].item_id: 90}

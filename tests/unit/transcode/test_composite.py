@@ -17,6 +17,7 @@ from transcode.composite import (
     Layout,
     boxes_of,
     count_of,
+    enough_for,
     heard_of,
     placeholder,
     rate_of,
@@ -54,6 +55,24 @@ def test_panes_are_even_lie_inside_and_insets_and_cells_do_not_meet(layout: Layo
         assert apart_x or one[1] + one[3] <= other[1] or other[1] + other[3] <= one[1]
     if layout == "picture_in_picture":
         assert boxes[0] == (0, 0, width, height)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "pane", "wanted"),
+    [
+        ([(1920, 1080), (640, 360), (1280, 720)], (384, 216), 1),
+        ([(1920, 1080), (640, 360), (1280, 720)], (960, 540), 2),
+        ([(640, 360), (1920, 1080)], (1920, 1080), 1),
+        ([(640, 360), (1280, 720)], (1920, 1080), 1),
+        # 4:3 fills a pane of 16:9 by its height alone.
+        ([(1440, 1080), (480, 360)], (640, 360), 1),
+        ([(0, 0)], (640, 360), 0),
+    ],
+)
+def test_a_pane_is_shown_from_the_smallest_rung_that_is_not_enlarged(
+    sizes: list[tuple[int, int]], pane: tuple[int, int], wanted: int
+) -> None:
+    assert enough_for(sizes, (0, 0, *pane)) == wanted
 
 
 def test_pictures_of_a_pane_are_of_one_piece_and_stop_at_a_hole() -> None:
