@@ -40,7 +40,7 @@ class ClipSet(Base):
     window_from: Mapped[datetime] = mapped_column(comment="wall time, corrected")
     window_to: Mapped[datetime] = mapped_column(comment="wall time, corrected; not included")
     layout: Mapped[dict[str, Any]] = mapped_column(
-        comment="where its clips lay in wall time when asked for, the gaps, what was left out"
+        comment="where its clips lay in wall time when asked for, the gaps, what was left out or not cut"
     )
     requested_at: Mapped[datetime]
     derivative_id: Mapped[UUID | None] = mapped_column(

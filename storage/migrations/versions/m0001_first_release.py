@@ -684,7 +684,7 @@ def _clips() -> None:
             "layout",
             storage.db.types.Json(),
             nullable=False,
-            comment="where its clips lay in wall time when asked for, the gaps, what was left out",
+            comment="where its clips lay in wall time when asked for, the gaps, what was left out or not cut",
         ),
         sa.Column("requested_at", storage.db.types.Instant(), nullable=False),
         sa.Column(
