@@ -394,6 +394,7 @@ def main() -> None:
     listener = serving.listener_of("media", media)
     listener.require_private()
     app = MediaListener(open_storage(settings), media)
+    serving.set_apart_what_stays()
     asyncio.run(_until_told(app, listener, media))
 
 

@@ -7,6 +7,7 @@ worker can outlive it. Scale out by more processes behind a proxy.
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 
 import structlog
@@ -80,6 +81,16 @@ async def serve(
         raise Unavailable(f"{listener.name} listener: expected to serve until stopped, found it ended")
 
 
+def set_apart_what_stays() -> None:
+    """Keep the garbage collector off what was loaded until now.
+
+    A full collection walks over a quarter of a million objects of libraries, and everything waits for it, for
+    0.1 s and more. What requests make is walked over in a few milliseconds.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 def run(target: object, listener: Listener, interface: Interfaces) -> None:
     """Serve until SIGTERM or SIGINT.
 
@@ -95,4 +106,5 @@ def run(target: object, listener: Listener, interface: Interfaces) -> None:
         log.info("listening", listener=listener.name, host=listener.host, port=listener.port)
         await serve(target, listener, interface, stop)
 
+    set_apart_what_stays()
     asyncio.run(until_told())
