@@ -81,6 +81,11 @@ class Shares:
                 self._told.add(grant_id.int)
             return is_first
 
+    def nobody_was_told(self, grant_id: UUID) -> None:
+        """The next refusal is a first one again."""
+        with self._lock:
+            self._told.discard(grant_id.int)
+
 
 class Pace:
     """How fast a reader takes one answer.

@@ -170,7 +170,11 @@ class MediaListener:
             subject_id = decision.capability.subject_id
             if error.code == CROWDED and self._shares.is_first_refusal(subject_id):
                 log.warning("grant_crowded", grant=str(subject_id), reason=error.message)
-                await asyncio.to_thread(self._tell_of_crowd, decision.capability, error.message)
+                try:
+                    await asyncio.to_thread(self._tell_of_crowd, decision.capability, error.message)
+                except Unavailable as away:
+                    self._shares.nobody_was_told(subject_id)
+                    log.warning("grant_crowded_untold", grant=str(subject_id), reason=away.message)
             raise
 
     def _reply(self, request: Request, decision: Decision, token: str, name: str) -> Reply:

@@ -292,7 +292,8 @@ def holders_of_preview(session: Session, agency_id: UUID, item_id: UUID, now: da
             Grant.told.is_not(None),
         )
     )
-    return list(rows)
+    # A grant of a set is told when it began before any list of it was.
+    return [row for row in rows if row.told is not None and row.told.get("limits_s")]
 
 
 def derivatives_ever(session: Session, agency_id: UUID, item_id: UUID, kind: str) -> list[Derivative]:

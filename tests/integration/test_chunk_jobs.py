@@ -539,7 +539,12 @@ def test_a_preview_stays_for_who_began_to_watch_it(
                 content_type="video/mp4", masked=False, info={}, made_at=now, withdrawn_at=now,
             )
         )  # fmt: skip
-        told: tuple[tuple[int, dict[str, Any] | None], ...] = ((10, {"limits_s": {"preview": 4}}), (20, None))
+        told: tuple[tuple[int, dict[str, Any] | None], ...] = (
+            (10, {"limits_s": {"preview": 4}}),
+            (20, None),
+            (30, {"started_at": None}),
+            (40, {"started_at": None, "first": "copy", "limits_s": {}}),
+        )
         for minutes, words in told:
             grant = grants.new_grant(
                 agency.id, account_id=holder.id, item_id=item_id, case_id=None, variant="original",

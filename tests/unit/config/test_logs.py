@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
+import pytest
+
 from api.auth.capability import Use, mint
 from config.logs import WITHHELD, withhold
+from storage.db.credentials import SESSION_PREFIX, UPLOAD_PREFIX
 from storage.keys import KeyRing, Purpose
 
 PROGRAM = """
@@ -41,6 +45,14 @@ def test_the_token_of_an_address_is_in_no_line_and_each_line_is_json(tmp_path: P
     assert "KeyError" in theirs["exception"]
 
 
+@pytest.mark.parametrize("prefix", [SESSION_PREFIX, UPLOAD_PREFIX])
+def test_the_token_of_a_session_or_a_dock_is_in_no_line(prefix: str) -> None:
+    token = prefix + secrets.token_urlsafe(32)
+    for before, after in (("Bearer ", '", "'), ("\\t", "\\n"), ("token=", "&"), ("x", "")):
+        assert withhold(f"{before}{token}{after}") == f"{before}{WITHHELD}{after}"
+
+
 def test_what_opens_nothing_stays() -> None:
-    for line in ("a" * 64, "01a21f5c-dcd4-7267-968e-95043981b1a8", "/" * 200, '"event": "' + "b " * 60):
+    ids = ("a" * 64, "01a21f5c-dcd4-7267-968e-95043981b1a8", SESSION_PREFIX + "a" * 20)
+    for line in (*ids, "/" * 200, '"event": "' + "b " * 60):
         assert withhold(line) == line
