@@ -7,16 +7,26 @@ import json
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, SafeUUID
 
 from sqlalchemy import BigInteger, Dialect, LargeBinary, Text, types
 from sqlalchemy.dialects import postgresql
 
 from evidence.clock import from_micros, to_micros
 
+_new, _set, _number_of = object.__new__, object.__setattr__, int.from_bytes
 
-def _uuid_of(value: Any) -> UUID | None:
-    return None if value is None else UUID(bytes=value)
+
+def uuid_of(value: bytes | None) -> UUID | None:
+    """What `UUID(bytes=value)` is, made in a quarter of the time: a case has thousands to be read."""
+    if value is None:
+        return None
+    if len(value) != 16:
+        return UUID(bytes=value)  # Which refuses it.
+    made = _new(UUID)
+    _set(made, "int", _number_of(value, "big"))
+    _set(made, "is_safe", SafeUUID.unknown)
+    return made
 
 
 def _instant_of(value: int | None) -> datetime | None:
@@ -41,7 +51,7 @@ class Id(types.TypeDecorator[UUID]):
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], UUID | None] | None:
         # In place of process_result_value, which costs two more calls a value.
-        return None if dialect.name == "postgresql" else _uuid_of
+        return None if dialect.name == "postgresql" else uuid_of
 
 
 class Instant(types.TypeDecorator[datetime]):
