@@ -2,8 +2,9 @@
 
 The source is 1080p30 HEVC with AAC, which browsers do not play, so it gets the ladder of the shipped
 settings. Ours is what a worker runs, checks and syncs included; the peer is FFmpeg with the same filters,
-encoder settings and splitting. Both run alternately, at the same niceness. Processor seconds are those of the
-children and of this process. A second source that browsers play is copied, beside `ffmpeg -c copy`. Last, the
+encoder settings and splitting, and the source's clock: it has to show the same pictures at the same times.
+Both run alternately, at the same niceness. Processor seconds are those of the children and of this process. A
+second source that browsers play is copied, beside `ffmpeg -c copy`. Last, the
 first source is made in chunks and joined, which costs the decoding before each cut and saves B-frames.
 
 Options: SECONDS= (20) length of the source, COPY_SECONDS= (600), RUNS= (3).
@@ -19,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
 from benchmarks.support import Figure, print_figures, whole, write_results
@@ -27,13 +29,13 @@ from media.fmp4 import FragmentIndex
 from media.report import ProbeReport
 from media.run import packaged_ffmpeg
 from media.sandbox import Limits
-from tests.support.media import probe
+from tests.support.media import probe, shown_at
 from transcode.chunks import ChunkFile, cuts, join
 from transcode.ladder import SHIPPED
 from transcode.plan import KEYFRAME_EVERY_S, MOVFLAGS, chunk_plan, plan_renditions, sound_plan
-from transcode.segment import RunOptions, make_renditions
+from transcode.segment import RunOptions, growing_file, make_renditions
 
-WIDE = 16 / 9
+WIDE, FPS = 16 / 9, 30
 LIMITS = Limits(cpu_s=6 * 3600, wall_s=3600, niceness=0)
 
 
@@ -68,11 +70,11 @@ def ffmpeg(*arguments: object) -> None:
 def make_source(path: Path, seconds: int, *codec: str) -> None:
     """1080p30 that moves and is grainy, as night footage is."""
     piece = path.with_name(f"piece-{path.name}")
-    length = min(seconds, 20)
-    picture = f"testsrc2=s=1920x1080:r=30:d={length},noise=alls=6:allf=t"
-    ffmpeg("-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", f"sine=440:r=48000:d={length}",
-           *codec, "-g", "60", "-c:a", "aac", piece)  # fmt: skip
-    ffmpeg("-stream_loop", "-1", "-i", piece, "-t", seconds, "-c", "copy", path)
+    picture = f"testsrc2=s=1920x1080:r={FPS}:d={min(seconds, 20)},noise=alls=6:allf=t"
+    ffmpeg("-f", "lavfi", "-i", picture, *codec, "-g", "60", piece)
+    # Sound of its own length: repeated with the picture, its last packet would tear the clock at each seam.
+    ffmpeg("-stream_loop", "-1", "-i", piece, "-f", "lavfi", "-i", f"sine=440:r=48000:d={seconds}",
+           "-frames:v", seconds * FPS, "-c:v", "copy", "-c:a", "aac", path)  # fmt: skip
 
 
 def ours(source: Path, report: ProbeReport, folder: Path) -> float | None:
@@ -104,10 +106,25 @@ def plain_ladder(source: Path, folder: Path, policy: EncodingSettings = SHIPPED)
             *("-map", f"[v{number}]", "-map", "0:a", "-c:a", "copy", "-c:v", "libx264"),
             *("-preset", policy.preset, "-crf", rung.crf, "-maxrate", f"{kbps}k", "-bufsize", f"{2 * kbps}k"),
             *("-threads:v", 4, "-profile:v", "high", "-fps_mode", "passthrough", "-g", 100_000),
+            # Without it pictures are put on a clock of the average rate, two of them at one time.
+            *("-enc_time_base:v", "demux"),
             *("-force_key_frames", f"expr:gte(t,n_forced*{KEYFRAME_EVERY_S})"),
             *("-x264-params", "open-gop=0:scenecut=0", "-movflags", MOVFLAGS, folder / f"plain-{number}.mp4"),
         ]
     ffmpeg("-i", source, "-filter_complex", ";".join(graph), *outputs)
+
+
+def require_equal(folder: Path) -> None:
+    """Both made the same pictures at the same times, rung for rung."""
+    for number, rung in enumerate(SHIPPED.rungs):
+        mine, plain = (
+            shown_at(folder / name) for name in (growing_file(f"{rung.height_px}p"), f"plain-{number}.mp4")
+        )
+        late = [abs((a - mine[0]) - (b - plain[0])) for a, b in zip(mine, plain, strict=True)]
+        if max(late) > Fraction(1, 1000):
+            raise SystemExit(
+                f"{rung.height_px}p: expected the times of the peer, found {float(max(late)):.3f} s"
+            )
 
 
 def in_chunks(source: Path, report: ProbeReport, folder: Path, count: int) -> None:
@@ -144,6 +161,7 @@ def main() -> int:
         for _ in range(runs):
             ladder.run(lambda: ours(foreign, foreign_report, folder))
             plain.run(lambda: plain_ladder(foreign, folder))
+            require_equal(folder)
             copy.run(lambda: ours(playable, playable_report, folder))
             plain_copy.run(lambda: _copied(playable, folder))
         chunked.run(lambda: in_chunks(foreign, foreign_report, folder, max(2, seconds // 10)))

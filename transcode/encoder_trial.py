@@ -27,6 +27,8 @@ RUNG = Rung("trial", width_px=640, height_px=360, crf=26, max_kbps=1000, preset=
 SECONDS, FPS = 5, 5
 WALL_S = 30.0
 """A driver that answers later is as good as none."""
+UNUSED = "has not been used for any stream"
+"""FFmpeg remarks this of options for sound where there is none."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ def findings(index: FragmentIndex) -> list[str]:
 
 def reason_of(error: EvidenceError) -> str:
     """One line: what FFmpeg complained of first, which is the cause of the rest."""
-    said = str(error.facts.get("stderr_tail") or error.message).splitlines()[:2]
+    lines = str(error.facts.get("stderr_tail") or "").splitlines()
+    said = [line for line in lines if UNUSED not in line][:2] or [error.message]
     # Who speaks stands before it, with an address in memory.
     return "; ".join(re.sub(r"^\[[^]]*] ", "", line) for line in said)[:300]

@@ -15,8 +15,10 @@ from evidence.errors import MediaError
 from media.fmp4 import index_fragments
 from media.report import ProbeReport, StreamReport
 from tests.support import media as footage
+from tests.support.graphics import encoders_here
 from tests.support.media import first_times, shown_at
 from transcode.chunks import ChunkFile, chunk_count, cuts, join, why_whole
+from transcode.encoders import SOFTWARE, Encoder
 from transcode.plan import RenditionPlan, chunk_plan, plan_renditions, sound_plan
 from transcode.segment import RenditionResult, RunOptions, make_renditions
 
@@ -26,19 +28,24 @@ POLICY = EncodingSettings(
 
 
 def in_chunks(
-    source: Path, report: ProbeReport, folder: Path, policy: EncodingSettings = POLICY, may_copy: bool = True
+    source: Path,
+    report: ProbeReport,
+    folder: Path,
+    policy: EncodingSettings = POLICY,
+    may_copy: bool = True,
+    encoder: Encoder = SOFTWARE,
 ) -> tuple[list[RenditionPlan], list[list[ChunkFile]], Path | None]:
     """The plans, each rung's chunks, and the sound, as workers would make them."""
     assert report.video is not None
     base = report.video.time_base_fraction
-    plans = list(plan_renditions(report, policy, may_copy=may_copy))
+    plans = list(plan_renditions(report, policy, may_copy=may_copy, encoder=encoder))
     planned = cuts(report.video, chunk_count(report, plans, policy))
     run = RunOptions(scratch=folder, limits=footage.LIMITS)
     lanes: list[list[ChunkFile]] = [[] for _ in plans]
     # The last first: no chunk may need what another left behind.
     for number, cut in reversed(list(enumerate(planned))):
         place = folder / f"chunk{number}"
-        place.mkdir()
+        place.mkdir(exist_ok=True)
         chunked = [chunk_plan(plan, cut, base) for plan in plans]
         made = make_renditions(source, report, chunked, place, run=run).results
         for lane, result in zip(lanes, made, strict=True):
@@ -63,24 +70,26 @@ def test_chunks_join_to_every_frame_at_its_time(tmp_path: Path) -> None:
     source = tmp_path / "variable.mp4"
     truth = footage.make_plain(source, seconds=7, codec="hevc", variable_rate=True, keyframe_every=35)
     report = footage.probe(source, tmp_path)
-    plans, lanes, sound = in_chunks(source, report, tmp_path)
-    assert [len(lane) for lane in lanes] == [4, 4]
-    starts = []
-    for plan, chunks in zip(plans, lanes, strict=True):
-        result = joined(report, plan, chunks, sound, tmp_path)
-        assert footage.frame_numbers(result.path) == truth.frame_numbers
-        assert all(
-            abs(a - b) < Fraction(1, 1000) for a, b in zip(shown_at(result.path), truth.shown_at, strict=True)
-        )
-        assert result.index == index_fragments(result.path)
-        assert all(part.starts_with_keyframe for part in result.index.fragments)
-        starts.append([part.start_pts for part in result.index.fragments])
-        (whole,) = make_renditions(
-            source, report, [plan], tmp_path, run=RunOptions(tmp_path, footage.LIMITS)
-        ).results
-        assert result.index.codecs == whole.index.codecs
-        assert abs(result.index.duration - whole.index.duration) < Fraction(1, 25)
-    assert starts[0] == starts[1]
+    for encoder in encoders_here():
+        plans, lanes, sound = in_chunks(source, report, tmp_path, encoder=encoder)
+        assert [len(lane) for lane in lanes] == [4, 4]
+        starts = []
+        for plan, chunks in zip(plans, lanes, strict=True):
+            result = joined(report, plan, chunks, sound, tmp_path)
+            assert footage.frame_numbers(result.path) == truth.frame_numbers
+            assert all(
+                abs(a - b) < Fraction(1, 1000)
+                for a, b in zip(shown_at(result.path), truth.shown_at, strict=True)
+            )
+            assert result.index == index_fragments(result.path)
+            assert all(part.starts_with_keyframe for part in result.index.fragments)
+            starts.append([part.start_pts for part in result.index.fragments])
+            (whole,) = make_renditions(
+                source, report, [plan], tmp_path, run=RunOptions(tmp_path, footage.LIMITS)
+            ).results
+            assert result.index.codecs == whole.index.codecs
+            assert abs(result.index.duration - whole.index.duration) < Fraction(1, 25)
+        assert starts[0] == starts[1]
 
 
 SHORT = EncodingSettings(rungs=[RungSettings(height_px=90)], chunk_s=3, chunk_above_s=5)

@@ -23,6 +23,7 @@ from media.fmp4 import FragmentIndex, index_fragments
 from media.run import packaged_ffmpeg, run_ffmpeg
 from media.sandbox import Limits
 from tests.support import media as footage
+from tests.support.graphics import encoders_here
 from tests.support.media import shown_at
 from transcode.excerpt import write_excerpt
 from transcode.plan import held_back, plan_renditions
@@ -94,25 +95,31 @@ TINY = EncodingSettings(
 
 
 def test_rungs_of_one_decode_have_their_keyframes_at_the_same_instants(tmp_path: Path) -> None:
+    """Whoever encodes: on a machine with a graphics processor its encoders are held to it too."""
     source = tmp_path / "variable.mp4"
     truth = footage.make_plain(source, seconds=5, codec="hevc", variable_rate=True)
-    results = footage.render(source, footage.probe(source, tmp_path), tmp_path, TINY)
-    assert [result.index.main.height_px for result in results] == [90, 136, 180]
-    starts = []
-    for result in results:
-        assert footage.frame_numbers(result.path) == truth.frame_numbers
-        assert all(
-            abs(a - b) < Fraction(1, 1000) for a, b in zip(shown_at(result.path), truth.shown_at, strict=True)
-        )
-        assert all(fragment.starts_with_keyframe for fragment in result.index.fragments)
-        starts.append([(part.start_pts, part.frame_count) for part in result.index.fragments])
-    assert starts[0] == starts[1] == starts[2]
-    assert len(starts[0]) == 3
-    gaps = [
-        Fraction(b[0] - a[0], results[0].index.timescale)
-        for a, b in zip(starts[0], starts[0][1:], strict=False)
-    ]
-    assert all(2 <= gap < Fraction(22, 10) for gap in gaps)
+    report = footage.probe(source, tmp_path)
+    for encoder in encoders_here():
+        results = footage.render(source, report, tmp_path, TINY, encoder)
+        assert [result.index.main.height_px for result in results] == [90, 136, 180]
+        assert [result.info["encoder"] for result in results] == ["libx264", *[encoder.codec] * 2]
+        starts = []
+        for result in results:
+            assert footage.frame_numbers(result.path) == truth.frame_numbers
+            assert all(
+                abs(a - b) < Fraction(1, 1000)
+                for a, b in zip(shown_at(result.path), truth.shown_at, strict=True)
+            )
+            assert all(fragment.starts_with_keyframe for fragment in result.index.fragments)
+            assert result.index.codecs.startswith("avc1.64")
+            starts.append([(part.start_pts, part.frame_count) for part in result.index.fragments])
+        assert starts[0] == starts[1] == starts[2]
+        assert len(starts[0]) == 3
+        gaps = [
+            Fraction(b[0] - a[0], results[0].index.timescale)
+            for a, b in zip(starts[0], starts[0][1:], strict=False)
+        ]
+        assert all(2 <= gap < Fraction(22, 10) for gap in gaps)
 
 
 def test_the_smallest_rung_can_be_watched_before_the_others_begin(tmp_path: Path) -> None:

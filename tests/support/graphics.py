@@ -24,7 +24,7 @@ if "h264_nvenc" not in words:
 dropped = {{"-rc", "-cq", "-no-scenecut", "-b:v", *(["-force_key_frames"] if FAULT == "deaf" else [])}}
 pairs = [(word, words[at - 1] if at else "") for at, word in enumerate(words)]
 kept = [word for word, before in pairs if not {{word, before}} & dropped]
-coding = {{"h264_nvenc": ["libx264", "-sc_threshold", "0"], "p4": ["ultrafast"]}}
+coding = {{"h264_nvenc": ["libx264", "-sc_threshold", "0"], "p4": ["superfast"]}}
 code = subprocess.call([FFMPEG, *(one for word in kept for one in coding.get(word, [word]))])
 if FAULT == "lost":
     until = time.monotonic() + 10

@@ -20,6 +20,7 @@ from media import sandbox
 from media.footage import ClipTruth, make_clip, read_frame_number
 from media.report import ProbeReport
 from media.run import packaged_ffmpeg
+from transcode.encoders import SOFTWARE, Encoder
 from transcode.ladder import SHIPPED
 from transcode.plan import plan_renditions
 from transcode.segment import RenditionResult, RunOptions, make_renditions
@@ -156,11 +157,15 @@ def write_wav(path: Path, seconds: float = 3) -> None:
 
 
 def render(
-    source: Path, report: ProbeReport, folder: Path, policy: EncodingSettings = SHIPPED
+    source: Path,
+    report: ProbeReport,
+    folder: Path,
+    policy: EncodingSettings = SHIPPED,
+    encoder: Encoder = SOFTWARE,
 ) -> list[RenditionResult]:
     """Every rendition the ladder asks for, in the folder."""
     run = RunOptions(scratch=folder, limits=LIMITS)
-    plans = plan_renditions(report, policy)
+    plans = plan_renditions(report, policy, encoder=encoder)
     copies = [plan for plan in plans if plan.rung.is_copy]
     encoded = [plan for plan in plans if not plan.rung.is_copy]
     return [

@@ -241,7 +241,7 @@ def _piece(
         for plan, result, kept in made:
             params = _params(context, plan, asked)
             info = {
-                **result.info, **asked, LIMIT: plan.segment_limit_s, "index": result.index.to_json()
+                **asked, **result.info, LIMIT: plan.segment_limit_s, "index": result.index.to_json()
             }  # fmt: skip
             put_derivative(session, context, item.id, kind, params, kept, info=info, masked=False)
         if _is_encoded(session, context):
