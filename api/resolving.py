@@ -42,6 +42,7 @@ from transcode.playlist import Span as ShownSpan
 from transcode.segment import LIMIT, growing_file, growing_index
 
 ORIGINAL = "original"
+DAMAGED = "corrupt"
 CLIPS = {"file": "clip.mp4", "picture": "picture.png"}
 """By form, how what is taken away is named in its address."""
 CLIP_SET, COMPOSITE = "clips.zip", "composite.mp4"
@@ -170,7 +171,9 @@ def ladder_of(session: Session, storage: Storage, grant: Grant, item: Item | Non
             f"item {grant.item_id}: expected a rendition, found none yet; ask again", code="rendition_missing"
         )
     names = set(rungs) | {str(name) for job in wanted if job.state != "done" for name in job.params["rungs"]}
-    return Ladder(tuple(rungs.values()), frozenset(names))
+    of_item = item or items.item_by_id(session, grant.agency_id, grant.item_id)
+    is_damaged = any(flag["code"] == DAMAGED for flag in of_item.flags)
+    return Ladder(tuple(rungs.values()), frozenset(names), is_damaged)
 
 
 def _rung(row: Derivative, file_name: str, name: str) -> Rung:

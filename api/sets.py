@@ -297,8 +297,9 @@ def lane_of(installation: Installation, seen: Sequence[Seen]) -> Lane:
     chosen = _chosen(seen, MIXED)
     shown = [(each.grant, each.ladder) for each, _ in chosen if each.ladder is not None]
     names = [{rung.name for rung in ladder.rungs} for _, ladder in shown]
+    offered = [{rung.name for rung in ladder.offered} for _, ladder in shown]
     common = [rung.name for _, ladder in shown[:1] for rung in ladder.rungs
-              if all(rung.name in each for each in names)]  # fmt: skip
+              if all(rung.name in each for each in offered)]  # fmt: skip
     lists = {}
     told = {name for each in seen for name in limits_told(each.grant) if _is_settling(each, name)}
     for name in [MIXED, *sorted(told.union(*names))]:
@@ -361,7 +362,7 @@ def aligned_of(installation: Installation, row: GrantSet, seen: Sequence[Seen]) 
     parts: list[Part] = []
     ladders: list[tuple[Grant, Ladder]] = []
     for each in seen:
-        rungs = [rung for rung in each.ladder.rungs if rung.made_at] if each.ladder else []
+        rungs = [rung for rung in each.ladder.offered if rung.made_at] if each.ladder else []
         started_at = started_at_of(each.grant, each.placement)
         if each.ladder is None or not rungs or started_at is None:
             continue

@@ -51,6 +51,19 @@ class Ladder:
     rungs: tuple[Rung, ...]
     names: frozenset[str]
     """Theirs, and of those that will be there."""
+    is_damaged: bool = False
+    """Its footage does not decode everywhere."""
+
+    @property
+    def offered(self) -> tuple[Rung, ...]:
+        """The rungs that a player is shown to choose from.
+
+        A copy of damaged footage is not, once it was encoded: browsers give up where FFmpeg conceals. Whoever
+        was told of it before can go on.
+        """
+        encoded = tuple(rung for rung in self.rungs if not rung.is_copied)
+        has_whole = any(rung.made_at is not None for rung in encoded)
+        return encoded if self.is_damaged and has_whole else self.rungs
 
     @property
     def is_coming(self) -> bool:
@@ -65,8 +78,8 @@ def tell(grant: Grant, ladder: Ladder | None, started_at: datetime | None) -> No
     """
     rungs = ladder.rungs if ladder is not None else ()
     told = {"started_at": rfc3339(started_at) if started_at is not None else None, **(grant.told or {})}
-    if rungs:
-        told.setdefault("first", rungs[0].name)
+    if ladder is not None and rungs:
+        told.setdefault("first", ladder.offered[0].name)
     growing = {rung.name: rung.limit_s for rung in rungs if rung.is_growing}
     grant.told = {**told, "limits_s": {**growing, **limits_told(grant)}}
 
@@ -80,7 +93,7 @@ def has_to_tell(grant: Grant, ladder: Ladder | None) -> bool:
 def first_of(grant: Grant, ladder: Ladder) -> Rung:
     """The rung that stands for the item, the same ever since a list of it was begun."""
     name = (grant.told or {}).get("first")
-    return next((rung for rung in ladder.rungs if rung.name == name), ladder.rungs[0])
+    return next((rung for rung in ladder.rungs if rung.name == name), ladder.offered[0])
 
 
 def started_at_of(grant: Grant, placement: Placement | None) -> datetime | None:

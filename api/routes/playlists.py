@@ -82,10 +82,10 @@ class _Opened:
 
     def variants(self) -> str:
         """The multivariant playlist: every rung, and the keyframes of each that has any."""
-        rungs = [PlaylistVariant.of(f"rung-{name}.m3u8", *parts) for name, parts in self.parts.items()]
+        offered = {rung.name: self.parts[rung.name] for rung in self.ladder.offered}
+        rungs = [PlaylistVariant.of(f"rung-{name}.m3u8", *parts) for name, parts in offered.items()]
         keyframes = (
-            PlaylistVariant.of_keyframes(f"keyframes-{name}.m3u8", *parts)
-            for name, parts in self.parts.items()
+            PlaylistVariant.of_keyframes(f"keyframes-{name}.m3u8", *parts) for name, parts in offered.items()
         )
         return multivariant_playlist([*rungs, *(found for found in keyframes if found is not None)])
 

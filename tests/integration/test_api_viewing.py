@@ -22,7 +22,7 @@ from api.listener import MediaListener
 from api.wire import Request
 from evidence.custody import Action
 from evidence.ids import new_id
-from storage.db import custody
+from storage.db import custody, items
 from storage.db.clip_tables import Clip
 from storage.db.custody import Happening
 from storage.db.engine import Database
@@ -440,6 +440,14 @@ def test_more_than_one_rung_makes_a_multivariant_playlist(live: Live, tmp_path: 
         assert len(footage.frame_numbers(played(live, url, tmp_path))) == 150
     with av.open(str(played(live, url, tmp_path))) as container:
         assert container.streams.video[0].codec_context.name == "h264"
+    # Of what turns out to be damaged the copy is not offered: browsers give up on it.
+    with scene.storage.database.transaction() as session:
+        item = session.scalars(select(Item).where(Item.id == recording.item_id)).one()
+        items.flag(item, "corrupt", "")
+    anew = live.grant("legal_reviewer", recording.item_id, variant="original", reason="核对")
+    assert [each.url for each in offered(live, anew)] == ["rung-360p.m3u8", "keyframes-360p.m3u8"]
+    # Who was told of it goes on.
+    assert live.anyone.get(urljoin(grant["playlist_url"], "rung-copy.m3u8")).status_code == 200
 
 
 def test_a_clip_by_case_number_can_be_watched(live: Live, tmp_path: Path) -> None:
