@@ -46,6 +46,7 @@ from tests.support.pipeline import WAYFINDING
 ROOT = Path(__file__).resolve().parent.parent
 HLS_JS = ROOT / ".cache/node/node_modules/hls.js/dist/hls.min.js"
 PATIENCE_S = 90
+RACES = ("failed consecutive times", "Bail out!", "want to preroll")
 PAGE = """<!doctype html><meta charset="utf-8">
 <video id="v" muted playsinline crossorigin="anonymous"></video>
 <script src="/hls.js"></script><script>
@@ -161,9 +162,9 @@ def by_gstreamer(played: Played) -> str | None:
     assertion of its own (`reconfigure_output`). Neither says anything about the list, so it may try again.
     """
     sinks = ["video-sink=fakesink sync=false", "audio-sink=fakesink sync=false"]
-    for _ in range(4):
+    for _ in range(8):
         said = ran(["gst-launch-1.0", "-q", "playbin3", f"uri={played.url}", *sinks])
-        if said is None or not any(words in said for words in ("failed consecutive times", "Bail out!")):
+        if said is None or not any(words in said for words in RACES):
             break
     return said
 
@@ -342,8 +343,9 @@ def wait_rendered(cluster: Cluster, *, redacted: bool) -> None:
     raise TimeoutError(f"expected every rendition within an hour, found {left} waiting")
 
 
-def told(client: httpx.Client, url: str) -> float:
-    """How many seconds a playlist says it has; of a multivariant one, its first."""
+def told(client: httpx.Client, url: str) -> tuple[float, str | None]:
+    """How many seconds a playlist says it has; of a multivariant one, its first, and which rung that is."""
+    rung = None
     answer = client.get(url)
     if answer.is_error:
         raise RuntimeError(f"{url}: expected a playlist, found {answer.text}")
@@ -351,7 +353,8 @@ def told(client: httpx.Client, url: str) -> float:
     if "#EXT-X-STREAM-INF" in text:
         uri = next(line for line in text.splitlines() if line and not line.startswith("#"))
         text = client.get(str(httpx.URL(url).join(uri))).raise_for_status().text
-    return float(sum(Fraction(each) for each in re.findall(r"#EXTINF:([0-9.]+)", text)))
+        rung = uri.removeprefix("rung-").removesuffix(".m3u8")
+    return float(sum(Fraction(each) for each in re.findall(r"#EXTINF:([0-9.]+)", text))), rung
 
 
 def granted(cluster: Cluster, items: list[tuple[str, Item]], variant: str) -> list[Played]:
@@ -370,9 +373,9 @@ def granted(cluster: Cluster, items: list[tuple[str, Item]], variant: str) -> li
                 select(Derivative).where(Derivative.item_id == item.id, Derivative.kind == kind)
             ).all()
             objects = [cluster.storage.objects.path(row.store_key) for row in rows]
-            best = max(rows, key=lambda row: row.info["height_px"] or 0)
         url = str(httpx.URL(cluster.settings.api_url).join(grant["playlist_url"]))
-        told_s = told(api, url)
+        told_s, rung = told(api, url)
+        best = next(row for row in rows if rung in {None, row.info.get("rung")})
         played.append(
             Played(
                 name, url, best.info["frame_count"], told_s,

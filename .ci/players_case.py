@@ -129,7 +129,7 @@ def shown(client: httpx.Client, cluster: Cluster, folder: Path) -> Iterator[Play
 
 def listed(client: httpx.Client, name: str, url: str, length_s: float | None = None) -> Played:
     """A playlist, as long as it ought to be; without that, as it says."""
-    return Played(name, url, None, told(client, url) if length_s is None else length_s, True, [])
+    return Played(name, url, None, told(client, url)[0] if length_s is None else length_s, True, [])
 
 
 def taken(client: httpx.Client, folder: Path, name: str, clip: dict[str, Any], length_s: float) -> Played:

@@ -42,7 +42,8 @@ from transcode.playlist import Span as ShownSpan
 from transcode.segment import LIMIT, growing_file, growing_index
 
 ORIGINAL = "original"
-DAMAGED = "corrupt"
+DAMAGE = frozenset({"corrupt", "timestamps_jump"})
+"""Flags of footage that `transcode.ladder` would not have copied, had all of it been read."""
 CLIPS = {"file": "clip.mp4", "picture": "picture.png"}
 """By form, how what is taken away is named in its address."""
 CLIP_SET, COMPOSITE = "clips.zip", "composite.mp4"
@@ -172,7 +173,7 @@ def ladder_of(session: Session, storage: Storage, grant: Grant, item: Item | Non
         )
     names = set(rungs) | {str(name) for job in wanted if job.state != "done" for name in job.params["rungs"]}
     of_item = item or items.item_by_id(session, grant.agency_id, grant.item_id)
-    is_damaged = any(flag["code"] == DAMAGED for flag in of_item.flags)
+    is_damaged = any(flag["code"] in DAMAGE for flag in of_item.flags)
     return Ladder(tuple(rungs.values()), frozenset(names), is_damaged)
 
 
