@@ -317,7 +317,8 @@ def versions() -> dict[str, str]:
     for name, command in asked.items():
         if command[0] and shutil.which(str(command[0])):
             said = subprocess.run(command, capture_output=True, text=True, check=False)
-            number = re.search(r"\d+\.\d[\w.]*", said.stdout + said.stderr)
+            # Not the one in the name of `gst-launch-1.0`.
+            number = re.search(r"(?<!-)\d+\.\d[\w.]*", said.stdout + said.stderr)
             found[name] = number[0] if number else "?"
     if os.environ.get("MP4BOX"):
         package = Path(os.environ["MP4BOX"]) / "node_modules/mp4box/package.json"

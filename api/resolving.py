@@ -30,11 +30,13 @@ from evidence.access import Act, Actor, may
 from evidence.errors import Conflict, InvalidInput, MediaError, NotFound, NotPermitted, Unavailable
 from evidence.kinds import Role
 from media.fmp4 import FragmentIndex
+from media.report import ProbeReport
 from storage.db import accounts, agencies, cases, clips, grants, items
 from storage.db.clip_tables import Clip, ClipSet
 from storage.db.plans import held_back
 from storage.db.tables import Derivative, Grant, Item, Job
 from storage.open import Storage
+from transcode.ladder import can_copy_video
 from transcode.names import SUFFIXES, WAYFINDING, address_name
 from transcode.plan import PREVIEW
 from transcode.playlist import SAFE_LIMIT_S, Listing, Part, seam_of, segments_of
@@ -43,7 +45,7 @@ from transcode.segment import LIMIT, growing_file, growing_index
 
 ORIGINAL = "original"
 DAMAGE = frozenset({"corrupt", "timestamps_jump"})
-"""Flags of footage that `transcode.ladder` would not have copied, had all of it been read."""
+"""Flags of footage that `transcode.ladder` might not have copied, had all of it been read."""
 CLIPS = {"file": "clip.mp4", "picture": "picture.png"}
 """By form, how what is taken away is named in its address."""
 CLIP_SET, COMPOSITE = "clips.zip", "composite.mp4"
@@ -173,8 +175,18 @@ def ladder_of(session: Session, storage: Storage, grant: Grant, item: Item | Non
         )
     names = set(rungs) | {str(name) for job in wanted if job.state != "done" for name in job.params["rungs"]}
     of_item = item or items.item_by_id(session, grant.agency_id, grant.item_id)
-    is_damaged = any(flag["code"] in DAMAGE for flag in of_item.flags)
-    return Ladder(tuple(rungs.values()), frozenset(names), is_damaged)
+    return Ladder(tuple(rungs.values()), frozenset(names), _is_damaged(of_item))
+
+
+def _is_damaged(item: Item) -> bool:
+    """Whether its picture would not be copied, now that all of it was read.
+
+    Damage to the sound, to other streams, or to packets that no copy has, does not come to that.
+    """
+    if item.probe is None or not any(flag["code"] in DAMAGE for flag in item.flags):
+        return False
+    video = ProbeReport.from_json(item.probe).video
+    return video is not None and not can_copy_video(video)
 
 
 def _rung(row: Derivative, file_name: str, name: str) -> Rung:

@@ -92,6 +92,8 @@ class RenditionPlan:
     """How long one stands at most; None: only a header was read."""
     encoder: Encoder = SOFTWARE
     """Of its picture, where that is encoded."""
+    is_smallest: bool = False
+    """Of those that are encoded: whoever makes it, its bytes are x264's."""
 
     @property
     def is_hardware(self) -> bool:
@@ -137,7 +139,12 @@ def plan_renditions(
     """
     rungs = ladder(report, policy, may_copy=may_copy)
     smallest = next((rung for rung in rungs if not rung.is_copy), None)
-    return tuple(_plan(report, rung, SOFTWARE if rung is smallest else encoder) for rung in rungs)
+    return tuple(
+        replace(
+            _plan(report, rung, SOFTWARE if rung is smallest else encoder), is_smallest=rung is smallest
+        )
+        for rung in rungs
+    )
 
 
 def command(

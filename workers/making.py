@@ -91,9 +91,15 @@ def growth_writer(
     """Lets holders of the right to the original watch a rung that is still being made.
 
     The index goes beside the file by rename, so that a reader sees an old or a new one, never a half. What
-    was shown has to come out the same when it is made again, which only x264 promises.
+    was shown has to come out the same when it is made again, which only x264 promises: where hardware is
+    wanted, who makes a larger rung again may have it, though this worker has not, or its own failed.
     """
-    limits_s = {plan.rung.name: plan.segment_limit_s for plan in plans if not plan.is_hardware}
+    is_sure = context.settings.encoding.encoder == SOFTWARE.name
+    limits_s = {
+        plan.rung.name: plan.segment_limit_s
+        for plan in plans
+        if plan.is_smallest or plan.rung.is_copy or (is_sure and not plan.is_hardware)
+    }
 
     def write(rung: str, index: FragmentIndex) -> None:
         if rung not in limits_s:

@@ -34,6 +34,7 @@ from tests.support.growing import growing, settle
 from tests.support.hls import VariantStream, goes_on, read_media, read_multivariant
 from tests.support.placing import film, read_clock
 from tests.support.scene import CAPTURED, CASE_A, Live, Recording, live_scene, reel
+from tests.unit.transcode.reports import report
 from transcode.playlist import SAFE_LIMIT_S
 
 
@@ -440,10 +441,17 @@ def test_more_than_one_rung_makes_a_multivariant_playlist(live: Live, tmp_path: 
         assert len(footage.frame_numbers(played(live, url, tmp_path))) == 150
     with av.open(str(played(live, url, tmp_path))) as container:
         assert container.streams.video[0].codec_context.name == "h264"
-    # Of what turns out to be damaged the copy is not offered: browsers give up on it.
+    # Damage to the sound leaves the copy, without which only the smallest rung would be left.
     with scene.storage.database.transaction() as session:
         item = session.scalars(select(Item).where(Item.id == recording.item_id)).one()
         items.flag(item, "corrupt", "")
+        item.probe = report({"corrupt_count": 1}, {"decode_errors": 3}).to_json()
+    anew = live.grant("legal_reviewer", recording.item_id, variant="original", reason="核对")
+    assert {each.url for each in offered(live, anew)} >= {"rung-copy.m3u8", "rung-360p.m3u8"}
+    # Of a picture that turns out to be damaged it is not offered: browsers give up on it.
+    with scene.storage.database.transaction() as session:
+        item = session.scalars(select(Item).where(Item.id == recording.item_id)).one()
+        item.probe = report({"decode_errors": 1}, {}).to_json()
     anew = live.grant("legal_reviewer", recording.item_id, variant="original", reason="核对")
     assert [each.url for each in offered(live, anew)] == ["rung-360p.m3u8", "keyframes-360p.m3u8"]
     # Who was told of it goes on.
