@@ -8,7 +8,7 @@ where one was forced and nowhere else. What fails is not used, and its reason is
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -40,18 +40,19 @@ class Choice:
     """Why those that were tried before it are not used, by name."""
 
 
-def choose_encoder(wanted: str, run: RunOptions) -> Choice:
+def choose_encoder(wanted: str, run: RunOptions, *, cancelled: Callable[[], bool] | None = None) -> Choice:
     """The encoder that is wanted, where this machine has it; x264 where it has not.
 
     Args:
         wanted: As the setting ``encoding.encoder`` has it.
         run: How FFmpeg is run; the pictures of a trial are in its scratch folder for the while.
+        cancelled: Asked several times a second; what is on trial then is refused.
     """
     refused: dict[str, str] = {}
     for encoder in HARDWARE:
         if wanted in {AUTO, encoder.name}:
             try:
-                try_encoder(encoder, run)
+                try_encoder(encoder, run, cancelled=cancelled)
             except EvidenceError as error:
                 refused[encoder.name] = reason_of(error)
             else:
@@ -59,11 +60,12 @@ def choose_encoder(wanted: str, run: RunOptions) -> Choice:
     return Choice(SOFTWARE, refused)
 
 
-def try_encoder(encoder: Encoder, run: RunOptions) -> None:
+def try_encoder(encoder: Encoder, run: RunOptions, *, cancelled: Callable[[], bool] | None = None) -> None:
     """Have an encoder make a rung of drawn pictures.
 
     Raises:
         MediaError: ``ffmpeg_failed`` or a limit; ``rendition_differs`` with all that is not as it was told.
+        Conflict: ``cancelled``.
     """
     path = run.scratch / f"trial-{encoder.name}.mp4"
     limits = replace(limits_for(encoder, run.limits), wall_s=WALL_S, stall_s=WALL_S)
@@ -73,6 +75,7 @@ def try_encoder(encoder: Encoder, run: RunOptions) -> None:
             scratch=run.scratch,
             limits=limits,
             binary=run.ffmpeg,
+            cancelled=cancelled,
         )
         found = findings(GrowingRendition(path).finish())
     finally:

@@ -140,9 +140,7 @@ def plan_renditions(
     rungs = ladder(report, policy, may_copy=may_copy)
     smallest = next((rung for rung in rungs if not rung.is_copy), None)
     return tuple(
-        replace(
-            _plan(report, rung, SOFTWARE if rung is smallest else encoder), is_smallest=rung is smallest
-        )
+        replace(_plan(report, rung, SOFTWARE if rung is smallest else encoder), is_smallest=rung is smallest)
         for rung in rungs
     )
 

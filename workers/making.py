@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 
 import structlog
@@ -15,7 +17,7 @@ from media.fmp4 import FragmentIndex
 from media.report import ProbeReport
 from media.sandbox import Limits
 from storage.db import items
-from transcode.encoder_trial import choose_encoder
+from transcode.encoder_trial import Choice, choose_encoder
 from transcode.encoders import ENCODERS, SOFTWARE, Encoder
 from transcode.plan import RenditionPlan, plan_renditions
 from transcode.segment import LIMIT, RunOptions, growing_index
@@ -25,6 +27,8 @@ log = structlog.get_logger()
 
 NOT_THE_ENCODER = frozenset({"decoder_over_time", "output_too_large"})
 """Failures that another encoder would have as well."""
+TRIALS_S = 60.0
+"""All trials together: `liuhen up` waits twice as long for a worker, and ends everything without one."""
 
 
 def source_of(context: JobContext) -> tuple[ProbeReport, Path]:
@@ -37,14 +41,34 @@ def source_of(context: JobContext) -> tuple[ProbeReport, Path]:
     return ProbeReport.from_json(item.probe), context.local_path(stored.store_key)
 
 
-def encoder_of_machine(settings: Settings) -> Encoder:
-    """What this worker encodes with, found out by trial; why others are not used is in its log."""
+def encoder_of_machine(settings: Settings, *, within_s: float = TRIALS_S) -> Encoder:
+    """What this worker encodes with, found out by trial; why others are not used is in its log.
+
+    A process that hangs inside a driver cannot be killed; the thread that waits for it is left behind.
+    """
     wanted = settings.encoding.encoder
     if wanted == SOFTWARE.name:
         return SOFTWARE
     limits = Limits(memory_bytes=settings.media.child_memory_bytes, niceness=0)
-    with tempfile.TemporaryDirectory(prefix="liuhen-trial-") as folder:
-        choice = choose_encoder(wanted, _options(settings, Path(folder), limits))
+    found: Future[Choice] = Future()
+    is_over = threading.Event()
+
+    def find() -> None:
+        try:
+            with tempfile.TemporaryDirectory(prefix="liuhen-trial-") as folder:
+                options = _options(settings, Path(folder), limits)
+                choice = choose_encoder(wanted, options, cancelled=is_over.is_set)
+        except BaseException as error:
+            found.set_exception(error)
+        else:
+            found.set_result(choice)
+
+    threading.Thread(target=find, name="trial", daemon=True).start()
+    try:
+        choice = found.result(within_s)
+    except TimeoutError:
+        is_over.set()
+        choice = Choice(SOFTWARE, {wanted: f"its trial did not end within {within_s:.0f} s"})
     for name, why in choice.refused.items():
         log.warning("encoder_refused", encoder=name, reason=why)
     log.info("encoder_chosen", encoder=choice.encoder.codec)

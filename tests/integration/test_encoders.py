@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
+from config.settings import EncodingSettings, MediaSettings
 from media.run import packaged_ffmpeg
 from tests.support.graphics import stand_in, tried_here
+from tests.support.installations import settings_for
 from transcode.encoder_trial import RUNG, choose_encoder, try_encoder
 from transcode.encoders import ENCODERS, HARDWARE, SOFTWARE, Encoder
 from transcode.segment import RunOptions
+from workers.making import encoder_of_machine
 
 # What FFmpeg knows of any encoder, by the names it is given here.
 OF_ALL = {"c:v", "profile:v", "g", "b:v", "maxrate:v", "bufsize:v", "bf", "global_quality:v"}
@@ -63,3 +67,16 @@ def test_an_ffmpeg_without_the_encoder_says_so(tmp_path: Path) -> None:
     choice = choose_encoder("nvenc", RunOptions(tmp_path, ffmpeg=str(lesser)))
     assert choice.encoder is SOFTWARE
     assert "Unknown encoder 'h264_none'" in choice.refused["nvenc"]
+
+
+def test_a_worker_starts_though_a_driver_hangs(tmp_path: Path) -> None:
+    """`liuhen up` would end everything, custody too, for a worker that does not get ready."""
+    hung = tmp_path / "ffmpeg"
+    hung.write_text("#!/bin/sh\nexec sleep 20\n")
+    hung.chmod(0o700)
+    settings = settings_for(tmp_path, f"sqlite:///{tmp_path / 'test.db'}").model_copy(
+        update={"encoding": EncodingSettings(encoder="auto"), "media": MediaSettings(ffmpeg=hung)}
+    )
+    began = time.monotonic()
+    assert encoder_of_machine(settings, within_s=0.5) is SOFTWARE
+    assert time.monotonic() - began < 5
