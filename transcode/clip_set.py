@@ -47,8 +47,11 @@ def member_name(number: int, starts_at: str, zone: str) -> str:
     return f"{number:03d}-{local:%Y%m%dT%H%M%S}.mp4"
 
 
-def set_sheet(session: Session, agency: Agency, row: ClipSet) -> dict[str, Any]:
+def set_sheet(session: Session, agency: Agency, row: ClipSet, *, is_packing: bool = False) -> dict[str, Any]:
     """What goes beside a set, as data; it says nothing that changes after the clips were cut.
+
+    Args:
+        is_packing: Of the file that is being made, not of the one that is there.
 
     Raises:
         NotFound: A clip is not cut yet (``clip_not_ready``), or was withdrawn (``derivative_withdrawn``).
@@ -58,6 +61,8 @@ def set_sheet(session: Session, agency: Agency, row: ClipSet) -> dict[str, Any]:
     viewer = accounts.account_by_id(session, agency.id, row.account_id)
     first = held[0]
     not_cut = clips.not_cut_of(row)
+    if is_packing or row.derivative_id is None:
+        not_cut = clips.still_not_cut(row, held)
     said = [_said_of(session, agency, row, clip) for clip in held if str(clip.id) not in not_cut]
     return {
         "schema": SCHEMA,

@@ -48,9 +48,8 @@ def _settle(
     clip.derivative_id = derivative_id
     if held is None:
         return
-    not_cut = {id_: code for id_, code in clips.not_cut_of(held).items() if id_ != str(clip.id)}
-    if why is not None:
-        not_cut[str(clip.id)] = why
+    # What was cut after all is named until the file has it.
+    not_cut = {**clips.not_cut_of(held), **({str(clip.id): why} if why is not None else {})}
     held.layout = {**held.layout, "not_cut": not_cut}
     session.flush()
     every = clips.clips_of_set(session, agency_id, held.id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -121,9 +122,15 @@ def source_ids_of(row: ClipSet) -> dict[UUID, UUID]:
 
 
 def not_cut_of(row: ClipSet) -> dict[str, str]:
-    """The clips of a set that could not be cut, and the code of the error."""
+    """The clips that are not in the file of a set, since they could not be cut, and the code of the error."""
     found: dict[str, str] = row.layout.get("not_cut", {})
     return found
+
+
+def still_not_cut(row: ClipSet, held: Sequence[Clip]) -> dict[str, str]:
+    """Those of them that were not cut since either: what the next file of the set will not have."""
+    cut = {str(each.id) for each in held if each.derivative_id is not None}
+    return {id_: why for id_, why in not_cut_of(row).items() if id_ not in cut}
 
 
 def clips_of_set(session: Session, agency_id: UUID, set_id: UUID) -> list[Clip]:

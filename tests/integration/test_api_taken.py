@@ -60,8 +60,8 @@ def act_as(live: Live, name: str, role: str) -> None:
         session.scalars(select(Account).where(Account.username == name)).one().roles = [role]
 
 
-def work(live: Live) -> None:
-    Pipeline(live.scene.storage, live.scene.settings).work(only={"clip", "clip_set"})
+def work(live: Live, *kinds: str) -> None:
+    Pipeline(live.scene.storage, live.scene.settings).work(only=set(kinds) or {"clip", "clip_set"})
 
 
 def ask(live: Live, name: str, **body: Any) -> httpx.Response:
@@ -354,6 +354,13 @@ def test_what_could_not_be_cut_is_named_and_the_others_are_handed_over(
     # Requeued once what was wrong is mended, it is in the set too.
     with live.scene.storage.database.transaction() as session:
         job_of(session).state = "ready"
+    work(live, "clip")
+    assert live.as_("reviewer").get(path).json()["sha256"] == done["sha256"]
+    # Until then its sheet is the one of the file that there is.
+    assert live.as_("reviewer").get(f"{path}/sheet").json() == sheet
+    with live.scene.storage.database.transaction() as session:
+        for job in session.scalars(select(Job).where(Job.subject_id == UUID(asked["set_id"]))):
+            job.state = "ready" if job.state == "cancelled" else job.state
     work(live)
     after = live.as_("reviewer").get(path).json()
     with zipfile.ZipFile(io.BytesIO(fetch(after["file_url"]).content)) as archive:

@@ -96,7 +96,7 @@ def clip_set(context: JobContext) -> Outcome:
     if asked.form != "zip":
         return composite(context, asked, members)
     with context.storage.database.read() as session:
-        sheet = set_sheet(session, agency, asked)
+        sheet = set_sheet(session, agency, asked, is_packing=True)
         members = [each for each in members if each.derivative_id is not None]
         made = [
             items.derivative_by_id(session, agency.id, each.derivative_id)
@@ -128,12 +128,13 @@ def clip_set(context: JobContext) -> Outcome:
         if of_what_is_cut(clips.clips_of_set(session, agency.id, set_id)) == packs:
             # Else one was cut meanwhile, and the set is packed once more.
             held.derivative_id = row.id
+            held.layout = {**held.layout, "not_cut": clips.still_not_cut(held, members)}
         facts = {
             "set": str(set_id),
             "derivative": str(row.id),
             "sha256": kept.sha256.hex(),
             "clips": [str(each.id) for each in members],
-            "not_cut": sorted(clips.not_cut_of(held)),
+            "not_cut": sorted(clips.still_not_cut(held, members)),
         }
         now = context.storage.clock.now()
         custody.record(
