@@ -730,7 +730,7 @@ def test_a_range_that_was_decided_asks_no_table_again(live: Live) -> None:
     async def play() -> None:
         for _ in range(100):
             request = Request("GET", urlsplit(url).path, {"range": "bytes=0-1"})
-            reply = app.now(request) or await app(request)
+            reply = app.at_once()(request) or await app(request)
             assert reply.status == 206
             assert reply.file is not None
             reply.file.close()
