@@ -66,7 +66,13 @@ def run(options: argparse.Namespace) -> int:
             download(seat, made, file, meter.to)
         save_sheets(seat, path, file)
     if options.json:
-        print_json({**made, "file": str(file), "sheets": [str(each) for each in sheets_beside(file)]})
+        print_json(
+            {
+                **_without_addresses(made),
+                "file": str(file),
+                "sheets": [str(each) for each in sheets_beside(file)],
+            }
+        )
         return 0
     print(f"已存 / saved:  {file.resolve()}")
     print(f"摘要相符 / digest matches:  sha256 {made['sha256']}  {made['size_bytes']} bytes")
@@ -75,6 +81,15 @@ def run(options: argparse.Namespace) -> int:
         print("注意:原件校验不符,内容存疑 / beware: the original is in quarantine, doubt it")
     _tell_set(made)
     return 0
+
+
+def _without_addresses(told: Any) -> Any:
+    """What is told of what was made: whoever has an address has the footage, and what is printed is kept."""
+    if isinstance(told, list):
+        return [_without_addresses(each) for each in told]
+    if isinstance(told, dict):
+        return {name: _without_addresses(each) for name, each in told.items() if name != "file_url"}
+    return told
 
 
 def _sleep(seconds: float) -> None:

@@ -69,7 +69,7 @@ def require_free(*paths: Path) -> None:
         Conflict: Something is there (``output_exists``).
     """
     for path in paths:
-        if path.exists():
+        if os.path.lexists(path):
             raise Conflict(
                 f"{path}: expected no file there, found one; name another with -o", code="output_exists"
             )
@@ -86,6 +86,7 @@ def download(seat: Seat, made: Json, path: Path, tell: Tell | None = None) -> No
 
     Raises:
         FixityError: What came is not what the API says (``clip_digest_differs``); nothing is left of it.
+        Conflict: Something was put in its place meanwhile (``output_exists``).
         Unavailable: The media listener cannot be reached.
     """
     digest = hashlib.sha256()
@@ -105,7 +106,7 @@ def download(seat: Seat, made: Json, path: Path, tell: Tell | None = None) -> No
                 )
             file.flush()
             os.fsync(file.fileno())
-            part.chmod(0o600)
+            require_free(path)
             part.rename(path)
         except BaseException:
             part.unlink()
@@ -145,7 +146,12 @@ def save_sheets(seat: Seat, at: str, path: Path) -> None:
         path: The file.
     """
     data, page = sheets_beside(path)
-    data.write_text(
-        json.dumps(seat.get(f"{at}/sheet"), ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
-    )
-    page.write_text(seat.text(f"{at}/sheet", form="html"), encoding="utf-8")
+    write_new(data, json.dumps(seat.get(f"{at}/sheet"), ensure_ascii=False, indent=2) + "\n")
+    write_new(page, seat.text(f"{at}/sheet", form="html"))
+
+
+def write_new(path: Path, text: str) -> None:
+    """A new file that nobody else reads, as the footage beside it."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
+from cli.printable import printable
 from config.load import SettingsError
 from evidence.errors import (
     Conflict,
@@ -127,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         number, kind = next(
             (found for kind, found in EXITS.items() if isinstance(error, kind)), (1, "错误 / error")
         )
-        print(f"liuhen: {kind}: {error.message} [{error.code}]", file=sys.stderr)
+        print(f"liuhen: {kind}: {printable(error.message)} [{error.code}]", file=sys.stderr)
         return number
     except SettingsError as error:
         print(f"liuhen: 设置有误 / settings: {error}", file=sys.stderr)

@@ -82,7 +82,7 @@ class Seat:
 
     def get(self, path: str, **query: object) -> Any:
         """A JSON answer."""
-        return self._ask("GET", path, params=_texts(query)).json()
+        return json_of(self._ask("GET", path, params=_texts(query)))
 
     def text(self, path: str, **query: object) -> str:
         """An answer that is a page."""
@@ -90,7 +90,7 @@ class Seat:
 
     def post(self, path: str, body: Json) -> Any:
         """A JSON answer to a JSON question."""
-        return self._ask("POST", path, json=body).json()
+        return json_of(self._ask("POST", path, json=body))
 
     def pages(self, path: str, **query: object) -> list[Json]:
         """Every entry of a paged list."""
@@ -111,6 +111,16 @@ class Seat:
         if not answer.is_success:
             raise refusal(answer)
         return answer
+
+
+def json_of(answer: httpx.Response) -> Any:
+    """What an answer says; another server than ours answers otherwise."""
+    try:
+        return answer.json()
+    except ValueError as error:
+        raise Unavailable(
+            "API: expected JSON, found something else; look at --url", code="api_refused"
+        ) from error
 
 
 def _texts(query: Json) -> dict[str, str]:
@@ -156,12 +166,12 @@ def seated(options: argparse.Namespace) -> Iterator[Seat]:
 
     Raises:
         InvalidInput: Nobody was named, or the password would go in the clear.
-        NotAuthenticated: Wrong user name or password, or the token has ended.
+        NotAuthenticated: Wrong user name or password, or the token has ended or is none.
     """
     url = str(options.url or settings_of(options).api_url).rstrip("/")
     _require_safe(url)
     verify = ssl.create_default_context(cafile=options.ca) if options.ca is not None else True
-    token = os.environ.get(TOKEN_VARIABLE)
+    token = os.environ.get(TOKEN_VARIABLE, "").strip()
     if options.user is None and not token:
         raise InvalidInput(
             f"--user: expected whose account to ask as, found none; name one or set {TOKEN_VARIABLE}",
@@ -169,13 +179,22 @@ def seated(options: argparse.Namespace) -> Iterator[Seat]:
         )
     with Seat(url, verify) as seat:
         if options.user is None:
-            yield seat.hold(str(token))
+            yield seat.hold(_sendable(token))
             return
         seat.sign_in(options.user, _password(options), options.agency)
         try:
             yield seat
         finally:
             seat.sign_out()
+
+
+def _sendable(token: str) -> str:
+    """A token as it is; what no header can carry would be told of whole, in words that are printed."""
+    if not (token.isascii() and token.isprintable()):
+        raise NotAuthenticated(
+            f"{TOKEN_VARIABLE}: expected a token, found other characters in it", code="session_unknown"
+        )
+    return token
 
 
 def _require_safe(url: str) -> None:

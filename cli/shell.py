@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 from rich.cells import cell_len
 from sqlalchemy.orm import Session
 
+from cli.printable import printable
 from config.load import CONFIG_VARIABLE, PREFIX, load_settings
 from config.settings import Settings
 from evidence.errors import InvalidInput
@@ -178,8 +179,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 
 def _cell(value: object) -> str:
-    text = "" if value is None else str(value)
-    return "".join(char if char.isprintable() else "�" for char in text)
+    return "" if value is None else printable(str(value))
 
 
 def confirm_tty() -> bool:

@@ -84,6 +84,7 @@ def test_a_clip_comes_with_its_sheet_and_its_digest_is_checked(
     with av.open("a.mp4") as container:
         assert sum(1 for _ in container.decode(video=0)) == 38
     assert {path.name for path in Path().iterdir()} == {"a.mp4", "a.mp4.sheet.json", "a.mp4.sheet.html"}
+    assert {path.stat().st_mode & 0o777 for path in Path().iterdir()} == {0o600}, "nobody else's"
     assert liuhen(*words) == 4, "what lies there stays"
     assert "output_exists" in capsys.readouterr().err
 
@@ -95,6 +96,7 @@ def test_one_picture_is_named_by_itself(liuhen: Liuhen, capsys: pytest.CaptureFi
     with Image.open(told["file"]) as picture:
         assert (picture.format, picture.size) == ("PNG", (320, 180))
     assert [Path(each).exists() for each in told["sheets"]] == [True, True]
+    assert "http://" not in json.dumps(told), "no address of footage"
 
 
 def test_a_set_and_a_composite_are_taken_by_wall_time_and_by_what_people_call_a_source(
@@ -108,6 +110,8 @@ def test_a_set_and_a_composite_are_taken_by_wall_time_and_by_what_people_call_a_
         assert sum(name.endswith(".mp4") for name in archive.namelist()) == len(sheet["clips"]) == 3
     assert "空档 / gap:  2026-03-03T04:00:07Z – 2026-03-03T04:00:10Z  3.000 s" in out
     assert "not in it:  1" in out
+    assert liuhen("clip-set", CASE_B, *window, "--source", "CAM\x1b[2J") == 3
+    assert "CAM�[2J" in capsys.readouterr().err
     short = ("--from", "2026-03-03T12:00:02", "--to", "2026-03-03T04:00:02.400Z", "--purpose", "litigation")
     layout = ("--layout", "picture_in_picture", "--source", "CAM-2", "--source", "CAM-1", "--sound", "none")
     assert liuhen("composite", CASE_B, *short, *layout, "-o", "both.mp4") == 0
@@ -159,7 +163,10 @@ def test_a_token_of_a_session_serves_instead_of_a_password(
     live: Live, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bearer = live.as_("archivist").headers["authorization"].removeprefix("Bearer ")
-    monkeypatch.setenv("LIUHEN_TOKEN", bearer)
+    monkeypatch.setenv("LIUHEN_TOKEN", f"{bearer}\r")
     for _ in range(2):
         assert main(["timeline", CASE_A, "--url", live.api_url]) == 0, "it is not ours to end"
     assert CASE_A not in capsys.readouterr().err
+    monkeypatch.setenv("LIUHEN_TOKEN", f"{bearer}\r{bearer}")
+    assert main(["timeline", CASE_A, "--url", live.api_url]) == 5
+    assert bearer not in capsys.readouterr().err

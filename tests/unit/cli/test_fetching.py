@@ -10,12 +10,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from cli import fetching
-from cli.fetching import download, wait_made
-from cli.seat import Seat
-from evidence.errors import FixityError, Unavailable
+from cli.fetching import download, require_free, wait_made, write_new
+from cli.seat import Seat, json_of
+from evidence.errors import Conflict, FixityError, Unavailable
 
 BODY = bytes(range(256)) * 64
 
@@ -80,3 +81,32 @@ def test_what_will_not_be_made_is_not_waited_for(state: str) -> None:
     asked = {"state": state, "progress_permille": 0}
     with Seat("http://127.0.0.1:9") as seat, pytest.raises(Unavailable, match=state):
         wait_made(seat, "/clips/1", asked, wait=lambda _: False)
+
+
+def test_what_came_to_its_place_meanwhile_stays(cut: tuple[str, list[str | None]], tmp_path: Path) -> None:
+    url, _ = cut
+    made = {"file_url": url, "sha256": sha256(BODY).hexdigest(), "size_bytes": len(BODY)}
+    place = tmp_path / "clip.mp4"
+
+    def tell(*_: object) -> None:
+        place.write_bytes(b"another's")
+
+    with Seat(url) as seat, pytest.raises(Conflict):
+        download(seat, made, place, tell)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"clip.mp4": b"another's"}
+
+
+def test_no_link_is_written_through(tmp_path: Path) -> None:
+    sheet = tmp_path / "clip.mp4.sheet.json"
+    sheet.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(Conflict):
+        require_free(sheet)
+    with pytest.raises(FileExistsError):
+        write_new(sheet, "{}")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_another_server_than_ours_is_said_in_a_line() -> None:
+    with pytest.raises(Unavailable, match="--url") as refused:
+        json_of(httpx.Response(200, text="<!doctype html>"))
+    assert refused.value.code == "api_refused"

@@ -9,6 +9,7 @@ import pytest
 
 from cli.main import COMMANDS, EXITS, command_parser, main
 from cli.options import read_id, read_instant, read_media_time
+from cli.printable import printable
 from cli.shell import environment_of, overrides_of
 from evidence.errors import EvidenceError, InvalidInput
 
@@ -42,6 +43,10 @@ def test_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["fly"])
     assert "fly" in capsys.readouterr().err
+
+
+def test_what_others_wrote_does_nothing_to_the_terminal() -> None:
+    assert printable("CAM\x1b]0;title\x07\x9b2J\u202egpj") == "CAM�]0;title��2J�gpj"
 
 
 def options(**values: object) -> argparse.Namespace:
