@@ -5,7 +5,7 @@ import { WORDS } from "./words.js";
 export const byId = (id) => document.getElementById(id);
 export const state = {
   token: sessionStorage.getItem("token"), language: localStorage.getItem("language") || "zh",
-  case: null, cursor: null, item: null, posters: [], news: null, zone: undefined, me: null,
+  case: null, cursor: null, item: null, posters: [], news: null, search: null, zone: undefined, me: null,
 };
 export const word = (name, facts = {}) => {
   const found = name.split(".").reduce((words, part) => words?.[part], WORDS[state.language]);
@@ -18,7 +18,9 @@ export const reasonOf = (code, otherwise = code) => word("problems")[code] || ot
 // -- asking ---------------------------------------------------------------------------------
 
 export class Problem extends Error {
-  constructor(status, body) { super(reasonOf(body.code, body.detail || body.title || String(status))); this.status = status; this.code = body.code; }
+  constructor(status, body) { super(); Object.assign(this, { status, code: body.code, detail: body.detail || body.title || String(status) }); }
+  // In the language of whoever reads it now.
+  get message() { return reasonOf(this.code, this.detail); }
 }
 
 let onSignedOut = () => {};
@@ -120,8 +122,8 @@ export function microsOf(text) {
 }
 
 export function textOf(micros) {
-  const seconds = Math.floor(micros / 1e6);
-  return `${new Date(seconds * 1000).toISOString().slice(0, 19)}.${String(Math.round(micros - seconds * 1e6)).padStart(6, "0")}Z`;
+  const whole = Math.round(micros), seconds = Math.floor(whole / 1e6);
+  return `${new Date(seconds * 1000).toISOString().slice(0, 19)}.${String(whole - seconds * 1e6).padStart(6, "0")}Z`;
 }
 
 // The day, and the time of day, of an instant in the agency's zone.

@@ -98,8 +98,9 @@ const signIn = guarded(async (event) => {
 // -- a case and its items -------------------------------------------------------------------
 
 const search = guarded(async () => {
-  const number = byId("search").elements.case_no.value;
+  const number = byId("search").elements.case_no.value, { token } = state, turn = (state.search = {});
   const found = (await askJson("GET", `/api/v1/cases?case_no=${encodeURIComponent(number)}`)).items[0];
+  if (token !== state.token || turn !== state.search) return;
   state.case = found || null;
   byId("items").replaceChildren();
   byId("more").hidden = true;
@@ -116,7 +117,10 @@ function showCase() {
 
 async function list(cursor) {
   const query = cursor ? `?cursor=${encodeURIComponent(cursor)}` : "";
-  const page = await askJson("GET", `/api/v1/cases/${state.case.id}/items${query}`);
+  const { case: found } = state;
+  const page = await askJson("GET", `/api/v1/cases/${found.id}/items${query}`);
+  // Another case is open, or nobody is signed in: whoever comes next is shown nothing of this one.
+  if (found !== state.case) return;
   if (!cursor) {
     state.posters.splice(0).forEach((url) => URL.revokeObjectURL(url));
     byId("items").replaceChildren();
@@ -149,10 +153,12 @@ function card(item) {
 // -- watching and taking away ---------------------------------------------------------------
 
 async function watch(item) {
+  const { token } = state;
   const grant = await askJson("POST", `/api/v1/items/${item.id}/grants`, {
     variant: "redacted", purpose: byId("purpose").value, case_id: state.case.id,
     ...(item.binding.span_us && { span: { from_us: item.binding.span_us[0], to_us: item.binding.span_us[1] } }),
   });
+  if (token !== state.token) return;
   if (grant.state === "pending") { notice(word("pendingPlay")); return; }
   state.item = item;
   byId("player-title").textContent = item.av_record_no || item.original_name;
@@ -182,7 +188,7 @@ const takeClip = guarded(async (event) => {
   const name = `${byId("player-title").textContent} ${clock(from * 1000)}–${clock(to * 1000)}`;
   byId("player").close();
   byId("taken-box").scrollIntoView({ block: "nearest" });
-  await take("clip", "/clips", { case_id: state.case.id, item_id: state.item.id, form: "file", purpose: byId("purpose").value, from_ms: from, to_ms: to }, name);
+  await take("clip", "/clips", { case_id: state.case.id, item_id: state.item.id, form: "file", purpose: byId("purpose").value, from_ms: from, to_ms: to }, () => name);
 });
 
 // -- live news ------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 // The review of a case: its timeline, its sources in step, and what of them is taken away.
 
 import { ask, askJson, byId, guarded, lasting, localTime, make, microsOf, notice, reasonOf, state, textOf, word } from "./common.js";
-import { spanName, take } from "./taking.js";
+import { spanName, take, translateTaken } from "./taking.js";
 import { Timeline, listed } from "./timeline.js";
 import { Wall } from "./wall.js";
 
@@ -112,18 +112,20 @@ function drawList() {
 // -- what breaks the continuity -------------------------------------------------------------
 
 async function loadReports(loading) {
+  const reporting = (review.reporting = {});
+  const isOver = () => loading !== review.loading || reporting !== review.reporting;
   const waiting = review.found.pieces.filter((piece) => piece.media_kind !== "photo").slice(0, MOST_REPORTS);
   const findings = [];
   const one = async () => {
     for (let piece = waiting.shift(); piece; piece = waiting.shift()) {
       const spans = await reportOf(piece);
-      if (loading !== review.loading) return;
+      if (isOver()) return;
       findings.push(...spans);
       timeline.setFindings(piece.binding_id, spans);
     }
   };
   await Promise.all(Array.from({ length: REPORTS_AT_ONCE }, one));
-  if (loading !== review.loading) return;
+  if (isOver()) return;
   review.findings = findings;
   drawList();
 }
@@ -243,13 +245,17 @@ async function watch(at, isPlaying) {
   const isOpen = await wall.open(review.case.id, { purpose: byId("purpose").value, from_at: textOf(from), to_at: textOf(to), lanes }, moment, review.found.names)
     .catch((problem) => { byId("wall").hidden = !wall.isOpen; throw problem; });
   if (!isOpen) return;
-  const left = wall.set.left_out;
-  byId("wall-told").textContent = left.length ? word("leftOut", { count: left.length, why: [...new Set(left.map((each) => reasonOf(each.why)))].join(word("comma")) }) : "";
+  drawLeftOut();
   wall.seek(moment);
   if (isPlaying) wall.play();
   drawTake();
   if (!byId("review").contains(document.activeElement)) byId("review").focus({ preventScroll: true });
   byId("review").scrollIntoView({ block: "start", behavior: "smooth" });
+}
+
+function drawLeftOut() {
+  const left = wall.set?.left_out || [];
+  byId("wall-told").textContent = left.length ? word("leftOut", { count: left.length, why: [...new Set(left.map((each) => reasonOf(each.why)))].join(word("comma")) }) : "";
 }
 
 async function closeWall() {
@@ -305,6 +311,7 @@ const acts = {
   closeWall: () => guarded(closeWall)(),
 };
 const KEYS = { k: "play", " ": "play", j: "back", l: "forward", ",": "previous", ".": "next", n: "nextFootage", s: "savePicture", i: "markIn", o: "markOut" };
+const HELD = new Set(["back", "forward", "previous", "next"]);
 const ALWAYS = new Set(["markIn", "markOut", "clearMarks"]);
 
 function onKey(event) {
@@ -313,7 +320,7 @@ function onKey(event) {
   if (event.key === " " && event.target.closest("button, a")) return;
   if (!wall.isOpen && !ALWAYS.has(act)) return;
   event.preventDefault();
-  acts[act]();
+  if (!event.repeat || HELD.has(act)) acts[act]();
 }
 
 // -- taking away ----------------------------------------------------------------------------
@@ -371,21 +378,22 @@ const takeSpan = guarded(async () => {
     const lane = leadLane();
     const piece = review.found.pieces.find((each) => each.lane === lane && each.from <= from && to <= (each.to ?? each.from));
     if (!piece) throw new Error(word("across"));
-    await take("clip", "/clips", { ...common(), item_id: piece.item_id, form: "file", ...mediaSpan(piece, from, to) }, `${piece.laneName} ${spanName(from, to)}`);
+    await take("clip", "/clips", { ...common(), item_id: piece.item_id, form: "file", ...mediaSpan(piece, from, to) }, () => `${piece.laneName} ${spanName(from, to)}`);
     return;
   }
   const lead = leadLane();
   const lanes = [lead, ...[...review.chosen].filter((lane) => lane !== lead)];
   const sound = byId("take").elements.sound.value;
   const layout = kind === "set" ? {} : { layout: kind, ...(sound && { sound }) };
-  await take(kind, "/clip-sets", { ...common(), from_at: textOf(from), to_at: textOf(to), lanes, ...layout }, spanName(from, to));
+  await take(kind, "/clip-sets", { ...common(), from_at: textOf(from), to_at: textOf(to), lanes, ...layout }, () => spanName(from, to));
 });
 
 const savePicture = guarded(async () => {
   wall.stop();
   const present = wall.presentOf(review.found.pieces);
   if (!present) throw new Error(word("noneNow"));
-  await take("picture", "/clips", { ...common(), item_id: present.piece.item_id, form: "picture", at_us: Math.max(0, Math.floor(present.mediaUs)) }, `${present.piece.laneName} ${wall.text}`);
+  const name = `${present.piece.laneName} ${wall.text}`;
+  await take("picture", "/clips", { ...common(), item_id: present.piece.item_id, form: "picture", at_us: Math.max(0, Math.floor(present.mediaUs)) }, () => name);
 });
 
 // -- start ----------------------------------------------------------------------------------
@@ -398,6 +406,9 @@ export function translateReview() {
     const button = byId("review").querySelector(`[data-act="${kind}"]`);
     if (button) button.textContent = word(kind === "play" && wall.isPlaying ? "pause" : kind);
   }
+  translateTaken();
+  wall.translate();
+  drawLeftOut();
   if (!review.found) { fields.kind.replaceChildren(); return; }
   draw();
   const loading = review.loading;

@@ -3,7 +3,8 @@
 import { clock, lasting, localDay, localTime, make, place, word, zoneOffset } from "./common.js";
 
 const STEPS_S = [1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400, 172800, 604800, 2592000];
-const TICK_PX = 150;
+const WIDEST_TICK = "2026-12-28 20:08:08";
+const TICK_GAP_PX = 12;
 const WIDEST_PX = 4e6;
 const ZOOM = 2;
 
@@ -24,6 +25,9 @@ export class Timeline {
     const margin = Math.max((found.to - found.from) * 0.01, 500e3);
     [this.from, this.to] = [found.from - margin, found.to + margin];
     this.at ??= found.from;
+    // What is drawn anew stays where it was looked at, and the keyboard with it.
+    const scrolled = this.scroll && this.scroll.scrollLeft / this.body.offsetWidth;
+    const isHeld = document.activeElement !== null && document.activeElement === this.axis;
     this.axis = make("div", {
       class: "tl-axis", role: "slider", tabindex: 0, "aria-label": word("moment"), "aria-valuemin": 0, "aria-valuemax": Math.round((found.to - found.from) / 1e6),
       onkeydown: (event) => this.#key(event),
@@ -41,6 +45,8 @@ export class Timeline {
     this.body.addEventListener("pointerleave", () => { this.preview.hidden = true; });
     this.body.addEventListener("click", (event) => this.on.seek(this.#timeAt(event.clientX), event.target.closest(".tl-track")?.dataset.lane));
     this.setZoom(this.zoom);
+    if (scrolled) this.scroll.scrollLeft = scrolled * this.body.offsetWidth;
+    if (isHeld) this.axis.focus({ preventScroll: true });
     for (const [piece, spans] of this.findings) this.setFindings(piece, spans);
   }
 
@@ -107,6 +113,10 @@ export class Timeline {
     const wide = this.scroll.clientWidth || 1;
     const before = (this.#percent(this.at) / 100) * this.body.offsetWidth - this.scroll.scrollLeft;
     this.zoom = Math.max(1, Math.min(zoom, WIDEST_PX / wide));
+    // Fonts and their sizes are the reader's.
+    const widest = make("span", { class: "tl-tick" }, WIDEST_TICK);
+    this.axis.append(widest);
+    this.tickPx = widest.offsetWidth + TICK_GAP_PX;
     this.body.style.width = `${this.zoom * 100}%`;
     const keeps = before >= 0 && before <= wide ? before : wide / 2;
     this.scroll.scrollLeft = (this.#percent(this.at) / 100) * this.body.offsetWidth - keeps;
@@ -121,7 +131,7 @@ export class Timeline {
 
   #ticks() {
     const width = this.body.offsetWidth || 1, perPx = (this.to - this.from) / width;
-    const step = 1e6 * (STEPS_S.find((seconds) => (seconds * 1e6) / perPx >= TICK_PX) || STEPS_S.at(-1));
+    const step = 1e6 * (STEPS_S.find((seconds) => (seconds * 1e6) / perPx >= this.tickPx) || STEPS_S.at(-1));
     const offset = zoneOffset(this.from);
     const first = this.from + this.scroll.scrollLeft * perPx - step, last = this.from + (this.scroll.scrollLeft + this.scroll.clientWidth) * perPx;
     const ticks = [];

@@ -46,7 +46,7 @@ export class Wall {
     this.last = performance.now();
     this.timer = setInterval(() => this.#tick(), TICK_MS);
     await Promise.all(this.panes.map((pane) => this.#start(pane)));
-    return true;
+    return number === this.number;
   }
 
   async close() {
@@ -77,7 +77,7 @@ export class Wall {
 
   async #start(pane) {
     if (!pane.source.playlist_url) return;
-    const problemOf = (problem) => { pane.isBroken = true; pane.why = problem.code === "grant_ended" ? word("ended") : word("cannotPlay", { why: problem.message }); this.on.problem(problem); };
+    const problemOf = (problem) => { pane.isBroken = true; pane.why = () => (problem.code === "grant_ended" ? word("ended") : word("cannotPlay", { why: problem.message })); this.on.problem(problem); };
     pane.player = new Source(pane.video, pane.source.playlist_url, problemOf);
     try { await pane.player.open(Math.max(0, this.#placeOf(pane).position ?? 0)); } catch (problem) {
       if (this.panes.includes(pane)) problemOf(problem);
@@ -93,6 +93,10 @@ export class Wall {
       pane.element.classList.toggle("lead", isLead);
     }
     this.on.lead(lane);
+  }
+
+  translate() {
+    for (const pane of this.panes) pane.button.title = word("makeLead");
   }
 
   get leading() { return this.panes.find((pane) => pane.source.lane === this.lead); }
@@ -182,7 +186,7 @@ export class Wall {
 
   #drive(pane, { has, position, next }, isRunning) {
     const { video } = pane;
-    const told = pane.isBroken ? pane.why
+    const told = pane.isBroken ? pane.why()
       : !pane.source.playlist_url ? word("notMasked")
       : !has ? [word("noneNow"), next === null ? word("noneLater") : word("nextAt", { time: localTime(next) })].join("\n")
       : this.isPlaying && !isRunning && !this.#isReady(pane, position) ? word("waiting")

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import APIResponse, Browser, Locator, Page, Route, expect, sync_playwright
 from sqlalchemy import select
 
 from cli.main import COMMANDS
@@ -43,6 +43,11 @@ SEEN = """() => [...document.querySelectorAll('#panes video')].map((video) => {
   for (let at = 0; at < pixels.length; at += 4) text += String.fromCharCode(pixels[at + 1])
   return btoa(text)
 })"""
+
+TICKS = """() => {
+  const boxes = [...document.querySelectorAll('.tl-tick')].map((each) => each.getBoundingClientRect())
+  return Math.min(...boxes.slice(1).map((each, at) => each.left - boxes[at].right))
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +232,9 @@ def test_sources_of_a_case_are_reviewed_in_step_and_taken_away(live: Live, page:
     present = numbers(page)[0]
     assert present is not None
     with page.expect_response("**/api/v1/clips"):
-        page.keyboard.press("s")
+        for _ in range(3):  # Held down, it is asked for once.
+            page.keyboard.down("s")
+    page.keyboard.up("s")
     worker = Pipeline(live.scene.storage, live.scene.settings)
     worker.work(only={"clip", "clip_set"})
     saved = page.locator("#taken li").first
@@ -254,7 +261,7 @@ def test_sources_of_a_case_are_reviewed_in_step_and_taken_away(live: Live, page:
     for kind in ("side_by_side", "picture_in_picture", "set"):
         page.locator("#take [name=kind]").select_option(kind)
         with page.expect_response("**/api/v1/clip-sets"):
-            page.get_by_role("button", name="取走标记的时段").click()
+            page.get_by_role("button", name="取走标记的时段").dblclick()
     expect(page.locator("#taken li")).to_have_count(4)
     expect(page.locator("#taken progress")).to_have_count(3)
     wanted = [body for body in asked if body and "from_at" in body]
@@ -267,10 +274,56 @@ def test_sources_of_a_case_are_reviewed_in_step_and_taken_away(live: Live, page:
     page.get_by_role("button", name="中文 / English").click()
     expect(page.get_by_role("button", name="Next picture")).to_be_visible()
     expect(page.locator("#list tr", has_text="stands still")).to_be_visible()
+    expect(page.locator("#taken li").first).to_contain_text("It failed")
+    assert re.findall("[\u4e00-\u9fff]+", page.locator("#review").inner_text()) == []
+    assert page.locator("#clock").get_attribute("aria-live") == "off"
+    page.set_viewport_size({"width": 1920, "height": 900})
+    page.evaluate("document.documentElement.style.fontSize = '22px'")
+    for _ in range(3):
+        page.get_by_role("button", name="Closer").click()
+        assert page.evaluate(TICKS) > 0, "none over another, however large the reader's letters"
+    # Drawn anew, the line stays where it was looked at, and under the keyboard.
+    page.locator(".tl-axis").focus()
+    page.locator(".tl-scroll").evaluate("(line) => { line.scrollLeft = 600 }")
+    page.evaluate("document.getElementById('language').click()")
+    assert page.locator(".tl-scroll").evaluate("(line) => line.scrollLeft") == 600
+    expect(page.locator(".tl-axis")).to_be_focused()
+    page.evaluate("document.getElementById('language').click()")
     with page.expect_response(lambda answer: answer.request.method == "DELETE") as ended:
         page.get_by_role("button", name="Stop watching").click()
     assert ended.value.status == 204
     assert complaints == []
+
+
+def test_what_comes_late_is_shown_to_nobody(live: Live, page: Page) -> None:
+    late: list[tuple[Route, APIResponse]] = []
+    asked: list[Route] = []
+
+    def hold(route: Route) -> None:
+        asked.append(route)
+
+    page.route("**/api/v1/cases/*/items", lambda route: late.append((route, route.fetch())))
+    page.route("**/playlists/**", hold)
+    open_case(live, page, "reviewer", CASE_B)
+    click_at(page.locator(".tl-track").first, NOON + timedelta(seconds=2))
+    for _ in range(100):
+        if late and asked:
+            break
+        page.wait_for_timeout(50)
+    page.get_by_role("button", name="结束播放").click()
+    expect(page.locator("#wall")).to_be_hidden()
+    page.wait_for_timeout(100)
+    assert page.locator("#notice").inner_text() == "", "what was being opened is let go of"
+    page.get_by_role("button", name="退出").click()
+    expect(page.locator("#door")).to_be_visible()
+    route, answer = late[0]
+    with page.expect_response("**/items"):
+        route.fulfill(response=answer)
+    page.wait_for_timeout(100)
+    assert answer.ok and page.locator("#items li").count() == 0, "the next to sign in saw another's case"
+    micros = 1_772_510_400_999_999.75  # A clock that runs is between two microseconds.
+    written = page.evaluate(f"import('/static/common.js').then((shared) => shared.textOf({micros}))")
+    assert written == "2026-03-03T04:00:01.000000Z"
 
 
 def hover(track: Locator, seconds: float) -> None:
