@@ -98,13 +98,20 @@ export function lasting(micros) {
   return (days ? word("days", { days }) : "") + (days || !rest.startsWith("00:") ? rest : rest.slice(3));
 }
 
+let writer = null;
+let writerZone;
+
+// Making a writer costs ten times the writing, and a list of a day has thousands of times.
 function partsOf(text) {
   const two = "2-digit";
-  const written = new Intl.DateTimeFormat("en-GB", {
-    timeZone: state.zone, timeZoneName: "longOffset", hourCycle: "h23",
-    year: "numeric", month: two, day: two, hour: two, minute: two, second: two,
-  }).formatToParts(new Date(text));
-  return Object.fromEntries(written.map(({ type, value }) => [type, value]));
+  if (!writer || writerZone !== state.zone) {
+    writerZone = state.zone;
+    writer = new Intl.DateTimeFormat("en-GB", {
+      timeZone: state.zone, timeZoneName: "longOffset", hourCycle: "h23",
+      year: "numeric", month: two, day: two, hour: two, minute: two, second: two,
+    });
+  }
+  return Object.fromEntries(writer.formatToParts(new Date(text)).map(({ type, value }) => [type, value]));
 }
 
 // An instant in the agency's zone, which is said: 2026-11-27 08:00:00 +08:00.

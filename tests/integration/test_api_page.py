@@ -44,6 +44,18 @@ SEEN = """() => [...document.querySelectorAll('#panes video')].map((video) => {
   return btoa(text)
 })"""
 
+WRITERS = """async () => {
+  const { state, localTime } = await import('/static/common.js')
+  const { DateTimeFormat } = Intl
+  let made = 0
+  Intl.DateTimeFormat = function (...options) { made += 1; return new DateTimeFormat(...options) }
+  const written = ['Asia/Shanghai', 'UTC'].map((zone) => {
+    state.zone = zone
+    localTime(1772510401e6)
+    return localTime(1772510400e6)
+  })
+  return [made, ...written]
+}"""
 TICKS = """() => {
   const boxes = [...document.querySelectorAll('.tl-tick')].map((each) => each.getBoundingClientRect())
   return Math.min(...boxes.slice(1).map((each, at) => each.left - boxes[at].right))
@@ -324,6 +336,9 @@ def test_what_comes_late_is_shown_to_nobody(live: Live, page: Page) -> None:
     micros = 1_772_510_400_999_999.75  # A clock that runs is between two microseconds.
     written = page.evaluate(f"import('/static/common.js').then((shared) => shared.textOf({micros}))")
     assert written == "2026-03-03T04:00:01.000000Z"
+    assert page.evaluate(WRITERS) == [1, "12:00:00", "04:00:00"], (
+        "one for a zone, or a day's list takes seconds"
+    )
 
 
 def hover(track: Locator, seconds: float) -> None:
