@@ -209,9 +209,22 @@ export class Source {
   #wanted() {
     const at = this.video.currentTime;
     const here = this.#segmentAt(at);
-    if (!here.isLoaded) return here;
-    return this.#segments.find((segment) => !segment.isLoaded && segment.end > at && segment.at < at + AHEAD_S)
-      || this.#segments.find((segment) => !segment.isLoaded && segment.end > at - BEHIND_S && segment.at < at);
+    if (this.#lacks(here)) return here;
+    return this.#segments.find((segment) => segment.end > at && segment.at < at + AHEAD_S && this.#lacks(segment))
+      || this.#segments.find((segment) => segment.end > at - BEHIND_S && segment.at < at && this.#lacks(segment));
+  }
+
+  // Browsers throw away what was loaded, unasked, where footage of a high rate fills their memory for it.
+  #lacks(segment) { return !segment.isLoaded || this.#uncovered(segment) > segment.uncovered + 0.1; }
+
+  // How much of a segment is not buffered, in seconds.
+  #uncovered({ at, end }) {
+    const { buffered } = this.video;
+    let left = end - at;
+    for (let number = 0; number < buffered.length; number++) {
+      left -= Math.max(0, Math.min(end, buffered.end(number)) - Math.max(at, buffered.start(number)));
+    }
+    return left;
   }
 
   async #pump() {
@@ -245,7 +258,7 @@ export class Source {
     this.#shown.set(segment, tracks.some((track) => track.isPicture) ? shown.map((at) => at + offset) : []);
     if (this.#initUsed !== segment.init) { await this.#append(init, offset); this.#initUsed = segment.init; }
     await this.#append(view, offset);
-    segment.isLoaded = true;
+    Object.assign(segment, { isLoaded: true, uncovered: this.#uncovered(segment) });
     await this.#letGo();
     return true;
   }
