@@ -104,7 +104,7 @@ const search = guarded(async () => {
   state.case = found || null;
   byId("items").replaceChildren();
   byId("more").hidden = true;
-  if (!found) { byId("case").replaceChildren(make("p", {}, word("none"))); await closeReview(); return; }
+  if (!found) { byId("case").replaceChildren(make("p", { "data-text": "none" }, word("none"))); await closeReview(); return; }
   showCase();
   await Promise.all([list(null), openReview(found)]);
 });
@@ -228,6 +228,7 @@ byId("sign-out").addEventListener("click", guarded(async () => { await closeRevi
 byId("language").addEventListener("click", () => {
   state.language = state.language === "zh" ? "en" : "zh";
   localStorage.setItem("language", state.language);
+  notice("");
   translate();
   if (state.case) showCase();
   if (state.case) list(null).catch((problem) => notice(problem.message));

@@ -180,7 +180,11 @@ def test_a_reviewer_finds_a_case_and_watches_it(live: Live, page: Page) -> None:
     cards.nth(1).get_by_role("button", name="观看脱敏件").click()
     expect(page.get_by_text("正在脱敏,完成后即可观看")).to_be_visible()
     page.get_by_role("button", name="中文 / English").click()
-    expect(page.get_by_role("button", name="Find")).to_be_visible()
+    page.get_by_label("Case number").fill("示执罚〔2026〕99号")
+    page.get_by_role("button", name="Find").click()
+    expect(page.locator("#case")).to_have_text("No case of that number")
+    page.get_by_role("button", name="中文 / English").click()
+    expect(page.locator("#case")).to_have_text("没有这个编号的案件")
     assert {origin for origin in origins if not origin.startswith("blob")} <= {live.api_url, live.media_url}
     assert complaints == []
 
@@ -401,6 +405,8 @@ def test_a_wrong_password_is_said_in_words(live: Live, page: Page) -> None:
     page.locator("#sign-in").get_by_label("口令").fill("wrong wrong wrong")
     page.get_by_role("button", name="登录").click()
     expect(page.get_by_text("用户名或口令不对")).to_be_visible()
+    page.get_by_role("button", name="中文 / English").click()
+    expect(page.get_by_text("用户名或口令不对")).to_be_hidden()
     fonts = page.evaluate("getComputedStyle(document.body).fontFamily")
     named = fonts.rpartition("sans-serif")[0]
     for font in ("Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Micro Hei", "Microsoft YaHei"):
