@@ -67,8 +67,10 @@ def require_free(*paths: Path) -> None:
 
     Raises:
         Conflict: Something is there (``output_exists``).
+        FileNotFoundError: Its folder is not there: what was made would be a leaf in custody, and lost.
     """
     for path in paths:
+        path.parent.resolve(strict=True)
         if os.path.lexists(path):
             raise Conflict(
                 f"{path}: expected no file there, found one; name another with -o", code="output_exists"

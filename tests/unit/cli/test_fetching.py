@@ -96,6 +96,11 @@ def test_what_came_to_its_place_meanwhile_stays(cut: tuple[str, list[str | None]
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"clip.mp4": b"another's"}
 
 
+def test_a_folder_that_is_not_there_is_told_before_anything_is_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        require_free(tmp_path / "nowhere" / "clip.mp4")
+
+
 def test_no_link_is_written_through(tmp_path: Path) -> None:
     sheet = tmp_path / "clip.mp4.sheet.json"
     sheet.symlink_to(tmp_path / "elsewhere")
