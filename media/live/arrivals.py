@@ -1,0 +1,236 @@
+"""Packets of a live source with the instant they came, in a queue that is bounded.
+
+One thread does nothing but ask the source for the next packet, because that may take for ever and cannot be
+interrupted: FFmpeg's own time limits do not hold for every protocol. Whoever takes from the queue watches the
+clock, and ends the process where nothing comes (`media.live.recording`).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, cast
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Stream
+
+SECOND_US = 1_000_000
+HELD = 250
+"""Packets of one stream that may wait for the first time."""
+
+
+def monotonic_us() -> int:
+    """The host's clock that is never set, in microseconds."""
+    return time.monotonic_ns() // 1000
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """One packet."""
+
+    packet: Packet[Any]
+    stream: int
+    arrival_us: int
+    """Monotonic."""
+    dts: int
+    """In the stream's time base, made up from its neighbours where the source left it out."""
+    media_us: int
+    """The same in microseconds."""
+    duration_us: int
+    """0: nobody said."""
+    is_key: bool
+    """A picture one can start at, or any sound."""
+
+    @property
+    def size_bytes(self) -> int:
+        return self.packet.size
+
+
+@dataclass(frozen=True)
+class Overrun:
+    """Packets that came while the queue was full, and are not recorded: the disk was too slow."""
+
+    stream: int
+    packets: int
+    size_bytes: int
+    from_us: int
+    """Arrival of the first."""
+    to_us: int
+    """Arrival of the one that was taken again."""
+
+
+@dataclass
+class _Times:
+    """Decoding times of one stream, and its packets that came before there were any."""
+
+    index: int
+    base: Fraction
+    waits: int
+    """Pictures that are decoded before the first is shown, as far as is known."""
+    is_sound: bool
+    step: int
+    """What a packet lasts, as far as is known."""
+    last: int | None = None
+    held: list[tuple[Packet[Any], int]] = field(default_factory=list)
+
+    def take(self, packet: Packet[Any], arrival_us: int) -> list[Arrived]:
+        """What can be told now: the packet, after those that had to wait for its time."""
+        dts = self._dts(packet)
+        if dts is None and len(self.held) < HELD:
+            self.held.append((packet, arrival_us))
+            return []
+        if dts is None:
+            dts = int(Fraction(arrival_us, SECOND_US) / self.base)
+        before = dts - len(self.held) * self.step
+        found = [
+            self._arrived(each, at_us, before + n * self.step) for n, (each, at_us) in enumerate(self.held)
+        ]
+        self.held = []
+        self.last = dts
+        return [*found, self._arrived(packet, arrival_us, dts)]
+
+    def rest(self) -> list[Arrived]:
+        """What no time ever came for, by its arrival."""
+        held, self.held = self.held, []
+        return [
+            self._arrived(each, at_us, int(Fraction(at_us, SECOND_US) / self.base)) for each, at_us in held
+        ]
+
+    def _dts(self, packet: Packet[Any]) -> int | None:
+        """The packet's own, or what its place says."""
+        if packet.dts is not None:
+            if self.last is not None and packet.dts > self.last:
+                self.step = packet.dts - self.last
+            return packet.dts
+        if self.last is not None:
+            return self.last + (packet.duration or self.step)
+        if packet.pts is not None:
+            return packet.pts - self.waits * (packet.duration or self.step)
+        return None
+
+    def _arrived(self, packet: Packet[Any], arrival_us: int, dts: int) -> Arrived:
+        return Arrived(
+            packet,
+            self.index,
+            arrival_us,
+            dts,
+            _us(dts, self.base),
+            _us(packet.duration or 0, self.base),
+            packet.is_keyframe or self.is_sound,
+        )
+
+
+class Arrivals:
+    """Reads a source in a thread of its own.
+
+    Args:
+        opened: Opens the source; called in the thread.
+        most_bytes: How much may wait.
+    """
+
+    def __init__(self, opened: Callable[[], InputContainer], most_bytes: int) -> None:
+        self._opened = opened
+        self._most_bytes = most_bytes
+        self._queue: deque[Arrived | Overrun] = deque()
+        self._overruns: dict[int, Overrun] = {}
+        self._lock = threading.Condition()
+        self.waiting_bytes = 0
+        self.last_us = monotonic_us()
+        """When the last packet came, or the wait began."""
+        self.streams: Mapping[int, Stream] = {}
+        self.ended: str | None = None
+        """Why no more will come; None: it may."""
+        self.is_open = False
+
+    def start(self) -> None:
+        """Begin; the thread ends with the process, never before a packet it waits for."""
+        threading.Thread(target=self._run, name="arrivals", daemon=True).start()
+
+    def take(self, patience_s: float) -> list[Arrived | Overrun]:
+        """What has come, at most after some patience; nothing may be in it."""
+        with self._lock:
+            if not self._queue and self.ended is None:
+                self._lock.wait(patience_s)
+            taken = list(self._queue)
+            self._queue.clear()
+            self.waiting_bytes = 0
+            return taken
+
+    def _run(self) -> None:
+        try:
+            # Never closed: the streams belong to it, and files are written from them until the process ends.
+            source = self._opened()
+            self.streams = {each.index: each for each in source.streams if each.type in {"video", "audio"}}
+            self.is_open = True
+            for arrived in _arriving(source, self.streams):
+                self._put(arrived)
+            self._end("source_ended")
+        except (av.FFmpegError, OSError, ValueError) as error:
+            self._end(f"{type(error).__name__}: {error}"[:300])
+        except BaseException:
+            self._end("reader_crashed")
+            raise
+
+    def _end(self, why: str) -> None:
+        with self._lock:
+            self.ended = why
+            self._lock.notify()
+
+    def _put(self, arrived: Arrived) -> None:
+        with self._lock:
+            self.last_us = arrived.arrival_us
+            over = self._overruns.get(arrived.stream)
+            is_full = self.waiting_bytes + arrived.size_bytes > self._most_bytes
+            if is_full or (over is not None and not arrived.is_key):
+                # What follows is of no use without the picture it rests on: until the next keyframe.
+                first_us = over.from_us if over else arrived.arrival_us
+                self._overruns[arrived.stream] = Overrun(
+                    arrived.stream,
+                    (over.packets if over else 0) + 1,
+                    (over.size_bytes if over else 0) + arrived.size_bytes,
+                    first_us,
+                    arrived.arrival_us,
+                )
+                return
+            if over is not None:
+                del self._overruns[arrived.stream]
+                self._queue.append(
+                    Overrun(over.stream, over.packets, over.size_bytes, over.from_us, arrived.arrival_us)
+                )
+            self._queue.append(arrived)
+            self.waiting_bytes += arrived.size_bytes
+            self._lock.notify()
+
+
+def _arriving(source: InputContainer, streams: Mapping[int, Stream]) -> Iterator[Arrived]:
+    times = {index: _times(stream) for index, stream in streams.items()}
+    for packet in source.demux(*streams.values()):
+        # The demuxer says goodbye with an empty packet for each stream.
+        if packet.size:
+            yield from times[packet.stream_index].take(packet, monotonic_us())
+    for each in times.values():
+        yield from each.rest()
+
+
+def _times(stream: Stream) -> _Times:
+    base, context = _base(stream), cast(Any, stream.codec_context)
+    is_sound = stream.type == "audio"
+    rate = None if is_sound else getattr(stream, "average_rate", None)
+    step = int(1 / (Fraction(rate.numerator, rate.denominator) * base)) if rate else 1
+    return _Times(stream.index, base, int(getattr(context, "has_b_frames", 0) or 0), is_sound, max(1, step))
+
+
+def _base(stream: Stream) -> Fraction:
+    if stream.time_base is None:
+        raise ValueError(f"stream {stream.index}: expected a time base, found none")
+    return Fraction(stream.time_base.numerator, stream.time_base.denominator)
+
+
+def _us(ticks: int, base: Fraction) -> int:
+    return ticks * base.numerator * SECOND_US // base.denominator

@@ -1,0 +1,320 @@
+"""Record one stream until it ends or is told to stop: the loop of a recorder's process.
+
+Procedure, for each packet in the order it came:
+
+1. `evidence.live_clock` judges its times. A repeat is passed over; a jump ends the file and begins a run.
+2. A file ends before a keyframe once it is long enough, where the clock jumped, or where the picture has
+   another shape; the next begins with that keyframe. Sound that is already due goes on in the new file.
+3. Every `Bounds.sync_every_s` what was written is synced, and the journal says how far. A file that ends is synced,
+   renamed, its folder synced, and then the journal says so with digest and times.
+
+What comes before the first keyframe is recorded as well: it cannot be played, and the journal says from where on
+it can. Nothing here reads a wall clock but to write it beside the monotonic one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from av.container import InputContainer
+from av.stream import Stream
+
+from evidence.live_clock import Event, HostClock, LiveClock, Taken
+from media.live.arrivals import Arrivals, Arrived, Overrun, monotonic_us
+from media.live.container import SUFFIXES, LiveFile, container_for
+from media.live.journal import LOCK, Journal
+from media.live.shape import shape_of
+
+PATIENCE_S = 0.2
+OPEN_SUFFIX = ".part"
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What one recording keeps to."""
+
+    file_s: float = 300.0
+    """How long a file gets before the next keyframe ends it."""
+    sync_every_s: float = 0.5
+    open_s: float = 15.0
+    """How long a source may take to answer."""
+    stall_s: float = 10.0
+    """How long a source may be silent."""
+    queue_bytes: int = 64 << 20
+    """What may wait for the disk."""
+    floor_bytes: int = 1 << 30
+    """Free space below which nothing more is written."""
+
+
+@dataclass
+class _Open:
+    """The file at work."""
+
+    number: int
+    file: LiveFile
+    name: str
+    zero_us: int
+    """Media time of its zero, as judged by the clock."""
+    end_us: int
+    pictures: int = 0
+    playable_from_us: int | None = None
+    last: dict[int, int] = field(default_factory=dict)
+    """The last decoding time of each stream, in its own ticks from zero."""
+
+
+class Recording:
+    """One connection to one source, from its first packet to its last.
+
+    Args:
+        folder: Empty, its own; files, journal and lock are made in it.
+        opened: Opens the source.
+    """
+
+    def __init__(self, folder: Path, opened: Callable[[], InputContainer], bounds: Bounds) -> None:
+        self.folder = folder
+        self.bounds = bounds
+        self.arrivals = Arrivals(opened, bounds.queue_bytes)
+        self._lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.journal = Journal(folder)
+        self._stop: str | None = None
+        self._clock = LiveClock()
+        self._now_open: _Open | None = None
+        self._files = 0
+        self._run = 0
+        self._streams: dict[int, Stream] = {}
+        self._shapes: dict[int, bytes] = {}
+        self._synced_at = time.monotonic()
+        self._packets = self._bytes = 0
+        monotonic, utc = monotonic_us(), time.time_ns() // 1000
+        self._host = HostClock(utc, monotonic)
+        self._base_us = self._host.base_us
+        self.journal.write(
+            "begun", sync=True, pid=os.getpid(), boot=_boot_id(), monotonic_us=monotonic, utc_us=utc
+        )
+
+    def stop(self, why: str = "stopped") -> None:
+        """End the file in order and return from `run`; may be called from a signal handler."""
+        self._stop = self._stop or why
+
+    def run(self) -> str:
+        """Record; returns why it ended."""
+        self.arrivals.start()
+        try:
+            why = self._loop()
+        except OSError as error:
+            why = f"disk: {error.strerror or error}"
+        try:
+            self._close("ended")
+        except OSError as error:
+            why = f"disk: {error.strerror or error}"
+        self.journal.write("ended", sync=True, why=why, monotonic_us=monotonic_us())
+        return why
+
+    def _loop(self) -> str:
+        while True:
+            for each in self.arrivals.take(PATIENCE_S):
+                if isinstance(each, Overrun):
+                    self.journal.write("overrun", sync=True, **vars(each))
+                else:
+                    self._take(each)
+            self._sync_if_due()
+            why = self._stop or self._over()
+            if why is not None:
+                return why
+
+    def _over(self) -> str | None:
+        """Why no more is to be expected."""
+        if self.arrivals.ended is not None and not self.arrivals.waiting_bytes:
+            return self.arrivals.ended
+        silent_s = (monotonic_us() - self.arrivals.last_us) / 1e6
+        if not self.arrivals.is_open and silent_s > self.bounds.open_s:
+            return "source_does_not_answer"
+        if self.arrivals.is_open and silent_s > self.bounds.stall_s:
+            return "source_stalled"
+        free = os.statvfs(self.folder)
+        if free.f_bavail * free.f_frsize < self.bounds.floor_bytes:
+            return "disk_floor"
+        return None
+
+    def _take(self, arrived: Arrived) -> None:
+        taken = self._clock.observe(arrived.stream, arrived.media_us, arrived.duration_us, arrived.arrival_us)
+        for event in taken.events:
+            self._tell(event, arrived.stream)
+        if taken.is_repeat:
+            return
+        is_picture = self.arrivals.streams[arrived.stream].type == "video"
+        if self._now_open is None or self._is_due(arrived, taken, is_picture=is_picture):
+            self._next_file(arrived, taken)
+        now = self._now_open
+        assert now is not None
+        self._packets, self._bytes = self._packets + 1, self._bytes + arrived.size_bytes
+        stream = self.arrivals.streams[arrived.stream]
+        dts = max(_ticks(taken.media_us - now.zero_us, stream), now.last.get(arrived.stream, -1) + 1)
+        shown = arrived.packet.pts - arrived.dts if arrived.packet.pts is not None else 0
+        now.file.write(arrived.packet, arrived.stream, dts, dts + max(0, shown))
+        now.last[arrived.stream] = dts
+        now.end_us = max(now.end_us, taken.media_us + arrived.duration_us)
+        if is_picture:
+            now.pictures += 1
+        if now.playable_from_us is None and arrived.is_key and (is_picture or not self._has_pictures()):
+            now.playable_from_us = taken.media_us - now.zero_us
+
+    def _is_due(self, arrived: Arrived, taken: Taken, *, is_picture: bool) -> bool:
+        """Whether another file begins with this packet."""
+        now = self._now_open
+        assert now is not None
+        if taken.begins_run:
+            return True
+        if not arrived.is_key or (self._has_pictures() and not is_picture):
+            return False
+        if is_picture:
+            stream = self.arrivals.streams[arrived.stream]
+            shape = shape_of(bytes(arrived.packet), stream.codec_context.name)
+            if shape and shape != self._shapes.setdefault(arrived.stream, shape):
+                self._stop = self._stop or "shape_changed"
+        return taken.media_us - now.zero_us >= int(self.bounds.file_s * 1e6)
+
+    def _has_pictures(self) -> bool:
+        return any(stream.type == "video" for stream in self.arrivals.streams.values())
+
+    def _next_file(self, arrived: Arrived, taken: Taken) -> None:
+        before = self._now_open
+        self._close("run" if taken.begins_run else "length")
+        if taken.begins_run:
+            self._run += 1
+        templates = dict(self.arrivals.streams)
+        container = container_for(list(templates.values()))
+        zero_us = taken.media_us
+        if before is not None and not taken.begins_run:
+            # Sound of before the keyframe that comes after it stands at its own place.
+            ends = [
+                before.zero_us + _us(ticks, templates[index])
+                for index, ticks in before.last.items()
+                if index != arrived.stream
+            ]
+            zero_us = min([zero_us, *ends])
+        name = f"{self._files:06d}.{SUFFIXES[container]}"
+        self.journal.write(
+            "file",
+            sync=True,
+            file=self._files,
+            name=name,
+            run=self._run,
+            zero_us=zero_us,
+            container=container,
+            streams=[_told(stream) for stream in templates.values()],
+            monotonic_us=arrived.arrival_us,
+        )
+        file = LiveFile(self.folder / (name + OPEN_SUFFIX), templates, container)
+        self._now_open = _Open(self._files, file, name, zero_us, zero_us)
+        self._files += 1
+
+    def _close(self, why: str) -> None:
+        now, self._now_open = self._now_open, None
+        if now is None:
+            return
+        closed = now.file.close()
+        (self.folder / (now.name + OPEN_SUFFIX)).rename(self.folder / now.name)
+        _fsync_folder(self.folder)
+        self.journal.write(
+            "closed",
+            sync=True,
+            file=now.number,
+            name=now.name,
+            run=self._run,
+            why=why,
+            size_bytes=closed.size_bytes,
+            sha256=closed.sha256.hex(),
+            duration_us=now.end_us - now.zero_us,
+            pictures=now.pictures,
+            playable_from_us=now.playable_from_us,
+            **self._wall(now),
+        )
+
+    def _wall(self, now: _Open) -> dict[str, int]:
+        run = self._clock.run
+        return {
+            "from_utc_us": self._base_us + run.wall_us(now.zero_us),
+            "to_utc_us": self._base_us + run.wall_us(now.end_us),
+        }
+
+    def _tell(self, event: Event, stream: int) -> None:
+        self.journal.write(
+            "turn",
+            turn=str(event.turn),
+            stream=stream,
+            run=self._run,
+            media_us=event.media_us,
+            by_us=event.by_us,
+            monotonic_us=monotonic_us(),
+        )
+
+    def _sync_if_due(self) -> None:
+        at = time.monotonic()
+        if at - self._synced_at < self.bounds.sync_every_s:
+            return
+        step = self._host.read(time.time_ns() // 1000, monotonic_us())
+        if step:
+            self.journal.write("turn", turn="host_step", by_us=step, monotonic_us=monotonic_us())
+        passed, self._synced_at = at - self._synced_at, at
+        now = self._now_open
+        facts: dict[str, Any] = {}
+        if now is not None:
+            facts = {"file": now.number, "synced_bytes": now.file.sync(), **self._wall(now)}
+            facts["end_us"] = now.end_us - now.zero_us
+        self.journal.write(
+            "mark",
+            monotonic_us=monotonic_us(),
+            silent_us=monotonic_us() - self.arrivals.last_us,
+            waiting_bytes=self.arrivals.waiting_bytes,
+            packets_s=round(self._packets / passed, 1),
+            bytes_s=round(self._bytes / passed),
+            **facts,
+        )
+        self._packets = self._bytes = 0
+
+
+def _told(stream: Stream) -> dict[str, Any]:
+    context: Any = stream.codec_context
+    told = {"index": stream.index, "kind": stream.type, "codec": context.name}
+    if stream.type == "video":
+        return {**told, "width_px": context.width, "height_px": context.height}
+    return {**told, "sample_rate_hz": context.sample_rate, "channels": context.channels}
+
+
+def _ticks(micros: int, stream: Stream) -> int:
+    base = stream.time_base or Fraction(1, 1_000_000)
+    # To the nearest: what came from ticks goes back to the same.
+    return (2 * micros * base.denominator // (base.numerator * 1_000_000) + 1) // 2
+
+
+def _us(ticks: int, stream: Stream) -> int:
+    base = stream.time_base or Fraction(1, 1_000_000)
+    return ticks * base.numerator * 1_000_000 // base.denominator
+
+
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def stop_on_signals(recording: Recording, numbers: Sequence[int] = (signal.SIGTERM, signal.SIGINT)) -> None:
+    """Let SIGTERM and SIGINT end the file in order."""
+    for number in numbers:
+        signal.signal(number, lambda *_: recording.stop())
