@@ -1,1 +1,1 @@
-"""Live sources in the recorder's own process: packets with their arrival, and originals written as they come."""
+"""Live sources in a recorder's own process: packets as they arrive, and originals written from them."""

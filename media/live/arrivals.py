@@ -16,9 +16,10 @@ from fractions import Fraction
 from typing import Any, cast
 
 import av
-from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
+
+from media.live.opening import Source, scrubbed
 
 SECOND_US = 1_000_000
 HELD = 250
@@ -134,7 +135,7 @@ class Arrivals:
         most_bytes: How much may wait.
     """
 
-    def __init__(self, opened: Callable[[], InputContainer], most_bytes: int) -> None:
+    def __init__(self, opened: Callable[[], Source], most_bytes: int) -> None:
         self._opened = opened
         self._most_bytes = most_bytes
         self._queue: deque[Arrived | Overrun] = deque()
@@ -172,7 +173,7 @@ class Arrivals:
                 self._put(arrived)
             self._end("source_ended")
         except (av.FFmpegError, OSError, ValueError) as error:
-            self._end(f"{type(error).__name__}: {error}"[:300])
+            self._end(scrubbed(f"{type(error).__name__}: {error}")[:300])
         except BaseException:
             self._end("reader_crashed")
             raise
@@ -208,7 +209,7 @@ class Arrivals:
             self._lock.notify()
 
 
-def _arriving(source: InputContainer, streams: Mapping[int, Stream]) -> Iterator[Arrived]:
+def _arriving(source: Source, streams: Mapping[int, Stream]) -> Iterator[Arrived]:
     times = {index: _times(stream) for index, stream in streams.items()}
     for packet in source.demux(*streams.values()):
         # The demuxer says goodbye with an empty packet for each stream.

@@ -1,8 +1,8 @@
 """One original of a live stream, written while it happens: packets unaltered, readable after any cut.
 
-Fragments (MP4) and clusters (Matroska) last at most `FRAGMENT_MS`, and nothing that was written is ever written
-over: whatever is cut off, all whole ones before it are footage. Decoding times are absolute within the file
-(``tfdt`` counts from the file's zero for every track), so a fragment can be served as it lies.
+Fragments (MP4, QuickTime) and clusters (Matroska) last at most `FRAGMENT_MS`, and nothing that was written is
+ever written over: whatever is cut off, all whole ones before it are footage. Decoding times are absolute
+within the file (``tfdt`` counts from the file's zero for every track), so a fragment can be served as it is.
 
 The container is the first of `CONTAINERS` that holds all codecs; MPEG-TS takes what the others cannot
 describe yet, such as a picture whose size no keyframe has told.
@@ -34,13 +34,17 @@ MUX_PATIENCE_US = 200_000
 """How long a packet waits in the muxer for one of the other streams; a microphone may have died."""
 PICTURES_IN_MP4 = frozenset({"h264", "hevc", "mpeg4", "mjpeg", "av1", "vp9"})
 SOUNDS_IN_MP4 = frozenset({"aac", "mp3", "mp2", "opus", "ac3", "eac3", "flac"})
-SUFFIXES: Mapping[str, str] = {"mp4": "mp4", "matroska": "mkv", "mpegts": "ts"}
+SOUNDS_IN_MOV = frozenset({"pcm_alaw", "pcm_mulaw", "pcm_s16le", "pcm_s16be", "adpcm_ima_qt"})
+"""Telephone sound and plain samples, which QuickTime names and MP4 does not."""
+SUFFIXES: Mapping[str, str] = {"mp4": "mp4", "mov": "mov", "matroska": "mkv", "mpegts": "ts"}
+_FRAGMENTS = {
+    "movflags": "empty_moov+default_base_moof+frag_discont",
+    "frag_duration": str(FRAGMENT_MS * 1000),
+    "use_editlist": "0",
+}
 _OPTIONS: Mapping[str, Mapping[str, str]] = {
-    "mp4": {
-        "movflags": "empty_moov+default_base_moof+frag_discont",
-        "frag_duration": str(FRAGMENT_MS * 1000),
-        "use_editlist": "0",
-    },
+    "mp4": _FRAGMENTS,
+    "mov": _FRAGMENTS,
     "matroska": {
         "live": "1",
         "cluster_time_limit": str(FRAGMENT_MS),
@@ -63,7 +67,9 @@ def container_for(streams: Sequence[Stream]) -> str:
     names = {stream.codec_context.name for stream in streams}
     if any(stream.type == "video" and not stream.codec_context.width for stream in streams):  # type: ignore[attr-defined]
         return "mpegts"
-    return "mp4" if names <= PICTURES_IN_MP4 | SOUNDS_IN_MP4 else "matroska"
+    if names <= PICTURES_IN_MP4 | SOUNDS_IN_MP4:
+        return "mp4"
+    return "mov" if names <= PICTURES_IN_MP4 | SOUNDS_IN_MP4 | SOUNDS_IN_MOV else "matroska"
 
 
 def _is_bare_aac(stream: Stream) -> bool:
@@ -79,7 +85,8 @@ def audio_specific_config(stream: Stream) -> bytes:
         raise ValueError(f"aac: expected a sample rate of the standard, found {context.sample_rate}")
     # Channel configuration 7 is eight channels.
     channels = {8: 7}.get(context.channels, context.channels)
-    return (2 << 11 | rates.index(context.sample_rate) << 7 | channels << 3).to_bytes(2, "big")
+    config = 2 << 11 | rates.index(context.sample_rate) << 7 | channels << 3
+    return int(config).to_bytes(2, "big")
 
 
 class _Sink:
@@ -127,8 +134,7 @@ class LiveFile:
                 buffer_size=256 << 10,
             )
             self._streams: dict[int, Any] = {
-                index: self._out.add_stream_from_template(template, opaque=True)
-                for index, template in templates.items()
+                index: self._out.add_stream_from_template(template) for index, template in templates.items()
             }
             self._filters: dict[int, BitStreamFilterContext] = {}
             for index, template in templates.items():

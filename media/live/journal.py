@@ -1,9 +1,8 @@
 """What a recorder's process writes down beside its footage: one JSON object a line, appended.
 
-The journal is how the process speaks to whoever supervises it, now or after a crash of either: files that are open
-and how far they are on the disk, files that are finished with digest and wall time, and everything that happened
-to the stream. Lines that matter are on the disk before what they announce begins (`sync=True`); the line that says
-how far a file has come is not waited for.
+The journal is how the process speaks to whoever supervises it, now or after a crash of either: files that are
+open and how far they are on the disk, files that are finished with digest and wall time, and everything that
+happened to the stream. A line with `sync` is on the disk before what it announces begins.
 
 A line is whole once its newline is there. What follows the last newline was cut off, and is left out.
 """

@@ -5,11 +5,11 @@ Procedure, for each packet in the order it came:
 1. `evidence.live_clock` judges its times. A repeat is passed over; a jump ends the file and begins a run.
 2. A file ends before a keyframe once it is long enough, where the clock jumped, or where the picture has
    another shape; the next begins with that keyframe. Sound that is already due goes on in the new file.
-3. Every `Bounds.sync_every_s` what was written is synced, and the journal says how far. A file that ends is synced,
-   renamed, its folder synced, and then the journal says so with digest and times.
+3. Every `Bounds.sync_every_s` what was written is synced, and then the journal, which says how far. A file
+   that ends is synced, renamed, its folder synced, and then the journal says so with digest and times.
 
-What comes before the first keyframe is recorded as well: it cannot be played, and the journal says from where on
-it can. Nothing here reads a wall clock but to write it beside the monotonic one.
+What comes before the first keyframe is recorded as well: it cannot be played, and the journal says from where
+on it can. Nothing here reads a wall clock but to write it beside the monotonic one.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from av.container import InputContainer
 from av.stream import Stream
 
 from evidence.live_clock import Event, HostClock, LiveClock, Taken
 from media.live.arrivals import Arrivals, Arrived, Overrun, monotonic_us
 from media.live.container import SUFFIXES, LiveFile, container_for
 from media.live.journal import LOCK, Journal
+from media.live.opening import Source
 from media.live.shape import shape_of
 
 PATIENCE_S = 0.2
@@ -43,7 +43,7 @@ class Bounds:
 
     file_s: float = 300.0
     """How long a file gets before the next keyframe ends it."""
-    sync_every_s: float = 0.5
+    sync_every_s: float = 1.0
     open_s: float = 15.0
     """How long a source may take to answer."""
     stall_s: float = 10.0
@@ -76,14 +76,20 @@ class Recording:
     Args:
         folder: Empty, its own; files, journal and lock are made in it.
         opened: Opens the source.
+        lock: The folder's lock, where whoever started this process took it.
     """
 
-    def __init__(self, folder: Path, opened: Callable[[], InputContainer], bounds: Bounds) -> None:
+    def __init__(
+        self, folder: Path, opened: Callable[[], Source], bounds: Bounds, lock: int | None = None
+    ) -> None:
         self.folder = folder
         self.bounds = bounds
         self.arrivals = Arrivals(opened, bounds.queue_bytes)
-        self._lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if lock is None:
+            lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Held as long as this process lives, and by its end alone let go.
+        self._lock = lock
         self.journal = Journal(folder)
         self._stop: str | None = None
         self._clock = LiveClock()
@@ -98,7 +104,7 @@ class Recording:
         self._host = HostClock(utc, monotonic)
         self._base_us = self._host.base_us
         self.journal.write(
-            "begun", sync=True, pid=os.getpid(), boot=_boot_id(), monotonic_us=monotonic, utc_us=utc
+            "begun", sync=True, pid=os.getpid(), boot=boot_id(), monotonic_us=monotonic, utc_us=utc
         )
 
     def stop(self, why: str = "stopped") -> None:
@@ -152,10 +158,11 @@ class Recording:
         if taken.is_repeat:
             return
         is_picture = self.arrivals.streams[arrived.stream].type == "video"
-        if self._now_open is None or self._is_due(arrived, taken, is_picture=is_picture):
+        if self._is_due(arrived, taken, is_picture=is_picture):
             self._next_file(arrived, taken)
         now = self._now_open
-        assert now is not None
+        if now is None:
+            raise AssertionError("a file was opened above")
         self._packets, self._bytes = self._packets + 1, self._bytes + arrived.size_bytes
         stream = self.arrivals.streams[arrived.stream]
         dts = max(_ticks(taken.media_us - now.zero_us, stream), now.last.get(arrived.stream, -1) + 1)
@@ -171,8 +178,7 @@ class Recording:
     def _is_due(self, arrived: Arrived, taken: Taken, *, is_picture: bool) -> bool:
         """Whether another file begins with this packet."""
         now = self._now_open
-        assert now is not None
-        if taken.begins_run:
+        if now is None or taken.begins_run:
             return True
         if not arrived.is_key or (self._has_pictures() and not is_picture):
             return False
@@ -213,6 +219,7 @@ class Recording:
             container=container,
             streams=[_told(stream) for stream in templates.values()],
             monotonic_us=arrived.arrival_us,
+            arrived_utc_us=self._base_us + arrived.arrival_us,
         )
         file = LiveFile(self.folder / (name + OPEN_SUFFIX), templates, container)
         self._now_open = _Open(self._files, file, name, zero_us, zero_us)
@@ -273,6 +280,7 @@ class Recording:
             facts["end_us"] = now.end_us - now.zero_us
         self.journal.write(
             "mark",
+            sync=now is not None,
             monotonic_us=monotonic_us(),
             silent_us=monotonic_us() - self.arrivals.last_us,
             waiting_bytes=self.arrivals.waiting_bytes,
@@ -302,7 +310,8 @@ def _us(ticks: int, stream: Stream) -> int:
     return ticks * base.numerator * 1_000_000 // base.denominator
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
+    """What tells this boot of the host from every other."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 

@@ -1,0 +1,1 @@
+"""Room recorders: one process per stream that outlives the daemon, and the daemon that watches over them."""

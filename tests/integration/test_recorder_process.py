@@ -1,0 +1,173 @@
+"""A recorder's process with real footage: what is on the disk after its end, its death, and a power cut."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from hashlib import sha256
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingest.recorder.process import Started, ask_to_end, is_recording, start
+from ingest.recorder.salvage import salvage
+from media.live.journal import NAME, read
+from media.live.opening import Address
+from media.live.recording import Bounds
+from media.run import packaged_ffmpeg
+from tests.support.media import frame_numbers, make_plain
+
+FRAME_S = 1 / 25
+
+
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("played") / "played.mp4"
+    make_plain(path, seconds=8)
+    return path
+
+
+@pytest.fixture
+def begun(tmp_path: Path, footage: Path) -> Iterator[Any]:
+    started: list[Started] = []
+
+    def begin(url: str = f"file://{footage}", **bounds: Any) -> Started:
+        started.append(
+            start(
+                tmp_path / "stream", Address(url), Bounds(**{"floor_bytes": 1, **bounds}), packaged_ffmpeg()
+            )
+        )
+        return started[-1]
+
+    yield begin
+    for each in started:
+        each.process.kill()
+        each.process.wait()
+
+
+def lines(folder: Path, kind: str) -> list[dict[str, Any]]:
+    return [line for line in read(folder)[0] if line["kind"] == kind]
+
+
+def wait_for(folder: Path, kind: str, count: int = 1, patience_s: float = 20) -> list[dict[str, Any]]:
+    until = time.monotonic() + patience_s
+    while len(found := lines(folder, kind)) < count:
+        assert time.monotonic() < until, f"no {kind}: {(folder / NAME).read_text()}"
+        time.sleep(0.02)
+    return found
+
+
+def shown(folder: Path, names: list[str]) -> list[int | None]:
+    return [number for name in names for number in frame_numbers(folder / name)]
+
+
+def test_files_follow_each_other_without_a_frame_lost_or_doubled(begun: Any, footage: Path) -> None:
+    run = begun(file_s=2.0)
+    assert run.process.wait(30) == 0
+    closed = lines(run.folder, "closed")
+    assert len(closed) >= 3
+    assert shown(run.folder, [line["name"] for line in closed]) == frame_numbers(footage)
+    assert sum(line["pictures"] for line in closed) == len(frame_numbers(footage))
+    for line in closed:
+        data = (run.folder / line["name"]).read_bytes()
+        assert (len(data), sha256(data).hexdigest()) == (line["size_bytes"], line["sha256"])
+        assert line["to_utc_us"] - line["from_utc_us"] == pytest.approx(line["duration_us"], abs=20_000)
+    for before, after in pairwise(closed):
+        assert after["from_utc_us"] == pytest.approx(before["to_utc_us"], abs=100_000)
+    assert lines(run.folder, "ended")[0]["why"] == "source_ended"
+    assert abs(closed[0]["from_utc_us"] / 1e6 - time.time()) < 60
+    assert not is_recording(run.folder)
+
+
+def test_asked_to_end_it_ends_the_file_in_order(begun: Any) -> None:
+    run = begun()
+    wait_for(run.folder, "mark", 2)
+    assert is_recording(run.folder)
+    ask_to_end(run.folder)
+    assert run.process.wait(10) == 0
+    (closed,) = lines(run.folder, "closed")
+    assert closed["why"] == "ended"
+    assert frame_numbers(run.folder / closed["name"]) == list(range(closed["pictures"]))
+    assert salvage(run.folder).salvaged == ()
+
+
+def test_killed_it_loses_half_a_second_at_most_and_it_can_be_salvaged_twice(begun: Any) -> None:
+    run = begun()
+    wait_for(run.folder, "mark", 3)
+    began_us = lines(run.folder, "file")[0]["monotonic_us"]
+    os.kill(run.process.pid, signal.SIGKILL)
+    received_s = (time.monotonic_ns() // 1000 - began_us) / 1e6
+    run.process.wait()
+    assert not is_recording(run.folder)
+    left = salvage(run.folder)
+    assert left.salvaged == ("000000.mp4",)
+    (closed,) = lines(run.folder, "closed")
+    numbers = frame_numbers(run.folder / "000000.mp4")
+    assert numbers == list(range(len(numbers)))
+    assert len(numbers) == closed["pictures"]
+    assert received_s - len(numbers) * FRAME_S <= 0.6
+    assert closed["sha256"] == sha256((run.folder / "000000.mp4").read_bytes()).hexdigest()
+    assert closed["why"] == "salvaged"
+    assert salvage(run.folder).salvaged == ()
+    assert len(lines(run.folder, "closed")) == 1
+
+
+def test_a_zeroed_tail_after_a_power_cut_is_cut_off(begun: Any, tmp_path: Path) -> None:
+    run = begun()
+    wait_for(run.folder, "mark", 3)
+    part = run.folder / "000000.mp4.part"
+    while lines(run.folder, "mark")[-1]["synced_bytes"] == part.stat().st_size:
+        time.sleep(0.02)
+    run.process.kill()
+    run.process.wait()
+    synced = lines(run.folder, "mark")[-1]["synced_bytes"]
+    # Another boot, and what was not synced came back as zeroes of the right length.
+    journal = (run.folder / NAME).read_text()
+    boot = lines(run.folder, "begun")[0]["boot"]
+    (run.folder / NAME).write_text(journal.replace(boot, "another-boot"))
+    size = part.stat().st_size
+    with part.open("r+b") as file:
+        file.truncate(synced)
+        file.truncate(size + 9000)
+    assert salvage(run.folder).cut_bytes == size + 9000 - synced
+    (closed,) = lines(run.folder, "closed")
+    assert closed["size_bytes"] == synced
+    numbers = frame_numbers(run.folder / "000000.mp4")
+    assert numbers == list(range(len(numbers))) and len(numbers) >= 25
+
+
+def test_where_nothing_was_written_nothing_is_kept(begun: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "dead"
+    folder.mkdir()
+    (folder / NAME).write_text(
+        json.dumps({"kind": "begun", "boot": "x"})
+        + "\n"
+        + json.dumps({"kind": "file", "file": 0, "name": "000000.mp4", "container": "mp4", "run": 0})
+        + "\n"
+        + '{"kind": "cut'
+    )
+    (folder / "000000.mp4.part").write_bytes(b"\0" * 5000)
+    (folder / "000009.mp4.part").touch()
+    assert salvage(folder).salvaged == ()
+    assert [path.name for path in folder.iterdir()] == [NAME]
+
+
+def test_a_source_that_is_not_there_is_told_without_its_password(begun: Any) -> None:
+    run = begun("rtsp://officer:hunter2@127.0.0.1:9/room")
+    assert run.process.wait(30) == 0
+    (ended,) = lines(run.folder, "ended")
+    assert "refused" in ended["why"].lower()
+    assert b"hunter2" not in b"".join(path.read_bytes() for path in run.folder.iterdir())
+    assert lines(run.folder, "file") == []
+
+
+def test_a_full_disk_ends_it_with_what_there_is(begun: Any) -> None:
+    run = begun(floor_bytes=shutil.disk_usage("/").total * 2)
+    assert run.process.wait(30) == 0
+    assert lines(run.folder, "ended")[0]["why"] == "disk_floor"
