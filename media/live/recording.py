@@ -92,6 +92,7 @@ class Recording:
         self._lock = lock
         self.journal = Journal(folder)
         self._stop: str | None = None
+        self._is_cut_asked = False
         self._clock = LiveClock()
         self._now_open: _Open | None = None
         self._files = 0
@@ -110,6 +111,10 @@ class Recording:
     def stop(self, why: str = "stopped") -> None:
         """End the file in order and return from `run`; may be called from a signal handler."""
         self._stop = self._stop or why
+
+    def cut(self) -> None:
+        """End the file at the next keyframe, and go on in another."""
+        self._is_cut_asked = True
 
     def run(self) -> str:
         """Record; returns why it ended."""
@@ -187,13 +192,13 @@ class Recording:
             shape = shape_of(bytes(arrived.packet), stream.codec_context.name)
             if shape and shape != self._shapes.setdefault(arrived.stream, shape):
                 self._stop = self._stop or "shape_changed"
-        return taken.media_us - now.zero_us >= int(self.bounds.file_s * 1e6)
+        return self._is_cut_asked or taken.media_us - now.zero_us >= int(self.bounds.file_s * 1e6)
 
     def _has_pictures(self) -> bool:
         return any(stream.type == "video" for stream in self.arrivals.streams.values())
 
     def _next_file(self, arrived: Arrived, taken: Taken) -> None:
-        before = self._now_open
+        before, self._is_cut_asked = self._now_open, False
         self._close("run" if taken.begins_run else "length")
         if taken.begins_run:
             self._run += 1
@@ -324,6 +329,7 @@ def _fsync_folder(folder: Path) -> None:
 
 
 def stop_on_signals(recording: Recording, numbers: Sequence[int] = (signal.SIGTERM, signal.SIGINT)) -> None:
-    """Let SIGTERM and SIGINT end the file in order."""
+    """Let SIGTERM and SIGINT end the file in order, and SIGUSR1 only the file."""
+    signal.signal(signal.SIGUSR1, lambda *_: recording.cut())
     for number in numbers:
         signal.signal(number, lambda *_: recording.stop())

@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +17,7 @@ import pytest
 
 from ingest.recorder.process import Started, ask_to_end, is_recording, start
 from ingest.recorder.salvage import salvage
+from ingest.recorder.stream import Finished, Phase, StreamRecorder
 from media.live.journal import NAME, read
 from media.live.opening import Address
 from media.live.recording import Bounds
@@ -171,3 +172,78 @@ def test_a_full_disk_ends_it_with_what_there_is(begun: Any) -> None:
     run = begun(floor_bytes=shutil.disk_usage("/").total * 2)
     assert run.process.wait(30) == 0
     assert lines(run.folder, "ended")[0]["why"] == "disk_floor"
+
+
+@pytest.fixture
+def looked(tmp_path: Path, footage: Path) -> Iterator[Any]:
+    made: list[StreamRecorder] = []
+
+    def look_at(**options: Any) -> StreamRecorder:
+        folder, address = tmp_path / "stream", Address(f"file://{footage}")
+        bounds = Bounds(floor_bytes=1)
+        recorder = StreamRecorder("room-1-main", folder, address, bounds, packaged_ffmpeg(), **options)
+        made.append(recorder)
+        return recorder
+
+    yield look_at
+    for path in (tmp_path / "stream").iterdir():
+        if is_recording(path):
+            ask_to_end(path, signal.SIGKILL)
+    for recorder in made:
+        for run in recorder._runs.values():
+            if run.child is not None:
+                run.child.wait()
+
+
+def look_until(
+    recorder: StreamRecorder, is_enough: Callable[[list[Finished]], bool], *, wanted: bool = True
+) -> list[Finished]:
+    until = time.monotonic() + 20
+    while not is_enough(found := recorder.look(wanted=wanted)):
+        assert time.monotonic() < until, recorder.state
+        time.sleep(0.05)
+    return found
+
+
+def test_killed_it_is_salvaged_and_replaced_and_what_is_settled_is_gone(looked: Any, tmp_path: Path) -> None:
+    recorder = looked()
+    look_until(recorder, lambda _: recorder.state.phase is Phase.RECORDING)
+    (folder,) = (tmp_path / "stream").iterdir()
+    ask_to_end(folder, signal.SIGKILL)
+    (salvaged,) = look_until(recorder, bool)
+    assert (salvaged.why, salvaged.run, salvaged.folder) == ("salvaged", folder.name, folder)
+    assert recorder.state.restarts == 1
+    look_until(recorder, lambda _: recorder.state.phase is Phase.RECORDING)
+    assert recorder.look(wanted=True) == [salvaged]
+    recorder.settle(salvaged)
+    assert recorder.look(wanted=True) == [] and not folder.exists()
+    (ended,) = look_until(recorder, bool, wanted=False)
+    assert ended.why == "ended"
+    assert recorder.look(wanted=False) == [ended] and recorder.state.phase is Phase.OFF
+
+
+def test_the_next_daemon_takes_over_what_the_last_one_started(looked: Any, tmp_path: Path) -> None:
+    first = looked()
+    look_until(first, lambda _: first.state.phase is Phase.RECORDING)
+    first.cut()
+    (before,) = look_until(first, bool)
+    second = looked()
+    look_until(second, lambda _: second.state.phase is Phase.RECORDING)
+    assert len(list((tmp_path / "stream").iterdir())) == 1
+    # Told of again, under the same key.
+    assert [each.key for each in second.look(wanted=True)] == [before.key]
+    second.settle(before)
+    third = looked()
+    assert third.look(wanted=True) == []
+    (after,) = look_until(third, bool, wanted=False)
+    assert after.number == before.number + 1
+    assert frame_numbers(after.path)[0] == before.pictures
+
+
+def test_a_process_that_says_nothing_is_killed(looked: Any, tmp_path: Path) -> None:
+    recorder = looked(silent_s=2.0)
+    look_until(recorder, lambda _: recorder.state.phase is Phase.RECORDING)
+    (folder,) = (tmp_path / "stream").iterdir()
+    ask_to_end(folder, signal.SIGSTOP)
+    (salvaged,) = look_until(recorder, bool)
+    assert salvaged.why == "salvaged" and not is_recording(folder)
