@@ -221,6 +221,67 @@ class SourceSettings(Group):
         return self
 
 
+class StreamSettings(Group):
+    """One stream of a room. What is secret in its address stands in files or the environment."""
+
+    name: str = Field(pattern=r"^[a-z0-9-]{1,16}$", description="Short name, its own in the room")
+    url: str | None = Field(
+        None,
+        description="rtsp://, rtsps://, rtmp://, srt://, tcp://, udp://, http(s)://…m3u8; no account in it",
+    )
+    url_file: Path | None = Field(None, description="File with the whole address, where that is secret")
+    username: str | None = Field(None, description="Account on the recorder")
+    password_file: Path | None = Field(None, description="File with its password")
+    password_env: str | None = Field(None, description="Variable with its password")
+    transport: Literal["tcp", "udp"] = Field("tcp", description="How RTSP sends its packets")
+    options: dict[str, str] = Field(default_factory=dict, description="More options for FFmpeg's demuxer")
+
+    @field_validator("url")
+    @classmethod
+    def _names_no_account(cls, url: str | None) -> str | None:
+        if url and "@" in urlsplit(url).netloc:
+            raise ValueError("expected no account in it, found one; use username and password_file")
+        return url
+
+    @model_validator(mode="after")
+    def _require_one_address(self) -> StreamSettings:
+        if (self.url is None) == (self.url_file is None):
+            raise ValueError("expected url or url_file, found both or neither")
+        return self
+
+
+class RoomSettings(Group):
+    """One interview or hearing room with its recorders (R9)."""
+
+    room_no: str = Field(pattern=r"^[A-Za-z0-9-]{1,32}$", description="Number of the room, its own")
+    name: str = Field("", description="What people call it")
+    place: str | None = Field(None, description="Where it is; stands in every recording")
+    device_no: str | None = Field(
+        None, description="Its recorder in the device ledger; empty: the room's number"
+    )
+    agency: str | None = Field(None, description="Code of the agency; empty means the first one")
+    pre_record_s: int = Field(
+        0, ge=0, le=86400, description="Also record between sessions, and keep so much to claim from; 0: off"
+    )
+    file_s: float = Field(300.0, ge=10, le=3600, description="Length of a file; the next keyframe ends it")
+    streams: list[StreamSettings] = Field(description="Its recorders: the main picture first")
+
+    @property
+    def recorder_no(self) -> str:
+        """The device its footage is of."""
+        return self.device_no or self.room_no
+
+
+class RecorderSettings(Group):
+    """Rooms whose streams are recorded."""
+
+    rooms: list[RoomSettings] = Field(default_factory=list, description="Rooms of all hosts")
+    enabled: bool = Field(True, description="Whether this ingest host records rooms")
+    stall_s: float = Field(10.0, gt=0, description="A source that is silent this long is connected to anew")
+    sync_every_s: float = Field(1.0, gt=0, le=1.0, description="How often what came is brought to the disk")
+    queue_bytes: int = Field(64 * MIB, gt=0, description="What of one stream may wait for a slow disk")
+
+
 class ApiSettings(Group):
     """The HTTP API."""
 
@@ -418,6 +479,7 @@ class Settings(Group):
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     broker: BrokerSettings = Field(default_factory=BrokerSettings)
     ingest: IngestSettings = Field(default_factory=IngestSettings)
+    recorder: RecorderSettings = Field(default_factory=RecorderSettings)
     api: ApiSettings = Field(default_factory=ApiSettings)
     media: MediaSettings = Field(default_factory=MediaSettings)
     encoding: EncodingSettings = Field(default_factory=EncodingSettings)
