@@ -39,6 +39,7 @@ class Sources:
         try:
             self._threads += start_folders(*self._told, self._stop)
             self._start_docks(self._told[0])
+            self._start_rooms(self._told[0])
         except BaseException:
             self._close()
             raise
@@ -56,6 +57,12 @@ class Sources:
 
             self._listeners, threads = start_pushed(*self._told, self._stop)
             self._threads += threads
+
+    def _start_rooms(self, settings: Settings) -> None:
+        if settings.recorder.rooms:
+            from ingest.daemon.rooms import start_rooms
+
+            self._threads += start_rooms(*self._told, self._stop)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -1,0 +1,318 @@
+"""The rooms of this host: who records them, what is wanted of them, and where finished files go.
+
+The rules:
+
+1. One host records a room: it holds the room's lease, and renews it long before it ends. One that cannot
+   reach the database goes on recording: twice is better than not at all.
+2. A room is recorded while a session is open, and always where it pre-records.
+3. When a session begins or ends, the file does too, at the next keyframe.
+4. A finished file that a session reaches into is taken into custody with what the session says of it. One
+   that none does waits as long as the room pre-records, to be claimed, and is then dropped; that is logged.
+5. While the database is away nothing is decided: files wait on the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import quote, urlsplit, urlunsplit
+from uuid import UUID
+
+import structlog
+
+from config.settings import RoomSettings, Settings, StreamSettings
+from evidence.clock import from_micros
+from evidence.errors import EvidenceError, Unavailable
+from evidence.kinds import ClaimSource, SourceKind
+from ingest.daemon.holding import Holder
+from ingest.daemon.pulled import agency_of
+from ingest.facts import Statement
+from ingest.recorder import sessions as use_case
+from ingest.recorder.stream import Finished, Phase, StreamRecorder
+from ingest.sources.base import StagedFile
+from media.live.opening import Address
+from media.live.recording import Bounds
+from media.run import packaged_ffmpeg
+from storage.db import agencies, sessions
+from storage.db.alarms import NewAlarm, clear, raise_alarm, standing_about
+from storage.db.leadership import lead, resign
+from storage.open import Storage
+
+LOOK_EVERY_S = 0.3
+ASK_EVERY_S = 1.0
+LEASE = timedelta(seconds=10)
+RENEW_EVERY_S = 3.0
+LOST_AFTER_S = 5.0
+"""How long a wanted stream may be away before people are told."""
+UNCLAIMED_S = 600
+"""How long a file that no session reaches into is kept where the room does not pre-record."""
+TOLD = float("-inf")
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class _Room:
+    settings: RoomSettings
+    agency_id: UUID
+    streams: list[StreamRecorder]
+    open_sessions: frozenset[UUID] = frozenset()
+    is_ours: bool = False
+    renewed_at_s: float = float("-inf")
+    asked_at_s: float = float("-inf")
+    lost_since_s: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def is_wanted(self) -> bool:
+        return bool(self.open_sessions) or self.settings.pre_record_s > 0
+
+
+class Rooms:
+    """Looks after the rooms of this host in a thread of its own.
+
+    Args:
+        owner: Of the leases: this process on this host.
+    """
+
+    def __init__(
+        self, settings: Settings, storage: Storage, holder: Holder, owner: str | None = None
+    ) -> None:
+        self._recorder = settings.recorder
+        self._storage = storage
+        self._holder = holder
+        self._owner = owner or f"{socket.gethostname()}:{os.getpid()}"
+        folder = settings.data.dir / "recorder" / (settings.ingest.host_id or "")
+        ffmpeg = str(settings.media.ffmpeg) if settings.media.ffmpeg else packaged_ffmpeg()
+        self._rooms = [
+            _Room(room, agency_of(storage, room.agency), _streams(room, settings, folder, ffmpeg))
+            for room in settings.recorder.rooms
+        ]
+
+    def run(self, stop: threading.Event) -> None:
+        """Look after them until ``stop`` is set. What records goes on: the next daemon takes it over."""
+        while not stop.wait(LOOK_EVERY_S):
+            for room in self._rooms:
+                try:
+                    self.look(room)
+                except Exception:
+                    # One room must not cost the others their watch.
+                    log.exception("recorder:not_looked_after", room=room.settings.room_no)
+        self._resign()
+
+    def look(self, room: _Room) -> None:
+        """See to one room once."""
+        at_s = time.monotonic()
+        if at_s - room.renewed_at_s >= RENEW_EVERY_S:
+            room.renewed_at_s = at_s
+            self._renew(room)
+        if room.is_ours and at_s - room.asked_at_s >= ASK_EVERY_S:
+            room.asked_at_s = at_s
+            self._ask(room)
+        for stream in room.streams:
+            for finished in stream.look(wanted=room.is_ours and room.is_wanted):
+                self._settle(room, stream, finished)
+            self._watch(room, stream)
+
+    def _renew(self, room: _Room) -> None:
+        """Keep the room's lease. While the database is away, whoever had it goes on."""
+        name = f"room:{room.agency_id.hex}:{room.settings.room_no}"
+        try:
+            with self._storage.database.transaction() as session:
+                room.is_ours = lead(session, name, self._owner, self._storage.clock.now(), LEASE)
+        except EvidenceError as error:
+            log.warning("recorder:lease_not_renewed", room=room.settings.room_no, code=error.code)
+
+    def _resign(self) -> None:
+        try:
+            with self._storage.database.transaction() as session:
+                for room in self._rooms:
+                    resign(session, f"room:{room.agency_id.hex}:{room.settings.room_no}", self._owner)
+        except EvidenceError as error:
+            # The lease ends by itself.
+            log.warning("recorder:not_resigned", code=error.code)
+
+    def _ask(self, room: _Room) -> None:
+        """Which sessions are open; where that changed, a file ends."""
+        try:
+            with self._storage.database.read() as session:
+                found = sessions.open_sessions(session, room.agency_id, room.settings.room_no)
+                now_open = frozenset(each.id for each in found)
+        except EvidenceError as error:
+            log.warning("recorder:sessions_not_known", room=room.settings.room_no, code=error.code)
+            return
+        if now_open != room.open_sessions:
+            room.open_sessions = now_open
+            for stream in room.streams:
+                stream.cut()
+
+    def _settle(self, room: _Room, stream: StreamRecorder, finished: Finished) -> None:
+        """Take a finished file into custody, let it wait, or drop it."""
+        begins, ends = from_micros(finished.from_utc_us), from_micros(finished.to_utc_us)
+        try:
+            with self._storage.database.read() as session:
+                over = sessions.sessions_over(session, room.agency_id, room.settings.room_no, begins, ends)
+            if over:
+                self._hold(room, finished, [each.id for each in over])
+                stream.settle(finished)
+                return
+        except EvidenceError as error:
+            log.warning("recorder:file_waits", stream=stream.name, key=finished.key, code=error.code)
+            return
+        kept_until = ends + timedelta(seconds=max(room.settings.pre_record_s, UNCLAIMED_S))
+        if self._storage.clock.now() > kept_until:
+            log.info("recorder:unclaimed", stream=stream.name, key=finished.key, sha256=finished.sha256.hex())
+            stream.settle(finished)
+
+    def _hold(self, room: _Room, finished: Finished, session_ids: Sequence[UUID]) -> None:
+        with self._storage.database.read() as session:
+            agency = agencies.agency_by_id(session, room.agency_id)
+            found = [sessions.session_by_id(session, room.agency_id, each) for each in session_ids]
+            said = use_case.claims_of(session, agency, found[0], finished)
+        staged = _staged(room.settings, finished, said)
+        accepted = self._holder.hold(room.agency_id, staged)
+        with self._storage.database.transaction() as session:
+            agency = agencies.agency_by_id(session, room.agency_id)
+            for each in session_ids:
+                row = sessions.session_by_id(session, room.agency_id, each)
+                use_case.note_part(
+                    session, agency, row, finished, accepted.item_id, self._storage.clock.now()
+                )
+
+    def _watch(self, room: _Room, stream: StreamRecorder) -> None:
+        """Have people told of a stream that is wanted and away, and when it is back."""
+        is_away = room.is_ours and room.is_wanted and stream.state.phase in {Phase.WAITING, Phase.STARTING}
+        at_s = time.monotonic()
+        since_s = room.lost_since_s.setdefault(stream.name, at_s) if is_away else None
+        if since_s is None:
+            if room.lost_since_s.pop(stream.name, float("inf")) == TOLD:
+                self._tell(room, stream, is_lost=False)
+        elif since_s != TOLD and at_s - since_s > LOST_AFTER_S and self._tell(room, stream, is_lost=True):
+            room.lost_since_s[stream.name] = TOLD
+
+    def _tell(self, room: _Room, stream: StreamRecorder, *, is_lost: bool) -> bool:
+        code, subject_id, actor = "recorder_lost", f"{room.settings.room_no}/{stream.name}", "system"
+        try:
+            with self._storage.database.transaction() as session:
+                agency, now = agencies.agency_by_id(session, room.agency_id), self._storage.clock.now()
+                if is_lost:
+                    message = (
+                        f"room {subject_id}: expected its stream, found none ({stream.state.why}); "
+                        "look at the recorder and the line"
+                    )
+                    wanted = NewAlarm(code, "room", subject_id, message, {"stream": subject_id})
+                    raise_alarm(session, agency, wanted, actor=actor, now=now)
+                elif standing := standing_about(session, agency.id, "room", subject_id, code):
+                    clear(session, agency, standing, actor=actor, reason="it records again", now=now)
+        except EvidenceError as error:
+            log.warning("recorder:not_told", stream=subject_id, code=error.code)
+            return False
+        return True
+
+
+def start_rooms(
+    settings: Settings, storage: Storage, holder: Holder, stop: threading.Event
+) -> list[threading.Thread]:
+    """The thread that looks after this host's rooms; none where none is set.
+
+    Raises:
+        NotFound: A room is set for an agency that is not there.
+        Unavailable: The secret of a stream cannot be read.
+    """
+    if not settings.recorder.enabled or not settings.recorder.rooms:
+        return []
+    rooms = Rooms(settings, storage, holder)
+    thread = threading.Thread(target=rooms.run, args=(stop,), name="rooms", daemon=True)
+    thread.start()
+    return [thread]
+
+
+def _streams(room: RoomSettings, settings: Settings, folder: Path, ffmpeg: str) -> list[StreamRecorder]:
+    recorder = settings.recorder
+    bounds = Bounds(
+        file_s=room.file_s,
+        sync_every_s=recorder.sync_every_s,
+        stall_s=recorder.stall_s,
+        queue_bytes=recorder.queue_bytes,
+        floor_bytes=settings.data.free_floor_bytes,
+    )
+    return [
+        StreamRecorder(
+            f"{room.room_no}/{stream.name}",
+            folder / room.room_no / stream.name,
+            address_of(stream),
+            bounds,
+            ffmpeg,
+        )
+        for stream in room.streams
+    ]
+
+
+def address_of(stream: StreamSettings) -> Address:
+    """The whole address, secrets and all.
+
+    Raises:
+        InvalidInput: It is of no kind that is known.
+        Unavailable: A file or variable with a secret cannot be read.
+    """
+    url = _secret(stream, stream.url_file, None) if stream.url_file else stream.url
+    password = _secret(stream, stream.password_file, stream.password_env)
+    parts = urlsplit(url or "")
+    if stream.username:
+        account = quote(stream.username, safe="") + (f":{quote(password, safe='')}" if password else "")
+        parts = parts._replace(netloc=f"{account}@{parts.netloc}")
+    return Address(urlunsplit(parts), stream.transport, stream.options)
+
+
+def _secret(stream: StreamSettings, file: Path | None, variable: str | None) -> str | None:
+    if variable is not None:
+        found = os.environ.get(variable)
+        if not found:
+            raise Unavailable(
+                f"stream {stream.name}: expected its password in {variable}, found none; set the variable",
+                code="secret_missing",
+            )
+        return found
+    if file is None:
+        return None
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Unavailable(
+            f"stream {stream.name}: expected a secret in {file}, found none that can be read; write it there",
+            code="secret_missing",
+        ) from error
+
+
+def _staged(room: RoomSettings, finished: Finished, said: tuple[Statement, ...]) -> StagedFile:
+    name = f"{room.room_no}_{finished.stream.rpartition('/')[2]}_{finished.from_utc_us}_{finished.name}"
+    server = ClaimSource.SERVER
+    assumed = (
+        Statement("device_no", room.recorder_no, server),
+        Statement("source_kind", str(SourceKind.INTERVIEW_ROOM), server),
+        *((Statement("place", room.place, server),) if room.place else ()),
+    )
+    return StagedFile(
+        path=finished.path,
+        size_bytes=finished.size_bytes,
+        sha256=finished.sha256,
+        original_name_raw=name.encode(),
+        source="recorder",
+        reception_key=finished.key,
+        actor=f"room:{room.room_no}",
+        metadata={"stream": finished.stream, "ended_by": finished.why},
+        claims=said,
+        assumed=assumed,
+        findings=tuple(_findings(finished)),
+    )
+
+
+def _findings(finished: Finished) -> list[tuple[str, str]]:
+    if finished.why == "salvaged":
+        line = "file: expected a recorder that closes it, found one that died; its last half second is gone"
+        return [("recorder_died", line)]
+    return []
