@@ -33,7 +33,11 @@ def main() -> int:
         resource.setrlimit(what, (least, least))
     address = Address(told["url"], told["transport"], told["options"])
     recording = Recording(
-        Path(told["folder"]), lambda: opened(address, told["ffmpeg"]), Bounds(**told["bounds"]), told["lock"]
+        Path(told["folder"]),
+        lambda tell: opened(address, told["ffmpeg"], tell),
+        Bounds(**told["bounds"]),
+        waits=address.waits,
+        lock=told["lock"],
     )
     stop_on_signals(recording)
     recording.run()

@@ -1,7 +1,8 @@
 """Open a live source by its address.
 
 PyAV's FFmpeg speaks RTSP, RTMP, HLS, TCP and UDP. What it lacks (SRT) is fetched by the FFmpeg binary as
-plain bytes through a pipe: it carries, and parses nothing. A file is played at its own pace, for trials.
+plain bytes through a pipe: it carries, and parses nothing. What comes to us by RTMP or ZeroMQ is read by
+`media.live.listening`. A file is played at its own pace, for trials.
 
 An address may hold credentials. It comes through standard input and stands in no journal and no message:
 `scrubbed` takes them out of what FFmpeg says. SRT alone wants its passphrase on FFmpeg's command line, which
@@ -15,7 +16,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -26,12 +27,16 @@ from av.packet import Packet
 from av.stream import Stream
 
 from evidence.errors import InvalidInput
+from media.live.listening import RtmpSource, ZmqSource
 from media.sandbox import CHILD
 from media.supervise import Limits
 
 DIRECT = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "tcp", "udp"})
 CARRIED = frozenset({"srt"})
+LISTENED = "rtmp-listen"
+SUBSCRIBED = "zmq"
 PLAYED = "file"
+KNOWN = DIRECT | CARRIED | {LISTENED, SUBSCRIBED, PLAYED}
 SOCKET_PATIENCE_US = 10_000_000
 PROBE_US = 3_000_000
 PROBE_BYTES = 4 << 20
@@ -49,16 +54,21 @@ class Address:
     """More for FFmpeg's demuxer, by the operator."""
 
     def __post_init__(self) -> None:
-        if self.scheme not in DIRECT | CARRIED | {PLAYED}:
+        if self.scheme not in KNOWN:
             raise InvalidInput(
-                f"stream address: expected one of {', '.join(sorted(DIRECT | CARRIED | {PLAYED}))}, found "
-                f"{self.scheme[:20]!r}; write it as rtsp://…",
+                f"stream address: expected one of {', '.join(sorted(KNOWN))}, found {self.scheme[:20]!r}; "
+                "write it as rtsp://…",
                 code="stream_address",
             )
 
     @property
     def scheme(self) -> str:
         return urlsplit(self.url).scheme.lower()
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is the source that comes to us, whenever it likes."""
+        return self.scheme == LISTENED or "mode=listener" in urlsplit(self.url).query
 
     @property
     def shown(self) -> str:
@@ -79,22 +89,24 @@ class Source(Protocol):
         ...
 
 
-def opened(address: Address, ffmpeg: str) -> Source:
-    """Connect, and look at the first seconds for what streams there are.
+def opened(address: Address, ffmpeg: str, tell: Callable[[str], None]) -> Source:
+    """Connect or wait to be called, and look at the first seconds for what streams there are.
 
     Args:
         ffmpeg: The FFmpeg binary, for what PyAV does not speak.
+        tell: Hears of publishers that were refused.
 
     Raises:
         av.FFmpegError: No connection, no right, no streams.
     """
     if address.scheme == PLAYED:
         return _Paced(av.open(urlsplit(address.url).path))
+    if address.scheme == LISTENED:
+        return _read_from(RtmpSource.of(address.url, tell), "flv")
+    if address.scheme == SUBSCRIBED:
+        return _read_from(ZmqSource(address.url), "mpegts")
     if address.scheme in CARRIED:
-        carried: Source = av.open(
-            _carried(address, ffmpeg), format="mpegts", options=_probing(), buffer_size=188 * 64
-        )
-        return carried
+        return _read_from(_carried(address, ffmpeg), "mpegts")
     direct: Source = av.open(address.url, options={**_probing(), **_asked(address), **address.options})
     return direct
 
@@ -103,6 +115,11 @@ def scrubbed(text: str) -> str:
     """A text without the credentials of any address in it."""
     without_users = re.sub(r"(\w+://)[^/@\s]*@", r"\1…@", text)
     return re.sub(r"(?i)((?:pass\w*|token|key|secret|pwd|auth)=)[^&\s]*", r"\1…", without_users)
+
+
+def _read_from(file: Any, form: str) -> Source:
+    source: Source = av.open(file, format=form, options=_probing(), buffer_size=188 * 64)
+    return source
 
 
 def _probing() -> dict[str, str]:

@@ -75,16 +75,24 @@ class Recording:
 
     Args:
         folder: Empty, its own; files, journal and lock are made in it.
-        opened: Opens the source.
+        opened: Opens the source; given what hears of publishers that were refused.
+        waits: The source comes to us, whenever it likes.
         lock: The folder's lock, where whoever started this process took it.
     """
 
     def __init__(
-        self, folder: Path, opened: Callable[[], Source], bounds: Bounds, lock: int | None = None
+        self,
+        folder: Path,
+        opened: Callable[[Callable[[str], None]], Source],
+        bounds: Bounds,
+        *,
+        waits: bool = False,
+        lock: int | None = None,
     ) -> None:
         self.folder = folder
         self.bounds = bounds
-        self.arrivals = Arrivals(opened, bounds.queue_bytes)
+        self.arrivals = Arrivals(lambda: opened(self._refused), bounds.queue_bytes)
+        self._waits = waits
         if lock is None:
             lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -147,7 +155,7 @@ class Recording:
         if self.arrivals.ended is not None and not self.arrivals.waiting_bytes:
             return self.arrivals.ended
         silent_s = (monotonic_us() - self.arrivals.last_us) / 1e6
-        if not self.arrivals.is_open and silent_s > self.bounds.open_s:
+        if not self.arrivals.is_open and silent_s > self.bounds.open_s and not self._waits:
             return "source_does_not_answer"
         if self.arrivals.is_open and silent_s > self.bounds.stall_s:
             return "source_stalled"
@@ -269,6 +277,9 @@ class Recording:
             by_us=event.by_us,
             monotonic_us=monotonic_us(),
         )
+
+    def _refused(self, why: str) -> None:
+        self.journal.write("refused", why=why[:300], monotonic_us=monotonic_us())
 
     def _sync_if_due(self) -> None:
         at = time.monotonic()

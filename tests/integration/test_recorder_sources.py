@@ -1,0 +1,197 @@
+"""Kinds of live sources, each with a real sender on loopback: every frame comes out, in order."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evidence.errors import InvalidInput
+from ingest.recorder.process import Started, is_recording, start
+from media.live.journal import read
+from media.live.opening import Address, scrubbed
+from media.live.recording import Bounds
+from media.run import packaged_ffmpeg
+from tests.support.media import frame_numbers, make_plain
+
+
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sent") / "sent.mp4"
+    make_plain(path, seconds=4)
+    return path
+
+
+def free_port() -> int:
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        return int(door.getsockname()[1])
+
+
+class Peers:
+    """Senders and recorders of one test."""
+
+    def __init__(self, folder: Path, footage: Path) -> None:
+        self.folder, self.footage = folder, footage
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def record(self, url: str, **options: Any) -> Started:
+        started = start(
+            self.folder, Address(url, **options), Bounds(floor_bytes=1, stall_s=3.0), packaged_ffmpeg()
+        )
+        self.processes.append(started.process)
+        return started
+
+    def send(self, form: str, url: str, *more: str) -> subprocess.Popen[bytes]:
+        command = [packaged_ffmpeg(), "-v", "error", "-nostdin", "-re", *more, "-i", str(self.footage)]
+        sender = subprocess.Popen([*command, "-c", "copy", "-f", form, url])
+        self.processes.append(sender)
+        return sender
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def peers(tmp_path: Path, footage: Path) -> Iterator[Peers]:
+    made = Peers(tmp_path / "stream", footage)
+    yield made
+    made.close()
+
+
+def said(run: Started, kind: str) -> list[dict[str, Any]]:
+    return [line for line in read(run.folder)[0] if line["kind"] == kind]
+
+
+def wait_for(run: Started, kind: str, patience_s: float = 15) -> dict[str, Any]:
+    until = time.monotonic() + patience_s
+    while not (found := said(run, kind)):
+        assert time.monotonic() < until, (kind, read(run.folder)[0])
+        time.sleep(0.05)
+    return found[0]
+
+
+def recorded(run: Started) -> list[int | None]:
+    run.process.wait(30)
+    assert not is_recording(run.folder)
+    return [number for line in said(run, "closed") for number in frame_numbers(run.folder / line["name"])]
+
+
+def is_run_of(numbers: list[int | None], sent: list[int | None], at_least: int) -> bool:
+    """Whether they were sent in this order, with nothing missing between the first and the last.
+
+    MPEG-TS tells a picture's end by the beginning of the next: of a sender that falls silent the last ones
+    never come out.
+    """
+    return len(numbers) >= at_least and any(
+        numbers == sent[at : at + len(numbers)] for at in range(len(sent) - len(numbers) + 1)
+    )
+
+
+def test_an_rtmp_publisher_with_the_key_is_recorded_whole(peers: Peers, footage: Path) -> None:
+    port = free_port()
+    run = peers.record(f"rtmp-listen://127.0.0.1:{port}/live/k3y-of-room-1")
+    wait_for(run, "begun")
+    time.sleep(0.5)
+    wrong = peers.send("flv", f"rtmp://127.0.0.1:{port}/live/another")
+    assert wrong.wait(10) != 0
+    player = subprocess.run(
+        [
+            packaged_ffmpeg(),
+            "-v",
+            "error",
+            "-i",
+            f"rtmp://127.0.0.1:{port}/live/k3y-of-room-1",
+            "-f",
+            "null",
+            "-",
+        ],
+        check=False,
+        timeout=10,
+        capture_output=True,
+    )
+    assert player.returncode != 0
+    peers.send("flv", f"rtmp://127.0.0.1:{port}/live/k3y-of-room-1")
+    wait_for(run, "file")
+    second = peers.send("flv", f"rtmp://127.0.0.1:{port}/live/k3y-of-room-1")
+    assert second.wait(10) != 0
+    assert recorded(run) == frame_numbers(footage)
+    refused = [line["why"] for line in said(run, "refused")]
+    assert [why.rpartition(": ")[2] for why in refused] == [
+        "expected the key of this room, found another",
+        "expected a publisher, found a player",
+        "expected one publisher, found a second",
+    ]
+    assert b"k3y" not in b"".join(path.read_bytes() for path in run.folder.iterdir())
+
+
+def test_what_is_no_rtmp_and_what_says_nothing_harm_nobody(peers: Peers, footage: Path) -> None:
+    port = free_port()
+    run = peers.record(f"rtmp-listen://127.0.0.1:{port}/live/key")
+    wait_for(run, "begun")
+    time.sleep(0.5)
+    callers = [socket.create_connection(("127.0.0.1", port)) for _ in range(6)]
+    callers[0].sendall(b"GET / HTTP/1.1\r\n\r\n" + bytes(4000))
+    callers[1].sendall(b"\x03" + bytes(1536) + bytes(1536) + b"\xff" * 5000)
+    callers[2].sendall(b"\x03")
+    callers[3].close()
+    peers.send("flv", f"rtmp://127.0.0.1:{port}/live/key")
+    assert recorded(run) == frame_numbers(footage)
+    for caller in callers:
+        caller.close()
+
+
+@pytest.mark.parametrize("passphrase", ["", "&passphrase=0123456789abc"])
+def test_srt_is_called_and_waited_for(peers: Peers, footage: Path, passphrase: str) -> None:
+    port = free_port()
+    run = peers.record(f"srt://127.0.0.1:{port}?mode=listener{passphrase}")
+    wait_for(run, "begun")
+    time.sleep(0.5)
+    peers.send("mpegts", f"srt://127.0.0.1:{port}?mode=caller{passphrase}")
+    numbers = recorded(run)
+    assert is_run_of(numbers, frame_numbers(footage), 95) and numbers[0] == 0
+    other = free_port()
+    peers.send("mpegts", f"srt://127.0.0.1:{other}?mode=listener{passphrase}")
+    time.sleep(0.5)
+    called = peers.record(f"srt://127.0.0.1:{other}?mode=caller{passphrase}")
+    # It joins what is under way.
+    assert is_run_of(recorded(called), frame_numbers(footage), 40)
+
+
+def test_zeromq_as_ffmpeg_publishes_it_is_recorded(peers: Peers, footage: Path) -> None:
+    port = free_port()
+    run = peers.record(f"zmq://127.0.0.1:{port}")
+    wait_for(run, "begun")
+    time.sleep(0.5)
+    peers.send("mpegts", f"zmq:tcp://127.0.0.1:{port}", "-stream_loop", "1")
+    assert is_run_of(recorded(run), frame_numbers(footage) * 2, 100)
+    assert said(run, "ended")[0]["why"] == "source_stalled"
+
+
+def test_mpeg_ts_over_tcp_and_udp(peers: Peers, footage: Path) -> None:
+    port = free_port()
+    run = peers.record(f"udp://127.0.0.1:{port}")
+    wait_for(run, "begun")
+    time.sleep(0.5)
+    peers.send("mpegts", f"udp://127.0.0.1:{port}?pkt_size=1316")
+    numbers = recorded(run)
+    assert is_run_of(numbers, frame_numbers(footage), 95) and numbers[0] == 0
+    port = free_port()
+    peers.send("mpegts", f"tcp://127.0.0.1:{port}?listen=1")
+    time.sleep(0.5)
+    assert recorded(peers.record(f"tcp://127.0.0.1:{port}")) == frame_numbers(footage)
+
+
+def test_an_address_that_nobody_knows_is_refused_and_secrets_are_not_shown() -> None:
+    with pytest.raises(InvalidInput, match=r"expected one of .*rtsp.*found 'gopher'"):
+        Address("gopher://x/y")
+    assert scrubbed("rtsp://a:b@host/x?password=1&n=2 then srt://h:1?passphrase=xyz") == (
+        "rtsp://…@host/x?password=…&n=2 then srt://h:1?passphrase=…"
+    )
