@@ -12,6 +12,7 @@ Source: ISO/IEC 14496-12, clause 8.8; RFC 9559 (Matroska).
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,7 @@ from av.stream import Stream
 from media.errors import media_error
 
 FRAGMENT_MS = 400
+DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
 MUX_PATIENCE_US = 200_000
 """How long a packet waits in the muxer for one of the other streams; a microphone may have died."""
 PICTURES_IN_MP4 = frozenset({"h264", "hevc", "mpeg4", "mjpeg", "av1", "vp9"})
@@ -62,14 +64,15 @@ class Closed:
     sha256: bytes
 
 
-def container_for(streams: Sequence[Stream]) -> str:
-    """The first container that holds every stream unaltered."""
+def containers_for(streams: Sequence[Stream]) -> list[str]:
+    """Containers that hold every stream unaltered, the best first; one may still refuse to begin."""
     names = {stream.codec_context.name for stream in streams}
-    if any(stream.type == "video" and not stream.codec_context.width for stream in streams):  # type: ignore[attr-defined]
-        return "mpegts"
+    found = ["matroska", "mpegts"]
+    if names <= PICTURES_IN_MP4 | SOUNDS_IN_MP4 | SOUNDS_IN_MOV:
+        found.insert(0, "mov")
     if names <= PICTURES_IN_MP4 | SOUNDS_IN_MP4:
-        return "mp4"
-    return "mov" if names <= PICTURES_IN_MP4 | SOUNDS_IN_MP4 | SOUNDS_IN_MOV else "matroska"
+        found.insert(0, "mp4")
+    return found
 
 
 def _is_bare_aac(stream: Stream) -> bool:
@@ -113,7 +116,10 @@ class LiveFile:
     Args:
         path: A file that is not there yet.
         templates: The source's streams, by their index there.
-        container: Of `container_for`.
+        container: One of `containers_for`.
+
+    Raises:
+        MediaError: ``unknown_codec``: this container does not hold what the source says of its streams.
     """
 
     def __init__(self, path: Path, templates: Mapping[int, Stream], container: str) -> None:
@@ -141,6 +147,7 @@ class LiveFile:
                 if _is_bare_aac(template) and container != "mpegts":
                     self._streams[index].codec_context.extradata = audio_specific_config(template)
                     self._filters[index] = BitStreamFilterContext("aac_adtstoasc", template)
+            self._out.start_encoding()
             self._bases = {index: template.time_base for index, template in templates.items()}
         except (av.FFmpegError, ValueError) as error:
             os.close(self._sink.descriptor)
@@ -153,12 +160,22 @@ class LiveFile:
         return self._sink.size_bytes
 
     def write(self, packet: Packet[Any], index: int, dts: int, pts: int) -> None:
-        """Take a packet over, with its times in the source's time base counted from the file's zero."""
+        """Take a packet over, with its times in the source's time base counted from the file's zero.
+
+        Raises:
+            MediaError: ``corrupt``: no reader could make anything of it, and the muxer refuses it.
+            OSError: The disk is full or failing.
+        """
         packet.time_base = self._bases[index] or Fraction(1, 1_000_000)
         packet.dts, packet.pts = dts, pts
-        for each in self._filters[index].filter(packet) if index in self._filters else (packet,):
-            each.stream = self._streams[index]
-            self._out.mux_one(each)
+        try:
+            for each in self._filters[index].filter(packet) if index in self._filters else (packet,):
+                each.stream = self._streams[index]
+                self._out.mux_one(each)
+        except av.FFmpegError as error:
+            if isinstance(error, OSError) and error.errno in DISK:
+                raise
+            raise media_error("corrupt", str(error)) from error
 
     def sync(self) -> int:
         """Have what was written so far on the disk; returns how many bytes that is."""

@@ -1,9 +1,9 @@
 """Sources that come to us: an RTMP publisher with a key, and what a ZeroMQ publisher sends.
 
 Each is a file to a demuxer: `read` waits for what comes, and an empty answer is the end. One publisher is
-heard at a time. Another with the right key takes its place once it has been silent for `SILENT_S`: a recorder that
-lost its line comes back before we notice. Whoever has not begun to publish after `HELLO_S`, or names another
-key, is let go.
+heard at a time. Another with the right key takes its place once it has been silent for `SILENT_S`: a recorder
+that lost its line comes back before we notice. Whoever has not begun to publish after `HELLO_S`, or names
+another key, is let go.
 """
 
 from __future__ import annotations

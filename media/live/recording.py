@@ -26,15 +26,18 @@ from typing import Any
 
 from av.stream import Stream
 
+from evidence.errors import MediaError
 from evidence.live_clock import Event, HostClock, LiveClock, Taken
 from media.live.arrivals import Arrivals, Arrived, Overrun, monotonic_us
-from media.live.container import SUFFIXES, LiveFile, container_for
+from media.live.container import SUFFIXES, LiveFile, containers_for
 from media.live.journal import LOCK, Journal
-from media.live.opening import Source
+from media.live.opening import Source, scrubbed
 from media.live.shape import shape_of
 
 PATIENCE_S = 0.2
 OPEN_SUFFIX = ".part"
+EARLY_US = 2_000_000
+"""How much earlier than the first packet another stream's may be."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class _Open:
     name: str
     zero_us: int
     """Media time of its zero, as judged by the clock."""
+    begin_us: int
+    """Media time of its first packet."""
     end_us: int
     pictures: int = 0
     playable_from_us: int | None = None
@@ -131,6 +136,8 @@ class Recording:
             why = self._loop()
         except OSError as error:
             why = f"disk: {error.strerror or error}"
+        except MediaError as error:
+            why = f"{error.code}: {scrubbed(error.message)}"
         try:
             self._close("ended")
         except OSError as error:
@@ -180,13 +187,18 @@ class Recording:
         stream = self.arrivals.streams[arrived.stream]
         dts = max(_ticks(taken.media_us - now.zero_us, stream), now.last.get(arrived.stream, -1) + 1)
         shown = arrived.packet.pts - arrived.dts if arrived.packet.pts is not None else 0
-        now.file.write(arrived.packet, arrived.stream, dts, dts + max(0, shown))
+        try:
+            now.file.write(arrived.packet, arrived.stream, dts, dts + max(0, shown))
+        except MediaError as error:
+            self.journal.write("unwritten", stream=arrived.stream, media_us=taken.media_us, why=error.message)
+            return
         now.last[arrived.stream] = dts
+        now.begin_us = min(now.begin_us, taken.media_us)
         now.end_us = max(now.end_us, taken.media_us + arrived.duration_us)
         if is_picture:
             now.pictures += 1
         if now.playable_from_us is None and arrived.is_key and (is_picture or not self._has_pictures()):
-            now.playable_from_us = taken.media_us - now.zero_us
+            now.playable_from_us = taken.media_us - now.begin_us
 
     def _is_due(self, arrived: Arrived, taken: Taken, *, is_picture: bool) -> bool:
         """Whether another file begins with this packet."""
@@ -200,7 +212,7 @@ class Recording:
             shape = shape_of(bytes(arrived.packet), stream.codec_context.name)
             if shape and shape != self._shapes.setdefault(arrived.stream, shape):
                 self._stop = self._stop or "shape_changed"
-        return self._is_cut_asked or taken.media_us - now.zero_us >= int(self.bounds.file_s * 1e6)
+        return self._is_cut_asked or taken.media_us - now.begin_us >= int(self.bounds.file_s * 1e6)
 
     def _has_pictures(self) -> bool:
         return any(stream.type == "video" for stream in self.arrivals.streams.values())
@@ -211,8 +223,8 @@ class Recording:
         if taken.begins_run:
             self._run += 1
         templates = dict(self.arrivals.streams)
-        container = container_for(list(templates.values()))
-        zero_us = taken.media_us
+        # What was decoded before the first packet that came may come after it.
+        zero_us = taken.media_us - EARLY_US
         if before is not None and not taken.begins_run:
             # Sound of before the keyframe that comes after it stands at its own place.
             ends = [
@@ -220,7 +232,19 @@ class Recording:
                 for index, ticks in before.last.items()
                 if index != arrived.stream
             ]
-            zero_us = min([zero_us, *ends])
+            zero_us = min([taken.media_us, *ends])
+        *others, last = containers_for(list(templates.values()))
+        for container in others:
+            try:
+                self._now_open = self._begin(container, zero_us, taken.media_us, arrived)
+                return
+            except MediaError as error:
+                self.journal.write(
+                    "container_refused", container=container, why=scrubbed(error.message)[:300]
+                )
+        self._now_open = self._begin(last, zero_us, taken.media_us, arrived)
+
+    def _begin(self, container: str, zero_us: int, media_us: int, arrived: Arrived) -> _Open:
         name = f"{self._files:06d}.{SUFFIXES[container]}"
         self.journal.write(
             "file",
@@ -230,13 +254,13 @@ class Recording:
             run=self._run,
             zero_us=zero_us,
             container=container,
-            streams=[_told(stream) for stream in templates.values()],
+            streams=[_told(stream) for stream in self.arrivals.streams.values()],
             monotonic_us=arrived.arrival_us,
             arrived_utc_us=self._base_us + arrived.arrival_us,
         )
-        file = LiveFile(self.folder / (name + OPEN_SUFFIX), templates, container)
-        self._now_open = _Open(self._files, file, name, zero_us, zero_us)
-        self._files += 1
+        number, self._files = self._files, self._files + 1
+        file = LiveFile(self.folder / (name + OPEN_SUFFIX), dict(self.arrivals.streams), container)
+        return _Open(number, file, name, zero_us, media_us, media_us)
 
     def _close(self, why: str) -> None:
         now, self._now_open = self._now_open, None
@@ -254,7 +278,7 @@ class Recording:
             why=why,
             size_bytes=closed.size_bytes,
             sha256=closed.sha256.hex(),
-            duration_us=now.end_us - now.zero_us,
+            duration_us=now.end_us - now.begin_us,
             pictures=now.pictures,
             playable_from_us=now.playable_from_us,
             **self._wall(now),
@@ -263,7 +287,7 @@ class Recording:
     def _wall(self, now: _Open) -> dict[str, int]:
         run = self._clock.run
         return {
-            "from_utc_us": self._base_us + run.wall_us(now.zero_us),
+            "from_utc_us": self._base_us + run.wall_us(now.begin_us),
             "to_utc_us": self._base_us + run.wall_us(now.end_us),
         }
 
@@ -293,7 +317,7 @@ class Recording:
         facts: dict[str, Any] = {}
         if now is not None:
             facts = {"file": now.number, "synced_bytes": now.file.sync(), **self._wall(now)}
-            facts["end_us"] = now.end_us - now.zero_us
+            facts["end_us"] = now.end_us - now.begin_us
         self.journal.write(
             "mark",
             sync=now is not None,

@@ -121,7 +121,7 @@ class Publication:
                 yield found
 
     def _chunk(self) -> _Message | bool | None:
-        """One chunk off the buffer: the message it completes, True where that goes on, None for too little."""
+        """One chunk off the buffer: the message it ends, True where that goes on, None for too little."""
         head = self._chunk_head()
         if head is None:
             return None

@@ -81,6 +81,7 @@ def wait_for(run: Started, kind: str, patience_s: float = 15) -> dict[str, Any]:
 def recorded(run: Started) -> list[int | None]:
     run.process.wait(30)
     assert not is_recording(run.folder)
+    assert said(run, "unwritten") == []
     return [number for line in said(run, "closed") for number in frame_numbers(run.folder / line["name"])]
 
 
