@@ -22,6 +22,7 @@ from av.stream import Stream
 from media.live.opening import Source, scrubbed
 
 SECOND_US = 1_000_000
+MUCH_BYTES = 1 << 20
 HELD = 250
 """Packets of one stream that may wait for the first time."""
 
@@ -154,9 +155,12 @@ class Arrivals:
         threading.Thread(target=self._run, name="arrivals", daemon=True).start()
 
     def take(self, patience_s: float) -> list[Arrived | Overrun]:
-        """What has come, at most after some patience; nothing may be in it."""
+        """What has come after some patience, less only where much has; nothing may be in it.
+
+        To wake for each packet would cost more than everything that is done with it.
+        """
         with self._lock:
-            if not self._queue and self.ended is None:
+            if self.ended is None and self.waiting_bytes < MUCH_BYTES:
                 self._lock.wait(patience_s)
             taken = list(self._queue)
             self._queue.clear()
@@ -206,7 +210,8 @@ class Arrivals:
                 )
             self._queue.append(arrived)
             self.waiting_bytes += arrived.size_bytes
-            self._lock.notify()
+            if self.waiting_bytes >= MUCH_BYTES:
+                self._lock.notify()
 
 
 def _arriving(source: Source, streams: Mapping[int, Stream]) -> Iterator[Arrived]:

@@ -34,7 +34,7 @@ from media.live.journal import LOCK, Journal
 from media.live.opening import Source, scrubbed
 from media.live.shape import shape_of
 
-PATIENCE_S = 0.2
+PATIENCE_S = 0.1
 OPEN_SUFFIX = ".part"
 EARLY_US = 2_000_000
 """How much earlier than the first packet another stream's may be."""
@@ -114,6 +114,7 @@ class Recording:
         self._shapes: dict[int, bytes] = {}
         self._synced_at = time.monotonic()
         self._packets = self._bytes = 0
+        self._look_at_disk()
         monotonic, utc = monotonic_us(), time.time_ns() // 1000
         self._host = HostClock(utc, monotonic)
         self._base_us = self._host.base_us
@@ -166,10 +167,7 @@ class Recording:
             return "source_does_not_answer"
         if self.arrivals.is_open and silent_s > self.bounds.stall_s:
             return "source_stalled"
-        free = os.statvfs(self.folder)
-        if free.f_bavail * free.f_frsize < self.bounds.floor_bytes:
-            return "disk_floor"
-        return None
+        return "disk_floor" if self._is_full else None
 
     def _take(self, arrived: Arrived) -> None:
         taken = self._clock.observe(arrived.stream, arrived.media_us, arrived.duration_us, arrived.arrival_us)
@@ -302,6 +300,10 @@ class Recording:
             monotonic_us=monotonic_us(),
         )
 
+    def _look_at_disk(self) -> None:
+        free = os.statvfs(self.folder)
+        self._is_full = free.f_bavail * free.f_frsize < self.bounds.floor_bytes
+
     def _refused(self, why: str) -> None:
         self.journal.write("refused", why=why[:300], monotonic_us=monotonic_us())
 
@@ -313,6 +315,7 @@ class Recording:
         if step:
             self.journal.write("turn", turn="host_step", by_us=step, monotonic_us=monotonic_us())
         passed, self._synced_at = at - self._synced_at, at
+        self._look_at_disk()
         now = self._now_open
         facts: dict[str, Any] = {}
         if now is not None:
