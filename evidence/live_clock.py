@@ -29,6 +29,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
+from typing import NamedTuple
 
 SECOND_US = 1_000_000
 RECENT = 512
@@ -95,8 +96,7 @@ class _Stream:
             self.recent.popitem(last=False)
 
 
-@dataclass(frozen=True)
-class Taken:
+class Taken(NamedTuple):
     """What to do with a packet."""
 
     media_us: int
@@ -227,12 +227,12 @@ class RunClock:
         """Arrival less media time of a packet that was not delayed at all, as far as is known."""
         if not self.anchors:
             raise ValueError("run: expected at least one packet, found none")
+        if media_us >= self.anchors[-1][0]:
+            return self.anchors[-1][1]
         index = bisect_right(self.anchors, media_us, key=lambda anchor: anchor[0])
         if index == 0:
             return self.anchors[0][1]
         at_us, offset_us = self.anchors[index - 1]
-        if index == len(self.anchors):
-            return offset_us
         next_us, next_offset_us = self.anchors[index]
         return offset_us + (next_offset_us - offset_us) * (media_us - at_us) // (next_us - at_us)
 

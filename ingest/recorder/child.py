@@ -7,6 +7,7 @@ does, is silent, or the disk is full; SIGTERM ends the file in order.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -31,6 +32,9 @@ def main() -> int:
         _, ceiling = resource.getrlimit(what)
         least = most if ceiling == resource.RLIM_INFINITY else min(most, ceiling)
         resource.setrlimit(what, (least, least))
+    # Nothing here makes rings; what was loaded stays.
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 50)
     address = Address(told["url"], told["transport"], told["options"])
     recording = Recording(
         Path(told["folder"]),

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import av
 from av.packet import Packet
@@ -32,8 +32,7 @@ def monotonic_us() -> int:
     return time.monotonic_ns() // 1000
 
 
-@dataclass(frozen=True)
-class Arrived:
+class Arrived(NamedTuple):
     """One packet."""
 
     packet: Packet[Any]
@@ -48,10 +47,7 @@ class Arrived:
     """0: nobody said."""
     is_key: bool
     """A picture one can start at, or any sound."""
-
-    @property
-    def size_bytes(self) -> int:
-        return self.packet.size
+    size_bytes: int
 
 
 @dataclass(frozen=True)
@@ -124,7 +120,8 @@ class _Times:
             dts,
             _us(dts, self.base),
             _us(packet.duration or 0, self.base),
-            packet.is_keyframe or self.is_sound,
+            self.is_sound or packet.is_keyframe,
+            packet.size,
         )
 
 

@@ -57,6 +57,30 @@ class Bounds:
     """Free space below which nothing more is written."""
 
 
+@dataclass(frozen=True)
+class _Lane:
+    """What is asked of a stream for each of its packets."""
+
+    is_picture: bool
+    codec: str
+    numerator: int
+    """Of its time base, in microseconds."""
+    denominator: int
+
+    @classmethod
+    def of(cls, stream: Stream) -> _Lane:
+        base = stream.time_base or Fraction(1, 1_000_000)
+        codec: Any = stream.codec_context
+        return cls(stream.type == "video", codec.name, base.numerator * 1_000_000, base.denominator)
+
+    def ticks(self, micros: int) -> int:
+        """To the nearest: what came from ticks goes back to the same."""
+        return (2 * micros * self.denominator // self.numerator + 1) // 2
+
+    def micros(self, ticks: int) -> int:
+        return ticks * self.numerator // self.denominator
+
+
 @dataclass
 class _Open:
     """The file at work."""
@@ -110,7 +134,7 @@ class Recording:
         self._now_open: _Open | None = None
         self._files = 0
         self._run = 0
-        self._streams: dict[int, Stream] = {}
+        self._lanes: dict[int, _Lane] = {}
         self._shapes: dict[int, bytes] = {}
         self._synced_at = time.monotonic()
         self._packets = self._bytes = 0
@@ -175,16 +199,16 @@ class Recording:
             self._tell(event, arrived.stream)
         if taken.is_repeat:
             return
-        is_picture = self.arrivals.streams[arrived.stream].type == "video"
-        if self._is_due(arrived, taken, is_picture=is_picture):
+        lane = self._lanes.get(arrived.stream) or self._lane(arrived.stream)
+        if self._is_due(arrived, taken, lane):
             self._next_file(arrived, taken)
         now = self._now_open
         if now is None:
             raise AssertionError("a file was opened above")
         self._packets, self._bytes = self._packets + 1, self._bytes + arrived.size_bytes
-        stream = self.arrivals.streams[arrived.stream]
-        dts = max(_ticks(taken.media_us - now.zero_us, stream), now.last.get(arrived.stream, -1) + 1)
-        shown = arrived.packet.pts - arrived.dts if arrived.packet.pts is not None else 0
+        dts = max(lane.ticks(taken.media_us - now.zero_us), now.last.get(arrived.stream, -1) + 1)
+        pts = arrived.packet.pts
+        shown = pts - arrived.dts if pts is not None else 0
         try:
             now.file.write(arrived.packet, arrived.stream, dts, dts + max(0, shown))
         except MediaError as error:
@@ -193,21 +217,23 @@ class Recording:
         now.last[arrived.stream] = dts
         now.begin_us = min(now.begin_us, taken.media_us)
         now.end_us = max(now.end_us, taken.media_us + arrived.duration_us)
-        if is_picture:
-            now.pictures += 1
-        if now.playable_from_us is None and arrived.is_key and (is_picture or not self._has_pictures()):
+        now.pictures += lane.is_picture
+        if now.playable_from_us is None and arrived.is_key and (lane.is_picture or not self._has_pictures()):
             now.playable_from_us = taken.media_us - now.begin_us
 
-    def _is_due(self, arrived: Arrived, taken: Taken, *, is_picture: bool) -> bool:
+    def _lane(self, index: int) -> _Lane:
+        lane = self._lanes[index] = _Lane.of(self.arrivals.streams[index])
+        return lane
+
+    def _is_due(self, arrived: Arrived, taken: Taken, lane: _Lane) -> bool:
         """Whether another file begins with this packet."""
         now = self._now_open
         if now is None or taken.begins_run:
             return True
-        if not arrived.is_key or (self._has_pictures() and not is_picture):
+        if not arrived.is_key or (not lane.is_picture and self._has_pictures()):
             return False
-        if is_picture:
-            stream = self.arrivals.streams[arrived.stream]
-            shape = shape_of(bytes(arrived.packet), stream.codec_context.name)
+        if lane.is_picture:
+            shape = shape_of(bytes(arrived.packet), lane.codec)
             if shape and shape != self._shapes.setdefault(arrived.stream, shape):
                 self._stop = self._stop or "shape_changed"
         return self._is_cut_asked or taken.media_us - now.begin_us >= int(self.bounds.file_s * 1e6)
@@ -220,18 +246,17 @@ class Recording:
         self._close("run" if taken.begins_run else "length")
         if taken.begins_run:
             self._run += 1
-        templates = dict(self.arrivals.streams)
         # What was decoded before the first packet that came may come after it.
         zero_us = taken.media_us - EARLY_US
         if before is not None and not taken.begins_run:
             # Sound of before the keyframe that comes after it stands at its own place.
             ends = [
-                before.zero_us + _us(ticks, templates[index])
+                before.zero_us + self._lanes[index].micros(ticks)
                 for index, ticks in before.last.items()
                 if index != arrived.stream
             ]
             zero_us = min([taken.media_us, *ends])
-        *others, last = containers_for(list(templates.values()))
+        *others, last = containers_for(list(self.arrivals.streams.values()))
         for container in others:
             try:
                 self._now_open = self._begin(container, zero_us, taken.media_us, arrived)
@@ -340,17 +365,6 @@ def _told(stream: Stream) -> dict[str, Any]:
     if stream.type == "video":
         return {**told, "width_px": context.width, "height_px": context.height}
     return {**told, "sample_rate_hz": context.sample_rate, "channels": context.channels}
-
-
-def _ticks(micros: int, stream: Stream) -> int:
-    base = stream.time_base or Fraction(1, 1_000_000)
-    # To the nearest: what came from ticks goes back to the same.
-    return (2 * micros * base.denominator // (base.numerator * 1_000_000) + 1) // 2
-
-
-def _us(ticks: int, stream: Stream) -> int:
-    base = stream.time_base or Fraction(1, 1_000_000)
-    return ticks * base.numerator * 1_000_000 // base.denominator
 
 
 def boot_id() -> str:
