@@ -222,64 +222,82 @@ class SourceSettings(Group):
 
 
 class StreamSettings(Group):
-    """One stream of a room. What is secret in its address stands in files or the environment."""
+    """One stream of a room. Secrets stand in files or the environment."""
 
     name: str = Field(pattern=r"^[a-z0-9-]{1,16}$", description="Short name, its own in the room")
-    url: str | None = Field(
-        None,
-        description="rtsp://, rtsps://, rtmp://, srt://, tcp://, udp://, http(s)://…m3u8; no account in it",
-    )
-    url_file: Path | None = Field(None, description="File with the whole address, where that is secret")
-    username: str | None = Field(None, description="Account on the recorder")
-    password_file: Path | None = Field(None, description="File with its password")
-    password_env: str | None = Field(None, description="Variable with its password")
-    transport: Literal["tcp", "udp"] = Field("tcp", description="How RTSP sends its packets")
-    options: dict[str, str] = Field(default_factory=dict, description="More options for FFmpeg's demuxer")
+    url: str | None = Field(None, description="Address of the stream, without account or key in it")
+    url_file: Path | None = Field(None, description="File with the whole address, where that is a secret")
+    username: str | None = Field(None, description="Account at the source")
+    password_file: Path | None = Field(None, description="File with the password or passphrase")
+    password_env: str | None = Field(None, description="Variable with the password or passphrase")
+    transport: Literal["tcp", "udp"] = Field("tcp", description="How RTSP carries packets")
+    options: dict[str, str] = Field(default_factory=dict, description="Further options of the demuxer")
 
     @field_validator("url")
     @classmethod
     def _names_no_account(cls, url: str | None) -> str | None:
         if url and "@" in urlsplit(url).netloc:
-            raise ValueError("expected no account in it, found one; use username and password_file")
+            raise ValueError(
+                "expected no account in it, found one; use username and password_file, or url_file"
+            )
         return url
 
     @model_validator(mode="after")
     def _require_one_address(self) -> StreamSettings:
         if (self.url is None) == (self.url_file is None):
-            raise ValueError("expected url or url_file, found both or neither")
+            raise ValueError("expected one of url and url_file, found both or neither")
         return self
 
 
 class RoomSettings(Group):
-    """One interview or hearing room with its recorders (R9)."""
+    """One interview or hearing room with a recorder of its own."""
 
-    room_no: str = Field(pattern=r"^[A-Za-z0-9-]{1,32}$", description="Number of the room, its own")
-    name: str = Field("", description="What people call it")
-    place: str | None = Field(None, description="Where it is; stands in every recording")
-    device_no: str | None = Field(
-        None, description="Its recorder in the device ledger; empty: the room's number"
-    )
+    room_no: str = Field(pattern=r"^[A-Za-z0-9-]{1,32}$", description="Number of the room, its own here")
+    name: str = Field(min_length=1, max_length=200, description="What people call it")
+    place: str = Field("", max_length=500, description="Where it is, for the record (R6); empty: its name")
+    device_no: str | None = Field(None, description="Device its files are from; empty: the room's number")
     agency: str | None = Field(None, description="Code of the agency; empty means the first one")
     pre_record_s: int = Field(
-        0, ge=0, le=86400, description="Also record between sessions, and keep so much to claim from; 0: off"
+        0,
+        ge=0,
+        le=86400,
+        description="How much is kept beforehand, for a start that was forgotten; 0: nothing",
     )
-    file_s: float = Field(300.0, ge=10, le=3600, description="Length of a file; the next keyframe ends it")
-    streams: list[StreamSettings] = Field(description="Its recorders: the main picture first")
+    file_s: float = Field(300.0, ge=10, le=3600, description="How long a file gets")
+    streams: list[StreamSettings] = Field(default_factory=list, description="Its streams, the main one first")
+
+    @field_validator("streams")
+    @classmethod
+    def _names_each_once(cls, streams: list[StreamSettings]) -> list[StreamSettings]:
+        names = [stream.name for stream in streams]
+        if len(set(names)) != len(names):
+            raise ValueError(f"expected a name for each stream, found {names}")
+        return streams
 
     @property
-    def recorder_no(self) -> str:
-        """The device its footage is of."""
+    def recorded_as(self) -> str:
+        """The device number its files carry."""
         return self.device_no or self.room_no
 
 
 class RecorderSettings(Group):
-    """Rooms whose streams are recorded."""
+    """Rooms that are recorded."""
 
-    rooms: list[RoomSettings] = Field(default_factory=list, description="Rooms of all hosts")
+    rooms: list[RoomSettings] = Field(
+        default_factory=list, description="Interview rooms; the API of an installation needs them as well"
+    )
     enabled: bool = Field(True, description="Whether this ingest host records rooms")
     stall_s: float = Field(10.0, gt=0, description="A source that is silent this long is connected to anew")
     sync_every_s: float = Field(1.0, gt=0, le=1.0, description="How often what came is brought to the disk")
     queue_bytes: int = Field(64 * MIB, gt=0, description="What of one stream may wait for a slow disk")
+
+    @field_validator("rooms")
+    @classmethod
+    def _numbers_each_once(cls, rooms: list[RoomSettings]) -> list[RoomSettings]:
+        numbers = [(room.agency, room.room_no) for room in rooms]
+        if len(set(numbers)) != len(numbers):
+            raise ValueError(f"expected a number for each room, found {[number for _, number in numbers]}")
+        return rooms
 
 
 class ApiSettings(Group):

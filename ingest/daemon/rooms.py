@@ -292,7 +292,7 @@ def _staged(room: RoomSettings, finished: Finished, said: tuple[Statement, ...])
     name = f"{room.room_no}_{finished.stream.rpartition('/')[2]}_{finished.from_utc_us}_{finished.name}"
     server = ClaimSource.SERVER
     assumed = (
-        Statement("device_no", room.recorder_no, server),
+        Statement("device_no", room.recorded_as, server),
         Statement("source_kind", str(SourceKind.INTERVIEW_ROOM), server),
         *((Statement("place", room.place, server),) if room.place else ()),
     )

@@ -29,7 +29,7 @@ from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction, sessionmake
 
 from evidence.clock import SystemClock, to_micros
 from evidence.custody import Action
-from storage.db import clip_tables, custody, ledger_tables, tables
+from storage.db import clip_tables, custody, ledger_tables, room_tables, tables
 from storage.db.custody import Happening
 
 WITNESSED: tuple[type[tables.Base], ...] = (
@@ -61,6 +61,9 @@ WITNESSED: tuple[type[tables.Base], ...] = (
     ledger_tables.PolicyRow,
     ledger_tables.Lateness,
     ledger_tables.Alarm,
+    room_tables.RoomSession,
+    room_tables.SessionPart,
+    room_tables.SessionNote,
 )
 # Counted up and down by sign-ins; nothing is decided in court by them.
 VOLATILE = {"account": frozenset({"failed_logins", "failed_at"})}

@@ -73,6 +73,8 @@ APPEND_ONLY: dict[str, set[str]] = {
     "continuity_reason": set(),
     "device_reading": set(),
     "policy": set(),
+    "session_note": set(),
+    "session_part": set(),
     "alarm": {"cleared_at", "cleared_by", "cleared_reason"},
     "av_number": {"voided_at", "void_reason"},
     "case_binding": {"ended_at", "ended_by", "ended_reason"},
@@ -82,6 +84,17 @@ APPEND_ONLY: dict[str, set[str]] = {
     "lateness": {"reason", "reason_by", "reason_at"},
     "reception": {"receipt"},
     "redaction_plan": {"approved_at", "approved_by"},
+    "room_session": {
+        "state",
+        "case_id",
+        "facts",
+        "paused_since",
+        "ended_at",
+        "ended_by",
+        "sealed_at",
+        "sealed_by",
+        "manifest",
+    },
 }
 
 

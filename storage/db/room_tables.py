@@ -1,0 +1,115 @@
+"""The tables of interview rooms: sessions, the files that belong to them, and what people noted.
+
+They follow the rules of `storage.db.tables`: every row belongs to an agency, every column says unit,
+clock and when it is null, and all of them are witnessed. Rooms themselves are settings of a host.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from evidence.ids import new_id
+from storage.db.tables import Base
+
+ONE_OPEN = "ix_room_session_one_open"
+
+
+def _id() -> Mapped[UUID]:
+    return mapped_column(primary_key=True, default=new_id)
+
+
+def _agency() -> Mapped[UUID]:
+    return mapped_column(ForeignKey("agency.id"))
+
+
+class RoomSession(Base):
+    """What is recorded in a room from one start to one end (R9, L17)."""
+
+    __tablename__ = "room_session"
+    __table_args__ = (
+        Index(None, "agency_id", "room_no", "started_at"),
+        Index(None, "agency_id", "started_at"),
+        # Two who start the same room at once: the second is told of the first.
+        Index(
+            ONE_OPEN,
+            "agency_id",
+            "room_no",
+            unique=True,
+            sqlite_where=text("ended_at IS NULL"),
+            postgresql_where=text("ended_at IS NULL"),
+        ),
+        CheckConstraint("ended_at >= started_at", name="forward"),
+    )
+    id: Mapped[UUID] = _id()
+    agency_id: Mapped[UUID] = _agency()
+    room_no: Mapped[str] = mapped_column(comment="number of the room in the settings")
+    room_name: Mapped[str] = mapped_column(comment="as the settings had it at the start")
+    device_no: Mapped[str] = mapped_column(comment="device the room's files are from")
+    streams: Mapped[list[Any]] = mapped_column(comment="names of the streams that were to be recorded")
+    state: Mapped[str] = mapped_column(comment="evidence.session.State")
+    case_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("case_file.id"), comment="null: no number stated, or none of the register"
+    )
+    facts: Mapped[dict[str, Any]] = mapped_column(comment="evidence.session.Facts as stated last")
+    requested_at: Mapped[datetime] = mapped_column(comment="server clock, when somebody started it")
+    started_at: Mapped[datetime] = mapped_column(
+        comment="when it began; before requested_at where it was claimed from what is kept beforehand"
+    )
+    paused_since: Mapped[datetime | None] = mapped_column(comment="server clock; null: not paused")
+    ended_at: Mapped[datetime | None] = mapped_column(comment="server clock; null: it lasts")
+    started_by: Mapped[str] = mapped_column(comment="actor label")
+    ended_by: Mapped[str | None] = mapped_column(comment="actor label; null: it lasts")
+    leaf_id: Mapped[UUID] = mapped_column(comment="custody leaf of the start")
+    sealed_at: Mapped[datetime | None] = mapped_column(comment="null: not sealed")
+    sealed_by: Mapped[str | None] = mapped_column(comment="actor label; null: not sealed")
+    manifest: Mapped[str | None] = mapped_column(comment="signed list of its files; null: not sealed")
+
+
+class SessionPart(Base):
+    """A file of a session's stream. Append-only."""
+
+    __tablename__ = "session_part"
+    __table_args__ = (
+        UniqueConstraint("agency_id", "session_id", "reception_key"),
+        UniqueConstraint("agency_id", "session_id", "stream", "sequence_no"),
+        Index(None, "agency_id", "item_id"),
+    )
+    id: Mapped[UUID] = _id()
+    agency_id: Mapped[UUID] = _agency()
+    session_id: Mapped[UUID] = mapped_column(ForeignKey("room_session.id"))
+    item_id: Mapped[UUID] = mapped_column(ForeignKey("item.id"))
+    reception_key: Mapped[str] = mapped_column(comment="of the item's reception: the same file, the same key")
+    stream: Mapped[str] = mapped_column(comment="name of the stream in the settings")
+    run: Mapped[str] = mapped_column(comment="which connection to the source it is of")
+    file_no: Mapped[int] = mapped_column(Integer, comment="place in that connection, from 0")
+    sequence_no: Mapped[int] = mapped_column(Integer, comment="place in the session's stream, from 1")
+    from_at: Mapped[datetime] = mapped_column(comment="server clock, by the least delayed packets")
+    to_at: Mapped[datetime] = mapped_column(comment="server clock, by the least delayed packets")
+    turns: Mapped[list[Any]] = mapped_column(comment="evidence.breaks.Happened, in wall time")
+    why: Mapped[str] = mapped_column(comment="why the file ended")
+    leaf_id: Mapped[UUID] = mapped_column(comment="custody leaf that ties the file to the session")
+    noted_at: Mapped[datetime] = mapped_column(comment="server clock")
+
+
+class SessionNote(Base):
+    """What somebody noted of a session. Append-only."""
+
+    __tablename__ = "session_note"
+    __table_args__ = (Index(None, "agency_id", "session_id", "at"),)
+    id: Mapped[UUID] = _id()
+    agency_id: Mapped[UUID] = _agency()
+    session_id: Mapped[UUID] = mapped_column(ForeignKey("room_session.id"))
+    kind: Mapped[str] = mapped_column(comment="evidence.session.NoteKind")
+    at: Mapped[datetime] = mapped_column(comment="server clock")
+    by: Mapped[str] = mapped_column(comment="actor label")
+    text: Mapped[str] = mapped_column(comment="in words, one line; empty where nothing was said")
+    reason: Mapped[str | None] = mapped_column(comment="GapReason; null: of no pause and no break")
+    stream: Mapped[str | None] = mapped_column(comment="whose break is explained; null: none is")
+    from_at: Mapped[datetime | None] = mapped_column(comment="of that break; null: none is explained")
+    to_at: Mapped[datetime | None] = mapped_column(comment="of that break; null: none is explained")
+    leaf_id: Mapped[UUID] = mapped_column(comment="custody leaf of the note")

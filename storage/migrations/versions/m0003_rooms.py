@@ -1,0 +1,246 @@
+"""The tables of interview rooms: sessions, the files that belong to them, and what people noted
+
+Revision: 0003, after: 0002
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+import storage.db.types
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+APPEND_ONLY = ("session_note", "session_part")
+# What is added to a row later; every other column is written with the row, and no row goes.
+ADDED_LATER = {
+    "room_session": (
+        "state",
+        "case_id",
+        "facts",
+        "paused_since",
+        "ended_at",
+        "ended_by",
+        "sealed_at",
+        "sealed_by",
+        "manifest",
+    ),
+}
+
+
+def upgrade() -> None:
+    op.create_table(
+        "room_session",
+        sa.Column("id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("agency_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("room_no", sa.Text(), nullable=False, comment="number of the room in the settings"),
+        sa.Column("room_name", sa.Text(), nullable=False, comment="as the settings had it at the start"),
+        sa.Column("device_no", sa.Text(), nullable=False, comment="device the room's files are from"),
+        sa.Column(
+            "streams",
+            storage.db.types.Json(),
+            nullable=False,
+            comment="names of the streams that were to be recorded",
+        ),
+        sa.Column("state", sa.Text(), nullable=False, comment="evidence.session.State"),
+        sa.Column(
+            "case_id",
+            storage.db.types.Id(length=16),
+            nullable=True,
+            comment="null: no number stated, or none of the register",
+        ),
+        sa.Column(
+            "facts", storage.db.types.Json(), nullable=False, comment="evidence.session.Facts as stated last"
+        ),
+        sa.Column(
+            "requested_at",
+            storage.db.types.Instant(),
+            nullable=False,
+            comment="server clock, when somebody started it",
+        ),
+        sa.Column(
+            "started_at",
+            storage.db.types.Instant(),
+            nullable=False,
+            comment="when it began; before requested_at where it was claimed from what is kept beforehand",
+        ),
+        sa.Column(
+            "paused_since",
+            storage.db.types.Instant(),
+            nullable=True,
+            comment="server clock; null: not paused",
+        ),
+        sa.Column(
+            "ended_at", storage.db.types.Instant(), nullable=True, comment="server clock; null: it lasts"
+        ),
+        sa.Column("started_by", sa.Text(), nullable=False, comment="actor label"),
+        sa.Column("ended_by", sa.Text(), nullable=True, comment="actor label; null: it lasts"),
+        sa.Column(
+            "leaf_id", storage.db.types.Id(length=16), nullable=False, comment="custody leaf of the start"
+        ),
+        sa.Column("sealed_at", storage.db.types.Instant(), nullable=True, comment="null: not sealed"),
+        sa.Column("sealed_by", sa.Text(), nullable=True, comment="actor label; null: not sealed"),
+        sa.Column("manifest", sa.Text(), nullable=True, comment="signed list of its files; null: not sealed"),
+        sa.CheckConstraint("ended_at >= started_at", name=op.f("ck_room_session_forward")),
+        sa.ForeignKeyConstraint(["agency_id"], ["agency.id"], name=op.f("fk_room_session_agency_id")),
+        sa.ForeignKeyConstraint(["case_id"], ["case_file.id"], name=op.f("fk_room_session_case_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_room_session")),
+    )
+    op.create_index(
+        op.f("ix_room_session_agency_id_room_no_started_at"),
+        "room_session",
+        ["agency_id", "room_no", "started_at"],
+        unique=False,
+    )
+    op.create_index(
+        op.f("ix_room_session_agency_id_started_at"),
+        "room_session",
+        ["agency_id", "started_at"],
+        unique=False,
+    )
+    op.create_index(
+        "ix_room_session_one_open",
+        "room_session",
+        ["agency_id", "room_no"],
+        unique=True,
+        sqlite_where=sa.text("ended_at IS NULL"),
+        postgresql_where=sa.text("ended_at IS NULL"),
+    )
+    op.create_table(
+        "session_note",
+        sa.Column("id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("agency_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("session_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False, comment="evidence.session.NoteKind"),
+        sa.Column("at", storage.db.types.Instant(), nullable=False, comment="server clock"),
+        sa.Column("by", sa.Text(), nullable=False, comment="actor label"),
+        sa.Column(
+            "text", sa.Text(), nullable=False, comment="in words, one line; empty where nothing was said"
+        ),
+        sa.Column("reason", sa.Text(), nullable=True, comment="GapReason; null: of no pause and no break"),
+        sa.Column("stream", sa.Text(), nullable=True, comment="whose break is explained; null: none is"),
+        sa.Column(
+            "from_at",
+            storage.db.types.Instant(),
+            nullable=True,
+            comment="of that break; null: none is explained",
+        ),
+        sa.Column(
+            "to_at",
+            storage.db.types.Instant(),
+            nullable=True,
+            comment="of that break; null: none is explained",
+        ),
+        sa.Column(
+            "leaf_id", storage.db.types.Id(length=16), nullable=False, comment="custody leaf of the note"
+        ),
+        sa.ForeignKeyConstraint(["agency_id"], ["agency.id"], name=op.f("fk_session_note_agency_id")),
+        sa.ForeignKeyConstraint(["session_id"], ["room_session.id"], name=op.f("fk_session_note_session_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_session_note")),
+    )
+    op.create_index(
+        op.f("ix_session_note_agency_id_session_id_at"),
+        "session_note",
+        ["agency_id", "session_id", "at"],
+        unique=False,
+    )
+    op.create_table(
+        "session_part",
+        sa.Column("id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("agency_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("session_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("item_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column(
+            "reception_key",
+            sa.Text(),
+            nullable=False,
+            comment="of the item's reception: the same file, the same key",
+        ),
+        sa.Column("stream", sa.Text(), nullable=False, comment="name of the stream in the settings"),
+        sa.Column("run", sa.Text(), nullable=False, comment="which connection to the source it is of"),
+        sa.Column("file_no", sa.Integer(), nullable=False, comment="place in that connection, from 0"),
+        sa.Column(
+            "sequence_no", sa.Integer(), nullable=False, comment="place in the session's stream, from 1"
+        ),
+        sa.Column(
+            "from_at",
+            storage.db.types.Instant(),
+            nullable=False,
+            comment="server clock, by the least delayed packets",
+        ),
+        sa.Column(
+            "to_at",
+            storage.db.types.Instant(),
+            nullable=False,
+            comment="server clock, by the least delayed packets",
+        ),
+        sa.Column(
+            "turns", storage.db.types.Json(), nullable=False, comment="evidence.breaks.Happened, in wall time"
+        ),
+        sa.Column("why", sa.Text(), nullable=False, comment="why the file ended"),
+        sa.Column(
+            "leaf_id",
+            storage.db.types.Id(length=16),
+            nullable=False,
+            comment="custody leaf that ties the file to the session",
+        ),
+        sa.Column("noted_at", storage.db.types.Instant(), nullable=False, comment="server clock"),
+        sa.ForeignKeyConstraint(["agency_id"], ["agency.id"], name=op.f("fk_session_part_agency_id")),
+        sa.ForeignKeyConstraint(["item_id"], ["item.id"], name=op.f("fk_session_part_item_id")),
+        sa.ForeignKeyConstraint(["session_id"], ["room_session.id"], name=op.f("fk_session_part_session_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_session_part")),
+        sa.UniqueConstraint(
+            "agency_id",
+            "session_id",
+            "reception_key",
+            name=op.f("uq_session_part_agency_id_session_id_reception_key"),
+        ),
+        sa.UniqueConstraint(
+            "agency_id",
+            "session_id",
+            "stream",
+            "sequence_no",
+            name=op.f("uq_session_part_agency_id_session_id_stream_sequence_no"),
+        ),
+    )
+    op.create_index(
+        op.f("ix_session_part_agency_id_item_id"), "session_part", ["agency_id", "item_id"], unique=False
+    )
+    _refuse_changes()
+
+
+def _refuse_changes() -> None:
+    """The database itself refuses what would rewrite a record (invariant 6)."""
+    is_postgresql = op.get_bind().dialect.name == "postgresql"
+    for table in APPEND_ONLY:
+        _refuse(table, "UPDATE", is_postgresql)
+        _refuse(table, "DELETE", is_postgresql)
+    for table, later in ADDED_LATER.items():
+        columns = [one["name"] for one in sa.inspect(op.get_bind()).get_columns(table)]
+        written_once = ", ".join(name for name in columns if name not in later)
+        _refuse(table, f"UPDATE OF {written_once}", is_postgresql)
+        _refuse(table, "DELETE", is_postgresql)
+
+
+def _refuse(table: str, what: str, is_postgresql: bool) -> None:
+    verb = what.partition(" ")[0].lower()
+    if is_postgresql:
+        event = "DELETE OR TRUNCATE" if verb == "delete" else what
+        op.execute(
+            f"CREATE TRIGGER {table}_no_{verb} BEFORE {event} ON {table} "
+            "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
+        )
+        return
+    op.execute(
+        f"CREATE TRIGGER {table}_no_{verb} BEFORE {what} ON {table} "
+        f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+    )
+
+
+def downgrade() -> None:
+    """Evidence is not dropped."""
+    raise RuntimeError("migrations: sessions of rooms cannot be taken back; restore a backup instead")
