@@ -1,11 +1,10 @@
 """Sessions of interview rooms: begun, noted, paused and ended by people; their files tied to them.
 
-Each change is a row and a custody leaf in the caller's transaction, with the session's row held, so that of two
-people who press at once the second sees what the first did. What a session is, is `evidence.session`; sealing
-and the end sheet are `ingest.recorder.sealing` and `ingest.recorder.sheet`.
+Each change is a row and a custody leaf in the caller's transaction, with the session's row held, so that of
+two people who press at once the second sees what the first did. What a session is, is `evidence.session`.
 
-A file is noted once, however often it is handed in: by the key of its reception. It is never refused: one that
-turns up after the seal is noted as such.
+A file is noted once, however often it is handed in: by the key of its reception. It is never refused: one
+that turns up after the seal is noted as such.
 """
 
 from __future__ import annotations
@@ -414,7 +413,7 @@ def _open(room_no: str, session_id: UUID | None) -> Conflict:
 
 
 def _case_of(session: Session, agency: Agency, facts: Facts) -> UUID | None:
-    """The case of the number stated, where the register has it; a number it does not have is kept as stated."""
+    """The case of the number stated, where the register has it; another number is kept as stated."""
     if facts.case_no is None:
         return None
     case = cases.case_by_key(session, agency.id, normalise_case_no(facts.case_no))

@@ -1,0 +1,109 @@
+"""A room of an installation, and files of its recorder as they are handed in, without any recorder."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from config.settings import RoomSettings, StreamSettings
+from evidence.clock import to_micros
+from evidence.fixity import hash_file
+from evidence.ids import new_id
+from ingest.daemon.holding import hold
+from ingest.recorder.sessions import claims_of, note_part
+from ingest.recorder.stream import Finished
+from ingest.sources.base import StagedFile
+from media.live.journal import NAME
+from storage.db import agencies, items
+from storage.db.room_tables import RoomSession
+from storage.open import Storage
+
+ROOM = RoomSettings(
+    room_no="R-1",
+    name="一号询问室",
+    place="某区执法办案中心一层",
+    pre_record_s=3600,
+    streams=[
+        StreamSettings(name="main", url="rtsp://192.0.2.1/main"),
+        StreamSettings(name="room", url="rtsp://192.0.2.1/room"),
+    ],
+)
+
+
+def finished_file(
+    storage: Storage,
+    folder: Path,
+    from_at: datetime,
+    to_at: datetime,
+    *,
+    stream: str = "main",
+    run: str = "r1",
+    number: int = 0,
+    why: str = "length",
+    ended: str | None = None,
+    turns: tuple[dict[str, Any], ...] = (),
+) -> Finished:
+    """A file a recorder finished, with the journal of its run."""
+    run = f"{stream}-{run}"
+    run_folder = folder / run
+    run_folder.mkdir(parents=True, exist_ok=True)
+    name = f"{number:06d}.mp4"
+    (run_folder / name).write_bytes(new_id().bytes * 3)
+    begins, ends = to_micros(from_at), to_micros(to_at)
+    lines = [
+        {"kind": "file", "file": number, "name": name, "run": 0, "zero_us": 0, "monotonic_us": 0,
+         "arrived_utc_us": begins},
+        *turns,
+        *([{"kind": "ended", "why": ended}] if ended else []),
+    ]  # fmt: skip
+    with (run_folder / NAME).open("a", encoding="utf-8") as journal:
+        journal.writelines(json.dumps(line) + "\n" for line in lines)
+    digests = hash_file(run_folder / name)
+    return Finished(
+        stream=stream, run=run, folder=run_folder, number=number, name=name, sha256=digests.sha256,
+        size_bytes=digests.size_bytes, from_utc_us=begins, to_utc_us=ends, duration_us=ends - begins,
+        pictures=1, playable_from_us=0, why=why, turns=turns,
+    )  # fmt: skip
+
+
+def hand_in(storage: Storage, session_id: UUID, finished: Finished) -> UUID:
+    """Take a finished file into custody and tie it to the session, as the daemon does; the item's id."""
+    with storage.database.read() as session:
+        agency = agencies.agency_by_code(session, "demo")
+        row = session.get_one(RoomSession, session_id)
+        claims = claims_of(session, agency, row, finished)
+    staged = storage.objects.staging_dir / str(new_id())
+    staged.write_bytes(finished.path.read_bytes())
+    accepted = hold(
+        storage,
+        agency.id,
+        StagedFile(
+            path=staged, size_bytes=finished.size_bytes, sha256=finished.sha256,
+            original_name_raw=finished.name.encode(), source="recorder", reception_key=finished.key,
+            actor="system", claims=claims,
+        ),
+    )  # fmt: skip
+    with storage.database.transaction() as session:
+        held = agencies.agency_by_code(session, "demo")
+        note_part(
+            session,
+            held,
+            session.get_one(RoomSession, session_id),
+            finished,
+            accepted.item_id,
+            storage.clock.now(),
+        )
+    return accepted.item_id
+
+
+def read_back(storage: Storage, item_id: UUID) -> None:
+    """As the worker leaves an original once its bytes were read back and matched."""
+    with storage.database.transaction() as session:
+        agency = agencies.agency_by_code(session, "demo")
+        item = items.item_by_id(session, agency.id, item_id, lock=True)
+        stored = items.object_of(session, item)
+        stored.sm3, stored.verified_at = bytes(32), storage.clock.now()
+        item.custody = "verified"
