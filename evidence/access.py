@@ -41,6 +41,9 @@ class Act(StrEnum):
     REPORT_ON_EQUIPMENT = "report_on_equipment"
     REPORT_ON_CONDUCT = "report_on_conduct"
     WATCH_EVENTS = "watch_events"
+    SEE_ROOMS = "see_rooms"
+    READ_SESSIONS = "read_sessions"
+    RUN_SESSIONS = "run_sessions"
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,8 @@ class Subject:
 
 _FOOTAGE_ROLES = frozenset({Role.OFFICER, Role.HANDLER, Role.REVIEWER, Role.LEGAL_REVIEWER, Role.ARCHIVIST})
 
+_SESSION_ROLES = frozenset({Role.OFFICER, Role.HANDLER, Role.LEGAL_REVIEWER, Role.ARCHIVIST})
+
 _ROLE_RIGHTS: dict[Act, frozenset[Role]] = {
     Act.LIST_CASES: _FOOTAGE_ROLES,
     Act.OPEN_CASE: frozenset({Role.HANDLER, Role.LEGAL_REVIEWER, Role.ARCHIVIST}),
@@ -104,7 +109,15 @@ _ROLE_RIGHTS: dict[Act, frozenset[Role]] = {
     # Names officers and what they recorded when: supervision's, not the machine room's (R14, A7).
     Act.REPORT_ON_CONDUCT: frozenset({Role.ARCHIVIST, Role.LEGAL_REVIEWER, Role.AUDITOR}),
     Act.WATCH_EVENTS: _FOOTAGE_ROLES | {Role.SYSTEM_ADMIN},
+    # That a room is in use, and since when: whoever keeps the machine running asks before stopping it.
+    Act.SEE_ROOMS: _SESSION_ROLES | {Role.SYSTEM_ADMIN},
+    # Officers and handlers only what is theirs (`is_of_session`).
+    Act.READ_SESSIONS: _SESSION_ROLES,
+    Act.RUN_SESSIONS: frozenset({Role.OFFICER, Role.HANDLER}),
 }
+
+
+_READ_ALL_SESSIONS = frozenset({Role.LEGAL_REVIEWER, Role.ARCHIVIST})
 
 
 def check_roles(roles: frozenset[Role]) -> frozenset[Role]:
@@ -134,6 +147,24 @@ def may(actor: Actor, act: Act, subject: Subject | None = None) -> bool:
         collected = Role.OFFICER in actor.roles and actor.officer_id in subject.collector_officer_ids
         return handles or (collected and actor.officer_id is not None)
     return False
+
+
+def may_with_session(actor: Actor, act: Act, subject: Subject, started_by: str) -> bool:
+    """Whether the actor may read or run one session of a room.
+
+    Legal review and the archive read every one. An officer or handler reads and runs what is theirs: started
+    by them, conducted by them as an officer named, or of a case they handle.
+
+    Args:
+        started_by: Label of who started it.
+    """
+    if not may(actor, act):
+        return False
+    if act is Act.READ_SESSIONS and actor.roles & _READ_ALL_SESSIONS:
+        return True
+    conducts = Role.OFFICER in actor.roles and actor.officer_id in subject.collector_officer_ids
+    handles = Role.HANDLER in actor.roles and actor.account_id in subject.handler_ids
+    return started_by == actor.label or handles or (conducts and actor.officer_id is not None)
 
 
 def require(actor: Actor, act: Act, subject: Subject | None = None) -> None:

@@ -20,12 +20,13 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from evidence.access import Act, Actor, Subject, may, require
+from evidence.access import Act, Actor, Subject, may, may_with_session, require
 from evidence.errors import Conflict, InvalidInput, NotFound, NotPermitted
 from evidence.item import SHOWABLE, Binding, Custody
 from evidence.kinds import ClaimSource, Role
 from ingest.facts import Statement, weigh
 from storage.db import agencies, cases, items, ledger
+from storage.db.room_tables import RoomSession
 from storage.db.tables import Case, CaseBinding, Item
 
 Span = tuple[int, int]
@@ -276,6 +277,33 @@ def require_case(actor: Actor, case: Case) -> None:
         raise NotPermitted(
             f"case {case.case_no}: expected its handler, legal review or the archive, found another",
             code="case_not_yours",
+        )
+
+
+def has_session(work: Asking, row: RoomSession, act: Act) -> bool:
+    """Whether the actor may read or run the session: by duty, or because it is theirs."""
+    handlers: set[UUID] = set()
+    if row.case_id is not None and Role.HANDLER in work.actor.roles:
+        handler_id = cases.case_by_id(work.session, work.agency_id, row.case_id).handler_id
+        handlers |= {handler_id} if handler_id is not None else set()
+    conducting: set[UUID] = set()
+    if work.actor.officer_id is not None:
+        number = ledger.officer_number(work.session, work.agency_id, work.actor.officer_id)
+        conducting |= {work.actor.officer_id} if number in row.facts["officers"] else set()
+    subject = Subject(frozenset(handlers), frozenset(conducting))
+    return may_with_session(work.actor, act, subject, row.started_by)
+
+
+def require_session(work: Asking, row: RoomSession, act: Act) -> None:
+    """Raise unless `has_session`.
+
+    Raises:
+        NotPermitted: ``session_not_yours``.
+    """
+    if not has_session(work, row, act):
+        raise NotPermitted(
+            f"session {row.id}: expected one you started, conduct or handle the case of, found another's",
+            code="session_not_yours",
         )
 
 

@@ -15,7 +15,15 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from cli.main import COMMANDS, EXITS, command_parser
-from config.settings import DockKey, FolderSettings, Group, Settings, SourceSettings
+from config.settings import (
+    DockKey,
+    FolderSettings,
+    Group,
+    RoomSettings,
+    Settings,
+    SourceSettings,
+    StreamSettings,
+)
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "ref"
 
@@ -23,6 +31,8 @@ LISTS: dict[str, type[Group]] = {
     "ingest.folders": FolderSettings,
     "ingest.sources": SourceSettings,
     "ingest.sftp.keys": DockKey,
+    "recorder.rooms": RoomSettings,
+    "recorder.rooms.streams": StreamSettings,
 }
 
 COMMANDS_HEAD = """# 命令 · Commands

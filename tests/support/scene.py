@@ -56,6 +56,7 @@ from tests.support import media as footage
 from tests.support.clocks import SettableClock
 from tests.support.databases import laid_url
 from tests.support.installations import AGENCY, settings_for
+from tests.support.rooms import ROOM
 
 PASSWORD = "correct horse battery"
 ACTOR = "system"
@@ -114,7 +115,11 @@ class Scene:
     def __init__(self, folder: Path, database_url: str) -> None:
         self.clock = SettableClock()
         self.settings: Settings = settings_for(
-            folder, database_url, api__port=free_port(), media__port=free_port()
+            folder,
+            database_url,
+            api__port=free_port(),
+            media__port=free_port(),
+            recorder__rooms=[ROOM.model_dump()],
         )
         self.storage: Storage = replace(found(self.settings, AGENCY, self.clock), clock=self.clock)
         self.accounts: dict[str, UUID] = {}

@@ -1,0 +1,123 @@
+"""Rooms and sessions through the API: who may, what comes back, and what the machine room sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from evidence.kinds import Role
+from tests.support.rooms import ROOM, finished_file, hand_in, read_back
+from tests.support.scene import CASE_A, Live, live_scene
+
+API = "/api/v1"
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    with live_scene(tmp_path_factory.mktemp("rooms")) as live:
+        yield live
+
+
+def call(live: Live, name: str, method: str, path: str, status: int = 200, **body: Any) -> Any:
+    given = {"json": body} if method in {"POST", "PATCH"} else {"params": body}
+    answer = live.as_(name).request(method, API + path, **given)
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+def test_a_session_is_run_from_the_room_and_read_by_those_whose_duty_it_is(
+    live: Live, tmp_path: Path
+) -> None:
+    scene = live.scene
+    (room,) = call(live, "system_admin", "GET", "/rooms")
+    assert (room["room_no"], room["session"], room["streams"]) == ("R-1", None, ["main", "room"])
+    begun = (scene.clock.now() - timedelta(minutes=10)).isoformat().replace("+00:00", "Z")
+    facts = {"case_no": CASE_A, "officers": ["330101"], "party": "李某"}
+    shown = call(live, "officer", "POST", "/room-sessions", 201, room_no="R-1", started_at=begun, facts=facts)
+    path = f"/room-sessions/{shown['id']}"
+    assert (shown["state"], shown["missing"]) == ("open", ["object_of_proof", "second_officer"])
+    assert shown["facts"]["place"] == ROOM.place
+    again = call(live, "handler", "POST", "/room-sessions", 409, room_no="R-1")
+    assert (again["code"], again["session"]) == ("session_open", shown["id"])
+
+    # The machine room sees that it is in use, and nothing else.
+    (room,) = call(live, "system_admin", "GET", "/rooms")
+    assert room["session"] == {"session_id": shown["id"], "started_at": begun, "paused_since": None}
+    for name in ("system_admin", "security_officer", "auditor", "reviewer"):
+        call(live, name, "GET", path, 403)
+
+    call(live, "officer", "POST", f"{path}/markers", 201, text="出示证件")
+    # The handler of its case runs it too; another handler and another officer do not even read it.
+    call(live, "handler", "POST", f"{path}/pause", reason="emergency", statement="突发情况")
+    call(live, "handler", "POST", f"{path}/pause", 409, reason="other", statement="再次")
+    for name in ("handler2", "officer2"):
+        for method, rest, body in (
+            ("GET", "", {}), ("GET", "/breaks", {}), ("POST", "/stop", {}),
+            ("POST", "/markers", {"text": "x"}), ("PATCH", "/facts", {"party": "x"}),
+        ):  # fmt: skip
+            assert call(live, name, method, path + rest, 403, **body)["code"] == "session_not_yours"
+    # Named as the second officer, the other one does.
+    call(live, "officer", "PATCH", f"{path}/facts", officers=["330101", "330102"], object_of_proof="是否知情")
+    call(live, "officer2", "POST", f"{path}/resume")
+    scene.clock.advance(30)
+    ended = call(live, "officer2", "POST", f"{path}/stop")
+    assert (ended["state"], ended["missing"]) == ("ended", [])
+
+    zero = scene.clock.now() - timedelta(seconds=630)
+    session_id = UUID(shown["id"])
+    for stream, to_s in (("main", 600), ("room", 631)):
+        made = finished_file(
+            scene.storage, tmp_path, zero, zero + timedelta(seconds=to_s), stream=stream, why="salvaged"
+        )
+        read_back(scene.storage, hand_in(scene.storage, session_id, made))
+    log = call(live, "legal_reviewer", "GET", f"{path}/breaks")
+    (lost,) = log["breaks"]
+    assert (lost["stream"], lost["cause"], lost["length_ms"], lost["is_explained"]) == (
+        "main", "process_died", 30_000, False,
+    )  # fmt: skip
+    assert (log["missing_ms"], log["unexplained"]) == ({"main": 30_000}, 1)
+    call(live, "legal_reviewer", "POST", f"{path}/reasons", 403, stream="main", from_at=lost["from_at"],
+         to_at=lost["to_at"], reason="power_lost", statement="停电")  # fmt: skip
+    call(live, "handler", "POST", f"{path}/reasons", 201, stream="main", from_at=lost["from_at"],
+         to_at=lost["to_at"], reason="power_lost", statement="停电")  # fmt: skip
+    assert call(live, "archivist", "GET", f"{path}/breaks")["unexplained"] == 0
+
+    sealed = call(live, "handler", "POST", f"{path}/seal")
+    assert (sealed["state"], len(sealed["manifest_sha256"])) == ("sealed", 64)
+    assert [(each["stream"], each["verified"]) for each in sealed["files"]] == [
+        ("main", True),
+        ("room", True),
+    ]
+    assert [note["kind"] for note in sealed["notes"]] == ["marker", "pause", "facts", "resume", "reason"]
+    started = scene.leaves(shown["id"], "room_session:started")[0]
+    assert started["actor"] == f"account:{scene.accounts['officer']}"
+
+
+def test_a_list_shows_that_a_session_was_and_its_facts_to_whom_they_belong(live: Live) -> None:
+    second = call(live, "handler2", "POST", "/room-sessions", 201, room_no="R-1", facts={"party": "张某"})
+    call(live, "handler2", "POST", f"/room-sessions/{second['id']}/stop")
+    page = call(live, "officer", "GET", "/room-sessions", limit=1)
+    (row,) = page["items"]
+    assert (row["id"], row["may_read"], row["facts"]) == (second["id"], False, None)
+    rest = call(live, "officer", "GET", "/room-sessions", cursor=page["next_cursor"])["items"]
+    assert second["id"] not in [each["id"] for each in rest]
+    found = call(live, "archivist", "GET", "/room-sessions", room_no="R-1", state="ended")["items"]
+    assert [each["facts"]["party"] for each in found] == ["张某"]
+    assert call(live, "archivist", "GET", "/room-sessions", room_no="R-7")["items"] == []
+
+
+def test_what_is_no_room_or_no_start_is_refused_in_words(live: Live) -> None:
+    for body, status, code in (
+        ({"room_no": "R-404"}, 404, "room_not_found"),
+        ({"room_no": "R-1", "started_at": "2026-01-01T00:00:00Z"}, 422, "session_start"),
+        ({"room_no": "R-1", "facts": {"weather": "x"}}, 422, "request_invalid"),
+        ({"room_no": "../x"}, 422, "request_invalid"),
+    ):
+        assert call(live, "officer", "POST", "/room-sessions", status, **body)["code"] == code
+    for role in set(Role) - {Role.OFFICER, Role.HANDLER}:
+        call(live, str(role), "POST", "/room-sessions", 403, room_no="R-1")
