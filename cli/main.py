@@ -56,6 +56,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "duty": ("cli.duty", "执勤 / who is on duty"),
     "policy": ("cli.policy", "规则:期限与限值 / deadlines and limits, in versions"),
     "report": ("cli.report", "报表:缺录、逾期、配备、设备 / absence, lateness, ratio, devices"),
+    "room": ("cli.room", "询问室 / interview rooms"),
+    "session": ("cli.session", "询问室会话 / sessions of interview rooms"),
     "officer": ("cli.officer", "执法人员 / officers"),
     "token": ("cli.upload_token", "上传令牌 / upload tokens"),
     "jobs": ("cli.jobs", "任务:滞留、重排、计数 / jobs: stuck, requeue, counts"),

@@ -1,0 +1,336 @@
+"""`liuhen session start|stop|mark|pause|resume|facts|reason|seal|list|show`: sessions of interview rooms."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from cli.options import Branch, read_id, read_instant
+from cli.shell import Desk, Parser, add_json, at_desk, operator, print_json, print_table
+from evidence.breaks import CAUSE_WORDS, missing_us
+from evidence.clock import from_micros, rfc3339
+from evidence.errors import InvalidInput
+from evidence.kinds import GapReason
+from evidence.session import NOTE_WORDS, REASON_WORDS, STATE_WORDS, Facts, NoteKind, State
+from ingest.recorder import registry, sealing, sessions
+from ingest.recorder.sessions import Told
+from storage.db import sessions as rows
+from storage.db.room_tables import RoomSession
+from storage.db.tables import Agency
+
+REASONS = ", ".join(f"{reason} {words[0]}" for reason, words in REASON_WORDS.items())
+
+
+def arguments(parser: Parser, _name: str) -> None:
+    branch = Branch(parser)
+    starting = branch.add("start", "开始会话 / start a session", _start)
+    starting.add_argument("room_no", metavar="ROOM", help="询问室编号 / room, as `room list` prints it")
+    starting.add_argument(
+        "--from",
+        dest="started_at",
+        metavar="TIME",
+        help="由预录补记的实际开始时间 / true start, if it was forgotten",
+    )
+    _add_facts(starting)
+    stating = branch.add("facts", "登记事项 / state facts", _facts)
+    _add_session(stating)
+    _add_facts(stating)
+    for name, text, run in (
+        ("stop", "结束会话 / end a session", _stop),
+        ("resume", "结束暂停 / end a pause", _resume),
+        ("seal", "封存:签署文件清单 / seal: sign the list of files", _seal),
+    ):
+        _add_session(branch.add(name, text, run))
+    marking = branch.add("mark", "标记此刻 / note something now", _mark)
+    _add_session(marking)
+    marking.add_argument("text", metavar="TEXT", help="内容 / in words")
+    pausing = branch.add("pause", "暂停录制 / record nothing for now", _pause)
+    _add_session(pausing)
+    _add_reason(pausing)
+    reasoning = branch.add("reason", "说明中断原因 / say why there is a break", _reason)
+    _add_session(reasoning)
+    reasoning.add_argument("stream", metavar="STREAM", help="信号 / stream")
+    reasoning.add_argument("from_at", metavar="FROM", help="起 / from, as `show` prints it")
+    reasoning.add_argument("to_at", metavar="TO", help="止 / to")
+    _add_reason(reasoning)
+    listing = branch.add("list", "会话列表 / sessions, newest first", _list)
+    listing.add_argument("--room", metavar="NO", help="询问室编号 / of one room")
+    listing.add_argument("--state", choices=[str(state) for state in State], help="状态 / in this state")
+    listing.add_argument("--limit", type=int, default=50, metavar="N", help="最多几条 / at most; 50")
+    add_json(listing)
+    showing = branch.add("show", "会话详情与中断记录 / a session and its break log", _show)
+    _add_session(showing)
+    add_json(showing)
+
+
+def _add_session(parser: Parser) -> None:
+    parser.add_argument(
+        "session", metavar="SESSION", help="会话编号,或询问室编号 / id, or the room it lasts in"
+    )
+
+
+def _add_reason(parser: Parser) -> None:
+    reasons = [str(reason) for reason in GapReason]
+    parser.add_argument("reason", choices=reasons, metavar="REASON", help=f"原因 / reason: {REASONS}")
+    parser.add_argument("text", metavar="TEXT", help="说明 / in words")
+
+
+def _add_facts(parser: Parser) -> None:
+    parser.add_argument("--case", dest="case_no", metavar="NO", help="案件编号 / case number")
+    parser.add_argument("--place", metavar="TEXT", help="地点 / place; default: the room's")
+    parser.add_argument(
+        "--officer",
+        dest="officers",
+        action="append",
+        metavar="NO",
+        help="人员编号,可重复 / officer; repeatable",
+    )
+    parser.add_argument("--party", metavar="TEXT", help="被询问人 / who is heard")
+    parser.add_argument("--proof", dest="object_of_proof", metavar="TEXT", help="证明对象 / object of proof")
+
+
+def _stated(options: argparse.Namespace) -> dict[str, Any]:
+    names = ("case_no", "place", "officers", "party", "object_of_proof")
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
+
+
+def _start(options: argparse.Namespace) -> int:
+    with at_desk(options) as desk, desk.write() as (session, agency):
+        room = registry.room_of(session, agency, desk.settings.recorder.rooms, options.room_no)
+        started_at = options.started_at and read_instant(options.started_at, "--from", agency.time_zone)
+        row = sessions.start(
+            session,
+            agency,
+            room,
+            facts=_stated(options),
+            started_at=started_at or None,
+            actor=operator(),
+            now=desk.now(),
+        )
+        missing, since = Facts.from_json(row.facts).missing(), desk.local(row.started_at)
+    print(f"已开始 / started: {row.id}  {row.room_no}  {since}")
+    _tell_missing(missing)
+    return 0
+
+
+def _facts(options: argparse.Namespace) -> int:
+    stated = _stated(options)
+    row = _change(options, sessions.state_facts, stated)
+    print(f"已登记 / stated: {', '.join(stated)}")
+    _tell_missing(Facts.from_json(row.facts).missing())
+    return 0
+
+
+def _stop(options: argparse.Namespace) -> int:
+    row = _change(options, sessions.stop)
+    print(f"已结束 / ended: {row.id}")
+    return 0
+
+
+def _resume(options: argparse.Namespace) -> int:
+    _change(options, sessions.resume)
+    print(f"已继续 / resumed: {options.session}")
+    return 0
+
+
+def _mark(options: argparse.Namespace) -> int:
+    _change(options, sessions.mark, options.text)
+    print(f"已标记 / marked: {options.text.strip()}")
+    return 0
+
+
+def _pause(options: argparse.Namespace) -> int:
+    _change(options, sessions.pause, GapReason(options.reason), options.text)
+    print(f"已暂停 / paused: {options.session}")
+    return 0
+
+
+def _reason(options: argparse.Namespace) -> int:
+    with at_desk(options) as desk:
+        zone = desk.agency.time_zone
+        from_at, to_at = (
+            read_instant(options.from_at, "FROM", zone), read_instant(options.to_at, "TO", zone)
+        )  # fmt: skip
+    _change(
+        options,
+        sessions.give_reason,
+        stream=options.stream,
+        from_at=from_at,
+        to_at=to_at,
+        reason=GapReason(options.reason),
+        text=options.text,
+    )
+    print(f"已说明 / reason given: {options.stream}")
+    return 0
+
+
+def _seal(options: argparse.Namespace) -> int:
+    with at_desk(options) as desk, desk.write() as (session, agency):
+        row = sealing.seal(
+            session,
+            agency,
+            _id_of(session, agency, options.session),
+            desk.storage.keys,
+            actor=operator(),
+            now=desk.now(),
+        )
+    print(f"已封存 / sealed: {row.id}")
+    return 0
+
+
+def _change(options: argparse.Namespace, do: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """Do one thing to the session a command names, as its one transaction."""
+    with at_desk(options) as desk, desk.write() as (session, agency):
+        session_id = _id_of(session, agency, options.session)
+        return do(session, agency, session_id, *given, actor=operator(), now=desk.now(), **named)
+
+
+def _id_of(session: Session, agency: Agency, text: str) -> UUID:
+    """The session of that id, or the one that lasts in the room of that number.
+
+    Raises:
+        InvalidInput: It is neither.
+    """
+    for row in rows.open_sessions(session, agency.id, text):
+        return row.id
+    try:
+        return read_id(text, "session")
+    except InvalidInput as error:
+        raise InvalidInput(
+            f"session: expected an id, or a room in use, found {text[:60]!r}; see `liuhen session list`"
+        ) from error
+
+
+def _tell_missing(missing: list[str]) -> None:
+    if missing:
+        print(f"未登记 / not stated yet: {', '.join(missing)}")
+
+
+def _list(options: argparse.Namespace) -> int:
+    with at_desk(options) as desk, desk.read() as session:
+        found = [
+            {
+                "id": str(row.id),
+                "room_no": row.room_no,
+                "state": row.state,
+                "case_no": row.facts["case_no"],
+                "started_at": desk.local(row.started_at),
+                "ended_at": desk.local(row.ended_at),
+                "missing": ", ".join(Facts.from_json(row.facts).missing()),
+            }
+            for row in rows.page_of_sessions(
+                session,
+                desk.agency.id,
+                room_no=options.room,
+                state=options.state,
+                limit=max(1, options.limit),
+            )
+        ]
+    if options.json:
+        print_json(found)
+    else:
+        heads = ("编号 id", "室 room", "状态 state", "案号 case", "开始 from", "结束 to", "未登记 missing")
+        print_table(heads, [tuple(row.values()) for row in found])
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    with at_desk(options) as desk, desk.read() as session:
+        agency_id = desk.agency.id
+        row = rows.session_by_id(session, agency_id, _id_of(session, desk.agency, options.session))
+        told = sessions.tell(session, agency_id, row)
+        files = sealing.files_of(session, agency_id, told)
+        if options.json:
+            print_json(_as_json(told, files))
+        else:
+            _print(desk, told, files)
+    return 0
+
+
+def _as_json(told: Told, files: list[dict[str, Any]]) -> dict[str, Any]:
+    row: RoomSession = told.row
+    return {
+        "id": str(row.id),
+        "room_no": row.room_no,
+        "state": row.state,
+        "started_at": rfc3339(row.started_at),
+        "requested_at": rfc3339(row.requested_at),
+        "ended_at": row.ended_at and rfc3339(row.ended_at),
+        "paused_since": row.paused_since and rfc3339(row.paused_since),
+        "facts": told.facts.to_json(),
+        "missing": told.facts.missing(),
+        "files": files,
+        "notes": [
+            {
+                "kind": note.kind,
+                "at": rfc3339(note.at),
+                "by": note.by,
+                "reason": note.reason,
+                "text": note.text,
+            }
+            for note in told.notes
+        ],
+        "breaks": [
+            {
+                "stream": each.stream,
+                "cause": str(each.cause),
+                "from_at": rfc3339(from_micros(each.from_us)),
+                "to_at": rfc3339(from_micros(each.to_us)),
+                "length_ms": each.length_ms,
+                "reasons": [note.text for note in each.reasons],
+            }
+            for each in told.breaks
+        ],
+        "missing_us": missing_us(told.breaks),
+    }
+
+
+def _print(desk: Desk, told: Told, files: list[dict[str, Any]]) -> None:
+    row = told.row
+    print(f"{row.id}  {row.room_no} {row.room_name}  {' '.join(STATE_WORDS[State(row.state)])}")
+    print(f"{desk.local(row.started_at)} – {desk.local(row.ended_at)}")
+    for name, value in told.facts.to_json().items():
+        print(f"  {name}: {', '.join(value) if isinstance(value, list) else value or '—'}")
+    _tell_missing(told.facts.missing())
+    print_table(
+        ("信号 stream", "序 no", "起 from", "止 to", "SHA-256", "核对 read back"),
+        [
+            (
+                each["stream"],
+                each["sequence_no"],
+                _exact(desk, datetime.fromisoformat(each["from_at"])),
+                _exact(desk, datetime.fromisoformat(each["to_at"])),
+                each["sha256"][:16],
+                "是 yes" if each["verified"] else "否 no",
+            )
+            for each in files
+        ],
+    )
+    print_table(
+        ("中断 break", "信号 stream", "起 from", "止 to", "毫秒 ms", "原因 reason"),
+        [
+            (
+                CAUSE_WORDS[each.cause][0],
+                each.stream,
+                _exact(desk, from_micros(each.from_us)),
+                _exact(desk, from_micros(each.to_us)),
+                each.length_ms,
+                "; ".join(note.text for note in each.reasons),
+            )
+            for each in told.breaks
+        ],
+    )
+    print_table(
+        ("记事 note", "时间 at", "内容 text"),
+        [(NOTE_WORDS[NoteKind(note.kind)][0], _exact(desk, note.at), note.text) for note in told.notes],
+    )
+
+
+def _exact(desk: Desk, at: datetime) -> str:
+    """With milliseconds: a break may be shorter than a second."""
+    return f"{desk.local(at)}.{at.microsecond // 1000:03d}"

@@ -1,0 +1,111 @@
+"""Rooms and sessions as an officer without a browser types them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.main import main
+from config.load import SettingsError, load_settings
+from config.settings import RoomSettings, StreamSettings
+
+ROOMS = """
+[data]
+free_floor_bytes = 0
+[[recorder.rooms]]
+room_no = "R-1"
+name = "一号询问室"
+pre_record_s = 600
+[[recorder.rooms.streams]]
+name = "main"
+url = "rtsp://192.0.2.1/main"
+"""
+
+
+def test_a_session_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "liuhen.toml"
+    config.write_text(ROOMS, encoding="utf-8")
+
+    def liuhen(*words: str) -> int:
+        capsys.readouterr()
+        return main([*words, "--config", str(config), "--data", str(tmp_path / "data")])
+
+    def listed(*words: str) -> Any:
+        assert liuhen(*words, "--json") == 0
+        return json.loads(capsys.readouterr().out)
+
+    assert liuhen("init", "--agency-code", "demo") == 0
+    (room,) = listed("room", "list")
+    assert (room["room_no"], room["device_no"], room["session"]) == ("R-1", "R-1", None)
+    assert liuhen("session", "start", "R-2") == 3
+    assert liuhen("session", "start", "R-1", "--from", "2026-01-01T00:00") == 2
+    assert liuhen("session", "start", "R-1", "--officer", "330101", "--party", "李某") == 0
+    told = capsys.readouterr().out
+    assert "未登记 / not stated yet: case_no, object_of_proof, second_officer" in told
+    assert liuhen("session", "start", "R-1") == 4
+    assert liuhen("session", "pause", "R-1", "emergency", "突发情况") == 0
+    (room,) = listed("room", "list")
+    assert room["state"] == "暂停 paused"
+    assert liuhen("session", "resume", "R-1") == 0
+    assert liuhen("session", "mark", "R-1", "出示证件") == 0
+    assert liuhen("session", "facts", "R-1", "--proof", "是否知情") == 0
+    assert liuhen("session", "stop", "R-1") == 0
+    # The room is free again: a session that has ended goes by its id.
+    assert liuhen("session", "mark", "R-1", "太迟") == 2
+    session_id = room["session"]
+    assert liuhen("session", "mark", session_id, "太迟") == 4
+    assert liuhen("session", "seal", session_id) == 4
+    shown = listed("session", "show", session_id)
+    assert [note["kind"] for note in shown["notes"]] == ["pause", "resume", "marker", "facts"]
+    assert [each["stream"] for each in shown["breaks"]][:1] == ["main"]
+    assert liuhen("session", "show", session_id) == 0
+    told = capsys.readouterr().out
+    assert "已结束 ended" in told
+    assert "人工暂停" in told
+    broken = shown["breaks"][0]
+    words = ("main", broken["from_at"], broken["to_at"], "device_fault", "未接通")
+    assert liuhen("session", "reason", session_id, *words) == 0
+    assert listed("session", "show", session_id)["breaks"][0]["reasons"][-1] == "未接通"
+    (row,) = listed("session", "list", "--room", "R-1", "--state", "ended")
+    assert (row["id"], row["missing"]) == (session_id, "case_no, second_officer")
+
+
+@pytest.mark.parametrize(
+    ("what", "changes"),
+    [
+        ("password_file", {"url": "rtsp://u:hunter2@192.0.2.1/main"}),
+        ("one of url and url_file", {}),
+        ("one of url and url_file", {"url": "rtsp://192.0.2.1/main", "url_file": "/run/secret"}),
+        ("name", {"url": "rtsp://192.0.2.1/main", "name": "No"}),
+    ],
+)
+def test_an_address_with_a_secret_in_it_is_refused_and_not_told(
+    what: str, changes: dict[str, str], tmp_path: Path
+) -> None:
+    stream = {"name": "main", **changes}
+    room = {"room_no": "R-1", "name": "一号询问室", "streams": [stream]}
+    empty = tmp_path / "empty.toml"
+    empty.touch()
+    with pytest.raises(SettingsError, match=what) as refused:
+        load_settings({}, file=empty, overrides={"recorder.rooms": [room]})
+    assert "hunter2" not in str(refused.value)
+
+
+def test_rooms_and_their_streams_each_have_a_name_of_their_own(tmp_path: Path) -> None:
+    stream = StreamSettings(name="main", url="rtsp://192.0.2.1/main")
+    room = RoomSettings(room_no="R-1", name="一号询问室", streams=[stream]).model_dump()
+    empty = tmp_path / "empty.toml"
+    empty.touch()
+    for rooms, what in (
+        ([room, room], "a number for each room"),
+        ([{**room, "streams": [stream.model_dump()] * 2}], "a name for each stream"),
+    ):
+        with pytest.raises(SettingsError, match=what):
+            load_settings({}, file=empty, overrides={"recorder.rooms": rooms})
+    same_elsewhere = load_settings(
+        {}, file=empty, overrides={"recorder.rooms": [room, {**room, "agency": "b"}]}
+    )
+    assert len(same_elsewhere.recorder.rooms) == 2
