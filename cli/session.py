@@ -1,10 +1,11 @@
-"""`liuhen session start|stop|mark|pause|resume|facts|reason|seal|list|show`: sessions of interview rooms."""
+"""`liuhen session`: start, stop, mark, pause, seal and show sessions of interview rooms; end sheets."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -14,10 +15,10 @@ from cli.options import Branch, read_id, read_instant
 from cli.shell import Desk, Parser, add_json, at_desk, operator, print_json, print_table
 from evidence.breaks import CAUSE_WORDS, missing_us
 from evidence.clock import from_micros, rfc3339
-from evidence.errors import InvalidInput
+from evidence.errors import Conflict, InvalidInput
 from evidence.kinds import GapReason
 from evidence.session import NOTE_WORDS, REASON_WORDS, STATE_WORDS, Facts, NoteKind, State
-from ingest.recorder import registry, sealing, sessions
+from ingest.recorder import registry, sealing, sessions, sheet
 from ingest.recorder.sessions import Told
 from storage.db import sessions as rows
 from storage.db.room_tables import RoomSession
@@ -66,6 +67,11 @@ def arguments(parser: Parser, _name: str) -> None:
     showing = branch.add("show", "会话详情与中断记录 / a session and its break log", _show)
     _add_session(showing)
     add_json(showing)
+    printing = branch.add("sheet", "结束单,供签名 / end sheet, to be signed", _sheet)
+    _add_session(printing)
+    printing.add_argument(
+        "--pdf", type=Path, metavar="FILE", help="写入 PDF,缺省输出 JSON / write a PDF; default JSON"
+    )
 
 
 def _add_session(parser: Parser) -> None:
@@ -249,6 +255,25 @@ def _show(options: argparse.Namespace) -> int:
             print_json(_as_json(told, files))
         else:
             _print(desk, told, files)
+    return 0
+
+
+def _sheet(options: argparse.Namespace) -> int:
+    with at_desk(options) as desk, desk.read() as session:
+        session_id = _id_of(session, desk.agency, options.session)
+        made = sheet.end_sheet(session, desk.agency, session_id, desk.storage.keys, desk.now())
+        zone, now = desk.agency.time_zone, desk.now()
+    if options.pdf is None:
+        print_json(made)
+        return 0
+    pages = sheet.as_pages(made, zone, now)
+    try:
+        # A sheet that was signed is not written over.
+        with options.pdf.open("xb") as file:
+            file.write(pages)
+    except FileExistsError as error:
+        raise Conflict(f"{options.pdf}: expected a new file, found one there", code="file_exists") from error
+    print(f"已写入 / written: {options.pdf}")
     return 0
 
 

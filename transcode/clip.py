@@ -21,12 +21,13 @@ from evidence.errors import InvalidInput, MediaError
 from media import formats, sandbox
 from media.errors import media_error
 from media.fmp4 import FragmentIndex
+from media.fonts import find_font, font_digest, require_font
 from media.report import ProbeReport
 from media.run import run_ffmpeg
 from media.still import sync
 from transcode.encoders import ENCODER_THREADS
 from transcode.excerpt import write_excerpt
-from transcode.mark import MarkLine, clock_options, draw_mark, find_font, font_digest, require_font
+from transcode.mark import MarkLine, clock_options, draw_mark
 from transcode.plan import AUDIO_KBPS_PER_CHANNEL, KEYFRAME_EVERY_S
 from transcode.segment import RunOptions
 from transcode.splice import Spliced, Unsuited, splice

@@ -26,20 +26,12 @@ from PIL import Image, ImageDraw, ImageFont
 from media import formats
 from media.errors import media_error
 from media.fmp4 import FragmentIndex
+from media.fonts import find_font, font_digest, require_font
 from media.run import run_ffmpeg
 from media.still import sync
 from transcode.clip import CRF, OUTPUT, VIDEO
 from transcode.excerpt import covering, write_excerpt
-from transcode.mark import (
-    SMALLEST_TEXT_PX,
-    MarkLine,
-    clock_options,
-    find_font,
-    font_digest,
-    mark_image,
-    require_font,
-    write_text,
-)
+from transcode.mark import SMALLEST_TEXT_PX, MarkLine, clock_options, mark_image, write_text
 from transcode.plan import AUDIO_KBPS_PER_CHANNEL
 from transcode.segment import RunOptions
 

@@ -7,23 +7,16 @@ is drawn, so that a mark is never a row of empty boxes.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
 from evidence.clock import from_micros
-from evidence.errors import Unavailable
+from media.fonts import Font, wrapped
 
-SYSTEM_FONTS = (
-    Path("/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc"),
-    Path("/usr/share/fonts/truetype/wqy/wqy-microhei.ttc"),
-    Path("/usr/share/fonts/truetype/wqy/wqy-zenhei.ttc"),
-)
 TEXT_SHARE = 28
 """Picture heights to one line of text."""
 SMALLEST_TEXT_PX = 10
@@ -39,25 +32,6 @@ class MarkLine:
     text: str
     latin: str
     """What stands there instead where no font has the text: an account's id, a case's key."""
-
-
-def find_font(font: Path | None) -> Path | None:
-    """The font to draw with: the given one, else the packaged one, else a system font, else none."""
-    known = (font, packaged_font(), *SYSTEM_FONTS)
-    return next((path for path in known if path is not None and path.is_file()), None)
-
-
-def packaged_font() -> Path | None:
-    """Noto Sans CJK (SIL Open Font License 1.1) as its pinned package installs it."""
-    package = find_spec("cvttf_NotoSansCJK_Regular")
-    if package is None or package.origin is None:
-        return None
-    return Path(package.origin).with_name("NotoSansCJKtc-Regular.otf")
-
-
-def font_digest(font: Path | None) -> str | None:
-    """SHA-256 of the font in lowercase hex, for the parameters of the clip; None for the built-in one."""
-    return hashlib.sha256(font.read_bytes()).hexdigest() if font is not None else None
 
 
 def draw_mark(
@@ -128,12 +102,12 @@ def _placed(
     drawn_with = ImageFont.truetype(str(font), size) if font is not None else ImageFont.load_default(size)
     pen = ImageDraw.Draw(Image.new("RGBA", (1, 1)))
     texts = [line.text if font is not None or line.text.isascii() else line.latin for line in lines]
-    wrapped = [part for text in texts for part in _wrapped(pen, text, drawn_with, width_px - size)]
+    parts = [part for text in texts for part in wrapped(pen, text, drawn_with, width_px - size)]
     left, step = size // 2, size + size // 3
-    top = height_px - len(wrapped) * step - size // 2
+    top = height_px - len(parts) * step - size // 2
     placed = [
         _Text(text, (left, max(0, top + number * step)), drawn_with, size, OPACITY)
-        for number, text in enumerate(wrapped)
+        for number, text in enumerate(parts)
     ]
     return placed + ([_Text(clock, (left, left), drawn_with, size, 255)] if clock is not None else [])
 
@@ -142,7 +116,7 @@ def write_text(
     pen: ImageDraw.ImageDraw,
     place: tuple[int, int],
     text: str,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    font: Font,
     size: int,
     opacity: int,
 ) -> None:
@@ -155,20 +129,6 @@ def write_text(
         stroke_width=max(1, size // 12),
         stroke_fill=(0, 0, 0, opacity),
     )
-
-
-def require_font(font: Path | None) -> Path:
-    """The font, where drawing cannot do without one.
-
-    Raises:
-        Unavailable: ``font_missing``.
-    """
-    if font is None:
-        raise Unavailable(
-            "clock in the picture: expected a font, found none; run `make setup` or install Noto Sans CJK",
-            code="font_missing",
-        )
-    return font
 
 
 def clock_options(shown_us: int, font: Path, height_px: int) -> dict[str, Any]:
@@ -194,19 +154,3 @@ def clock_options(shown_us: int, font: Path, height_px: int) -> dict[str, Any]:
 def clock_text(shown_us: int) -> str:
     """What a clock shows, as drawtext writes it; its instant in microseconds since 1970 of its own zone."""
     return f"{from_micros(shown_us):%Y-%m-%d %H:%M:%S}"
-
-
-def _wrapped(
-    pen: ImageDraw.ImageDraw,
-    text: str,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    width_px: int,
-) -> list[str]:
-    """The text in pieces that fit the width."""
-    pieces, piece = [], ""
-    for character in " ".join(text.split()):
-        if piece and pen.textlength(piece + character, font=font) > width_px:
-            pieces.append(piece)
-            piece = ""
-        piece += character
-    return [*pieces, piece] if piece else pieces

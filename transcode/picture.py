@@ -21,11 +21,12 @@ from PIL import Image
 from evidence.errors import InvalidInput, MediaError, Unavailable
 from media import formats, sandbox
 from media.fmp4 import FragmentIndex
+from media.fonts import find_font, font_digest, require_font
 from media.fragments import Fragment
 from media.samples import read_samples
 from media.still import sync
 from transcode.excerpt import write_excerpt
-from transcode.mark import MarkLine, clock_text, find_font, font_digest, lay_mark, require_font
+from transcode.mark import MarkLine, clock_text, lay_mark
 from transcode.segment import RunOptions
 
 ENTRY = "media.still:exact_picture_entry"

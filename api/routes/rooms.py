@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import Query
+from fastapi.responses import Response
 
 from api.auth.gate import Gate
 from api.auth.rights import has_session, require_session
@@ -38,6 +39,7 @@ from evidence.clock import from_micros
 from evidence.kinds import GapReason
 from evidence.session import NOTE_WORDS, Facts, NoteKind, State
 from ingest.recorder import registry, sealing, sessions
+from ingest.recorder import sheet as sheets
 from ingest.recorder.sessions import Told
 from storage.db import sessions as rows
 from storage.db.room_tables import RoomSession, SessionNote
@@ -261,6 +263,36 @@ def seal(session_id: UUID, desk: DeskOf) -> SessionDetail:
             now=work.now,
         )
         return _detail(work, row)
+
+
+@gate.get(
+    "/room-sessions/{session_id}/sheet",
+    Act.READ_SESSIONS,
+    problems=(404, 409),
+    response_model=dict[str, Any],
+    responses={200: {"content": {"application/pdf": {"schema": {"type": "string", "format": "binary"}}}}},
+    summary="结束单 End sheet",
+)
+def end_sheet(
+    session_id: UUID,
+    desk: DeskOf,
+    form: Annotated[
+        Literal["json", "pdf"], Query(description="数据或可打印页面 / Data, or pages to print")
+    ] = "json",
+) -> Any:
+    """录制与中断情况、全部摘要、检查点及签名栏(L16、L17);数据带签名。页面为图像。
+
+    What was recorded, breaks, every digest, the checkpoint and lines to sign (L16, L17). The data is signed;
+    the pages are pictures.
+    """
+    with desk.reading() as work:
+        row = _read(work, session_id)
+        sheet = sheets.end_sheet(work.session, work.agency, row.id, work.storage.keys, work.now)
+        zone = work.agency.time_zone
+    if form == "json":
+        return sheet
+    headers = {"Content-Disposition": f'attachment; filename="session-{row.id}.pdf"'}
+    return Response(sheets.as_pages(sheet, zone, work.now), media_type="application/pdf", headers=headers)
 
 
 def _read(work: Work, session_id: UUID) -> RoomSession:

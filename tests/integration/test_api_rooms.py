@@ -57,7 +57,7 @@ def test_a_session_is_run_from_the_room_and_read_by_those_whose_duty_it_is(
     call(live, "handler", "POST", f"{path}/pause", 409, reason="other", statement="再次")
     for name in ("handler2", "officer2"):
         for method, rest, body in (
-            ("GET", "", {}), ("GET", "/breaks", {}), ("POST", "/stop", {}),
+            ("GET", "", {}), ("GET", "/breaks", {}), ("GET", "/sheet", {}), ("POST", "/stop", {}),
             ("POST", "/markers", {"text": "x"}), ("PATCH", "/facts", {"party": "x"}),
         ):  # fmt: skip
             assert call(live, name, method, path + rest, 403, **body)["code"] == "session_not_yours"
@@ -94,6 +94,12 @@ def test_a_session_is_run_from_the_room_and_read_by_those_whose_duty_it_is(
         ("room", True),
     ]
     assert [note["kind"] for note in sealed["notes"]] == ["marker", "pause", "facts", "resume", "reason"]
+    sheet = call(live, "archivist", "GET", f"{path}/sheet")
+    assert (sheet["started_by"], sheet["manifest_sha256"]) == ("officer (officer)", sealed["manifest_sha256"])
+    assert [each["name"] for each in sheet["officers"]] == ["王某", "王某"]
+    answer = live.as_("handler").get(f"{API}{path}/sheet", params={"form": "pdf"})
+    assert (answer.headers["content-type"], answer.content[:5]) == ("application/pdf", b"%PDF-")
+    call(live, "system_admin", "GET", f"{path}/sheet", 403)
     started = scene.leaves(shown["id"], "room_session:started")[0]
     assert started["actor"] == f"account:{scene.accounts['officer']}"
 

@@ -69,6 +69,14 @@ def test_a_session_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     words = ("main", broken["from_at"], broken["to_at"], "device_fault", "未接通")
     assert liuhen("session", "reason", session_id, *words) == 0
     assert listed("session", "show", session_id)["breaks"][0]["reasons"][-1] == "未接通"
+    assert liuhen("session", "sheet", session_id) == 0
+    assert json.loads(capsys.readouterr().out)["session"] == session_id
+    pages = tmp_path / "sheet.pdf"
+    assert liuhen("session", "sheet", session_id, "--pdf", str(pages)) == 0
+    signed = pages.read_bytes()
+    # One that may have been signed is not written over.
+    assert liuhen("session", "sheet", session_id, "--pdf", str(pages)) == 4
+    assert (signed[:5], pages.read_bytes()) == (b"%PDF-", signed)
     (row,) = listed("session", "list", "--room", "R-1", "--state", "ended")
     assert (row["id"], row["missing"]) == (session_id, "case_no, second_officer")
 

@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 
 from evidence.errors import InvalidInput, MediaError
+from media.fonts import find_font
 from media.growing import GrowingRendition
 from tests.support import media as footage
 from transcode.clip import ClipResult, cut_clip
-from transcode.mark import MarkLine, clock_options, draw_mark, find_font
+from transcode.mark import MarkLine, clock_options, draw_mark
 from transcode.plan import MOVFLAGS
 from transcode.segment import RenditionResult, RunOptions
 from transcode.stills import make_photo_derivative, make_poster

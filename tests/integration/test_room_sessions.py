@@ -12,13 +12,14 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from PIL import PdfParser
 from sqlalchemy.orm import Session
 
 from evidence.breaks import Cause
 from evidence.canonical import canonical_json
 from evidence.errors import Conflict, EvidenceError, InvalidInput, NotFound
 from evidence.kinds import EnforcementKind, GapReason
-from ingest.recorder import registry, sealing, sessions
+from ingest.recorder import registry, sealing, sessions, sheet
 from storage.db import agencies, cases, custody, items
 from storage.db import sessions as rows
 from storage.db.room_tables import RoomSession
@@ -112,6 +113,8 @@ def test_a_session_from_start_to_seal(room: Room) -> None:
     case_id = add_case(room, FACTS["case_no"])
     session_id = room.start(facts=FACTS)
     zero = room.clock.now()
+    with pytest.raises(Conflict, match="end it first"):
+        the_sheet_holds(room, session_id, [])
     room.clock.advance(20)
     room.write(sessions.pause, session_id, GapReason.SECRET_OR_PRIVACY, "  进入涉密内容  ")
     assert room.refused(sessions.pause, session_id, GapReason.OTHER, "x") == "session_paused"
@@ -162,6 +165,7 @@ def test_a_session_from_start_to_seal(room: Room) -> None:
     key = room.storage.keys.public(Purpose.RECEIPT).public_bytes_raw()
     assert verify_signature(key, canonical_json(body), b64decode(manifest["signature"]))
     assert [each["item"] for each in body["files"]] == [str(item_id) for item_id in items_in]
+    the_sheet_holds(room, session_id, manifest["files"])
     assert room.refused(sealing.seal, session_id, room.storage.keys) == "session_state"
     assert room.refused(sessions.state_facts, session_id, {"party": "某"}) == "session_state"
 
@@ -177,6 +181,28 @@ def test_a_session_from_start_to_seal(room: Room) -> None:
                      "part_noted", "reason_given", "sealed", "part_noted")
     ]  # fmt: skip
     assert "李某" not in json.dumps(room.leaves(session_id), ensure_ascii=False)
+
+
+def the_sheet_holds(room: Room, session_id: UUID, files: list[dict[str, Any]]) -> None:
+    """The end sheet says what the session is, and is signed; as pages it has room to sign."""
+    made = room.read(
+        lambda session, agency: sheet.end_sheet(
+            session, agency, session_id, room.storage.keys, room.clock.now()
+        )
+    )
+    body = {name: value for name, value in made.items() if name not in {"key", "signature"}}
+    key = room.storage.keys.public(Purpose.RECEIPT).public_bytes_raw()
+    assert verify_signature(key, canonical_json(body), b64decode(made["signature"]))
+    assert [each["sha256"] for each in made["files"]] == [each["sha256"] for each in files]
+    assert [(each["stream"], each["missing_ms"]) for each in made["streams"]] == [
+        ("main", 12_000),
+        ("room", 0),
+    ]
+    assert [each["reasons"][0]["statement"] for each in made["breaks"]] == ["网线松动", "进入涉密内容"]
+    assert made["missing_facts"] == ["object_of_proof"]
+    pages = sheet.as_pages(made, "Asia/Shanghai", room.clock.now())
+    assert sheet.as_pages(made, "Asia/Shanghai", room.clock.now()) == pages
+    assert len(PdfParser.PdfParser(buf=pages).pages) == 2
 
 
 def test_of_two_who_start_a_room_at_once_one_is_told_of_the_other(room: Room) -> None:
