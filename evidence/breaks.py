@@ -17,6 +17,7 @@ All times are microseconds of UTC since 1970, by the server's clock.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -333,19 +334,32 @@ def _inside(
     stream: str, from_us: int, until_us: int, parts: Sequence[Part], gaps: Sequence[Break]
 ) -> Iterator[Break]:
     """What happened within files and is not the gap between two."""
+    holes = _joined(gaps)
+    begins_of = [begins for begins, _ in holes]
     for one in [happened for part in parts for happened in part.happened]:
         cause, is_missing = _OF_TURNS.get(one.what, (None, False))
         begins, ends = max(one.from_us, from_us), min(one.to_us, until_us)
         if cause is None or ends < begins or (is_missing and ends == begins):
             continue
-        if is_missing and any(
-            gap.is_missing and gap.from_us - JOINT_US <= begins and ends <= gap.to_us + JOINT_US
-            for gap in gaps
-        ):
+        at = bisect_right(begins_of, begins + JOINT_US) - 1
+        if is_missing and at >= 0 and ends <= holes[at][1] + JOINT_US:
             continue
         yield Break(
             stream, cause, begins, ends, is_missing, by_us=one.by_us, track=one.track, count=one.count
         )
+
+
+def _joined(gaps: Sequence[Break]) -> list[tuple[int, int]]:
+    """Where no file is, the pieces of one gap put together."""
+    found: list[tuple[int, int]] = []
+    for gap in gaps:
+        if not gap.is_missing:
+            continue
+        if found and gap.from_us <= found[-1][1]:
+            found[-1] = (found[-1][0], gap.to_us)
+        else:
+            found.append((gap.from_us, gap.to_us))
+    return found
 
 
 def _is_about(note: Note, each: Break) -> bool:

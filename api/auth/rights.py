@@ -280,27 +280,40 @@ def require_case(actor: Actor, case: Case) -> None:
         )
 
 
-def has_session(work: Asking, row: RoomSession, act: Act) -> bool:
-    """Whether the actor may read or run the session: by duty, or because it is theirs."""
-    handlers: set[UUID] = set()
-    if row.case_id is not None and Role.HANDLER in work.actor.roles:
-        handler_id = cases.case_by_id(work.session, work.agency_id, row.case_id).handler_id
-        handlers |= {handler_id} if handler_id is not None else set()
-    conducting: set[UUID] = set()
-    if work.actor.officer_id is not None:
-        number = ledger.officer_number(work.session, work.agency_id, work.actor.officer_id)
-        conducting |= {work.actor.officer_id} if number in row.facts["officers"] else set()
-    subject = Subject(frozenset(handlers), frozenset(conducting))
-    return may_with_session(work.actor, act, subject, row.started_by)
+class SessionRights:
+    """What the actor may do with sessions of rooms; what several of them need is read once."""
+
+    def __init__(self, work: Asking, rows: Sequence[RoomSession]) -> None:
+        self._actor = work.actor
+        case_ids = {row.case_id for row in rows if row.case_id is not None}
+        is_handler = Role.HANDLER in work.actor.roles
+        found = cases.cases_by_id(work.session, work.agency_id, list(case_ids)) if is_handler else {}
+        self._handlers = {case.id: case.handler_id for case in found.values()}
+        self._number = (
+            ledger.officer_number(work.session, work.agency_id, work.actor.officer_id)
+            if work.actor.officer_id is not None
+            else None
+        )
+
+    def has(self, row: RoomSession, act: Act) -> bool:
+        """Whether the actor may read or run the session: by duty, or because it is theirs."""
+        handler_id = self._handlers.get(row.case_id) if row.case_id is not None else None
+        conducts = self._number is not None and self._number in row.facts["officers"]
+        officer_id = self._actor.officer_id if conducts else None
+        subject = Subject(
+            frozenset() if handler_id is None else frozenset({handler_id}),
+            frozenset() if officer_id is None else frozenset({officer_id}),
+        )
+        return may_with_session(self._actor, act, subject, row.started_by)
 
 
 def require_session(work: Asking, row: RoomSession, act: Act) -> None:
-    """Raise unless `has_session`.
+    """Raise unless the actor may read or run the session.
 
     Raises:
         NotPermitted: ``session_not_yours``.
     """
-    if not has_session(work, row, act):
+    if not SessionRights(work, [row]).has(row, act):
         raise NotPermitted(
             f"session {row.id}: expected one you started, conduct or handle the case of, found another's",
             code="session_not_yours",

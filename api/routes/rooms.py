@@ -11,10 +11,10 @@ from fastapi import Query
 from fastapi.responses import Response
 
 from api.auth.gate import Gate
-from api.auth.rights import has_session, require_session
+from api.auth.rights import SessionRights, require_session
 from api.auth.seat import DeskOf
 from api.desk import Work
-from api.schemas.common import PAGE_DEFAULT, Limit, Page, read_time_cursor, write_cursor
+from api.schemas.common import PAGE_DEFAULT, Limit, Page, read_place_cursor, read_time_cursor, write_cursor
 from api.schemas.rooms import (
     BreakLogShown,
     BreakReason,
@@ -45,6 +45,8 @@ from storage.db import sessions as rows
 from storage.db.room_tables import RoomSession, SessionNote
 
 gate = Gate("办案场所 Rooms")
+MOST_BREAKS = 1000
+"""Of a page: a camera that loses a packet a second has thousands of them in a session."""
 
 
 @gate.get("/rooms", Act.SEE_ROOMS, summary="询问室列表 Rooms")
@@ -115,8 +117,9 @@ def list_sessions(
             limit=limit + 1,
         )
         shown = found[:limit]
+        rights = SessionRights(work, shown)
         return Page(
-            items=[SessionShown(**_plain(work, row)) for row in shown],
+            items=[SessionShown(**_plain(row, rights)) for row in shown],
             next_cursor=write_cursor(shown[-1].started_at, shown[-1].id) if len(found) > limit else None,
         )
 
@@ -131,13 +134,21 @@ def get_session(session_id: UUID, desk: DeskOf) -> SessionDetail:
 @gate.get(
     "/room-sessions/{session_id}/breaks", Act.READ_SESSIONS, problems=(404,), summary="中断记录 Break log"
 )
-def breaks(session_id: UUID, desk: DeskOf) -> BreakLogShown:
-    """会话起止之间未录到的时段,精确到毫秒,附原因(R2、L15)。
+def breaks(
+    session_id: UUID,
+    desk: DeskOf,
+    cursor: Annotated[str | None, Query(max_length=200)] = None,
+    limit: Annotated[int, Query(ge=1, le=MOST_BREAKS, description="每页条数 / Rows a page")] = MOST_BREAKS,
+) -> BreakLogShown:
+    """会话起止之间未录到的时段,精确到毫秒,附原因(R2、L15);合计为全部,不限本页。
 
-    What of each stream is missing between start and end, to the millisecond, and why (R2, L15).
+    What of each stream is missing between start and end, to the millisecond, and why (R2, L15). The totals
+    are of all of it, not of the page.
     """
+    first = read_place_cursor(cursor)
     with desk.reading() as work:
-        return _log(sessions.tell(work.session, work.agency_id, _read(work, session_id)))
+        told = sessions.tell(work.session, work.agency_id, _read(work, session_id))
+        return _log(told, first, limit)
 
 
 @gate.post("/room-sessions/{session_id}/stop", Act.RUN_SESSIONS, problems=(404, 409), summary="结束 Stop")
@@ -313,9 +324,9 @@ def _now(row: RoomSession | None) -> RoomNow | None:
     return RoomNow(session_id=row.id, started_at=row.started_at, paused_since=row.paused_since)
 
 
-def _plain(work: Work, row: RoomSession) -> dict[str, Any]:
+def _plain(row: RoomSession, rights: SessionRights) -> dict[str, Any]:
     facts = Facts.from_json(row.facts)
-    may_read = has_session(work, row, Act.READ_SESSIONS)
+    may_read = rights.has(row, Act.READ_SESSIONS)
     return {
         "id": row.id,
         "room_no": row.room_no,
@@ -338,7 +349,7 @@ def _plain(work: Work, row: RoomSession) -> dict[str, Any]:
 def _detail(work: Work, row: RoomSession) -> SessionDetail:
     told = sessions.tell(work.session, work.agency_id, row)
     return SessionDetail(
-        **_plain(work, row),
+        **_plain(row, SessionRights(work, [row])),
         device_no=row.device_no,
         streams=row.streams,
         files=[
@@ -367,13 +378,15 @@ def _note(row: SessionNote) -> SessionNoteShown:
     )
 
 
-def _log(told: Told) -> BreakLogShown:
+def _log(told: Told, first: int, limit: int) -> BreakLogShown:
+    last = first + limit
     return BreakLogShown(
         session_id=told.row.id,
         state=State(told.row.state),
         started_at=told.row.started_at,
         ended_at=told.row.ended_at,
-        breaks=_breaks(told.breaks),
+        breaks=_breaks(told.breaks[first:last]),
+        next_cursor=write_cursor(last) if last < len(told.breaks) else None,
         missing_ms={stream: us // 1000 for stream, us in missing_us(told.breaks).items()},
         unexplained=sum(not each.is_explained for each in told.breaks),
     )

@@ -178,6 +178,7 @@ class BreakLogShown(Output):
     started_at: datetime
     ended_at: datetime | None
     breaks: list[BreakShown]
+    next_cursor: str | None = Field(description="下一页游标,空为末页 / For the next page; null on the last")
     missing_ms: dict[str, int] = Field(description="各流缺失合计 / By stream, no instant twice")
     unexplained: int = Field(description="尚未说明的条数 / How many nobody explained")
 

@@ -242,11 +242,12 @@ def _streams(room: RoomSettings, settings: Settings, folder: Path, ffmpeg: str) 
     )
     return [
         StreamRecorder(
-            f"{room.room_no}/{stream.name}",
+            stream.name,
             folder / room.room_no / stream.name,
             address_of(stream),
             bounds,
             ffmpeg,
+            room=room.room_no,
         )
         for stream in room.streams
     ]
@@ -289,7 +290,7 @@ def _secret(stream: StreamSettings, file: Path | None, variable: str | None) -> 
 
 
 def _staged(room: RoomSettings, finished: Finished, said: tuple[Statement, ...]) -> StagedFile:
-    name = f"{room.room_no}_{finished.stream.rpartition('/')[2]}_{finished.from_utc_us}_{finished.name}"
+    name = f"{room.room_no}_{finished.stream}_{finished.from_utc_us}_{finished.name}"
     server = ClaimSource.SERVER
     assumed = (
         Statement("device_no", room.recorded_as, server),
@@ -304,7 +305,7 @@ def _staged(room: RoomSettings, finished: Finished, said: tuple[Statement, ...])
         source="recorder",
         reception_key=finished.key,
         actor=f"room:{room.room_no}",
-        metadata={"stream": finished.stream, "ended_by": finished.why},
+        metadata={"room": room.room_no, "stream": finished.stream, "ended_by": finished.why},
         claims=said,
         assumed=assumed,
         findings=tuple(_findings(finished)),

@@ -40,6 +40,8 @@ FACT_WORDS = {
     "second_officer": "第二名办案人员 Second officer",
 }
 NONE = "—"
+MOST_LISTED = 500
+"""Of breaks, and of notes, on the pages; the data has all of them."""
 
 
 def end_sheet(
@@ -213,7 +215,7 @@ def _facts(sheet: Mapping[str, Any]) -> Iterator[Line]:
 def _of_breaks(breaks: Sequence[Mapping[str, Any]], when: Callable[[str], str]) -> Iterator[Line]:
     if not breaks:
         yield Line("无 None")
-    for each in breaks:
+    for each in breaks[:MOST_LISTED]:
         zh, en = CAUSE_WORDS[Cause(each["cause"])]
         length = f" · {each['length_ms'] / 1000:.3f} s" if each["is_missing"] else ""
         times = f"{when(each['from_at'])} – {when(each['to_at'])}"
@@ -223,15 +225,22 @@ def _of_breaks(breaks: Sequence[Mapping[str, Any]], when: Callable[[str], str]) 
             yield Line(f"→ {word}: {said['statement']} · {said['by']}", Look.SMALL)
         if each["is_missing"] and not each["reasons"]:
             yield Line("→ 未说明 nobody said why", Look.SMALL)
+    yield from _more(len(breaks))
 
 
 def _of_notes(notes: Sequence[Mapping[str, Any]], when: Callable[[str], str]) -> Iterator[Line]:
     if not notes:
         yield Line("无 None")
-    for each in notes:
+    for each in notes[:MOST_LISTED]:
         zh, en = NOTE_WORDS[NoteKind(each["kind"])]
         said = _stated(each["text"]) if each["kind"] == NoteKind.FACTS else each["text"]
         yield Line(f"{when(each['at'])} · {zh} {en} · {said or NONE} · {each['by']}", Look.SMALL)
+    yield from _more(len(notes))
+
+
+def _more(count: int) -> Iterator[Line]:
+    if count > MOST_LISTED:
+        yield Line(f"另有 {count - MOST_LISTED} 条,见数据 and {count - MOST_LISTED} more in the data")
 
 
 def _stated(text: str) -> str:

@@ -132,6 +132,8 @@ class StreamRecorder:
         folder: Its own; runs lie in it.
         clock: Monotonic seconds.
         chance: Spreads the pauses.
+        silent_s: How long a process may say nothing.
+        room: For the log.
     """
 
     def __init__(
@@ -145,12 +147,14 @@ class StreamRecorder:
         clock: Callable[[], float] = time.monotonic,
         chance: random.Random | None = None,
         silent_s: float = SILENT_S,
+        room: str = "",
     ) -> None:
         self.name = name
         self.folder = folder
         self.state = State()
         self._start = partial(process.start, folder, address, bounds, ffmpeg)
         self._clock, self._silent_s = clock, silent_s
+        self._log = log.bind(room=room, stream=name)
         # Not for secrets: two streams only must not knock at the same instant for ever.
         self._chance = chance or random.Random()  # noqa: S311
         self._runs: dict[str, _Run] = {}
@@ -202,7 +206,7 @@ class StreamRecorder:
             run.settled = set(_numbers(folder / SETTLED))
             if process.is_recording(folder):
                 self._now = run
-                log.info("recorder:taken_over", stream=self.name, run=folder.name)
+                self._log.info("recorder:taken_over", run=folder.name)
             else:
                 self._finish(run)
 
@@ -254,7 +258,7 @@ class StreamRecorder:
         self.state.why, self.state.phase = why, Phase.WAITING
         self._not_before_s = self._clock() + self._pause_s * self._chance.uniform(0.7, 1.3)
         self._pause_s = min(PAUSE_MOST_S, self._pause_s * 2)
-        log.warning("recorder:lost", stream=self.name, why=why)
+        self._log.warning("recorder:lost", why=why)
 
     def _finish(self, run: _Run) -> None:
         """Salvage, and hear what it said last."""
@@ -262,10 +266,10 @@ class StreamRecorder:
             left = salvage(run.folder)
         except (OSError, MediaError) as error:
             # Full or failing: the run stays as it is, and is looked at again when the daemon starts.
-            log.exception("recorder:not_salvaged", stream=self.name, run=run.folder.name, error=str(error))
+            self._log.exception("recorder:not_salvaged", run=run.folder.name, error=str(error))
             return
         if left.salvaged:
-            log.warning("recorder:salvaged", stream=self.name, files=left.salvaged, cut_bytes=left.cut_bytes)
+            self._log.warning("recorder:salvaged", files=left.salvaged, cut_bytes=left.cut_bytes)
         self._hear(run)
         run.is_over = True
         self._forget_if_done(run)

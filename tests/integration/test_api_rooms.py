@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 
+from api.schemas.common import write_cursor
 from evidence.kinds import Role
 from tests.support.rooms import ROOM, finished_file, hand_in, read_back
 from tests.support.scene import CASE_A, Live, live_scene
@@ -80,7 +81,10 @@ def test_a_session_is_run_from_the_room_and_read_by_those_whose_duty_it_is(
     assert (lost["stream"], lost["cause"], lost["length_ms"], lost["is_explained"]) == (
         "main", "process_died", 30_000, False,
     )  # fmt: skip
-    assert (log["missing_ms"], log["unexplained"]) == ({"main": 30_000}, 1)
+    assert (log["missing_ms"], log["unexplained"], log["next_cursor"]) == ({"main": 30_000}, 1, None)
+    beyond = {"cursor": write_cursor(1), "limit": 1}
+    rest = call(live, "legal_reviewer", "GET", f"{path}/breaks", **beyond)
+    assert (rest["breaks"], rest["missing_ms"]) == ([], {"main": 30_000})
     call(live, "legal_reviewer", "POST", f"{path}/reasons", 403, stream="main", from_at=lost["from_at"],
          to_at=lost["to_at"], reason="power_lost", statement="停电")  # fmt: skip
     call(live, "handler", "POST", f"{path}/reasons", 201, stream="main", from_at=lost["from_at"],

@@ -118,11 +118,23 @@ def test_what_happened_inside_a_file_lies_where_it_happened_and_once() -> None:
     # A loss that made the gap between two files is that gap's cause, and is not listed beside it.
     between = Happened("loss", ZERO + 10 * S, ZERO + 12 * S)
     assert log([part(0, 10, "length", between), part(12, 30)], 30) == [(Cause.LINE_LOSS, 10, 12)]
+    # Also where a pause cuts that gap in two.
+    across = Happened("loss", ZERO + 18 * S, ZERO + 24 * S)
+    cut = [part(0, 18, "length", across), part(30, 40)]
+    assert log(cut, 40, PAUSE, RESUME) == [(Cause.LINE_LOSS, 18, 20), (Cause.PAUSED, 20, 30)]
     # Told late, with the file after it.
     late = Happened("pause", ZERO + 10 * S, ZERO + 13 * S)
     assert log([part(0, 10), part(13, 30, "length", late)], 30) == [(Cause.SOURCE_PAUSED, 10, 13)]
     # What lies before the session is none of it.
     assert log([part(-60, 30, "length", Happened("loss", ZERO - 9 * S, ZERO - 8 * S))], 30) == []
+
+
+def test_a_camera_that_loses_packets_all_day_is_told_in_the_time_it_takes_to_read() -> None:
+    lost = [Happened("loss", ZERO + at * S, ZERO + at * S + S // 2) for at in range(0, 20_000, 2)]
+    parts = [part(at, at + 1, "salvaged", *lost[at // 2 : at // 2 + 1]) for at in range(0, 20_000, 2)]
+    found = full(parts, 20_000)
+    assert len(found) == 20_000
+    assert missing_us(found) == {"main": 15_000 * S}
 
 
 def test_files_that_overlap_by_more_than_a_joint_are_told_and_miss_nothing() -> None:

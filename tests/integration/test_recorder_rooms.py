@@ -1,0 +1,218 @@
+"""Rooms of a daemon: what a session records becomes its items, who records, and what nobody claimed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import select
+
+from config.settings import RecorderSettings, RoomSettings, Settings, StreamSettings
+from evidence.errors import Unavailable
+from ingest.daemon.holding import Holder
+from ingest.daemon.rooms import Rooms, address_of
+from ingest.recorder import sessions as use_case
+from ingest.recorder.process import ask_to_end, is_recording
+from messaging.events import EventPublisher
+from messaging.jobs import Announcer
+from storage.db import agencies, sessions
+from storage.db.alarms import alarms
+from storage.db.tables import Item, Reception
+from storage.open import Storage
+from tests.support.media import frame_numbers, make_plain
+
+OFFICER = "operator:1"
+
+
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("room") / "room.mp4"
+    make_plain(path, seconds=12)
+    return path
+
+
+class House:
+    """An installation with one room, whose camera is a file played at its own pace."""
+
+    def __init__(self, storage: Storage, folder: Path, footage: Path, **options: Any) -> None:
+        self.storage, self.folder = storage, folder
+        stream = StreamSettings(name="main", url=f"file://{footage}")
+        self.room = RoomSettings(room_no="R101", name="询问室一", streams=[stream], **options)
+        self.settings = Settings(
+            data={"dir": folder, "free_floor_bytes": 1}, recorder=RecorderSettings(rooms=[self.room])
+        )
+        self.publisher = EventPublisher(f"ipc://{folder / 'events'}")
+        self.announcer = Announcer(f"redis+socket://{folder / 'nobody'}")
+        self.holder = Holder(storage, self.publisher, self.announcer)
+        self.hosts: list[Rooms] = []
+
+    def host(self, owner: str = "one") -> Rooms:
+        self.hosts.append(Rooms(self.settings, self.storage, self.holder, owner))
+        return self.hosts[-1]
+
+    def write(self, do: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        with self.storage.database.transaction() as session:
+            agency = agencies.agency_by_code(session, "demo")
+            return do(session, agency, *given, actor=OFFICER, now=self.storage.clock.now(), **named)
+
+    def start(self, **named: Any) -> UUID:
+        row = self.write(use_case.start, self.room, facts={}, **named)
+        return UUID(str(row.id))
+
+    def told(self, session_id: UUID) -> use_case.Told:
+        with self.storage.database.read() as session:
+            agency = agencies.agency_by_code(session, "demo")
+            row = sessions.session_by_id(session, agency.id, session_id)
+            return use_case.tell(session, agency.id, row)
+
+    def until(self, host: Rooms, is_so: Callable[[], Any], patience_s: float = 20) -> None:
+        deadline = time.monotonic() + patience_s
+        while not is_so():
+            assert time.monotonic() < deadline, [stream.state for stream in host._rooms[0].streams]
+            host.look(host._rooms[0])
+            time.sleep(0.05)
+
+    def phase(self, host: Rooms) -> str:
+        return host._rooms[0].streams[0].state.phase
+
+    def runs(self) -> list[Path]:
+        return list((self.folder / "recorder" / "R101" / "main").iterdir())
+
+    def close(self) -> None:
+        self.holder.close(1)
+        self.publisher.close()
+        self.announcer.close()
+        for folder in self.runs():
+            if is_recording(folder):
+                ask_to_end(folder, 9)
+        for host in self.hosts:
+            for run in host._rooms[0].streams[0]._runs.values():
+                if run.child is not None:
+                    run.child.wait()
+
+
+@pytest.fixture
+def house(storage: Storage, tmp_path: Path, footage: Path) -> Iterator[Callable[..., House]]:
+    made: list[House] = []
+
+    def make(**options: Any) -> House:
+        made.append(House(storage, tmp_path / "data", footage, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def test_what_a_session_records_becomes_its_item(house: Callable[..., House]) -> None:
+    home = house()
+    host = home.host()
+    host.look(host._rooms[0])
+    assert (home.phase(host), home.runs()) == ("off", [])
+    began = home.storage.clock.now()
+    session_id = home.start()
+    home.until(host, lambda: home.phase(host) == "recording")
+    time.sleep(1.5)
+    home.write(use_case.stop, session_id)
+    home.until(host, lambda: home.told(session_id).parts and not home.runs())
+    told = home.told(session_id)
+    with home.storage.database.read() as session:
+        items = list(session.scalars(select(Item)))
+        receptions = list(session.scalars(select(Reception)))
+        paths = [home.storage.objects.path(key) for key in _keys(session)]
+    assert {part.item_id for part in told.parts} == {item.id for item in items}
+    assert {reception.source for reception in receptions} == {"recorder"}
+    for item in items:
+        assert item.source_kind == "interview_room"
+        assert item.captured_from is not None and abs(item.captured_from - began) < timedelta(seconds=20)
+    numbers = [number for path in paths if path for number in frame_numbers(path)]
+    assert sorted(number for number in numbers if number is not None) == list(range(len(numbers)))
+    assert len(numbers) >= 25
+    assert home.phase(host) == "off"
+
+
+def _keys(session: Any) -> list[str]:
+    from storage.db.tables import StoredObject
+
+    return list(session.scalars(select(StoredObject.store_key).order_by(StoredObject.stored_at)))
+
+
+def test_a_start_that_was_forgotten_is_claimed_with_its_true_time(house: Callable[..., House]) -> None:
+    home = house(pre_record_s=600)
+    host = home.host()
+    home.until(host, lambda: home.phase(host) == "recording")
+    time.sleep(1.5)
+    claimed_from = home.storage.clock.now() - timedelta(seconds=1)
+    host._rooms[0].streams[0].cut()
+    home.until(host, lambda: host._rooms[0].streams[0].look(wanted=True))
+    # Nobody's yet, and kept.
+    with home.storage.database.read() as session:
+        assert list(session.scalars(select(Item))) == []
+    session_id = home.start(started_at=claimed_from)
+    home.until(host, lambda: home.told(session_id).parts)
+    told = home.told(session_id)
+    assert told.row.started_at == claimed_from
+    assert told.parts[0].from_at < claimed_from < told.parts[0].to_at
+
+
+def test_one_host_records_a_room_and_another_takes_over(house: Callable[..., House]) -> None:
+    home = house(pre_record_s=600)
+    one, two = home.host("one"), home.host("two")
+    home.until(one, lambda: home.phase(one) == "recording")
+    two.look(two._rooms[0])
+    assert not two._rooms[0].is_ours
+    one._resign()
+    two._rooms[0].renewed_at_s = float("-inf")
+    two.look(two._rooms[0])
+    assert two._rooms[0].is_ours
+    one._rooms[0].renewed_at_s = float("-inf")
+    home.until(one, lambda: home.phase(one) == "off")
+
+
+def test_a_stream_that_is_away_raises_an_alarm_that_ends_by_itself(
+    house: Callable[..., House], tmp_path: Path
+) -> None:
+    home = house(pre_record_s=600)
+    camera = tmp_path / "camera.mp4"
+    home.room = home.room.model_copy(
+        update={"streams": [StreamSettings(name="main", url=f"file://{camera}")]}
+    )
+    home.settings = home.settings.model_copy(update={"recorder": RecorderSettings(rooms=[home.room])})
+    host = home.host()
+
+    def standing() -> list[str]:
+        with home.storage.database.read() as session:
+            agency = agencies.agency_by_code(session, "demo")
+            return [row.subject_id for row in alarms(session, agency.id) if row.code == "recorder_lost"]
+
+    home.until(host, standing)
+    assert standing() == ["R101/main"]
+    make_plain(camera, seconds=8)
+    home.until(host, lambda: not standing(), 60)
+
+
+def test_secrets_of_an_address_come_from_files_and_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = tmp_path / "secret"
+    stream = StreamSettings(
+        name="main", url="rtsp://10.0.0.5/room", username="viewer", password_file=secret, transport="udp"
+    )
+    with pytest.raises(Unavailable, match="expected a secret in"):
+        address_of(stream)
+    secret.write_text("p@ss/word\n")
+    address = address_of(stream)
+    assert address.url == "rtsp://viewer:p%40ss%2Fword@10.0.0.5/room"
+    assert (address.shown, address.transport) == ("rtsp://…@10.0.0.5/room", "udp")
+    by_variable = stream.model_copy(update={"password_file": None, "password_env": "ROOM_PASSWORD"})
+    with pytest.raises(Unavailable, match="expected its password in ROOM_PASSWORD"):
+        address_of(by_variable)
+    monkeypatch.setenv("ROOM_PASSWORD", "x")
+    assert address_of(by_variable).url == "rtsp://viewer:x@10.0.0.5/room"
+    secret.write_text("rtmp-listen://0.0.0.0:1935/live/s3cret")
+    assert address_of(StreamSettings(name="push", url_file=secret)).waits
