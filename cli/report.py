@@ -7,13 +7,12 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import IO
 
 from sqlalchemy.orm import Session
 
 from cli.options import Branch, read_id
-from cli.shell import Desk, Parser, add_json, at_desk, operator, print_json, print_table
-from evidence.errors import Conflict, InvalidInput
+from cli.shell import Desk, Parser, add_json, at_desk, operator, print_json, print_table, write_new
+from evidence.errors import InvalidInput
 from ingest import absence, lateness, ledger_health, sheets
 from ingest.ledger_report import Report, as_csv, as_xlsx, json_row
 from storage.db.tables import Agency
@@ -59,7 +58,7 @@ def _run(options: argparse.Namespace) -> int:
 
         for path, write in ((options.csv, as_csv), (options.xlsx, as_xlsx)):
             if path is not None:
-                _write(path, partial(write, make(), desk.agency.time_zone))
+                write_new(path, partial(write, make(), desk.agency.time_zone))
                 print(f"已写入 / written: {path}")
         if options.json:
             report, rows = make().drawn()
@@ -85,20 +84,6 @@ def _period(options: argparse.Namespace, desk: Desk) -> tuple[datetime, datetime
     if since >= until:
         raise InvalidInput("period: expected --from before --to, found it after", code="period_invalid")
     return since, until
-
-
-def _write(path: Path, fill: Callable[[IO[bytes]], None]) -> None:
-    """A new file, whole or not at all: a report that was handed on is not written over."""
-    try:
-        file = path.open("xb")
-    except FileExistsError as error:
-        raise Conflict(f"{path}: expected a new file, found one there", code="file_exists") from error
-    try:
-        with file:
-            fill(file)
-    except BaseException:
-        path.unlink()
-        raise
 
 
 def _show(report: Report, desk: Desk) -> None:

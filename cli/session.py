@@ -12,10 +12,10 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from cli.options import Branch, read_id, read_instant
-from cli.shell import Desk, Parser, add_json, at_desk, operator, print_json, print_table
+from cli.shell import Desk, Parser, add_json, at_desk, operator, print_json, print_table, write_new
 from evidence.breaks import CAUSE_WORDS, missing_us
 from evidence.clock import from_micros, rfc3339
-from evidence.errors import Conflict, InvalidInput
+from evidence.errors import InvalidInput
 from evidence.kinds import GapReason
 from evidence.session import NOTE_WORDS, REASON_WORDS, STATE_WORDS, Facts, NoteKind, State
 from ingest.recorder import registry, sealing, sessions, sheet
@@ -266,13 +266,7 @@ def _sheet(options: argparse.Namespace) -> int:
     if options.pdf is None:
         print_json(made)
         return 0
-    pages = sheet.as_pages(made, zone, now)
-    try:
-        # A sheet that was signed is not written over.
-        with options.pdf.open("xb") as file:
-            file.write(pages)
-    except FileExistsError as error:
-        raise Conflict(f"{options.pdf}: expected a new file, found one there", code="file_exists") from error
+    write_new(options.pdf, lambda file: file.write(sheet.as_pages(made, zone, now)))
     print(f"已写入 / written: {options.pdf}")
     return 0
 

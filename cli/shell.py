@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from rich.cells import cell_len
@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from cli.printable import printable
 from config.load import CONFIG_VARIABLE, PREFIX, load_settings
 from config.settings import Settings
-from evidence.errors import InvalidInput
+from evidence.errors import Conflict, InvalidInput
 from storage.db import agencies
 from storage.db.tables import Agency
 from storage.open import Storage, open_storage
@@ -180,6 +180,24 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 def _cell(value: object) -> str:
     return "" if value is None else printable(str(value))
+
+
+def write_new(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
+    """A new file, whole or not at all: what was handed on or signed is not written over.
+
+    Raises:
+        Conflict: There is a file of that name (``file_exists``).
+    """
+    try:
+        file = path.open("xb")
+    except FileExistsError as error:
+        raise Conflict(f"{path}: expected a new file, found one there", code="file_exists") from error
+    try:
+        with file:
+            fill(file)
+    except BaseException:
+        path.unlink()
+        raise
 
 
 def confirm_tty() -> bool:

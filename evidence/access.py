@@ -111,7 +111,7 @@ _ROLE_RIGHTS: dict[Act, frozenset[Role]] = {
     Act.WATCH_EVENTS: _FOOTAGE_ROLES | {Role.SYSTEM_ADMIN},
     # That a room is in use, and since when: whoever keeps the machine running asks before stopping it.
     Act.SEE_ROOMS: _SESSION_ROLES | {Role.SYSTEM_ADMIN},
-    # Officers and handlers only what is theirs (`is_of_session`).
+    # Officers and handlers only what is theirs (`may_with_session`).
     Act.READ_SESSIONS: _SESSION_ROLES,
     Act.RUN_SESSIONS: frozenset({Role.OFFICER, Role.HANDLER}),
 }
@@ -153,7 +153,7 @@ def may_with_session(actor: Actor, act: Act, subject: Subject, started_by: str) 
     """Whether the actor may read or run one session of a room.
 
     Legal review and the archive read every one. An officer or handler reads and runs what is theirs: started
-    by them, conducted by them as an officer named, or of a case they handle.
+    by them, conducted by them as an officer it names, or of a case they handle.
 
     Args:
         started_by: Label of who started it.
@@ -162,9 +162,9 @@ def may_with_session(actor: Actor, act: Act, subject: Subject, started_by: str) 
         return False
     if act is Act.READ_SESSIONS and actor.roles & _READ_ALL_SESSIONS:
         return True
-    conducts = Role.OFFICER in actor.roles and actor.officer_id in subject.collector_officer_ids
+    conducts = actor.officer_id is not None and actor.officer_id in subject.collector_officer_ids
     handles = Role.HANDLER in actor.roles and actor.account_id in subject.handler_ids
-    return started_by == actor.label or handles or (conducts and actor.officer_id is not None)
+    return started_by == actor.label or handles or conducts
 
 
 def require(actor: Actor, act: Act, subject: Subject | None = None) -> None:
