@@ -37,6 +37,7 @@ class Cause(StrEnum):
     """Why something of a stream is missing, or is told."""
 
     NOT_YET_RECORDING = "not_yet_recording"  # 开始后尚未录到
+    NOTHING_RECORDED = "nothing_recorded"  # 全程无录制文件
     PAUSED = "paused"  # 人工暂停
     SOURCE_LOST = "source_lost"  # 信号中断
     SOURCE_PAUSED = "source_paused"  # 源端停顿
@@ -55,6 +56,7 @@ class Cause(StrEnum):
 
 CAUSE_WORDS: Mapping[Cause, tuple[str, str]] = {
     Cause.NOT_YET_RECORDING: ("开始后尚未录到", "begun, and not yet recorded"),
+    Cause.NOTHING_RECORDED: ("全程无录制文件", "nothing of it was recorded"),
     Cause.PAUSED: ("人工暂停", "paused by a person"),
     Cause.SOURCE_LOST: ("信号中断", "the source was lost"),
     Cause.SOURCE_PAUSED: ("源端停顿", "the source stood still"),
@@ -305,7 +307,7 @@ def _cause(
 ) -> Cause:
     """Why there is nothing between two files, as far as it is on record."""
     if before is None or is_after_pause:
-        return Cause.NOT_YET_RECORDING
+        return Cause.NOTHING_RECORDED if before is after is None else Cause.NOT_YET_RECORDING
     told = [*before.happened, *(after.happened if after is not None else ())]
     for one in told:
         cause, is_missing = _OF_TURNS.get(one.what, (None, False))

@@ -87,7 +87,9 @@ def test_before_the_first_file_and_after_the_last() -> None:
     assert log([part(0, 20, "salvaged")], 30) == [(Cause.PROCESS_DIED, 20, 30)]
     # While it lasts, the file at work is not there yet: that is no break.
     assert log([part(0, 20, "length")], None) == []
-    assert log([], 30, streams=["main"]) == [(Cause.NOT_YET_RECORDING, 0, 30)]
+    assert log([], 30, streams=["main"]) == [(Cause.NOTHING_RECORDED, 0, 30)]
+    # What was recorded before and after it is none of it.
+    assert log([part(40, 50)], 30) == [(Cause.NOTHING_RECORDED, 0, 30)]
     assert log([], None, streams=["main"]) == []
 
 
