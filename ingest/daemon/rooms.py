@@ -4,8 +4,8 @@ The rules:
 
 1. One host records a room: it holds the room's lease, and renews it long before it ends. One that cannot
    reach the database goes on recording: twice is better than not at all.
-2. A room is recorded while a session is open, and always where it pre-records.
-3. When a session begins or ends, the file does too, at the next keyframe.
+2. A room is recorded while a session is open and not paused, and always where it pre-records.
+3. When a session begins, ends, pauses or goes on, the file ends too, at the next keyframe.
 4. A finished file that a session reaches into is taken into custody with what the session says of it. One
    that none does waits as long as the room pre-records, to be claimed, and is then dropped; that is logged.
 5. While the database is away nothing is decided: files wait on the disk.
@@ -61,7 +61,8 @@ class _Room:
     settings: RoomSettings
     agency_id: UUID
     streams: list[StreamRecorder]
-    open_sessions: frozenset[UUID] = frozenset()
+    lasting: frozenset[UUID] = frozenset()
+    """Sessions that are open and not paused."""
     is_ours: bool = False
     renewed_at_s: float = float("-inf")
     asked_at_s: float = float("-inf")
@@ -69,7 +70,7 @@ class _Room:
 
     @property
     def is_wanted(self) -> bool:
-        return bool(self.open_sessions) or self.settings.pre_record_s > 0
+        return bool(self.lasting) or self.settings.pre_record_s > 0
 
 
 class Rooms:
@@ -137,16 +138,16 @@ class Rooms:
             log.warning("recorder:not_resigned", code=error.code)
 
     def _ask(self, room: _Room) -> None:
-        """Which sessions are open; where that changed, a file ends."""
+        """Which sessions last; where that changed, a file ends."""
         try:
             with self._storage.database.read() as session:
                 found = sessions.open_sessions(session, room.agency_id, room.settings.room_no)
-                now_open = frozenset(each.id for each in found)
+                lasting = frozenset(each.id for each in found if each.paused_since is None)
         except EvidenceError as error:
             log.warning("recorder:sessions_not_known", room=room.settings.room_no, code=error.code)
             return
-        if now_open != room.open_sessions:
-            room.open_sessions = now_open
+        if lasting != room.lasting:
+            room.lasting = lasting
             for stream in room.streams:
                 stream.cut()
 

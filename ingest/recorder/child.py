@@ -38,7 +38,7 @@ def main() -> int:
     address = Address(told["url"], told["transport"], told["options"])
     recording = Recording(
         Path(told["folder"]),
-        lambda tell: opened(address, told["ffmpeg"], tell),
+        lambda tell: opened(address, told["carrier"], tell),
         Bounds(**told["bounds"]),
         waits=address.waits,
         lock=told["lock"],

@@ -14,7 +14,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from evidence.ids import new_id
 from media.live.journal import LOCK, read
 from media.live.opening import Address
 from media.live.recording import Bounds
-from media.supervise import environment
+from media.supervise import python_environment
 
 ENTRY = "ingest.recorder.child"
 WORDS = "stderr"
@@ -54,7 +53,7 @@ def start(stream_folder: Path, address: Address, bounds: Bounds, ffmpeg: str) ->
             "url": address.url,
             "transport": address.transport,
             "options": dict(address.options),
-            "ffmpeg": ffmpeg,
+            "carrier": ffmpeg,
             "folder": str(folder.resolve()),
             "lock": lock,
             "bounds": asdict(bounds),
@@ -66,7 +65,7 @@ def start(stream_folder: Path, address: Address, bounds: Bounds, ffmpeg: str) ->
                 stdout=subprocess.DEVNULL,
                 stderr=words,
                 cwd=Path(__file__).parents[2],
-                env=_environment(folder),
+                env=python_environment(folder),
                 pass_fds=(lock,),
                 start_new_session=True,
             )
@@ -79,11 +78,6 @@ def start(stream_folder: Path, address: Address, bounds: Bounds, ffmpeg: str) ->
     finally:
         os.close(lock)
     return Started(folder, process)
-
-
-def _environment(folder: Path) -> Mapping[str, str]:
-    whole = environment(os.environ, folder)
-    return {**whole, "PYTHONPATH": os.pathsep.join(place for place in sys.path if place)}
 
 
 def is_recording(folder: Path) -> bool:

@@ -116,6 +116,7 @@ class _Run:
     turns_left_out: int = 0
     told: dict[int, Finished] = field(default_factory=dict)
     settled: set[int] = field(default_factory=set)
+    has_ended: bool = False
     is_over: bool = False
     heard_at_s: float = 0.0
     asked_to_end_at_s: float | None = None
@@ -181,7 +182,8 @@ class StreamRecorder:
             finished
             for run in self._runs.values()
             for number, finished in run.told.items()
-            if number not in run.settled
+            # Why the last file ended stands in the line after it.
+            if number not in run.settled and (finished.why != "ended" or run.has_ended or run.is_over)
         ]
 
     def settle(self, finished: Finished) -> None:
@@ -297,7 +299,7 @@ class StreamRecorder:
             else:
                 run.turns_left_out += 1
         elif kind == "ended":
-            self.state.why = line["why"]
+            self.state.why, run.has_ended = line["why"], True
         if run is not self._now:
             return
         if kind == "begun":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,11 @@ import pytest
 from sqlalchemy import select
 
 from config.settings import RecorderSettings, RoomSettings, Settings, StreamSettings
+from evidence.clock import SystemClock
 from evidence.errors import Unavailable
 from ingest.daemon.holding import Holder
 from ingest.daemon.rooms import Rooms, address_of
 from ingest.recorder import sessions as use_case
-from ingest.recorder.process import ask_to_end, is_recording
 from messaging.events import EventPublisher
 from messaging.jobs import Announcer
 from storage.db import agencies, sessions
@@ -40,7 +41,8 @@ class House:
     """An installation with one room, whose camera is a file played at its own pace."""
 
     def __init__(self, storage: Storage, folder: Path, footage: Path, **options: Any) -> None:
-        self.storage, self.folder = storage, folder
+        # The recorder's process tells the time of the host.
+        self.storage, self.folder = replace(storage, clock=SystemClock()), folder
         stream = StreamSettings(name="main", url=f"file://{footage}")
         self.room = RoomSettings(room_no="R101", name="询问室一", streams=[stream], **options)
         self.settings = Settings(
@@ -48,7 +50,7 @@ class House:
         )
         self.publisher = EventPublisher(f"ipc://{folder / 'events'}")
         self.announcer = Announcer(f"redis+socket://{folder / 'nobody'}")
-        self.holder = Holder(storage, self.publisher, self.announcer)
+        self.holder = Holder(self.storage, self.publisher, self.announcer)
         self.hosts: list[Rooms] = []
 
     def host(self, owner: str = "one") -> Rooms:
@@ -87,12 +89,10 @@ class House:
         self.holder.close(1)
         self.publisher.close()
         self.announcer.close()
-        for folder in self.runs():
-            if is_recording(folder):
-                ask_to_end(folder, 9)
         for host in self.hosts:
             for run in host._rooms[0].streams[0]._runs.values():
                 if run.child is not None:
+                    run.child.kill()
                     run.child.wait()
 
 
