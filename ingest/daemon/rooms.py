@@ -276,7 +276,7 @@ def _secret(stream: StreamSettings, file: Path | None, variable: str | None) -> 
         if not found:
             raise Unavailable(
                 f"stream {stream.name}: expected its password in {variable}, found none; set the variable",
-                code="secret_missing",
+                code="source_secret_unreadable",
             )
         return found
     if file is None:
@@ -286,7 +286,7 @@ def _secret(stream: StreamSettings, file: Path | None, variable: str | None) -> 
     except (OSError, UnicodeDecodeError) as error:
         raise Unavailable(
             f"stream {stream.name}: expected a secret in {file}, found none that can be read; write it there",
-            code="secret_missing",
+            code="source_secret_unreadable",
         ) from error
 
 
