@@ -30,7 +30,7 @@ FRAME_S = 1 / 25
 @pytest.fixture(scope="module")
 def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("played") / "played.mp4"
-    make_plain(path, seconds=8)
+    make_plain(path, seconds=6)
     return path
 
 
@@ -39,11 +39,8 @@ def begun(tmp_path: Path, footage: Path) -> Iterator[Any]:
     started: list[Started] = []
 
     def begin(url: str = f"file://{footage}", **bounds: Any) -> Started:
-        started.append(
-            start(
-                tmp_path / "stream", Address(url), Bounds(**{"floor_bytes": 1, **bounds}), packaged_ffmpeg()
-            )
-        )
+        kept = Bounds(**{"floor_bytes": 1, **bounds})
+        started.append(start(tmp_path / "stream", Address(url), kept, packaged_ffmpeg()))
         return started[-1]
 
     yield begin
@@ -69,7 +66,7 @@ def shown(folder: Path, names: list[str]) -> list[int | None]:
 
 
 def test_files_follow_each_other_without_a_frame_lost_or_doubled(begun: Any, footage: Path) -> None:
-    run = begun(file_s=2.0)
+    run = begun(file_s=1.0)
     assert run.process.wait(30) == 0
     closed = lines(run.folder, "closed")
     assert len(closed) >= 3

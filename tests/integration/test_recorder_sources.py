@@ -42,13 +42,23 @@ class Peers:
 
     def record(self, url: str, **options: Any) -> Started:
         started = start(
-            self.folder, Address(url, **options), Bounds(floor_bytes=1, stall_s=3.0), packaged_ffmpeg()
+            self.folder, Address(url, **options), Bounds(floor_bytes=1, stall_s=1.5), packaged_ffmpeg()
         )
         self.processes.append(started.process)
         return started
 
     def send(self, form: str, url: str, *more: str) -> subprocess.Popen[bytes]:
-        command = [packaged_ffmpeg(), "-v", "error", "-nostdin", "-re", *more, "-i", str(self.footage)]
+        command = [
+            packaged_ffmpeg(),
+            "-v",
+            "error",
+            "-nostdin",
+            "-readrate",
+            "3",
+            *more,
+            "-i",
+            str(self.footage),
+        ]
         sender = subprocess.Popen([*command, "-c", "copy", "-f", form, url])
         self.processes.append(sender)
         return sender
@@ -156,8 +166,9 @@ def test_srt_is_called_and_waited_for(peers: Peers, footage: Path, passphrase: s
     wait_for(run, "begun")
     time.sleep(0.5)
     peers.send("mpegts", f"srt://127.0.0.1:{port}?mode=caller{passphrase}")
+    # Whoever closes, of SRT, gives up what the other still holds back: 0.12 s, at three times the pace.
     numbers = recorded(run)
-    assert is_run_of(numbers, frame_numbers(footage), 95) and numbers[0] == 0
+    assert is_run_of(numbers, frame_numbers(footage), 85) and numbers[0] == 0
     other = free_port()
     peers.send("mpegts", f"srt://127.0.0.1:{other}?mode=listener{passphrase}")
     time.sleep(0.5)
