@@ -49,7 +49,6 @@ ASK_EVERY_S = 1.0
 LEASE = timedelta(seconds=10)
 RENEW_EVERY_S = 3.0
 LOST_AFTER_S = 5.0
-"""How long a wanted stream may be away before people are told."""
 UNCLAIMED_S = 600
 """How long a file that no session reaches into is kept where the room does not pre-record."""
 TOLD = float("-inf")
@@ -78,12 +77,19 @@ class Rooms:
 
     Args:
         owner: Of the leases: this process on this host.
+        lost_after_s: How long a wanted stream may be away before people are told.
     """
 
     def __init__(
-        self, settings: Settings, storage: Storage, holder: Holder, owner: str | None = None
+        self,
+        settings: Settings,
+        storage: Storage,
+        holder: Holder,
+        owner: str | None = None,
+        *,
+        lost_after_s: float = LOST_AFTER_S,
     ) -> None:
-        self._recorder = settings.recorder
+        self._lost_after_s = lost_after_s
         self._storage = storage
         self._holder = holder
         self._owner = owner or f"{socket.gethostname()}:{os.getpid()}"
@@ -192,7 +198,9 @@ class Rooms:
         if since_s is None:
             if room.lost_since_s.pop(stream.name, float("inf")) == TOLD:
                 self._tell(room, stream, is_lost=False)
-        elif since_s != TOLD and at_s - since_s > LOST_AFTER_S and self._tell(room, stream, is_lost=True):
+        elif (
+            since_s != TOLD and at_s - since_s > self._lost_after_s and self._tell(room, stream, is_lost=True)
+        ):
             room.lost_since_s[stream.name] = TOLD
 
     def _tell(self, room: _Room, stream: StreamRecorder, *, is_lost: bool) -> bool:

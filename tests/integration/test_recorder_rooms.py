@@ -54,7 +54,7 @@ class House:
         self.hosts: list[Rooms] = []
 
     def host(self, owner: str = "one") -> Rooms:
-        self.hosts.append(Rooms(self.settings, self.storage, self.holder, owner))
+        self.hosts.append(Rooms(self.settings, self.storage, self.holder, owner, lost_after_s=0.5))
         return self.hosts[-1]
 
     def write(self, do: Callable[..., Any], *given: Any, **named: Any) -> Any:
