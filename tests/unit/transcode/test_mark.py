@@ -8,7 +8,8 @@ import sys
 import pytest
 from PIL import Image
 
-from transcode.mark import BAND_PX, MarkLine, find_font, lay_mark, mark_image
+from media.fonts import find_font
+from transcode.mark import BAND_PX, MarkLine, lay_mark, mark_image
 
 LINES = [MarkLine("渝执〔2026〕1号 脱敏件", "case 1"), MarkLine("reviewer " * 30, "account 2")]
 MEASURE = """
