@@ -33,6 +33,19 @@ def free_port() -> int:
         return int(door.getsockname()[1])
 
 
+def wait_until_taken(port: int, patience_s: float = 15) -> None:
+    """Until somebody on this host listens on a port, by TCP or UDP."""
+    until = time.monotonic() + patience_s
+    while not any(_has(table, port, state) for table, state in (("tcp", "0A"), ("udp", "07"))):
+        assert time.monotonic() < until, f"nobody listens on {port}"
+        time.sleep(0.02)
+
+
+def _has(table: str, port: int, state: str) -> bool:
+    rows = [line.split() for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]]
+    return any(row[1].endswith(f":{port:04X}") and row[3] == state for row in rows)
+
+
 class Peers:
     """Senders and recorders of one test."""
 
@@ -110,7 +123,7 @@ def test_an_rtmp_publisher_with_the_key_is_recorded_whole(peers: Peers, footage:
     port = free_port()
     run = peers.record(f"rtmp-listen://127.0.0.1:{port}/live/k3y-of-room-1")
     wait_for(run, "begun")
-    time.sleep(0.5)
+    wait_until_taken(port)
     wrong = peers.send("flv", f"rtmp://127.0.0.1:{port}/live/another")
     assert wrong.wait(10) != 0
     player = subprocess.run(
@@ -147,7 +160,7 @@ def test_what_is_no_rtmp_and_what_says_nothing_harm_nobody(peers: Peers, footage
     port = free_port()
     run = peers.record(f"rtmp-listen://127.0.0.1:{port}/live/key")
     wait_for(run, "begun")
-    time.sleep(0.5)
+    wait_until_taken(port)
     callers = [socket.create_connection(("127.0.0.1", port)) for _ in range(6)]
     callers[0].sendall(b"GET / HTTP/1.1\r\n\r\n" + bytes(4000))
     callers[1].sendall(b"\x03" + bytes(1536) + bytes(1536) + b"\xff" * 5000)
@@ -164,14 +177,14 @@ def test_srt_is_called_and_waited_for(peers: Peers, footage: Path, passphrase: s
     port = free_port()
     run = peers.record(f"srt://127.0.0.1:{port}?mode=listener{passphrase}")
     wait_for(run, "begun")
-    time.sleep(0.5)
+    wait_until_taken(port)
     peers.send("mpegts", f"srt://127.0.0.1:{port}?mode=caller{passphrase}")
     # Whoever closes, of SRT, gives up what the other still holds back: 0.12 s, at three times the pace.
     numbers = recorded(run)
     assert is_run_of(numbers, frame_numbers(footage), 85) and numbers[0] == 0
     other = free_port()
     peers.send("mpegts", f"srt://127.0.0.1:{other}?mode=listener{passphrase}")
-    time.sleep(0.5)
+    wait_until_taken(other)
     called = peers.record(f"srt://127.0.0.1:{other}?mode=caller{passphrase}")
     # It joins what is under way.
     assert is_run_of(recorded(called), frame_numbers(footage), 40)
@@ -191,13 +204,13 @@ def test_mpeg_ts_over_tcp_and_udp(peers: Peers, footage: Path) -> None:
     port = free_port()
     run = peers.record(f"udp://127.0.0.1:{port}")
     wait_for(run, "begun")
-    time.sleep(0.5)
+    wait_until_taken(port)
     peers.send("mpegts", f"udp://127.0.0.1:{port}?pkt_size=1316")
     numbers = recorded(run)
     assert is_run_of(numbers, frame_numbers(footage), 95) and numbers[0] == 0
     port = free_port()
     peers.send("mpegts", f"tcp://127.0.0.1:{port}?listen=1")
-    time.sleep(0.5)
+    wait_until_taken(port)
     assert recorded(peers.record(f"tcp://127.0.0.1:{port}")) == frame_numbers(footage)
 
 
