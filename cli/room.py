@@ -29,6 +29,7 @@ def _list(options: argparse.Namespace) -> int:
                     "name": room.name,
                     "device_no": room.recorded_as,
                     "streams": [stream.name for stream in room.streams],
+                    "away": registry.away(session, desk.agency, room),
                     "pre_record_s": room.pre_record_s,
                     "session": str(now.id) if now else None,
                     "state": state,
@@ -43,11 +44,14 @@ def _list(options: argparse.Namespace) -> int:
         "名称 name",
         "设备 device",
         "信号 streams",
+        "无信号 away",
         "预录 kept s",
         "会话 session",
         "状态 state",
     )
     print_table((*heads, "开始 since"), [_cells(row) for row in rows])
+    if not rows:
+        print("设置中没有询问室 / no room is set: recorder.rooms, in liuhen.toml or --config")
     return 0
 
 

@@ -119,7 +119,10 @@ def _start(options: argparse.Namespace) -> int:
             now=desk.now(),
         )
         missing, since = Facts.from_json(row.facts).missing(), desk.local(row.started_at)
+        away = registry.away(session, agency, room)
     print(f"已开始 / started: {row.id}  {row.room_no}  {since}")
+    if away:
+        print(f"未在录制,请检查设备 / not recorded now, look at the recorder: {', '.join(away)}")
     _tell_missing(missing)
     return 0
 

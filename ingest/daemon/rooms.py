@@ -34,6 +34,7 @@ from ingest.daemon.holding import Holder
 from ingest.daemon.pulled import agency_of
 from ingest.facts import Statement
 from ingest.recorder import sessions as use_case
+from ingest.recorder.registry import LOST
 from ingest.recorder.stream import Finished, Phase, StreamRecorder
 from ingest.sources.base import StagedFile
 from media.live.opening import Address
@@ -204,7 +205,7 @@ class Rooms:
             room.lost_since_s[stream.name] = TOLD
 
     def _tell(self, room: _Room, stream: StreamRecorder, *, is_lost: bool) -> bool:
-        code, subject_id, actor = "recorder_lost", f"{room.settings.room_no}/{stream.name}", "system"
+        code, subject_id, actor = LOST, f"{room.settings.room_no}/{stream.name}", "system"
         try:
             with self._storage.database.transaction() as session:
                 agency, now = agencies.agency_by_id(session, room.agency_id), self._storage.clock.now()

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from config.settings import RoomSettings
 from evidence.errors import NotFound
 from storage.db import agencies
+from storage.db.alarms import standing_about
 from storage.db.tables import Agency
 
 
@@ -16,6 +17,19 @@ def rooms_of(session: Session, agency: Agency, rooms: Sequence[RoomSettings]) ->
     """The agency's rooms, in the order of the settings; a room without an agency is the first one's."""
     is_first = agencies.agencies(session)[0].id == agency.id
     return [room for room in rooms if room.agency == agency.code or (room.agency is None and is_first)]
+
+
+LOST = "recorder_lost"
+"""Code of the alarm that a stream is wanted and away; its subject is the room and the stream."""
+
+
+def away(session: Session, agency: Agency, room: RoomSettings) -> list[str]:
+    """The streams of a room that people were told are away."""
+    return [
+        stream.name
+        for stream in room.streams
+        if standing_about(session, agency.id, "room", f"{room.room_no}/{stream.name}", LOST) is not None
+    ]
 
 
 def room_of(session: Session, agency: Agency, rooms: Sequence[RoomSettings], room_no: str) -> RoomSettings:

@@ -11,6 +11,10 @@ import pytest
 from cli.main import main
 from config.load import SettingsError, load_settings
 from config.settings import RoomSettings, StreamSettings
+from ingest.recorder.registry import LOST
+from storage.db import agencies
+from storage.db.alarms import NewAlarm, raise_alarm
+from storage.open import open_storage
 
 ROOMS = """
 [data]
@@ -23,6 +27,16 @@ pre_record_s = 600
 name = "main"
 url = "rtsp://192.0.2.1/main"
 """
+
+
+def tell_away(data: Path, config: Path) -> None:
+    """What the daemon does once a stream was away for some seconds."""
+    storage = open_storage(load_settings({}, file=config, overrides={"data.dir": str(data)}))
+    with storage.database.transaction() as session:
+        agency = agencies.agencies(session)[0]
+        wanted = NewAlarm(LOST, "room", "R-1/main", "room R-1/main: away", {"stream": "R-1/main"})
+        raise_alarm(session, agency, wanted, actor="system", now=storage.clock.now())
+    storage.database.dispose()
 
 
 def test_a_session_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,11 +54,16 @@ def test_a_session_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert liuhen("init", "--agency-code", "demo") == 0
     (room,) = listed("room", "list")
     assert (room["room_no"], room["device_no"], room["session"]) == ("R-1", "R-1", None)
+    assert room["away"] == []
+    tell_away(tmp_path / "data", config)
+    (room,) = listed("room", "list")
+    assert room["away"] == ["main"]
     assert liuhen("session", "start", "R-2") == 3
     assert liuhen("session", "start", "R-1", "--from", "2026-01-01T00:00") == 2
     assert liuhen("session", "start", "R-1", "--officer", "330101", "--party", "李某") == 0
     told = capsys.readouterr().out
     assert "未登记 / not stated yet: case_no, object_of_proof, second_officer" in told
+    assert "not recorded now, look at the recorder: main" in told
     assert liuhen("session", "start", "R-1") == 4
     assert liuhen("session", "pause", "R-1", "emergency", "突发情况") == 0
     (room,) = listed("room", "list")
