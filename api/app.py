@@ -17,6 +17,7 @@ from api.auth.throttle import Throttle
 from api.desk import Installation
 from api.hardening import Hardening, Metrics
 from api.news import NewsRoom
+from api.room_metrics import RoomMetrics
 from api.routes import (
     accounts,
     alarms,
@@ -95,6 +96,7 @@ def create_app(storage: Storage, settings: Settings) -> FastAPI:
     )
     app.state.installation = Installation(storage, settings)
     app.state.metrics = Metrics()
+    app.state.metrics.registry.register(RoomMetrics(storage, settings.recorder.rooms))
     app.state.throttle = Throttle()
     app.state.news = NewsRoom(settings.events_subscribe_url)
     problems.install(app)

@@ -1,26 +1,72 @@
-"""`liuhen room list`: the interview rooms of this host's settings, and whether each is in use."""
+"""`liuhen room …`: the interview rooms of this host's settings, and what their streams do."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import sys
+import time
+from datetime import datetime
 from typing import Any
 
 from cli.options import Branch
-from cli.shell import Parser, add_json, at_desk, print_json, print_table
+from cli.shell import Desk, Parser, add_json, at_desk, print_json, print_table
+from evidence.clock import rfc3339
 from ingest.recorder import registry
+from ingest.recorder.registry import StreamNow
+from ingest.recorder.stream import Phase
 from storage.db import sessions
+
+WORDS = {
+    Phase.OFF: "未录制 off",
+    Phase.STARTING: "连接中 starting",
+    Phase.RECORDING: "录制中 recording",
+    Phase.WAITING: "无信号 waiting",
+    Phase.ENDING: "结束中 ending",
+    None: "无主机报告 unknown",
+}
+HEADS = (
+    "室 room",
+    "信号 stream",
+    "状态 state",
+    "帧率 fps",
+    "码率 Mbit/s",
+    "末包 last s",
+    "待写 queue KiB",
+    "可录 lasts",
+    "今日缺 gaps today",
+    "断开 lost",
+    "原因 why",
+)
+CLEAR = "\x1b[H\x1b[2J"
 
 
 def arguments(parser: Parser, _name: str) -> None:
     branch = Branch(parser)
     add_json(branch.add("list", "询问室列表 / rooms", _list))
+    watch = branch.add("watch", "各路信号状态 / what the streams do, again and again", _watch)
+    watch.add_argument("--json", action="store_true", help="每次一行 JSON / a line of JSON each time")
+    watch.add_argument("room", nargs="?", metavar="ROOM", help="只看此室 / this room alone")
+    watch.add_argument("--every", type=_seconds, default=2.0, metavar="SECONDS", help="间隔 / how often")
+    watch.add_argument(
+        "--for", dest="seconds", type=_seconds, metavar="SECONDS", help="看多久,默认到 Ctrl-C / for how long"
+    )
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1e6:
+        raise argparse.ArgumentTypeError(f"expected seconds above 0, found {text}")
+    return value
 
 
 def _list(options: argparse.Namespace) -> int:
     with at_desk(options) as desk, desk.read() as session:
         lasting = {row.room_no: row for row in sessions.all_open(session, desk.agency.id)}
+        rooms = registry.rooms_of(session, desk.agency, desk.settings.recorder.rooms)
+        streams = registry.streams_now(session, desk.agency, rooms, desk.now())
         rows: list[dict[str, Any]] = []
-        for room in registry.rooms_of(session, desk.agency, desk.settings.recorder.rooms):
+        for room in rooms:
             now = lasting.get(room.room_no)
             state = "" if now is None else "暂停 paused" if now.paused_since else "进行中 open"
             rows.append(
@@ -28,8 +74,8 @@ def _list(options: argparse.Namespace) -> int:
                     "room_no": room.room_no,
                     "name": room.name,
                     "device_no": room.recorded_as,
-                    "streams": [stream.name for stream in room.streams],
-                    "away": registry.away(session, desk.agency, room),
+                    "streams": [each.name for each in streams[room.room_no]],
+                    "away": [each.name for each in streams[room.room_no] if each.is_away],
                     "pre_record_s": room.pre_record_s,
                     "session": str(now.id) if now else None,
                     "state": state,
@@ -57,3 +103,78 @@ def _list(options: argparse.Namespace) -> int:
 
 def _cells(row: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(", ".join(value) if isinstance(value, list) else value for value in row.values())
+
+
+def _watch(options: argparse.Namespace) -> int:
+    until = None if options.seconds is None else time.monotonic() + options.seconds
+    with at_desk(options) as desk:
+        while True:
+            _show(desk, options)
+            left = options.every if until is None else min(options.every, until - time.monotonic())
+            if left <= 0:
+                return 0
+            time.sleep(left)
+
+
+def _show(desk: Desk, options: argparse.Namespace) -> None:
+    with desk.read() as session:
+        rooms = registry.rooms_of(session, desk.agency, desk.settings.recorder.rooms)
+        if options.room is not None:
+            rooms = [registry.room_of(session, desk.agency, rooms, options.room)]
+        now = desk.now()
+        streams = registry.streams_now(session, desk.agency, rooms, now)
+        gaps = {room.room_no: registry.gaps_today(session, desk.agency, room.room_no, now) for room in rooms}
+    rows = []
+    for room_no, each in streams.items():
+        for stream in each:
+            missing = [gap.length_ms for gap in gaps[room_no] if gap.stream == stream.name]
+            rows.append((room_no, stream, missing))
+    if options.json:
+        said = [{"room_no": room_no, **_plain(stream), **_sums(missing)} for room_no, stream, missing in rows]
+        print(json.dumps(said, ensure_ascii=False), flush=True)
+        return
+    if sys.stdout.isatty():
+        print(CLEAR, end="")
+    print_table(HEADS, [_line(*row) for row in rows])
+    print(f"{desk.local(now)}\n", flush=True)
+
+
+def _plain(stream: StreamNow) -> dict[str, Any]:
+    return {
+        name: rfc3339(value) if isinstance(value, datetime) else value
+        for name, value in stream.facts().items()
+    }
+
+
+def _sums(missing: list[int]) -> dict[str, int]:
+    return {"gaps_today": len(missing), "missing_today_ms": sum(missing)}
+
+
+def _line(room_no: str, stream: StreamNow, missing: list[int]) -> tuple[Any, ...]:
+    said, flows = stream.said, stream.phase is Phase.RECORDING
+    gaps = f"{len(missing)} ({sum(missing) / 1000:.1f} s)" if missing else "0"
+    if said is None:
+        return room_no, stream.name, WORDS[None], "", "", "", "", "", gaps, "", ""
+    return (
+        room_no,
+        stream.name,
+        WORDS[stream.phase],
+        f"{said.pictures_s:.1f}" if flows else "",
+        f"{said.bytes_s * 8 / 1e6:.2f}" if flows else "",
+        f"{said.silent_ms / 1000:.1f}" if flows and said.silent_ms is not None else "",
+        said.waiting_bytes // 1024 if flows else "",
+        _length(stream.headroom_s),
+        gaps,
+        said.restarts,
+        said.why if stream.phase is not Phase.RECORDING else "",
+    )
+
+
+def _length(seconds: int | None) -> str:
+    if seconds is None:
+        return ""
+    return (
+        f"{seconds // 86400} 天 d"
+        if seconds >= 2 * 86400
+        else f"{seconds // 3600} 时 h {seconds % 3600 // 60} 分 min"
+    )

@@ -20,6 +20,7 @@ class Topic(StrEnum):
     CLIP = "clip"
     ALARM = "alarm"
     REPORT = "report"
+    ROOM = "room"
 
 
 @dataclass(frozen=True)

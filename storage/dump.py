@@ -24,8 +24,8 @@ from storage.db.tables import Base
 from storage.db.types import Digest, Id, Instant
 from storage.snapshot import rows_of
 
-# Sign-ins and leadership end with the installation they belong to.
-LEFT_OUT = frozenset({"login_session", "leadership"})
+# Sign-ins, leadership and what streams are doing end with the installation they belong to.
+LEFT_OUT = frozenset({"login_session", "leadership", "room_stream"})
 BATCH = 500
 MAX_LINE_CHARS = 64 << 20
 

@@ -26,6 +26,7 @@ HEARTBEAT_S = 15.0
 MACHINE_TOPICS = frozenset({Topic.JOB, Topic.ALARM})
 # What reports found is for who may read them.
 CONDUCT_TOPICS = frozenset({Topic.REPORT})
+ROOM_TOPICS = frozenset({Topic.ROOM})
 
 
 @gate.get(
@@ -45,6 +46,10 @@ async def events(
     """
     room: NewsRoom = request.app.state.news
     topics = frozenset(Topic) if may(actor, Act.LIST_ITEMS) else MACHINE_TOPICS
+    if may(actor, Act.SEE_ROOMS):
+        topics |= ROOM_TOPICS
+    else:
+        topics -= ROOM_TOPICS
     if not may(actor, Act.REPORT_ON_CONDUCT):
         topics -= CONDUCT_TOPICS
     listener = Listener(

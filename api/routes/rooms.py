@@ -20,8 +20,10 @@ from api.schemas.rooms import (
     BreakReason,
     BreakReasonShown,
     BreakShown,
+    GapsToday,
     Marking,
     Pausing,
+    RoomDetail,
     RoomNo,
     RoomNow,
     RoomShown,
@@ -32,7 +34,9 @@ from api.schemas.rooms import (
     SessionNoteShown,
     SessionShown,
     SessionStart,
+    StreamShown,
 )
+from config.settings import RoomSettings
 from evidence.access import Act
 from evidence.breaks import CAUSE_WORDS, Break, missing_us
 from evidence.clock import from_micros
@@ -53,19 +57,25 @@ MOST_BREAKS = 1000
 def list_rooms(desk: DeskOf) -> list[RoomShown]:
     """设置中的询问室及是否在用;不含会话内容。Rooms of the settings and whether each is in use; no content."""
     with desk.reading() as work:
-        lasting = {row.room_no: row for row in rows.all_open(work.session, work.agency_id)}
-        return [
-            RoomShown(
-                room_no=room.room_no,
-                name=room.name,
-                place=room.place or room.name,
-                device_no=room.recorded_as,
-                pre_record_s=room.pre_record_s,
-                streams=[stream.name for stream in room.streams],
-                session=_now(lasting.get(room.room_no)),
-            )
-            for room in registry.rooms_of(work.session, work.agency, work.settings.recorder.rooms)
-        ]
+        return _rooms(work, registry.rooms_of(work.session, work.agency, work.settings.recorder.rooms))
+
+
+@gate.get("/rooms/{room_no}", Act.SEE_ROOMS, problems=(404,), summary="询问室 A room")
+def get_room(room_no: RoomNo, desk: DeskOf) -> RoomDetail:
+    """各路信号状态,及当日会话中缺失的时段。What its streams do, and what today's sessions lack."""
+    with desk.reading() as work:
+        room = registry.room_of(work.session, work.agency, work.settings.recorder.rooms, room_no)
+        (shown,) = _rooms(work, [room])
+        gaps: dict[str, list[Break]] = {stream.name: [] for stream in shown.streams}
+        for each in registry.gaps_today(work.session, work.agency, room_no, work.now):
+            gaps.setdefault(each.stream, []).append(each)
+        return RoomDetail(
+            **dict(shown),
+            gaps_today={
+                name: GapsToday(count=len(found), missing_ms=sum(each.length_ms for each in found))
+                for name, found in gaps.items()
+            },
+        )
 
 
 @gate.post(
@@ -316,6 +326,23 @@ def _run(work: Work, session_id: UUID) -> None:
     """Hold a session that is the actor's to run: who conducts it is not changed meanwhile."""
     row = rows.session_by_id(work.session, work.agency_id, session_id, lock=True)
     require_session(work, row, Act.RUN_SESSIONS)
+
+
+def _rooms(work: Work, found: Sequence[RoomSettings]) -> list[RoomShown]:
+    lasting = {row.room_no: row for row in rows.all_open(work.session, work.agency_id)}
+    streams = registry.streams_now(work.session, work.agency, found, work.now)
+    return [
+        RoomShown(
+            room_no=room.room_no,
+            name=room.name,
+            place=room.place or room.name,
+            device_no=room.recorded_as,
+            pre_record_s=room.pre_record_s,
+            streams=[StreamShown(**stream.facts()) for stream in streams[room.room_no]],
+            session=_now(lasting.get(room.room_no)),
+        )
+        for room in found
+    ]
 
 
 def _now(row: RoomSession | None) -> RoomNow | None:

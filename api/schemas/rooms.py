@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import Field, StringConstraints
@@ -12,6 +12,7 @@ from api.schemas.common import Input, Instant, Line, Number, Output
 from evidence.breaks import Cause
 from evidence.kinds import GapReason
 from evidence.session import MOST_OFFICERS, NoteKind, State
+from ingest.recorder.stream import Phase
 
 RoomNo = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,32}$")]
 StreamName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,16}$")]
@@ -25,6 +26,33 @@ class RoomNow(Output):
     paused_since: datetime | None = Field(description="暂停中自何时,空为未暂停 / Null: not paused")
 
 
+class StreamShown(Output):
+    """A stream of a room, as the host that records it said last, every three seconds."""
+
+    name: str
+    phase: Phase | None = Field(description="空为无主机报告 / Null: no host has said anything lately")
+    away: bool = Field(description="应录而无信号,已告警 / Wanted and away; people were told")
+    host: str | None
+    since: datetime | None
+    why: str | None = Field(description="上次断开原因 / Why the last connection ended")
+    silent_ms: int | None = Field(description="距最近数据包毫秒数 / Since the last packet")
+    bytes_s: int | None
+    pictures_s: float | None
+    waiting_bytes: int | None = Field(description="已收未写字节 / Received and not written yet")
+    restarts: int | None = Field(description="本次值守以来断开次数 / Connections lost since the host began")
+    free_bytes: int | None = Field(description="磁盘余量,不含保留 / Room on its disk above the floor")
+    headroom_s: int | None = Field(description="按当前码率可录秒数 / How long that lasts at this rate")
+    tracks: list[dict[str, Any]] | None = Field(description="信号内容 / What the source sends")
+    told_at: datetime | None
+
+
+class GapsToday(Output):
+    """What is missing of one stream since midnight, within sessions."""
+
+    count: int
+    missing_ms: int
+
+
 class RoomShown(Output):
     """A room of the settings."""
 
@@ -33,8 +61,14 @@ class RoomShown(Output):
     place: str
     device_no: str
     pre_record_s: int = Field(description="预录保留秒数,可据此补记开始 / How far back a start can be claimed")
-    streams: list[str]
+    streams: list[StreamShown]
     session: RoomNow | None = Field(description="空为未在使用 / Null: not in use")
+
+
+class RoomDetail(RoomShown):
+    """The same, with today's gaps by the name of the stream."""
+
+    gaps_today: dict[str, GapsToday]
 
 
 class SessionFacts(Input):

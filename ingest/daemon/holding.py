@@ -116,6 +116,10 @@ class Holder:
             log.warning("ingest:not_told", item=str(accepted.item_id), reason="too many wait")
         return accepted
 
+    def tell(self, event: Event) -> None:
+        """News of something else."""
+        self._publisher.publish(event)
+
     def close(self, wait_s: float = CLOSE_WAIT_S) -> None:
         """Tell what is left, for a short while, and stop."""
         try:

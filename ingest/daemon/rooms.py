@@ -32,6 +32,7 @@ from evidence.errors import EvidenceError, Unavailable
 from evidence.kinds import ClaimSource, SourceKind
 from ingest.daemon.holding import Holder
 from ingest.daemon.pulled import agency_of
+from ingest.daemon.room_state import RoomState
 from ingest.facts import Statement
 from ingest.recorder import sessions as use_case
 from ingest.recorder.registry import LOST
@@ -40,7 +41,7 @@ from ingest.sources.base import StagedFile
 from media.live.opening import Address
 from media.live.recording import Bounds
 from media.run import packaged_ffmpeg
-from storage.db import agencies, sessions
+from storage.db import agencies, room_streams, sessions
 from storage.db.alarms import NewAlarm, clear, raise_alarm, standing_about
 from storage.db.leadership import lead, resign
 from storage.open import Storage
@@ -61,6 +62,7 @@ class _Room:
     settings: RoomSettings
     agency_id: UUID
     streams: list[StreamRecorder]
+    state: RoomState
     lasting: frozenset[UUID] = frozenset()
     """Sessions that are open and not paused."""
     is_ours: bool = False
@@ -96,10 +98,13 @@ class Rooms:
         self._owner = owner or f"{socket.gethostname()}:{os.getpid()}"
         folder = settings.data.dir / "recorder" / (settings.ingest.host_id or "")
         ffmpeg = str(settings.media.ffmpeg) if settings.media.ffmpeg else packaged_ffmpeg()
-        self._rooms = [
-            _Room(room, agency_of(storage, room.agency), _streams(room, settings, folder, ffmpeg))
-            for room in settings.recorder.rooms
-        ]
+        self._rooms = []
+        for room in settings.recorder.rooms:
+            agency_id = agency_of(storage, room.agency)
+            with storage.database.read() as session:
+                agency = agency_id, agencies.agency_by_id(session, agency_id).code
+            state = RoomState(agency, room.room_no, self._owner, settings.data.free_floor_bytes)
+            self._rooms.append(_Room(room, agency_id, _streams(room, settings, folder, ffmpeg), state))
 
     def run(self, stop: threading.Event) -> None:
         """Look after them until ``stop`` is set. What records goes on: the next daemon takes it over."""
@@ -125,13 +130,24 @@ class Rooms:
             for finished in stream.look(wanted=room.is_ours and room.is_wanted):
                 self._settle(room, stream, finished)
             self._watch(room, stream)
+        if room.is_ours:
+            for event in room.state.news(room.streams, self._storage.clock.now()):
+                self._holder.tell(event)
+                # Whoever looks it up shall find the same.
+                room.renewed_at_s = float("-inf")
 
     def _renew(self, room: _Room) -> None:
-        """Keep the room's lease. While the database is away, whoever had it goes on."""
+        """Keep the room's lease, and say what its streams do.
+
+        While the database is away, whoever had it goes on.
+        """
         name = f"room:{room.agency_id.hex}:{room.settings.room_no}"
+        now = self._storage.clock.now()
         try:
             with self._storage.database.transaction() as session:
-                room.is_ours = lead(session, name, self._owner, self._storage.clock.now(), LEASE)
+                room.is_ours = lead(session, name, self._owner, now, LEASE)
+                if room.is_ours:
+                    room_streams.say(session, room.state.rows(room.streams, now))
         except EvidenceError as error:
             log.warning("recorder:lease_not_renewed", room=room.settings.room_no, code=error.code)
 

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
 
 from sqlalchemy.orm import Session
 
 from config.settings import RoomSettings
+from evidence.breaks import Break
+from evidence.clock import from_micros
 from evidence.errors import NotFound
-from storage.db import agencies
+from ingest.policy import start_of_day
+from ingest.recorder.sessions import tell
+from ingest.recorder.stream import Phase
+from storage.db import agencies, room_streams, sessions
 from storage.db.alarms import standing_about
+from storage.db.room_tables import RoomStream
 from storage.db.tables import Agency
+
+STALE = timedelta(seconds=12)
+"""A host that records says so every three seconds; one that has not for so long may be gone."""
 
 
 def rooms_of(session: Session, agency: Agency, rooms: Sequence[RoomSettings]) -> list[RoomSettings]:
@@ -45,3 +58,65 @@ def room_of(session: Session, agency: Agency, rooms: Sequence[RoomSettings], roo
         f"room {room_no[:64]}: expected one of recorder.rooms, found none; add it to the settings",
         code="room_not_found",
     )
+
+
+@dataclass(frozen=True)
+class StreamNow:
+    """What people see of a stream."""
+
+    name: str
+    phase: Phase | None
+    """None: no host has said anything lately."""
+    is_away: bool
+    """People were told that it is wanted and away."""
+    said: RoomStream | None
+    """What the host that records it said last; None: nothing ever."""
+
+    @property
+    def headroom_s(self) -> int | None:
+        """How long the disk lasts at this rate; None: nothing is written."""
+        if self.phase is not Phase.RECORDING or self.said is None or self.said.bytes_s == 0:
+            return None
+        return self.said.free_bytes // self.said.bytes_s
+
+    def facts(self) -> dict[str, Any]:
+        """As data: null where nobody knows, or nothing flows."""
+        names = ("host", "since", "why", "silent_ms", "bytes_s", "pictures_s", "waiting_bytes", "restarts",
+                 "free_bytes", "tracks", "told_at")  # fmt: skip
+        said = {name: getattr(self.said, name, None) for name in names}
+        phase = None if self.phase is None else str(self.phase)
+        return {
+            "name": self.name,
+            "phase": phase,
+            "away": self.is_away,
+            "headroom_s": self.headroom_s,
+            **said,
+        }
+
+
+def streams_now(
+    session: Session, agency: Agency, rooms: Sequence[RoomSettings], now: datetime
+) -> dict[str, list[StreamNow]]:
+    """What the streams of these rooms do, by number of the room, in the order of the settings."""
+    said = {(row.room_no, row.stream): row for row in room_streams.streams_of(session, agency.id)}
+    found = {}
+    for room in rooms:
+        lost = away(session, agency, room)
+        rows = [(stream.name, said.get((room.room_no, stream.name))) for stream in room.streams]
+        found[room.room_no] = [StreamNow(name, _phase(row, now), name in lost, row) for name, row in rows]
+    return found
+
+
+def _phase(row: RoomStream | None, now: datetime) -> Phase | None:
+    return Phase(row.phase) if row is not None and now - row.told_at < STALE else None
+
+
+def gaps_today(session: Session, agency: Agency, room_no: str, now: datetime) -> list[Break]:
+    """What is missing of the room's sessions since midnight, by the clock on the agency's wall."""
+    today = now.astimezone(ZoneInfo(agency.time_zone)).date()
+    midnight = start_of_day(today, agency.time_zone)
+    found = []
+    for row in sessions.sessions_over(session, agency.id, room_no, midnight, now):
+        told = tell(session, agency.id, row)
+        found += [each for each in told.breaks if each.is_missing and from_micros(each.to_us) > midnight]
+    return found

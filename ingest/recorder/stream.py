@@ -98,6 +98,7 @@ class State:
     silent_s: float | None = None
     bytes_s: int = 0
     packets_s: float = 0.0
+    pictures_s: float = 0.0
     waiting_bytes: int = 0
     streams: tuple[dict[str, Any], ...] = ()
     restarts: int = 0
@@ -310,6 +311,7 @@ class StreamRecorder:
             self.state.phase = Phase.RECORDING if "file" in line else Phase.STARTING
             self.state.silent_s = line["silent_us"] / 1e6
             self.state.bytes_s, self.state.packets_s = line["bytes_s"], line["packets_s"]
+            self.state.pictures_s = line["pictures_s"]
             self.state.waiting_bytes = line["waiting_bytes"]
 
 

@@ -137,7 +137,7 @@ class Recording:
         self._lanes: dict[int, _Lane] = {}
         self._shapes: dict[int, bytes] = {}
         self._synced_at = time.monotonic()
-        self._packets = self._bytes = 0
+        self._packets = self._pictures = self._bytes = 0
         self._look_at_disk()
         monotonic, utc = monotonic_us(), time.time_ns() // 1000
         self._host = HostClock(utc, monotonic)
@@ -206,6 +206,7 @@ class Recording:
         if now is None:
             raise AssertionError("a file was opened above")
         self._packets, self._bytes = self._packets + 1, self._bytes + arrived.size_bytes
+        self._pictures += lane.is_picture
         dts = max(lane.ticks(taken.media_us - now.zero_us), now.last.get(arrived.stream, -1) + 1)
         pts = arrived.packet.pts
         shown = pts - arrived.dts if pts is not None else 0
@@ -353,10 +354,11 @@ class Recording:
             silent_us=monotonic_us() - self.arrivals.last_us,
             waiting_bytes=self.arrivals.waiting_bytes,
             packets_s=round(self._packets / passed, 1),
+            pictures_s=round(self._pictures / passed, 1),
             bytes_s=round(self._bytes / passed),
             **facts,
         )
-        self._packets = self._bytes = 0
+        self._packets = self._pictures = self._bytes = 0
 
 
 def _told(stream: Stream) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The tables of interview rooms: sessions, the files that belong to them, and what people noted.
 
 They follow the rules of `storage.db.tables`: every row belongs to an agency, every column says unit,
-clock and when it is null, and all of them are witnessed. Rooms themselves are settings of a host.
+clock and when it is null. All but the state of streams, which is overwritten at will, are witnessed. Rooms
+themselves are settings of a host.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, Float, ForeignKey, Index, Integer, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from evidence.ids import new_id
@@ -113,3 +114,24 @@ class SessionNote(Base):
     from_at: Mapped[datetime | None] = mapped_column(comment="of that break; null: none is explained")
     to_at: Mapped[datetime | None] = mapped_column(comment="of that break; null: none is explained")
     leaf_id: Mapped[UUID] = mapped_column(comment="custody leaf of the note")
+
+
+class RoomStream(Base):
+    """What a stream of a room is doing, as the host that records it said last. Not custody: overwritten."""
+
+    __tablename__ = "room_stream"
+    agency_id: Mapped[UUID] = mapped_column(ForeignKey("agency.id"), primary_key=True)
+    room_no: Mapped[str] = mapped_column(primary_key=True, comment="number of the room in the settings")
+    stream: Mapped[str] = mapped_column(primary_key=True, comment="name of the stream in the settings")
+    host: Mapped[str] = mapped_column(comment="who records the room")
+    phase: Mapped[str] = mapped_column(comment="ingest.recorder.stream.Phase")
+    since: Mapped[datetime] = mapped_column(comment="server clock, when it came to that")
+    why: Mapped[str | None] = mapped_column(comment="why the last connection ended; null: none has")
+    silent_ms: Mapped[int | None] = mapped_column(comment="since the last packet; null: not connected")
+    bytes_s: Mapped[int] = mapped_column(comment="bytes a second")
+    pictures_s: Mapped[float] = mapped_column(Float(), comment="pictures a second")
+    waiting_bytes: Mapped[int] = mapped_column(comment="received and not written yet")
+    restarts: Mapped[int] = mapped_column(comment="connections that were lost since the host began to watch")
+    free_bytes: Mapped[int] = mapped_column(comment="room on the host's disk above the floor")
+    tracks: Mapped[list[Any]] = mapped_column(comment="what the source sends: kind, codec, size or rate")
+    told_at: Mapped[datetime] = mapped_column(comment="server clock")

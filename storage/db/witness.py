@@ -10,8 +10,8 @@ The pairs (before, now) of a row form a chain from nothing to its present conten
 leaves are in: hosts with unlike clocks may place them out of order. That is why both halves are
 there, and why both are read from the database under the row's lock rather than from memory.
 
-Not witnessed: the job queue, leadership and sign-in sessions, which are overwritten at will, and the
-custody tables, which prove themselves.
+Not witnessed: the job queue, leadership, sign-in sessions and the state of streams, which are overwritten at
+will, and the custody tables, which prove themselves.
 """
 
 from __future__ import annotations

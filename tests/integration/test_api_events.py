@@ -58,12 +58,17 @@ def keep_telling(live: Live, publisher: EventPublisher, stop: threading.Event) -
         tell(live, publisher, "other", Topic.ITEM, "secret")
         tell(live, publisher, "demo", Topic.ITEM, "verified")
         tell(live, publisher, "demo", Topic.REPORT, "found")
+        tell(live, publisher, "demo", Topic.ROOM, "recording")
         tell(live, publisher, "demo", Topic.JOB, "done")
 
 
 @pytest.mark.parametrize(
     ("name", "topics"),
-    [("reviewer", {"item", "job"}), ("archivist", {"item", "job", "report"}), ("system_admin", {"job"})],
+    [
+        ("reviewer", {"item", "job"}),
+        ("archivist", {"item", "job", "report", "room"}),
+        ("system_admin", {"job", "room"}),
+    ],
 )
 def test_listeners_hear_their_own_agency_as_far_as_their_role_goes(
     live: Live, publisher: EventPublisher, name: str, topics: set[str]

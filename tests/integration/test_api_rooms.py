@@ -12,6 +12,7 @@ import pytest
 
 from api.schemas.common import write_cursor
 from evidence.kinds import Role
+from storage.db import agencies, room_streams
 from tests.support.rooms import ROOM, finished_file, hand_in, read_back
 from tests.support.scene import CASE_A, Live, live_scene
 
@@ -36,7 +37,10 @@ def test_a_session_is_run_from_the_room_and_read_by_those_whose_duty_it_is(
 ) -> None:
     scene = live.scene
     (room,) = call(live, "system_admin", "GET", "/rooms")
-    assert (room["room_no"], room["session"], room["streams"]) == ("R-1", None, ["main", "room"])
+    assert (room["room_no"], room["session"]) == ("R-1", None)
+    assert [(each["name"], each["phase"], each["told_at"]) for each in room["streams"]] == [
+        ("main", None, None), ("room", None, None),
+    ]  # fmt: skip
     begun = (scene.clock.now() - timedelta(minutes=10)).isoformat().replace("+00:00", "Z")
     facts = {"case_no": CASE_A, "officers": ["330101"], "party": "李某"}
     shown = call(live, "officer", "POST", "/room-sessions", 201, room_no="R-1", started_at=begun, facts=facts)
@@ -76,6 +80,8 @@ def test_a_session_is_run_from_the_room_and_read_by_those_whose_duty_it_is(
             scene.storage, tmp_path, zero, zero + timedelta(seconds=to_s), stream=stream, why="salvaged"
         )
         read_back(scene.storage, hand_in(scene.storage, session_id, made))
+    today = call(live, "legal_reviewer", "GET", "/rooms/R-1")["gaps_today"]
+    assert today == {"main": {"count": 1, "missing_ms": 30_000}, "room": {"count": 0, "missing_ms": 0}}
     log = call(live, "legal_reviewer", "GET", f"{path}/breaks")
     (lost,) = log["breaks"]
     assert (lost["stream"], lost["cause"], lost["length_ms"], lost["is_explained"]) == (
@@ -119,6 +125,35 @@ def test_a_list_shows_that_a_session_was_and_its_facts_to_whom_they_belong(live:
     found = call(live, "archivist", "GET", "/room-sessions", room_no="R-1", state="ended")["items"]
     assert [each["facts"]["party"] for each in found] == ["张某"]
     assert call(live, "archivist", "GET", "/room-sessions", room_no="R-7")["items"] == []
+
+
+def test_what_streams_do_is_known_as_long_as_their_host_says_so(live: Live) -> None:
+    scene, now = live.scene, live.scene.clock.now()
+    with scene.storage.database.transaction() as session:
+        agency = agencies.agency_by_code(session, "demo")
+        room_stream = {"agency_id": agency.id, "room_no": "R-1", "host": "one"}
+        said = {**room_stream, "since": now, "why": None, "waiting_bytes": 0, "restarts": 2,
+                "free_bytes": 10**12, "tracks": [], "told_at": now}  # fmt: skip
+        flows = {"phase": "recording", "silent_ms": 40, "bytes_s": 500_000, "pictures_s": 25.0}
+        waits = {"phase": "waiting", "silent_ms": None, "bytes_s": 0, "pictures_s": 0.0, "why": "refused"}
+        room_streams.say(session, [{**said, "stream": "main", **flows}, {**said, "stream": "room", **waits}])
+    (room,) = call(live, "handler", "GET", "/rooms")
+    main, second = room["streams"]
+    assert (main["phase"], main["pictures_s"], main["silent_ms"]) == ("recording", 25.0, 40)
+    assert (main["headroom_s"], second["headroom_s"]) == (2_000_000, None)
+    assert (second["phase"], second["why"], second["away"]) == ("waiting", "refused", False)
+    told = live.anyone.get("/metrics").text
+    labels = '{agency="demo",room="R-1",stream="main"}'
+    assert f"liuhen_room_stream_up{labels} 1.0" in told
+    assert f"liuhen_room_stream_silence_seconds{labels} 0.04" in told
+    assert 'silence_seconds{agency="demo",room="R-1",stream="room"}' not in told
+    gaps = call(live, "system_admin", "GET", "/rooms/R-1")["gaps_today"]
+    assert set(gaps) == {"main", "room"}
+    assert call(live, "handler", "GET", "/rooms/R-7", 404)["code"] == "room_not_found"
+    scene.clock.advance(13)
+    (room,) = call(live, "handler", "GET", "/rooms")
+    assert [each["phase"] for each in room["streams"]] == [None, None]
+    assert f"liuhen_room_stream_up{labels} 0.0" in live.anyone.get("/metrics").text
 
 
 def test_what_is_no_room_or_no_start_is_refused_in_words(live: Live) -> None:

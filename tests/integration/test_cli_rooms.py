@@ -58,6 +58,12 @@ def test_a_session_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     tell_away(tmp_path / "data", config)
     (room,) = listed("room", "list")
     assert room["away"] == ["main"]
+    assert liuhen("room", "watch", "R-1", "--for", "0.1", "--every", "1", "--json") == 0
+    (stream,) = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert (stream["name"], stream["phase"], stream["away"], stream["gaps_today"]) == ("main", None, True, 0)
+    assert liuhen("room", "watch", "--for", "0.1", "--every", "0.05") == 0
+    assert capsys.readouterr().out.count("无主机报告 unknown") >= 2
+    assert liuhen("room", "watch", "R-9", "--for", "1") == 3
     assert liuhen("session", "start", "R-2") == 3
     assert liuhen("session", "start", "R-1", "--from", "2026-01-01T00:00") == 2
     assert liuhen("session", "start", "R-1", "--officer", "330101", "--party", "李某") == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,18 +12,21 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+import zmq
 from sqlalchemy import select
 
 from config.settings import RecorderSettings, RoomSettings, Settings, StreamSettings
 from evidence.clock import SystemClock
 from evidence.errors import Unavailable
+from evidence.events import Event, Topic
 from ingest.daemon.holding import Holder
 from ingest.daemon.rooms import Rooms, address_of
 from ingest.recorder import sessions as use_case
 from messaging.events import EventPublisher
 from messaging.jobs import Announcer
-from storage.db import agencies, sessions
+from storage.db import agencies, room_streams, sessions
 from storage.db.alarms import alarms
+from storage.db.room_tables import RoomStream
 from storage.db.tables import Item, Reception
 from storage.open import Storage
 from tests.support.media import frame_numbers, make_plain
@@ -79,6 +83,24 @@ class House:
             host.look(host._rooms[0])
             time.sleep(0.05)
 
+    def listen(self) -> zmq.Socket[bytes]:
+        """The bus, once news of rooms comes through; "hello" is to be passed over."""
+        bus = zmq.Context.instance().socket(zmq.SUB)
+        bus.setsockopt(zmq.RCVTIMEO, 5000)
+        bus.setsockopt(zmq.SUBSCRIBE, b"demo/room")
+        bus.bind(f"ipc://{self.folder / 'events'}")
+        deadline = time.monotonic() + 10
+        while not bus.poll(50):
+            assert time.monotonic() < deadline
+            self.publisher.publish(Event(Topic.ROOM, "demo", "R101", "hello", self.storage.clock.now()))
+        return bus
+
+    def state(self) -> RoomStream:
+        with self.storage.database.read() as session:
+            agency = agencies.agency_by_code(session, "demo")
+            (found,) = room_streams.streams_of(session, agency.id)
+            return found
+
     def phase(self, host: Rooms) -> str:
         return host._rooms[0].streams[0].state.phase
 
@@ -111,15 +133,32 @@ def house(storage: Storage, tmp_path: Path, footage: Path) -> Iterator[Callable[
 
 def test_what_a_session_records_becomes_its_item(house: Callable[..., House]) -> None:
     home = house()
+    bus = home.listen()
     host = home.host()
     host.look(host._rooms[0])
     assert (home.phase(host), home.runs()) == ("off", [])
+    assert home.state().phase == "off"
     began = home.storage.clock.now()
     session_id = home.start()
     home.until(host, lambda: home.phase(host) == "recording")
-    time.sleep(1.5)
+    home.until(host, lambda: home.state().pictures_s > 20)
+    state = home.state()
+    assert (state.phase, state.host, state.why) == ("recording", "one", None)
+    assert state.bytes_s > 1000
+    assert state.silent_ms is not None
+    assert state.silent_ms < 1000
+    assert state.free_bytes > 0
+    assert [track["kind"] for track in state.tracks] == ["video", "audio"]
     home.write(use_case.stop, session_id)
     home.until(host, lambda: home.told(session_id).parts and not home.runs())
+    home.until(host, lambda: home.state().phase == "off")
+    heard: list[Any] = []
+    while "off" not in [each["what"] for each in heard]:
+        heard.append(json.loads(bus.recv_multipart()[1]))
+    whats = [each["what"] for each in heard if each["what"] != "hello"]
+    assert whats == ["starting", "recording", "ending", "off"]
+    assert {each["subject_id"] for each in heard} == {"R101"}
+    bus.close(0)
     told = home.told(session_id)
     with home.storage.database.read() as session:
         items = list(session.scalars(select(Item)))

@@ -210,6 +210,42 @@ def upgrade() -> None:
     op.create_index(
         op.f("ix_session_part_agency_id_item_id"), "session_part", ["agency_id", "item_id"], unique=False
     )
+    op.create_table(
+        "room_stream",
+        sa.Column("agency_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("room_no", sa.Text(), nullable=False, comment="number of the room in the settings"),
+        sa.Column("stream", sa.Text(), nullable=False, comment="name of the stream in the settings"),
+        sa.Column("host", sa.Text(), nullable=False, comment="who records the room"),
+        sa.Column("phase", sa.Text(), nullable=False, comment="ingest.recorder.stream.Phase"),
+        sa.Column(
+            "since", storage.db.types.Instant(), nullable=False, comment="server clock, when it came to that"
+        ),
+        sa.Column("why", sa.Text(), nullable=True, comment="why the last connection ended; null: none has"),
+        sa.Column(
+            "silent_ms", sa.BigInteger(), nullable=True, comment="since the last packet; null: not connected"
+        ),
+        sa.Column("bytes_s", sa.BigInteger(), nullable=False, comment="bytes a second"),
+        sa.Column("pictures_s", sa.Float(), nullable=False, comment="pictures a second"),
+        sa.Column("waiting_bytes", sa.BigInteger(), nullable=False, comment="received and not written yet"),
+        sa.Column(
+            "restarts",
+            sa.BigInteger(),
+            nullable=False,
+            comment="connections that were lost since the host began to watch",
+        ),
+        sa.Column(
+            "free_bytes", sa.BigInteger(), nullable=False, comment="room on the host's disk above the floor"
+        ),
+        sa.Column(
+            "tracks",
+            storage.db.types.Json(),
+            nullable=False,
+            comment="what the source sends: kind, codec, size or rate",
+        ),
+        sa.Column("told_at", storage.db.types.Instant(), nullable=False, comment="server clock"),
+        sa.ForeignKeyConstraint(["agency_id"], ["agency.id"], name=op.f("fk_room_stream_agency_id")),
+        sa.PrimaryKeyConstraint("agency_id", "room_no", "stream", name=op.f("pk_room_stream")),
+    )
     _refuse_changes()
 
 
