@@ -12,7 +12,7 @@ from typing import Any
 from cli.options import Branch
 from cli.shell import Desk, Parser, add_json, at_desk, print_json, print_table
 from evidence.clock import rfc3339
-from ingest.recorder import registry
+from ingest.recorder import process, registry
 from ingest.recorder.registry import StreamNow
 from ingest.recorder.stream import Phase
 from storage.db import sessions
@@ -44,6 +44,12 @@ CLEAR = "\x1b[H\x1b[2J"
 def arguments(parser: Parser, _name: str) -> None:
     branch = Branch(parser)
     add_json(branch.add("list", "询问室列表 / rooms", _list))
+    end = branch.add(
+        "end-recording",
+        "停机后结束本机录制进程 / once liuhen has ended here for good, end the recorders it left",
+        _end,
+    )
+    end.add_argument("room", nargs="?", metavar="ROOM", help="只结束此室 / of this room alone")
     watch = branch.add("watch", "各路信号状态 / what the streams do, again and again", _watch)
     watch.add_argument("--json", action="store_true", help="每次一行 JSON / a line of JSON each time")
     watch.add_argument("room", nargs="?", metavar="ROOM", help="只看此室 / this room alone")
@@ -51,6 +57,16 @@ def arguments(parser: Parser, _name: str) -> None:
     watch.add_argument(
         "--for", dest="seconds", type=_seconds, metavar="SECONDS", help="看多久,默认到 Ctrl-C / for how long"
     )
+
+
+def _end(options: argparse.Namespace) -> int:
+    with at_desk(options) as desk:
+        folder = process.folder_of(desk.settings.data.dir, desk.settings.ingest.host_id)
+    ended = process.end_all(folder, options.room)
+    print(f"已结束 {ended.count} 路录制 / recorders ended: {ended.count}, by force: {ended.forced}")
+    for run in ended.left:
+        print(f"{run}: expected its recorder to end, found it recording; run this again", file=sys.stderr)
+    return 1 if ended.left else 0
 
 
 def _seconds(text: str) -> float:

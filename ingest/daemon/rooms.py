@@ -3,12 +3,14 @@
 The rules:
 
 1. One host records a room: it holds the room's lease, and renews it long before it ends. One that cannot
-   reach the database goes on recording: twice is better than not at all.
+   reach the database goes on recording: twice is better than not at all. Who learns that the lease is
+   another's ends what it records.
 2. A room is recorded while a session is open and not paused, and always where it pre-records.
 3. When a session begins, ends, pauses or goes on, the file ends too, at the next keyframe.
 4. A finished file that a session reaches into is taken into custody with what the session says of it. One
    that none does waits as long as the room pre-records, to be claimed, and is then dropped; that is logged.
-5. While the database is away nothing is decided: files wait on the disk.
+5. While the database is away, and before the first answer, nothing is decided: what records goes on, and
+   files wait on the disk.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from ingest.daemon.pulled import agency_of
 from ingest.daemon.room_state import RoomState
 from ingest.facts import Statement
 from ingest.recorder import sessions as use_case
+from ingest.recorder.process import folder_of
 from ingest.recorder.registry import LOST
 from ingest.recorder.stream import Finished, Phase, StreamRecorder
 from ingest.sources.base import StagedFile
@@ -63,16 +66,22 @@ class _Room:
     agency_id: UUID
     streams: list[StreamRecorder]
     state: RoomState
-    lasting: frozenset[UUID] = frozenset()
-    """Sessions that are open and not paused."""
-    is_ours: bool = False
+    lasting: frozenset[UUID] | None = None
+    """Sessions that are open and not paused; None: not known yet."""
+    is_ours: bool | None = None
+    """Whether we hold the lease; None: not known yet."""
     renewed_at_s: float = float("-inf")
     asked_at_s: float = float("-inf")
     lost_since_s: dict[str, float] = field(default_factory=dict)
 
     @property
-    def is_wanted(self) -> bool:
-        return bool(self.lasting) or self.settings.pre_record_s > 0
+    def is_wanted(self) -> bool | None:
+        """Whether we are to record; None: what records goes on, and nothing is begun."""
+        if not self.is_ours:
+            return self.is_ours
+        if self.settings.pre_record_s > 0:
+            return True
+        return None if self.lasting is None else bool(self.lasting)
 
 
 class Rooms:
@@ -93,10 +102,11 @@ class Rooms:
         lost_after_s: float = LOST_AFTER_S,
     ) -> None:
         self._lost_after_s = lost_after_s
+        self._began_at_s = time.monotonic()
         self._storage = storage
         self._holder = holder
         self._owner = owner or f"{socket.gethostname()}:{os.getpid()}"
-        folder = settings.data.dir / "recorder" / (settings.ingest.host_id or "")
+        folder = folder_of(settings.data.dir, settings.ingest.host_id)
         ffmpeg = str(settings.media.ffmpeg) if settings.media.ffmpeg else packaged_ffmpeg()
         self._rooms = []
         for room in settings.recorder.rooms:
@@ -127,7 +137,7 @@ class Rooms:
             room.asked_at_s = at_s
             self._ask(room)
         for stream in room.streams:
-            for finished in stream.look(wanted=room.is_ours and room.is_wanted):
+            for finished in stream.look(wanted=room.is_wanted):
                 self._settle(room, stream, finished)
             self._watch(room, stream)
         if room.is_ours:
@@ -139,17 +149,21 @@ class Rooms:
     def _renew(self, room: _Room) -> None:
         """Keep the room's lease, and say what its streams do.
 
-        While the database is away, whoever had it goes on.
+        While the database is away, whoever had it goes on. A lease found in other hands at our beginning may
+        be that of this host's last daemon, which died: until it must have ended, what that one began goes on.
         """
         name = f"room:{room.agency_id.hex}:{room.settings.room_no}"
         now = self._storage.clock.now()
         try:
             with self._storage.database.transaction() as session:
-                room.is_ours = lead(session, name, self._owner, now, LEASE)
-                if room.is_ours:
+                is_ours = lead(session, name, self._owner, now, LEASE)
+                if is_ours:
                     room_streams.say(session, room.state.rows(room.streams, now))
         except EvidenceError as error:
             log.warning("recorder:lease_not_renewed", room=room.settings.room_no, code=error.code)
+            return
+        if is_ours or room.is_ours or time.monotonic() - self._began_at_s > LEASE.total_seconds():
+            room.is_ours = is_ours
 
     def _resign(self) -> None:
         try:
@@ -169,8 +183,9 @@ class Rooms:
         except EvidenceError as error:
             log.warning("recorder:sessions_not_known", room=room.settings.room_no, code=error.code)
             return
-        if lasting != room.lasting:
-            room.lasting = lasting
+        has_changed = lasting != (room.lasting or frozenset())
+        room.lasting = lasting
+        if has_changed:
             for stream in room.streams:
                 stream.cut()
 
@@ -209,7 +224,7 @@ class Rooms:
 
     def _watch(self, room: _Room, stream: StreamRecorder) -> None:
         """Have people told of a stream that is wanted and away, and when it is back."""
-        is_away = room.is_ours and room.is_wanted and stream.state.phase in {Phase.WAITING, Phase.STARTING}
+        is_away = room.is_wanted and stream.state.phase in {Phase.WAITING, Phase.STARTING}
         at_s = time.monotonic()
         since_s = room.lost_since_s.setdefault(stream.name, at_s) if is_away else None
         if since_s is None:

@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +29,21 @@ from media.supervise import python_environment
 
 ENTRY = "ingest.recorder.child"
 WORDS = "stderr"
+PATIENCE_S = 10.0
+KILLED_S = 5.0
+"""How long the kernel may take to end a process that was killed."""
+LOOK_EVERY_S = 0.1
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What became of recorders that were told to end."""
+
+    count: int
+    forced: int
+    """Of those, how many had to be killed; what they recorded is salvaged by the next daemon."""
+    left: tuple[Path, ...]
+    """Runs that are still recorded into."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +103,8 @@ def is_recording(folder: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Shared: two who ask at once are not to take each other for the recorder.
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     finally:
@@ -96,20 +113,56 @@ def is_recording(folder: Path) -> bool:
 
 
 def ask_to_end(folder: Path, number: int = signal.SIGTERM) -> None:
-    """Send a signal to whoever records into a folder.
+    """Send a signal to whoever records into a folder, and to no other that got its number since.
 
     Raises:
         Conflict: It records, and has not said its number yet; ask again.
     """
     pid = _pid_of(folder)
-    if not is_recording(folder):
-        return
     if pid is None:
+        if not is_recording(folder):
+            return
         raise Conflict(
             "recorder: expected its process number, found none yet; ask again", code="recorder_begins"
         )
     with suppress(ProcessLookupError):
-        os.kill(pid, number)
+        handle = os.pidfd_open(pid)
+        try:
+            # The handle is of the process that has the number now. Held after that, the lock says that it is
+            # still the recorder, whose number nobody else can have had.
+            if is_recording(folder):
+                signal.pidfd_send_signal(handle, number)
+        finally:
+            os.close(handle)
+
+
+def folder_of(data_dir: Path, host_id: str | None) -> Path:
+    """Where this host's recorders write: below it a folder for each room, stream and run."""
+    return data_dir / "recorder" / (host_id or "")
+
+
+def end_all(recorder_folder: Path, room_no: str | None = None, patience_s: float = PATIENCE_S) -> Ended:
+    """End every recorder of this host, or of one room of it: in order, and by force after ``patience_s``.
+
+    What they recorded stays where it is, and the next daemon takes it into custody.
+    """
+    runs = [lock.parent for lock in sorted(recorder_folder.glob(f"*/*/*/{LOCK}"))]
+    left = [run for run in runs if room_no in (None, run.parent.parent.name) and is_recording(run)]
+    found, forced, until = len(left), 0, time.monotonic() + patience_s
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        forced = len(left) if number is signal.SIGKILL else 0
+        asked: set[Path] = set()
+        while left and time.monotonic() < until:
+            for run in left:
+                # One that has just begun and has not said its number yet is asked again.
+                with suppress(Conflict):
+                    if run not in asked:
+                        ask_to_end(run, number)
+                        asked.add(run)
+            time.sleep(LOOK_EVERY_S)
+            left = [run for run in left if is_recording(run)]
+        until = time.monotonic() + KILLED_S
+    return Ended(found - len(left), forced, tuple(left))
 
 
 def _pid_of(folder: Path) -> int | None:

@@ -167,8 +167,12 @@ class StreamRecorder:
         folder.mkdir(parents=True, exist_ok=True)
         self._find_runs()
 
-    def look(self, *, wanted: bool) -> list[Finished]:
-        """See to the stream once; returns every finished file that is not settled."""
+    def look(self, *, wanted: bool | None) -> list[Finished]:
+        """See to the stream once; returns every finished file that is not settled.
+
+        Args:
+            wanted: None: nobody knows yet; what records goes on, and nothing is begun.
+        """
         for run in list(self._runs.values()):
             self._hear(run)
         if self._now is not None and not process.is_recording(self._now.folder):
@@ -225,11 +229,11 @@ class StreamRecorder:
         self._began_at_s = self._clock()
         self.state.phase = Phase.STARTING
 
-    def _watch(self, run: _Run, *, wanted: bool) -> None:
+    def _watch(self, run: _Run, *, wanted: bool | None) -> None:
         at_s = self._clock()
         if run.asked_to_end_at_s is None:
             is_mute = at_s - run.heard_at_s > self._silent_s
-            if wanted and not is_mute:
+            if wanted is not False and not is_mute:
                 return
             run.asked_to_end_at_s, run.is_mute = at_s, is_mute
             self.state.phase = Phase.ENDING

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from ingest.recorder.process import Started, ask_to_end, is_recording, start
+from ingest.recorder.process import Ended, Started, ask_to_end, end_all, is_recording, start
 from ingest.recorder.salvage import salvage
 from ingest.recorder.stream import Finished, Phase, StreamRecorder
-from media.live.journal import NAME, read
+from media.live.journal import LOCK, NAME, read
 from media.live.opening import Address
 from media.live.recording import Bounds
 from media.run import packaged_ffmpeg
@@ -38,9 +38,9 @@ def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def begun(tmp_path: Path, footage: Path) -> Iterator[Any]:
     started: list[Started] = []
 
-    def begin(url: str = f"file://{footage}", **bounds: Any) -> Started:
+    def begin(url: str = f"file://{footage}", into: str = "stream", **bounds: Any) -> Started:
         kept = Bounds(**{"floor_bytes": 1, **bounds})
-        started.append(start(tmp_path / "stream", Address(url), kept, packaged_ffmpeg()))
+        started.append(start(tmp_path / into, Address(url), kept, packaged_ffmpeg()))
         return started[-1]
 
     yield begin
@@ -93,6 +93,29 @@ def test_asked_to_end_it_ends_the_file_in_order(begun: Any) -> None:
     assert closed["why"] == "ended"
     assert frame_numbers(run.folder / closed["name"]) == list(range(closed["pictures"]))
     assert salvage(run.folder).salvaged == ()
+
+
+def test_all_of_a_host_are_ended_and_one_that_hangs_by_force(begun: Any, tmp_path: Path) -> None:
+    here = tmp_path / "recorder"
+    good, hangs = begun(into="recorder/R1/main"), begun(into="recorder/R2/main")
+    wait_for(good.folder, "mark")
+    wait_for(hangs.folder, "mark")
+    assert end_all(here, "R3") == Ended(0, 0, ())
+    assert end_all(here, "R1", 10) == Ended(1, 0, ())
+    assert lines(good.folder, "closed")[0]["why"] == "ended"
+    os.kill(hangs.process.pid, signal.SIGSTOP)
+    assert is_recording(hangs.folder)
+    assert end_all(here, patience_s=0.3) == Ended(1, 1, ())
+    assert not is_recording(hangs.folder)
+
+
+def test_a_number_that_is_somebody_elses_by_now_gets_no_signal(tmp_path: Path) -> None:
+    dead = tmp_path / "dead"
+    dead.mkdir()
+    (dead / LOCK).touch()
+    (dead / NAME).write_text(json.dumps({"kind": "begun", "pid": os.getpid()}) + "\n")
+    ask_to_end(dead, signal.SIGKILL)
+    assert end_all(tmp_path) == Ended(0, 0, ())
 
 
 def test_killed_it_loses_half_a_second_at_most_and_it_can_be_salvaged_twice(begun: Any) -> None:

@@ -213,6 +213,45 @@ def test_one_host_records_a_room_and_another_takes_over(house: Callable[..., Hou
     home.until(one, lambda: home.phase(one) == "off")
 
 
+def test_after_a_daemon_was_killed_the_next_leaves_what_records_alone(
+    house: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = house()
+    one = home.host("one")
+    home.start()
+    home.until(one, lambda: home.phase(one) == "recording")
+    (run,) = home.runs()
+    # Killed: its lease stands, and another number asks for it.
+    two = home.host("two")
+    room = two._rooms[0]
+    for _ in range(3):
+        room.renewed_at_s = float("-inf")
+        two.look(room)
+    assert (room.is_ours, room.streams[0].state.phase) == (None, "recording")
+    one._resign()
+    room.renewed_at_s = float("-inf")
+    monkeypatch.setattr(sessions, "open_sessions", _away)
+    two.look(room)
+    # Whether a session lasts is not known yet.
+    assert (room.is_ours, room.is_wanted, room.streams[0].state.phase) == (True, None, "recording")
+    monkeypatch.undo()
+    room.asked_at_s = float("-inf")
+    two.look(room)
+    assert room.is_wanted and home.runs() == [run]
+    # Another host's, for longer than the lease of a dead one lasts: not ours to record.
+    three = home.host("three")
+    three._began_at_s -= 11
+    three.look(three._rooms[0])
+    assert three._rooms[0].is_ours is False
+    home.until(three, lambda: three._rooms[0].streams[0].state.phase == "ending" or not home.runs())
+
+
+def _away(*_: Any) -> Any:
+    raise Unavailable(
+        "database: expected an answer, found none; it is asked again", code="database_unavailable"
+    )
+
+
 def test_a_stream_that_is_away_raises_an_alarm_that_ends_by_itself(
     house: Callable[..., House], tmp_path: Path
 ) -> None:
