@@ -8,7 +8,8 @@ The rules:
    `PAUSE_MOST_S` and are never the same for two streams.
 3. A finished file is told of until whoever asked says it is settled, also by the next daemon. A run's folder
    goes when it is over and all of its files are settled.
-4. Looking never waits for a process, so that one that hangs costs the other streams nothing.
+4. What cannot be salvaged, because the disk is full or fails, is tried again after pauses that double.
+5. Looking never waits for a process, so that one that hangs costs the other streams nothing.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ SILENT_S = 8.0
 END_S = 10.0
 """How long an ending process may take before it is killed."""
 PAUSE_LEAST_S, PAUSE_MOST_S = 0.5, 30.0
+SALVAGE_PAUSE_LEAST_S, SALVAGE_PAUSE_MOST_S = 5.0, 300.0
 STEADY_S = 60.0
 """A run that lasted this long makes the next pause short again."""
 MAX_TURNS = 1000
@@ -117,11 +119,15 @@ class _Run:
     turns_left_out: int = 0
     told: dict[int, Finished] = field(default_factory=dict)
     settled: set[int] = field(default_factory=set)
-    has_ended: bool = False
+    why: str | None = None
+    """Why it ended, as it said itself; None: it goes on, or died."""
     is_over: bool = False
     heard_at_s: float = 0.0
     asked_to_end_at_s: float | None = None
     is_mute: bool = False
+    salvage_again_at_s: float | None = None
+    """When what the dead process left is tried again; None: it need not be."""
+    salvage_pause_s: float = SALVAGE_PAUSE_LEAST_S
 
     def is_done(self) -> bool:
         return self.is_over and set(self.told) <= self.settled
@@ -175,6 +181,8 @@ class StreamRecorder:
         """
         for run in list(self._runs.values()):
             self._hear(run)
+            if run.salvage_again_at_s is not None and self._clock() >= run.salvage_again_at_s:
+                self._finish(run)
         if self._now is not None and not process.is_recording(self._now.folder):
             self._bury(self._now)
         if self._now is not None:
@@ -188,7 +196,7 @@ class StreamRecorder:
             for run in self._runs.values()
             for number, finished in run.told.items()
             # Why the last file ended stands in the line after it.
-            if number not in run.settled and (finished.why != "ended" or run.has_ended or run.is_over)
+            if number not in run.settled and (finished.why != "ended" or run.why is not None or run.is_over)
         ]
 
     def settle(self, finished: Finished) -> None:
@@ -259,7 +267,7 @@ class StreamRecorder:
             self._pause_s = PAUSE_LEAST_S
         if run.is_mute or run.asked_to_end_at_s is None:
             self.state.restarts += 1
-            self._pause("mute" if run.is_mute else self.state.why or "killed")
+            self._pause("mute" if run.is_mute else run.why or "killed")
 
     def _pause(self, why: str) -> None:
         self.state.why, self.state.phase = why, Phase.WAITING
@@ -272,9 +280,12 @@ class StreamRecorder:
         try:
             left = salvage(run.folder)
         except (OSError, MediaError) as error:
-            # Full or failing: the run stays as it is, and is looked at again when the daemon starts.
+            # Full or failing: the run stays as it is, and is tried again, and when the daemon starts.
             self._log.exception("recorder:not_salvaged", run=run.folder.name, error=str(error))
+            run.salvage_again_at_s = self._clock() + run.salvage_pause_s
+            run.salvage_pause_s = min(SALVAGE_PAUSE_MOST_S, 2 * run.salvage_pause_s)
             return
+        run.salvage_again_at_s = None
         if left.salvaged:
             self._log.warning("recorder:salvaged", files=left.salvaged, cut_bytes=left.cut_bytes)
         self._hear(run)
@@ -304,7 +315,7 @@ class StreamRecorder:
             else:
                 run.turns_left_out += 1
         elif kind == "ended":
-            self.state.why, run.has_ended = line["why"], True
+            run.why = self.state.why = line["why"]
         if run is not self._now:
             return
         if kind == "begun":

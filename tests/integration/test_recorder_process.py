@@ -229,10 +229,12 @@ def test_killed_it_is_salvaged_and_replaced_and_what_is_settled_is_gone(looked: 
     recorder = looked()
     look_until(recorder, lambda _: recorder.state.phase is Phase.RECORDING)
     (folder,) = (tmp_path / "stream").iterdir()
+    # An earlier run's reason is not this one's.
+    recorder.state.why = "source_ended"
     ask_to_end(folder, signal.SIGKILL)
     (salvaged,) = look_until(recorder, bool)
     assert (salvaged.why, salvaged.run, salvaged.folder) == ("salvaged", folder.name, folder)
-    assert recorder.state.restarts == 1
+    assert (recorder.state.restarts, recorder.state.why) == (1, "killed")
     look_until(recorder, lambda _: recorder.state.phase is Phase.RECORDING)
     assert recorder.look(wanted=True) == [salvaged]
     recorder.settle(salvaged)
@@ -258,6 +260,36 @@ def test_the_next_daemon_takes_over_what_the_last_one_started(looked: Any, tmp_p
     (after,) = look_until(third, bool, wanted=False)
     assert after.number == before.number + 1
     assert frame_numbers(after.path)[0] == before.pictures
+
+
+def test_what_could_not_be_salvaged_is_tried_again(
+    tmp_path: Path, footage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "stream" / "dead"
+    run.mkdir(parents=True)
+    (run / LOCK).touch()
+    shutil.copy(footage, run / "000000.ts.part")
+    about = {"kind": "file", "file": 0, "name": "000000.ts", "container": "mpegts", "run": 0}
+    said = [{"kind": "begun", "boot": "x"}, {**about, "arrived_utc_us": 1}]
+    (run / NAME).write_text("".join(json.dumps(line) + "\n" for line in said))
+    at_s = [100.0]
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", full)
+        recorder = StreamRecorder(
+            "main", tmp_path / "stream", Address("file:///x"), Bounds(), "", clock=lambda: at_s[0]
+        )
+        at_s[0] += 6
+        assert recorder.look(wanted=False) == []
+    at_s[0] += 6
+    # The second pause is twice as long.
+    assert recorder.look(wanted=False) == []
+    at_s[0] += 6
+    assert [each.why for each in recorder.look(wanted=False)] == ["salvaged"]
+    assert [each.number for each in recorder.look(wanted=False)] == [0]
 
 
 def test_a_process_that_says_nothing_is_killed(looked: Any, tmp_path: Path) -> None:
