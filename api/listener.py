@@ -19,7 +19,7 @@ from urllib.parse import quote
 import structlog
 from sqlalchemy.orm import Session
 
-from api import serving
+from api import live, serving
 from api.auth.capability import Capability, Use, unfold
 from api.deciding import ACCEPTS_RANGES, Decision, Decisions, Ground, Moment
 from api.fairness import CROWDED, Shares
@@ -81,7 +81,7 @@ NOTED_KINDS = {
     "scenes": Action.SCENES_ISSUED,
 }
 
-SUBJECTS = {Use.CLIP: "clip", Use.CLIP_SET: "clip_set"}
+SUBJECTS = {Use.CLIP: "clip", Use.CLIP_SET: "clip_set", Use.LIVE: "live_grant"}
 """What an address that is no grant's is of, as alarms name it."""
 CONDITIONS = frozenset({"if-match", "if-none-match", "if-range", "if-modified-since", "if-unmodified-since"})
 log = structlog.get_logger()
@@ -252,6 +252,10 @@ class MediaListener:
         now = storage.clock.now()
         capability = unfold(storage.keys, token, now)
         agency_id, subject_id = capability.agency_id, capability.subject_id
+        if capability.use is Use.LIVE:
+            servable = live.take(storage, agency_id, subject_id, name, is_taking=is_taking)
+            # It rests on roles, on the session and on what grows: it is decided anew each time.
+            return Decision(servable, capability.expires_at, capability, may_be_kept=False)
         with storage.database.read() as session:
             if capability.use is Use.CLIP:
                 servable = resolve_clip(session, storage, agency_id, subject_id, name)

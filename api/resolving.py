@@ -21,17 +21,16 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from api.auth.capability import Use, mint
-from api.auth.rights import Asker, require_showable
+from api.auth.rights import Asker, actor_of, require_showable
 from api.desk import Installation
 from api.issuing import Variant, permitted_span
 from api.ranges import ByteRange
 from api.telling import Ladder, Rung, limits_told
-from evidence.access import Act, Actor, may
+from evidence.access import Act, may
 from evidence.errors import Conflict, InvalidInput, MediaError, NotFound, NotPermitted, Unavailable
-from evidence.kinds import Role
 from media.fmp4 import FragmentIndex
 from media.report import ProbeReport
-from storage.db import accounts, agencies, cases, clips, grants, items
+from storage.db import cases, clips, grants, items
 from storage.db.clip_tables import Clip, ClipSet
 from storage.db.plans import held_back
 from storage.db.tables import Derivative, Grant, Item, Job
@@ -340,13 +339,10 @@ def may_still_have(session: Session, storage: Storage, taken: Sequence[Clip]) ->
     agency_id, account_id = taken[0].agency_id, taken[0].account_id
     if not grants.may_hold(session, agency_id, account_id):
         return False
-    account = accounts.account_by_id(session, agency_id, account_id)
-    agency = agencies.agency_by_id(session, agency_id)
-    roles = frozenset(Role(role) for role in account.roles)
-    actor = Actor(account.id, agency.id, agency.code, account.username, roles, account.officer_id)
+    actor = actor_of(session, agency_id, account_id)
     if not all(clip.marked for clip in taken) and not may(actor, Act.TAKE_UNMARKED):
         return False
-    asker = Asker(session, agency.id, actor, storage.clock.now())
+    asker = Asker(session, agency_id, actor, storage.clock.now())
     of_case = {each: cases.case_by_id(session, agency_id, each) for each in {clip.case_id for clip in taken}}
     of_item = {each: items.item_by_id(session, agency_id, each) for each in {clip.item_id for clip in taken}}
     try:

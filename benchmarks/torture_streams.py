@@ -45,7 +45,7 @@ from evidence.kinds import SourceKind
 from ingest import roster
 from ingest.recorder import sealing
 from ingest.recorder import sessions as use_case
-from ingest.recorder.process import end_all, folder_of, is_recording
+from ingest.recorder.process import end_all, is_recording
 from media.live.journal import LOCK, NAME, read
 from storage.check import Depth, check
 from storage.db import agencies, items, sessions
@@ -172,7 +172,7 @@ class Torture:
     def __init__(self, cluster: Cluster, camera: Camera, seed: int) -> None:
         self._cluster, self._camera, self._random = cluster, camera, random.Random(seed)
         self._room: RoomSettings = cluster.settings.recorder.rooms[0]
-        self._folder = folder_of(cluster.data, cluster.settings.ingest.host_id)
+        self._folder = cluster.settings.recorder_dir
         self.losses: list[float] = []
         self.outages: list[float] = []
         self.power_losses: list[float] = []
@@ -361,7 +361,7 @@ def main() -> int:
                 str(each) for each in check(cluster.storage, Depth.DIGESTS) if each.code != "orphan_file"
             ]
         finally:
-            end_all(folder_of(cluster.data, cluster.settings.ingest.host_id))
+            end_all(cluster.settings.recorder_dir)
     print_table(["blow", "times"], list(torture.done.items()))
     for line in torture.found:
         print(line)

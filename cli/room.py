@@ -61,7 +61,7 @@ def arguments(parser: Parser, _name: str) -> None:
 
 def _end(options: argparse.Namespace) -> int:
     with at_desk(options) as desk:
-        folder = process.folder_of(desk.settings.data.dir, desk.settings.ingest.host_id)
+        folder = desk.settings.recorder_dir
     ended = process.end_all(folder, options.room)
     print(f"已结束 {ended.count} 路录制 / recorders ended: {ended.count}, by force: {ended.forced}")
     for run in ended.left:

@@ -513,6 +513,11 @@ class Settings(Group):
         return self.database.url or f"sqlite:///{self.data.dir.resolve() / 'liuhen.db'}"
 
     @property
+    def recorder_dir(self) -> Path:
+        """Where this host's recorders write what is nobody's yet."""
+        return self.data.dir / "recorder" / (self.ingest.host_id or "")
+
+    @property
     def broker_url(self) -> str:
         """The URL in force; the embedded Valkey's socket when none is set."""
         return self.broker.url or f"redis+socket://{self.data.dir.resolve() / 'run' / 'valkey.sock'}"

@@ -157,6 +157,7 @@ class Action(StrEnum):
     KEY_ROTATED = "key:rotated"
     OBJECT_REREAD = "object:reread"
     OFFICER_REGISTERED = "officer:registered"
+    LIVE_ISSUED = "live:issued"
     ORIGINAL_ISSUED = "original:issued"
     PREVIEW_ISSUED = "preview:issued"
     PLAYLIST_ISSUED = "playlist:issued"

@@ -36,6 +36,8 @@ class Storage:
     keys: KeyRing
     clock: Clock
     scratch: Path
+    recorder: Path
+    """Where this host's recorders write; it may not be there."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ def open_storage(settings: Settings) -> Storage:
     )
     scratch = settings.data.dir / "scratch"
     scratch.mkdir(mode=0o700, exist_ok=True)
-    return Storage(database, objects, KeyRing(settings.data.dir / "keys"), SystemClock(), scratch)
+    keys = KeyRing(settings.data.dir / "keys")
+    return Storage(database, objects, keys, SystemClock(), scratch, settings.recorder_dir)
 
 
 def _generation(session: Session, founder: Agency) -> int:

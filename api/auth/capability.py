@@ -37,6 +37,7 @@ class Use(Enum):
     CLIP = b"C"
     CLIP_SET = b"T"
     SET = b"S"
+    LIVE = b"L"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class Capability:
     use: Use
     agency_id: UUID
     subject_id: UUID
-    """The grant; for `Use.CLIP` the clip, for `Use.CLIP_SET` its set, for `Use.SET` the grant set."""
+    """The grant; for `Use.CLIP` the clip, for `Use.CLIP_SET` its set, for `Use.SET` the grant set,
+    for `Use.LIVE` the live grant, of which it opens lists and bytes."""
     expires_at: datetime
     key_id: str
     """The key that signed it; without that key it is worth nothing."""

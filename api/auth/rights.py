@@ -12,6 +12,7 @@ right to themselves:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,8 +25,9 @@ from evidence.access import Act, Actor, Subject, may, may_with_session, require
 from evidence.errors import Conflict, InvalidInput, NotFound, NotPermitted
 from evidence.item import SHOWABLE, Binding, Custody
 from evidence.kinds import ClaimSource, Role
+from evidence.session import NoteKind
 from ingest.facts import Statement, weigh
-from storage.db import agencies, cases, items, ledger
+from storage.db import accounts, agencies, cases, items, ledger, sessions
 from storage.db.room_tables import RoomSession
 from storage.db.tables import Case, CaseBinding, Item
 
@@ -318,6 +320,38 @@ def require_session(work: Asking, row: RoomSession, act: Act) -> None:
             f"session {row.id}: expected one you started, conduct or handle the case of, found another's",
             code="session_not_yours",
         )
+
+
+def require_live(work: Asking, row: RoomSession) -> None:
+    """Raise unless the actor may watch a session while it is recorded: what is shown is original.
+
+    Legal review and the archive by duty; the handler of its case, unless that handler put another's session
+    there: who may see the files of it later is decided in the same way.
+
+    Raises:
+        NotPermitted: ``session_not_yours``, ``not_permitted``.
+    """
+    require_session(work, row, Act.READ_SESSIONS)
+    handler_ids: frozenset[UUID] = frozenset()
+    if row.case_id is not None and (row.started_by == work.actor.label or _named_by_others(work, row)):
+        handler_id = cases.case_by_id(work.session, work.agency_id, row.case_id).handler_id
+        handler_ids = frozenset({handler_id}) if handler_id is not None else frozenset()
+    require(work.actor, Act.SEE_ORIGINAL, Subject(handler_ids=handler_ids))
+
+
+def _named_by_others(work: Asking, row: RoomSession) -> bool:
+    """Whether somebody else said which case the session is of."""
+    notes = sessions.notes_of(work.session, work.agency_id, row.id)
+    named = [note.by for note in notes if note.kind == NoteKind.FACTS and "case_no" in json.loads(note.text)]
+    return (named[-1] if named else row.started_by) != work.actor.label
+
+
+def actor_of(session: Session, agency_id: UUID, account_id: UUID) -> Actor:
+    """The holder of an account, with the roles it has now."""
+    account = accounts.account_by_id(session, agency_id, account_id)
+    agency = agencies.agency_by_id(session, agency_id)
+    roles = frozenset(Role(role) for role in account.roles)
+    return Actor(account.id, agency.id, agency.code, account.username, roles, account.officer_id)
 
 
 def require_may_bind(work: Asking, item: Item) -> None:

@@ -37,7 +37,6 @@ from ingest.daemon.pulled import agency_of
 from ingest.daemon.room_state import RoomState
 from ingest.facts import Statement
 from ingest.recorder import sessions as use_case
-from ingest.recorder.process import folder_of
 from ingest.recorder.registry import LOST
 from ingest.recorder.stream import Finished, Phase, StreamRecorder
 from ingest.sources.base import StagedFile
@@ -105,8 +104,8 @@ class Rooms:
         self._began_at_s = time.monotonic()
         self._storage = storage
         self._holder = holder
-        self._owner = owner or f"{socket.gethostname()}:{os.getpid()}"
-        folder = folder_of(settings.data.dir, settings.ingest.host_id)
+        self._owner = owner or f"{settings.ingest.host_id or socket.gethostname()}:{os.getpid()}"
+        folder = settings.recorder_dir
         ffmpeg = str(settings.media.ffmpeg) if settings.media.ffmpeg else packaged_ffmpeg()
         self._rooms = []
         for room in settings.recorder.rooms:

@@ -346,7 +346,7 @@ def tell(session: Session, agency_id: UUID, row: RoomSession) -> Told:
         to_micros(row.started_at),
         None if row.ended_at is None else to_micros(row.ended_at),
         [_part(part) for part in parts],
-        [_said(note) for note in notes],
+        [said_of(note) for note in notes],
         streams=row.streams,
     )
     return Told(row, Facts.from_json(row.facts), parts, notes, breaks)
@@ -380,7 +380,8 @@ def _part(row: SessionPart) -> Part:
     )
 
 
-def _said(row: SessionNote) -> Note:
+def said_of(row: SessionNote) -> Note:
+    """A note of a session, as facts."""
     return Note(
         NoteKind(row.kind),
         to_micros(row.at),

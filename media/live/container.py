@@ -40,7 +40,8 @@ SOUNDS_IN_MOV = frozenset({"pcm_alaw", "pcm_mulaw", "pcm_s16le", "pcm_s16be", "a
 """Telephone sound and plain samples, which QuickTime names and MP4 does not."""
 SUFFIXES: Mapping[str, str] = {"mp4": "mp4", "mov": "mov", "matroska": "mkv", "mpegts": "ts"}
 _FRAGMENTS = {
-    "movflags": "empty_moov+default_base_moof+frag_discont",
+    # One begins at each keyframe as well, so that whoever joins can begin there.
+    "movflags": "empty_moov+default_base_moof+frag_discont+frag_keyframe",
     "frag_duration": str(FRAGMENT_MS * 1000),
     "use_editlist": "0",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, or_
+from sqlalchemy import delete, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -25,6 +25,14 @@ def lead(session: Session, name: str, owner: str, now: datetime, by: timedelta) 
         ).returning(Leadership.owner)
     ).scalar_one_or_none()
     return taken == owner
+
+
+def leader(session: Session, name: str, now: datetime) -> str | None:
+    """Who has the lead now; None: nobody."""
+    query = select(Leadership.owner).where(
+        Leadership.name == name, Leadership.until >= shared_now(session, now)
+    )
+    return session.scalars(query).one_or_none()
 
 
 def resign(session: Session, name: str, owner: str) -> None:

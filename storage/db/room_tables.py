@@ -97,6 +97,26 @@ class SessionPart(Base):
     noted_at: Mapped[datetime] = mapped_column(comment="server clock")
 
 
+class LiveGrant(Base):
+    """A time-boxed right to watch a session while it is recorded."""
+
+    __tablename__ = "live_grant"
+    __table_args__ = (Index(None, "agency_id", "session_id"),)
+    id: Mapped[UUID] = _id()
+    agency_id: Mapped[UUID] = _agency()
+    session_id: Mapped[UUID] = mapped_column(ForeignKey("room_session.id"))
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("account.id"))
+    purpose: Mapped[str] = mapped_column(comment="RetrievalPurpose")
+    reason: Mapped[str] = mapped_column(comment="in words, one line")
+    issued_at: Mapped[datetime] = mapped_column(comment="server clock")
+    expires_at: Mapped[datetime] = mapped_column(comment="server clock")
+    revoked_at: Mapped[datetime | None] = mapped_column(comment="null: in force")
+    is_watched: Mapped[bool] = mapped_column(comment="bytes were fetched, and the leaf says so")
+    told: Mapped[dict[str, Any]] = mapped_column(
+        comment="by stream, the files its list has: [run, number, wall time of its first picture in us]"
+    )
+
+
 class SessionNote(Base):
     """What somebody noted of a session. Append-only."""
 

@@ -64,6 +64,7 @@ WITNESSED: tuple[type[tables.Base], ...] = (
     room_tables.RoomSession,
     room_tables.SessionPart,
     room_tables.SessionNote,
+    room_tables.LiveGrant,
 )
 # Counted up and down by sign-ins; nothing is decided in court by them.
 VOLATILE = {"account": frozenset({"failed_logins", "failed_at"})}

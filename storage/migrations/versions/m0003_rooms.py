@@ -149,6 +149,34 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_table(
+        "live_grant",
+        sa.Column("id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("agency_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("session_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("account_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("purpose", sa.Text(), nullable=False, comment="RetrievalPurpose"),
+        sa.Column("reason", sa.Text(), nullable=False, comment="in words, one line"),
+        sa.Column("issued_at", storage.db.types.Instant(), nullable=False, comment="server clock"),
+        sa.Column("expires_at", storage.db.types.Instant(), nullable=False, comment="server clock"),
+        sa.Column("revoked_at", storage.db.types.Instant(), nullable=True, comment="null: in force"),
+        sa.Column(
+            "is_watched", sa.Boolean(), nullable=False, comment="bytes were fetched, and the leaf says so"
+        ),
+        sa.Column(
+            "told",
+            storage.db.types.Json(),
+            nullable=False,
+            comment="by stream, the files its list has: [run, number, wall time of its first picture in us]",
+        ),
+        sa.ForeignKeyConstraint(["account_id"], ["account.id"], name=op.f("fk_live_grant_account_id")),
+        sa.ForeignKeyConstraint(["agency_id"], ["agency.id"], name=op.f("fk_live_grant_agency_id")),
+        sa.ForeignKeyConstraint(["session_id"], ["room_session.id"], name=op.f("fk_live_grant_session_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_live_grant")),
+    )
+    op.create_index(
+        op.f("ix_live_grant_agency_id_session_id"), "live_grant", ["agency_id", "session_id"], unique=False
+    )
+    op.create_table(
         "session_part",
         sa.Column("id", storage.db.types.Id(length=16), nullable=False),
         sa.Column("agency_id", storage.db.types.Id(length=16), nullable=False),

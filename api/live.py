@@ -1,0 +1,436 @@
+"""A session as it is watched while it is recorded: the right to it, its lists, and the bytes they name.
+
+What is shown is the recorder's own file, fragment by fragment as they lie (`ingest.recorder.watching`), or the
+object that it became: nothing is copied, cut or encoded, and nothing here writes where a recorder does. A file is
+named by stream, run and number, so that its address stays when it is closed, renamed and handed over.
+
+A list only grows. Which files it has, in which order, and what wall time each begins at is written into the grant
+when a file is first told; what is told of a file is worked out from its fragments, the same each time
+(`transcode.live`). The right is asked for again at each request: a role, a case or the grant may have gone.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Literal
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from api.auth.capability import Use, mint
+from api.auth.rights import Asker, actor_of, require_live
+from api.desk import Installation, Work
+from api.ranges import ByteRange
+from api.resolving import Servable, local_path
+from evidence.clock import from_micros, rfc3339, to_micros
+from evidence.custody import Action
+from evidence.errors import Conflict, NotFound, NotPermitted, Unavailable
+from evidence.ids import new_id
+from evidence.kinds import RetrievalPurpose
+from ingest.recorder import registry
+from ingest.recorder.watching import Journals, Recorded, places_of, recorded, shown_windows
+from media.fmp4 import FragmentIndex, index_fragments
+from storage.db import agencies, custody, sessions
+from storage.db.custody import Happening
+from storage.db.leadership import leader
+from storage.db.live_grants import ended, live_grant_by_id, live_grant_in_force, received
+from storage.db.room_tables import LiveGrant, RoomSession, SessionNote, SessionPart
+from storage.objects.base import Namespace, object_key
+from storage.open import Storage
+from transcode.live import LIMIT_S, Window, live_runs
+from transcode.playlist import Run, Stretch, write
+
+SUBJECT = "room_session"
+INDEXES_KEPT = 2048
+"""Of files: a day of twelve rooms with two streams, at a file in five minutes, some 250 MB at most."""
+SILENT = timedelta(seconds=5)
+"""A stream of which nothing came for so long is away, whether people were told or not."""
+_NAME = re.compile(r"live-([0-9]{1,2})-([0-9a-f]{32})-([0-9]{6,9})\.mp4")
+
+StreamNow = Literal["live", "waiting", "away", "paused", "not_playable", "over"]
+_journals = Journals()
+_indexes: OrderedDict[tuple[str, int], FragmentIndex] = OrderedDict()
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A file as a list has it."""
+
+    file: Recorded
+    at_us: int
+    """UTC at its first picture, as it was told."""
+    index: FragmentIndex
+    runs: list[Run]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A session that is being watched, with what is asked of the database once for all of its streams."""
+
+    row: RoomSession
+    parts: Sequence[SessionPart]
+    notes: Sequence[SessionNote]
+
+    @classmethod
+    def of(cls, session: Session, row: RoomSession) -> Watched:
+        return cls(
+            row,
+            sessions.parts_of(session, row.agency_id, row.id),
+            sessions.notes_of(session, row.agency_id, row.id),
+        )
+
+    def files(self, storage: Storage, stream: str) -> list[Recorded]:
+        return recorded(_journals, storage.recorder, self.row, stream, self.parts)
+
+
+# -- the right ------------------------------------------------------------------------------
+
+
+def issue(work: Work, row: RoomSession, purpose: RetrievalPurpose, reason: str) -> LiveGrant:
+    """A grant for the actor, with its custody leaf.
+
+    Raises:
+        NotPermitted: As `api.auth.rights.require_live`.
+        Conflict: It is over, and its files are items (``live_over``).
+        Unavailable: Another host records the room (``live_elsewhere``).
+    """
+    require_live(work, row)
+    require_here(work.session, Installation(work.storage, work.settings), row, work.now)
+    watched = Watched.of(work.session, row)
+    if row.ended_at is not None and all(
+        file.is_held for stream in row.streams for file in watched.files(work.storage, stream)
+    ):
+        raise Conflict(
+            f"session {row.id}: expected one that is recorded, found it over; ask for its items",
+            code="live_over",
+        )
+    grant = LiveGrant(
+        id=new_id(),
+        agency_id=work.agency_id,
+        session_id=row.id,
+        account_id=work.actor.account_id,
+        purpose=str(purpose),
+        reason=reason,
+        issued_at=work.now,
+        expires_at=work.now + timedelta(seconds=work.settings.media.grant_s),
+        is_watched=False,
+        told={},
+    )
+    work.session.add(grant)
+    work.session.flush()
+    facts = {
+        "grant": str(grant.id), "variant": "live", "purpose": grant.purpose,
+        "case": str(row.case_id) if row.case_id else None, "expires_at": rfc3339(grant.expires_at),
+    }  # fmt: skip
+    work.record(Action.GRANT_ISSUED, SUBJECT, row.id, facts, {"reason": reason})
+    return grant
+
+
+def revoke(work: Work, grant: LiveGrant) -> None:
+    """End a grant at once; ending it twice is fine."""
+    if grant.revoked_at is None:
+        grant.revoked_at = work.now
+        facts = {"grant": str(grant.id), "why": "revoked"}
+        work.record(Action.GRANT_REVOKED, SUBJECT, grant.session_id, facts)
+
+
+def require_here(session: Session, installation: Installation, row: RoomSession, now: datetime) -> None:
+    """Raise unless this host has what is recorded in the room.
+
+    Raises:
+        Unavailable: ``live_elsewhere``.
+    """
+    host_id = installation.settings.ingest.host_id
+    owner = leader(session, f"room:{row.agency_id.hex}:{row.room_no}", now)
+    is_ours = owner is None or host_id is None or owner.rpartition(":")[0] == host_id
+    if not is_ours or not (installation.storage.recorder / row.room_no).is_dir():
+        raise Unavailable(
+            f"room {row.room_no}: expected it recorded on this host, found it is not; "
+            "ask the host that records it",
+            code="live_elsewhere",
+        )
+
+
+def in_force(
+    session: Session, agency_id: UUID, grant_id: UUID, now: datetime, *, lock: bool = False
+) -> tuple[LiveGrant, RoomSession]:
+    """A grant under which something may be shown now, and its session.
+
+    Raises:
+        NotFound: It has ended, was revoked, or its holder has no right any more (``grant_ended``).
+    """
+    grant = live_grant_in_force(session, agency_id, grant_id, now, lock=lock)
+    row = sessions.session_by_id(session, agency_id, grant.session_id)
+    try:
+        require_live(Asker(session, agency_id, actor_of(session, agency_id, grant.account_id), now), row)
+    except NotPermitted as error:
+        raise ended() from error
+    return grant, row
+
+
+# -- lists ----------------------------------------------------------------------------------
+
+
+def playlist(installation: Installation, agency_id: UUID, grant_id: UUID, lane: int, now: datetime) -> str:
+    """The list of one stream, from the session's beginning until now.
+
+    Raises:
+        NotFound: The grant has ended, or the session has no such stream (``nothing_here``).
+        Unavailable: Nothing to be shown is whole yet (``live_waiting``), or recorded elsewhere.
+    """
+    storage = installation.storage
+    with storage.database.read() as session:
+        grant, row = in_force(session, agency_id, grant_id, now)
+        require_here(session, installation, row, now)
+        stream = _stream(row, lane)
+        watched = Watched.of(session, row)
+        shown, is_open = _shown(session, storage, watched, stream, grant)
+    if len(shown) > len(_told(grant, stream)):
+        with storage.database.transaction() as session:
+            grant, row = in_force(session, agency_id, grant_id, now, lock=True)
+            shown, is_open = _shown(session, storage, Watched.of(session, row), stream, grant)
+            told = [[each.file.run, each.file.number, each.at_us] for each in shown]
+            grant.told = {**grant.told, stream: told}
+    stretches = [
+        Stretch(
+            _address(installation, grant, lane, each.file),
+            each.index.init_size_bytes,
+            run,
+            from_micros(each.at_us + run.segments[0].start_us),
+            is_copied=True,
+        )
+        for each in shown
+        for run in each.runs
+    ]
+    if not stretches:
+        raise Unavailable(
+            f"stream {stream}: expected footage of the session, found none whole yet; ask again",
+            code="live_waiting",
+        )
+    return write(stretches, limit_s=LIMIT_S, is_open=is_open)
+
+
+def _stream(row: RoomSession, lane: int) -> str:
+    if lane >= len(row.streams):
+        raise NotFound("stream: expected one of the session, found another", code="nothing_here")
+    return str(row.streams[lane])
+
+
+def _told(grant: LiveGrant, stream: str) -> dict[tuple[str, int], int]:
+    return {(run, number): at_us for run, number, at_us in grant.told.get(stream, [])}
+
+
+def _address(installation: Installation, grant: LiveGrant, lane: int, file: Recorded) -> str:
+    keys = installation.storage.keys
+    token = mint(keys, Use.LIVE, grant.agency_id, grant.id, grant.expires_at)
+    return f"{installation.settings.media_url}/m/{token}/live-{lane}-{file.run}-{file.number:06d}.mp4"
+
+
+def _shown(
+    session: Session, storage: Storage, watched: Watched, stream: str, grant: LiveGrant
+) -> tuple[list[Shown], bool]:
+    """The files of a stream's list: those told before, and those that follow them; and whether more will."""
+    told = _told(grant, stream)
+    files = watched.files(storage, stream)
+    windows = shown_windows(watched.row, watched.notes)
+    last = max((place for place, file in enumerate(files) if (file.run, file.number) in told), default=-1)
+    found: list[Shown] = []
+    for place, file in enumerate(files):
+        at_us = told.get((file.run, file.number))
+        if not file.plays or (at_us is None and place < last):
+            continue
+        each = _shown_file(session, storage, watched.row, stream, file, windows, at_us)
+        if each is not None and (each.runs or at_us is not None):
+            found.append(each)
+    is_open = watched.row.ended_at is None or any(not file.is_whole for file in files)
+    return found, is_open
+
+
+def _shown_file(
+    session: Session,
+    storage: Storage,
+    row: RoomSession,
+    stream: str,
+    file: Recorded,
+    windows: Sequence[tuple[int, int | None]],
+    at_us: int | None,
+) -> Shown | None:
+    path = _find(session, storage, row, stream, file.run, file.number)
+    index = _index(path, (file.run, file.number)) if path is not None else None
+    if index is None or not index.fragments:
+        if at_us is not None:
+            raise _settling()
+        return None
+    first = index.fragments[0]
+    if at_us is None:
+        at_us = file.from_us + (first.start_pts - first.first_pts) * 1_000_000 // index.timescale
+    media = [Window(begins - at_us, None if ends is None else ends - at_us) for begins, ends in windows]
+    return Shown(file, at_us, index, live_runs(index, media, is_whole=file.is_whole))
+
+
+def _find(
+    session: Session, storage: Storage, row: RoomSession, stream: str, run: str, number: int
+) -> Path | None:
+    """Where a file is, in the order it goes from one place to the next; None: on its way, or nowhere."""
+    for path in places_of(storage.recorder, row.room_no, stream, run, number):
+        if path.exists():
+            return path
+    held = received(session, row.agency_id, f"recorder:{run}:{number}")
+    if held is not None:
+        return local_path(storage, held.store_key)
+    # Adopted, and its rows are being written.
+    for file in _journals.of_stream(storage.recorder / row.room_no / stream):
+        if (file.run, file.number) == (run, number) and file.sha256 is not None:
+            key = object_key(row.agency_id.hex, Namespace.ORIGINAL, file.sha256)
+            return local_path(storage, key) if storage.objects.exists(key) else None
+    return None
+
+
+def _index(path: Path, key: tuple[str, int]) -> FragmentIndex | None:
+    """The fragments of a file, read on from where the reading before ended."""
+    with _lock:
+        known = _indexes.get(key)
+    try:
+        if known is not None and path.stat().st_size < known.size_bytes:
+            # What a power cut left was cut back.
+            known = None
+        found = index_fragments(path, known)
+    except FileNotFoundError:
+        # It moved this moment; its bytes are the same wherever it is.
+        return known
+    if found is not None:
+        with _lock:
+            _indexes[key] = found
+            _indexes.move_to_end(key)
+            while len(_indexes) > INDEXES_KEPT:
+                _indexes.popitem(last=False)
+    return found
+
+
+def _settling() -> Unavailable:
+    return Unavailable("file: expected its bytes, found them moving; ask again", code="live_settling")
+
+
+# -- bytes ----------------------------------------------------------------------------------
+
+
+def take(storage: Storage, agency_id: UUID, grant_id: UUID, name: str, *, is_taking: bool) -> Servable:
+    """The bytes a name means under a live grant: what was told of that file, and nothing else of it.
+
+    The first taking leaves the leaf that says that the session was watched.
+
+    Raises:
+        NotFound: The grant has ended, or has nothing of that name.
+        Unavailable: The file is just changing places (``live_settling``).
+    """
+    now = storage.clock.now()
+    named = _NAME.fullmatch(name)
+    if named is None:
+        raise NotFound("address: expected something under this grant, found nothing", code="nothing_here")
+    with storage.database.read() as session:
+        grant, row = in_force(session, agency_id, grant_id, now)
+        stream = _stream(row, int(named[1]))
+        run, number = named[2], int(named[3])
+        at_us = _told(grant, stream).get((run, number))
+        if at_us is None:
+            raise NotFound("address: expected a file of the list, found another", code="nothing_here")
+        path = _find(session, storage, row, stream, run, number)
+        index = _index(path, (run, number)) if path is not None else None
+        if path is None or index is None:
+            raise _settling()
+        allowed = _allowed(index, at_us, shown_windows(row, sessions.notes_of(session, agency_id, row.id)))
+    if is_taking and not grant.is_watched:
+        _note_watched(storage, agency_id, grant_id, now)
+    return Servable(path, index.size_bytes, "video/mp4", None, allowed)
+
+
+def _allowed(
+    index: FragmentIndex, at_us: int, windows: Sequence[tuple[int, int | None]]
+) -> tuple[ByteRange, ...]:
+    """What comes before the first fragment, and every segment that is or will be told."""
+    media = [Window(begins - at_us, None if ends is None else ends - at_us) for begins, ends in windows]
+    ranges = [ByteRange(0, index.init_size_bytes - 1)]
+    for run in live_runs(index, media, is_whole=True):
+        first, last = run.segments[0], run.segments[-1]
+        ranges.append(ByteRange(first.offset_bytes, last.offset_bytes + last.size_bytes - 1))
+    return tuple(ranges)
+
+
+def _note_watched(storage: Storage, agency_id: UUID, grant_id: UUID, now: datetime) -> None:
+    with storage.database.transaction() as session:
+        grant, row = in_force(session, agency_id, grant_id, now, lock=True)
+        if grant.is_watched:
+            return
+        grant.is_watched = True
+        agency = agencies.agency_by_id(session, agency_id)
+        happening = Happening(
+            Action.LIVE_ISSUED, SUBJECT, str(row.id), f"account:{grant.account_id}", {"grant": str(grant.id)}
+        )
+        custody.record(session, agency, happening, now)
+
+
+# -- how it stands --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A stream of a session that is watched, now."""
+
+    name: str
+    lane: int
+    state: StreamNow
+    codecs: tuple[str, ...]
+    from_at: datetime | None
+    """From when on anything of it is recorded; None: nothing is."""
+    to_at: datetime | None
+    """Up to when."""
+
+
+def standings(work: Work, row: RoomSession) -> list[Standing]:
+    """How each stream of a session stands."""
+    watched = Watched.of(work.session, row)
+    rooms = registry.rooms_of(work.session, work.agency, work.settings.recorder.rooms)
+    room = next((each for each in rooms if each.room_no == row.room_no), None)
+    away = registry.away(work.session, work.agency, room) if room is not None else []
+    found = []
+    for lane, stream in enumerate(row.streams):
+        files = watched.files(work.storage, stream)
+        last = files[-1] if files else None
+        state = _state(work, row, last, is_away=stream in away)
+        begins = max(files[0].from_us, to_micros(row.started_at)) if files else None
+        found.append(
+            Standing(
+                str(stream),
+                lane,
+                state,
+                (last.codecs or ()) if last is not None else (),
+                from_micros(begins) if begins is not None else None,
+                from_micros(last.to_us) if last is not None else None,
+            )
+        )
+    return found
+
+
+def _state(work: Work, row: RoomSession, last: Recorded | None, *, is_away: bool) -> StreamNow:
+    if last is not None and not last.plays:
+        return "not_playable"
+    if row.ended_at is not None:
+        return "over"
+    if row.paused_since is not None:
+        return "paused"
+    silent = last is not None and from_micros(last.to_us) < work.now - SILENT
+    if is_away or silent:
+        return "away"
+    return "live" if last is not None else "waiting"
+
+
+def own(work: Work, grant_id: UUID, *, lock: bool = False) -> LiveGrant:
+    """A grant by its id, for whoever asks about it; whose it is, is for the caller to look at."""
+    return live_grant_by_id(work.session, work.agency_id, grant_id, lock=lock)

@@ -1,0 +1,53 @@
+"""Watching a session while it is recorded, as the API takes and gives it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from pydantic import Field
+
+from api.live import StreamNow
+from api.schemas.common import Input, Line, Output
+from evidence.kinds import RetrievalPurpose
+from evidence.session import State
+
+
+class LiveRequest(Input):
+    """Ask to watch a session while it is recorded."""
+
+    purpose: RetrievalPurpose = Field(description="调阅目的 / Purpose", examples=["supervision"])
+    reason: Line = Field(description="所见为原始影像,须说明理由 / What is shown is original: say why")
+
+
+class LiveStream(Output):
+    """One stream of the room."""
+
+    name: str
+    lane: int
+    state: StreamNow = Field(
+        description=(
+            "live 有信号;waiting 尚未录到;away 无信号;paused 暂停;not_playable 编码不能在浏览器播放;over 已结束 / "
+            "not_playable: its codec does not play in browsers"
+        )
+    )
+    codecs: list[str] = Field(description="录制的编码 / As it is recorded", examples=[["h264", "aac"]])
+    from_at: datetime | None = Field(description="可回看的起点,空为尚无 / How far one can go back")
+    to_at: datetime | None = Field(description="已录到何时 / Up to when it is recorded")
+    playlist_url: str | None = Field(description="HLS(EVENT);不能播放时为空 / Null where it does not play")
+
+
+class LiveShown(Output):
+    """A live grant, and where to look."""
+
+    grant_id: UUID
+    session_id: UUID
+    room_no: str
+    room_name: str
+    session_state: State
+    started_at: datetime
+    ended_at: datetime | None
+    paused_since: datetime | None
+    expires_at: datetime
+    now: datetime = Field(description="服务器时间 / The server's clock, to tell the delay by")
+    streams: list[LiveStream]

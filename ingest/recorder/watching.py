@@ -1,0 +1,189 @@
+"""What of a session's streams is recorded by now, wherever its files are: in a run's folder, or handed over.
+
+For whoever shows it while it is recorded. Nothing here writes, takes a lock, or waits for a recorder: journals
+are read as far as they go, and a file is known by its run and number, whatever its name and place are.
+
+A file goes from ``NAME.part`` to ``NAME`` to the object store, and is always looked for in this order, so that
+one that moves meanwhile is found behind.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evidence.clock import to_micros
+from evidence.session import NoteKind, Paused, pauses
+from ingest.recorder.sessions import said_of
+from media.live.container import SUFFIXES
+from media.live.journal import NAME, read
+from media.live.recording import OPEN_SUFFIX
+from storage.db.room_tables import RoomSession, SessionNote, SessionPart
+
+RUNS_KEPT = 512
+"""Journals that are remembered, so that each reading goes on where the one before ended."""
+CONTAINER = "mp4"
+PICTURES = frozenset({"h264", "av1", "vp9"})
+SOUNDS = frozenset({"aac", "mp3", "opus", "flac"})
+"""What browsers play of what `media.live.container` writes; H.265, Motion JPEG and telephone sound they do not."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A file of a stream."""
+
+    run: str
+    number: int
+    from_us: int
+    """UTC, as far as is known by now."""
+    to_us: int
+    is_whole: bool
+    is_held: bool
+    """It is in custody, and tied to the session."""
+    sha256: bytes | None = None
+    """None: not whole, or nobody here knows."""
+    codecs: tuple[str, ...] | None = None
+    """None: nobody here knows any more."""
+    plays: bool = True
+
+    @property
+    def key(self) -> str:
+        """Of its reception, as `ingest.recorder.stream.Finished` has it."""
+        return f"recorder:{self.run}:{self.number}"
+
+
+@dataclass
+class _File:
+    container: str
+    codecs: tuple[str, ...]
+    from_us: int | None = None
+    to_us: int | None = None
+    sha256: bytes | None = None
+
+
+@dataclass
+class _Journal:
+    read_to: int = 0
+    files: dict[int, _File] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def follow(self, folder: Path) -> None:
+        with self.lock:
+            said, self.read_to = read(folder, self.read_to)
+            for line in said:
+                self._note(line)
+
+    def _note(self, line: dict[str, Any]) -> None:
+        if line["kind"] == "file":
+            codecs = tuple(str(each["codec"]) for each in line["streams"])
+            self.files[line["file"]] = _File(line["container"], codecs)
+        elif line["kind"] in {"mark", "closed"} and line.get("file") in self.files:
+            known = self.files[line["file"]]
+            known.from_us, known.to_us = line["from_utc_us"], line["to_utc_us"]
+            if line["kind"] == "closed":
+                known.sha256 = bytes.fromhex(line["sha256"])
+
+
+class Journals:
+    """The journals of this host's runs, read as far as they go."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Path, _Journal] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of_stream(self, folder: Path) -> Iterator[Recorded]:
+        """Every file of a stream that lies on this host, or did while its run is not over."""
+        try:
+            runs = sorted(path for path in folder.iterdir() if (path / NAME).exists())
+        except FileNotFoundError:
+            return
+        for run in runs:
+            for number, file in sorted(self._journal(run).files.items()):
+                # Without a mark nobody knows when it was; there will be one within a second.
+                if file.from_us is None or file.to_us is None:
+                    continue
+                yield Recorded(
+                    run.name,
+                    number,
+                    file.from_us,
+                    file.to_us,
+                    is_whole=file.sha256 is not None,
+                    is_held=False,
+                    sha256=file.sha256,
+                    codecs=file.codecs,
+                    plays=file.container == CONTAINER and set(file.codecs) <= PICTURES | SOUNDS,
+                )
+
+    def _journal(self, run: Path) -> _Journal:
+        with self._lock:
+            found = self._kept.setdefault(run, _Journal())
+            self._kept.move_to_end(run)
+            while len(self._kept) > RUNS_KEPT:
+                self._kept.popitem(last=False)
+        found.follow(run)
+        return found
+
+
+def recorded(
+    journals: Journals, folder: Path, row: RoomSession, stream: str, parts: Sequence[SessionPart]
+) -> list[Recorded]:
+    """The files of a session's stream, oldest first: those in custody, and those this host has.
+
+    Args:
+        folder: Of this host's recorders.
+        parts: Of the session, of any stream.
+    """
+    begins_us = to_micros(row.started_at)
+    ends_us = None if row.ended_at is None else to_micros(row.ended_at)
+    here = {
+        each.key: each
+        for each in journals.of_stream(folder / row.room_no / stream)
+        if (not each.is_whole or each.to_us > begins_us) and (ends_us is None or each.from_us < ends_us)
+    }
+    for part in parts:
+        if part.stream != stream:
+            continue
+        known = here.get(part.reception_key)
+        here[part.reception_key] = Recorded(
+            part.run,
+            part.file_no,
+            to_micros(part.from_at),
+            to_micros(part.to_at),
+            is_whole=True,
+            is_held=True,
+            codecs=known.codecs if known is not None else None,
+            plays=known is None or known.plays,
+        )
+    return sorted(here.values(), key=lambda each: (each.from_us, each.run, each.number))
+
+
+def shown_windows(row: RoomSession, notes: Sequence[SessionNote]) -> list[tuple[int, int | None]]:
+    """The stretches of a session that may be watched, UTC: not before it began, not in a pause, not after it."""
+    begins_us = to_micros(row.started_at)
+    ends_us = None if row.ended_at is None else to_micros(row.ended_at)
+    found: list[tuple[int, int | None]] = []
+    for pause in _pauses(notes, ends_us):
+        if begins_us < pause.from_us:
+            found.append((begins_us, pause.from_us))
+        if pause.to_us is None:
+            return found
+        begins_us = pause.to_us
+    if ends_us is None or begins_us < ends_us:
+        found.append((begins_us, ends_us))
+    return found
+
+
+def _pauses(notes: Sequence[SessionNote], ends_us: int | None) -> list[Paused]:
+    return pauses(
+        [said_of(each) for each in notes if each.kind in {NoteKind.PAUSE, NoteKind.RESUME}], ends_us
+    )
+
+
+def places_of(folder: Path, room_no: str, stream: str, run: str, number: int) -> tuple[Path, Path]:
+    """Where a file that plays may lie on this host, in the order it goes from one to the next."""
+    whole = folder / room_no / stream / run / f"{number:06d}.{SUFFIXES[CONTAINER]}"
+    return whole.with_name(whole.name + OPEN_SUFFIX), whole
