@@ -182,8 +182,9 @@ def playlist(installation: Installation, agency_id: UUID, grant_id: UUID, lane: 
     """The list of one stream, from the session's beginning until now.
 
     Raises:
-        NotFound: The grant has ended, or the session has no such stream (``nothing_here``).
-        Unavailable: Nothing to be shown is whole yet (``live_waiting``), or recorded elsewhere.
+        NotFound: The grant has ended, the session has no such stream (``nothing_here``), or nothing to be shown
+            is whole yet (``live_waiting``).
+        Unavailable: Recorded elsewhere.
     """
     storage = installation.storage
     with storage.database.read() as session:
@@ -210,7 +211,7 @@ def playlist(installation: Installation, agency_id: UUID, grant_id: UUID, lane: 
         for run in each.runs
     ]
     if not stretches:
-        raise Unavailable(
+        raise NotFound(
             f"stream {stream}: expected footage of the session, found none whole yet; ask again",
             code="live_waiting",
         )

@@ -19,6 +19,7 @@ TYPES = {
         (
             "page.js",
             "common.js",
+            "live.js",
             "review.js",
             "source.js",
             "taking.js",

@@ -1,6 +1,7 @@
 // The reviewer's page: sign in, find a case by number, review it, or watch one recording of it.
 
 import { Problem, ask, askJson, byId, clock, guarded, make, notice, state, when, whenSignedOut, word } from "./common.js";
+import { closeRooms, openRooms, translateRooms } from "./live.js";
 import { closeReview, openReview, refreshReview, translateReview } from "./review.js";
 import { Source } from "./source.js";
 import { take } from "./taking.js";
@@ -32,6 +33,7 @@ function translate() {
   byId("purpose").value = chosen;
   if (state.me) tellDuties(state.me);
   translateReview();
+  translateRooms();
 }
 
 // Who may see no footage is shown what the account is for, and why it is not for that.
@@ -51,6 +53,7 @@ function leave() {
   state.news?.abort();
   state.case = null;
   closeReview().catch(() => {});
+  closeRooms().catch(() => {});
   show(null);
 }
 
@@ -74,6 +77,7 @@ async function enter() {
   const me = await askJson("GET", "/api/v1/me");
   state.zone = me.time_zone;
   show(me);
+  if (!me.must_change_password) openRooms(me).catch((problem) => notice(problem.message));
   if (me.acts.includes("watch_events") && !me.must_change_password) listen();
 }
 
@@ -225,7 +229,7 @@ byId("clip").addEventListener("submit", takeClip);
 byId("more").addEventListener("click", guarded(() => list(state.cursor)));
 byId("close").addEventListener("click", () => byId("player").close());
 byId("player").addEventListener("close", () => { player?.close(); player = null; });
-byId("sign-out").addEventListener("click", guarded(async () => { await closeReview(); await askJson("DELETE", "/api/v1/sessions/current"); leave(); }));
+byId("sign-out").addEventListener("click", guarded(async () => { await closeReview(); await closeRooms(); await askJson("DELETE", "/api/v1/sessions/current"); leave(); }));
 byId("language").addEventListener("click", () => {
   state.language = state.language === "zh" ? "en" : "zh";
   localStorage.setItem("language", state.language);

@@ -5,30 +5,33 @@
 // each picture is shown is read from the fragments, so that one can step by picture whatever the rate.
 // Source: RFC 8216; ISO/IEC 14496-12 clauses 8.8.7 (tfhd), 8.8.8 (trun), 8.8.12 (tfdt).
 
-import { Problem, pause } from "./common.js";
+import { Problem, microsOf, pause } from "./common.js";
 
 const AHEAD_S = 16;
 const BEHIND_S = 6;
 const KEEP_S = 60;
 const CONTAINERS = new Set(["moov", "trak", "mdia", "minf", "stbl", "mvex", "moof", "traf"]);
 const TRIES = 3;
+const FOREVER_S = 30 * 86400;
 
 // -- playlists ------------------------------------------------------------------------------
 
 export function readPlaylist(text, base) {
   const segments = [];
-  let init = null, length = 0, range = null, part = 0, at = 0, next = 0;
+  let init = null, length = 0, range = null, part = 0, at = 0, next = 0, date = null;
   for (const line of text.split(/\r?\n/)) {
     const [, tag, rest] = /^#(EXT[A-Z0-9-]*):?(.*)$/.exec(line) || [];
     if (tag === "EXT-X-MAP") {
       const [, count, first] = /BYTERANGE="(\d+)(?:@(\d+))?"/.exec(rest) || [null, "0", "0"];
       init = { url: new URL(/URI="([^"]*)"/.exec(rest)[1], base).href, first: Number(first || 0), count: Number(count) };
     } else if (tag === "EXT-X-DISCONTINUITY") part += 1;
+    else if (tag === "EXT-X-PROGRAM-DATE-TIME") date = microsOf(rest);
     else if (tag === "EXTINF") length = parseFloat(rest);
     else if (tag === "EXT-X-BYTERANGE") range = rest.split("@").map(Number);
     else if (line && !line.startsWith("#")) {
       const [count, first = next] = range || [0, 0];
-      segments.push({ url: new URL(line, base).href, first, count, at, end: at + length, part, init, isLoaded: false });
+      segments.push({ url: new URL(line, base).href, first, count, at, end: at + length, part, init, date, isLoaded: false });
+      if (date !== null) date += Math.round(length * 1e6);
       at += length;
       next = first + count;
       range = null;
@@ -61,11 +64,11 @@ const hex = (value) => value.toString(16).padStart(2, "0");
 
 // The tracks of an initialisation: what decodes them, and how their clocks tick.
 export function readInit(view) {
-  const tracks = [], steps = new Map();
+  const tracks = [], steps = new Map(), usual = new Map();
   for (const box of within(view, { from: 0, to: view.byteLength })) {
     const isLong = box.to > box.from && view.getUint8(box.from) === 1;
     if (box.kind === "tkhd") tracks.push({ id: view.getUint32(box.from + (isLong ? 20 : 12)) });
-    else if (box.kind === "trex") steps.set(view.getUint32(box.from + 4), view.getUint32(box.from + 12));
+    else if (box.kind === "trex") { steps.set(view.getUint32(box.from + 4), view.getUint32(box.from + 12)); usual.set(view.getUint32(box.from + 4), view.getUint32(box.from + 20)); }
     else if (box.kind === "mdhd") tracks.at(-1).timescale = view.getUint32(box.from + (isLong ? 20 : 12));
     else if (box.kind === "stsd") {
       for (const entry of boxes(view, box.from + 8, box.to)) {
@@ -81,7 +84,7 @@ export function readInit(view) {
       }
     }
   }
-  for (const track of tracks) track.step = steps.get(track.id) || 0;
+  for (const track of tracks) Object.assign(track, { step: steps.get(track.id) || 0, usual: usual.get(track.id) || 0 });
   return tracks;
 }
 
@@ -122,6 +125,32 @@ function readRuns(view, traf, main, shown) {
   }
 }
 
+// Whether a segment can be begun with: its first picture needs none before it (sound never does).
+export function beginsWithKey(view, tracks) {
+  const main = tracks.find((track) => track.isPicture);
+  if (!main) return true;
+  for (const moof of boxes(view)) {
+    if (moof.kind !== "moof") continue;
+    for (const traf of boxes(view, moof.from, moof.to)) {
+      if (traf.kind !== "traf") continue;
+      let usual = main.usual;
+      for (const box of boxes(view, traf.from, traf.to)) {
+        const flags = view.getUint32(box.from) & 0xffffff;
+        if (box.kind === "tfhd") {
+          if (view.getUint32(box.from + 4) !== main.id) break;
+          const at = box.from + 8 + (flags & 0x01 ? 8 : 0) + (flags & 0x02 ? 4 : 0) + (flags & 0x08 ? 4 : 0) + (flags & 0x10 ? 4 : 0);
+          if (flags & 0x20) usual = view.getUint32(at);
+        } else if (box.kind === "trun") {
+          let at = box.from + 8 + (flags & 0x01 ? 4 : 0);
+          if (flags & 0x400 && !(flags & 0x04)) at += (flags & 0x100 ? 4 : 0) + (flags & 0x200 ? 4 : 0);
+          return ((flags & 0x404 ? view.getUint32(at) : usual) & 0x10000) === 0;
+        }
+      }
+    }
+  }
+  return false;
+}
+
 // -- playing --------------------------------------------------------------------------------
 
 export class Source {
@@ -135,12 +164,16 @@ export class Source {
   #initUsed = null;
   #isBusy = false;
   #url = null;
+  #base = null;
+  #last = null;
   #ending = new AbortController();
 
-  constructor(video, address, onProblem) {
+  // follows: its list grows; `refresh` takes up what was told since.
+  constructor(video, address, onProblem, follows = false) {
     this.video = video;
     this.address = address;
     this.onProblem = onProblem;
+    this.follows = follows;
     this.pump = () => this.#pump();
   }
 
@@ -152,12 +185,25 @@ export class Source {
       base = new URL(/#EXT-X-STREAM-INF[^\n]*\n([^#\s][^\n]*)/.exec(text)[1].trim(), base).href;
       text = await this.#text(base);
     }
+    this.#base = base;
     this.#segments = readPlaylist(text, base);
+    this.isOpen = this.follows && !text.includes("#EXT-X-ENDLIST");
     if (!this.#segments.length) throw new Problem(404, { detail: "playlist: expected segments, found none" });
     for (const name of ["seeking", "timeupdate", "waiting"]) this.video.addEventListener(name, this.pump, { signal: this.#ending.signal });
-    await this.#begin(startS);
+    await this.#begin(typeof startS === "function" ? startS(this.segments) : startS);
     this.#pump();
   }
+
+  // Lists that grow only grow: what is known of them stays.
+  async refresh() {
+    if (!this.isOpen || this.#ending.signal.aborted) return;
+    const text = await this.#text(this.#base);
+    this.#segments.push(...readPlaylist(text, this.#base).slice(this.#segments.length));
+    this.isOpen = !text.includes("#EXT-X-ENDLIST");
+    this.#pump();
+  }
+
+  get segments() { return this.#segments; }
 
   get lengthS() { return this.#segments.at(-1)?.end || 0; }
 
@@ -187,7 +233,7 @@ export class Source {
     const first = this.#segmentAt(atS);
     const { view, tracks } = await this.#initOf(first);
     this.#layout = layoutOf(tracks);
-    this.#initUsed = null;
+    this.#initUsed = this.#last = null;
     for (const segment of this.#segments) segment.isLoaded = false;
     if (this.#url) URL.revokeObjectURL(this.#url);
     const media = (this.#media = new MediaSource());
@@ -195,7 +241,7 @@ export class Source {
     const opened = new Promise((done) => media.addEventListener("sourceopen", done, { once: true }));
     this.video.src = this.#url;
     await opened;
-    media.duration = this.lengthS;
+    media.duration = this.follows ? FOREVER_S : this.lengthS;
     this.#buffer = media.addSourceBuffer(mimeOf(tracks));
     await this.#append(view, 0);
     this.#initUsed = first.init;
@@ -235,7 +281,7 @@ export class Source {
         if (!(await this.#load(segment))) break;
       }
       this.#overSmallHoles();
-      if (this.#segments.at(-1).isLoaded && this.#media.readyState === "open" && !this.#buffer.updating) this.#media.endOfStream();
+      if (!this.follows && this.#segments.at(-1).isLoaded && this.#media.readyState === "open" && !this.#buffer.updating) this.#media.endOfStream();
     } catch (problem) {
       if (!this.#ending.signal.aborted) this.onProblem(problem);
     } finally { this.#isBusy = false; }
@@ -252,12 +298,16 @@ export class Source {
       return true;
     }
     const view = new DataView(await this.#bytes(segment.url, segment.first, segment.count));
+    // Cameras whose keyframes are far apart: what it begins in the middle of is to be put in directly before.
+    const before = this.#segments[this.#segments.indexOf(segment) - 1];
+    if (before?.part === segment.part && this.#last !== before && !beginsWithKey(view, tracks)) await this.#load(before);
     const shown = readShown(view, tracks);
     if (!this.#offsets.has(segment.part)) this.#offsets.set(segment.part, segment.at - (shown[0] || 0));
     const offset = this.#offsets.get(segment.part);
     this.#shown.set(segment, tracks.some((track) => track.isPicture) ? shown.map((at) => at + offset) : []);
     if (this.#initUsed !== segment.init) { await this.#append(init, offset); this.#initUsed = segment.init; }
     await this.#append(view, offset);
+    this.#last = segment;
     Object.assign(segment, { isLoaded: true, uncovered: this.#uncovered(segment) });
     await this.#letGo();
     return true;

@@ -36,16 +36,22 @@ export class Wall {
     this.close();
     const number = this.number;
     const set = await askJson("POST", `/api/v1/cases/${caseId}/aligned`, wanted);
-    if (number !== this.number) { await end(set); return false; }
+    if (number !== this.number) { await this.release(set); return false; }
+    return this.show(set, at, names);
+  }
+
+  // The sources of a set, each with its playlist and what it shows when.
+  async show(set, at, names) {
+    const number = this.number;
     this.set = set;
     [this.from, this.to, this.at] = [microsOf(set.from_at), microsOf(set.to_at), at];
     this.panes = set.sources.map((source) => this.#pane(source, names.get(source.lane) || source.device_no || source.place || source.lane));
     this.root.replaceChildren(...this.panes.map((pane) => pane.element));
     this.root.className = `panes panes-${this.panes.length}`;
-    this.setLead((this.panes.find((pane) => pane.source.lane === this.lead) || this.panes.find((pane) => this.#placeOf(pane).has) || this.panes[0]).source.lane);
+    this.setLead((this.panes.find((pane) => pane.source.lane === this.lead) || this.panes.find((pane) => this.placeOf(pane).has) || this.panes[0]).source.lane);
     this.last = performance.now();
     this.timer = setInterval(() => this.#tick(), TICK_MS);
-    await Promise.all(this.panes.map((pane) => this.#start(pane)));
+    await Promise.all(this.panes.map((pane) => this.start(pane)));
     return number === this.number;
   }
 
@@ -58,11 +64,21 @@ export class Wall {
     this.root.replaceChildren();
     const set = this.set;
     this.set = null;
-    if (set) await end(set);
+    if (set) await this.release(set);
   }
 
+  // The addresses of a set that nobody looks at any more end at once.
+  release(set, how) { return end(`/api/v1/grant-sets/${set.set_id}`, how); }
+
+  sourceOf(pane, onProblem) { return new Source(pane.video, pane.source.playlist_url, onProblem); }
+
+  // How far the clock goes on while so much time passes.
+  pace(passed) { return passed * this.rate; }
+
+  atEnd() { this.stop(); this.on.end(); }
+
   // The page goes away: nothing can be waited for.
-  abandon() { if (this.set) end(this.set, { keepalive: true }); }
+  abandon() { if (this.set) this.release(this.set, { keepalive: true }); }
 
   #pane(source, name) {
     const video = make("video", { playsinline: "", "aria-label": name });
@@ -75,11 +91,11 @@ export class Wall {
     return pane;
   }
 
-  async #start(pane) {
+  async start(pane) {
     if (!pane.source.playlist_url) return;
     const problemOf = (problem) => { pane.isBroken = true; pane.why = () => (problem.code === "grant_ended" ? word("ended") : word("cannotPlay", { why: problem.message })); this.on.problem(problem); };
-    pane.player = new Source(pane.video, pane.source.playlist_url, problemOf);
-    try { await pane.player.open(Math.max(0, this.#placeOf(pane).position ?? 0)); } catch (problem) {
+    pane.player = this.sourceOf(pane, problemOf);
+    try { await pane.player.open(Math.max(0, this.placeOf(pane).position ?? 0)); } catch (problem) {
       if (this.panes.includes(pane)) problemOf(problem);
     }
   }
@@ -102,7 +118,7 @@ export class Wall {
   get leading() { return this.panes.find((pane) => pane.source.lane === this.lead); }
 
   // Where a source stands at the clock: position in seconds, and whether it shows anything there.
-  #placeOf(pane, at = this.at) {
+  placeOf(pane, at = this.at) {
     const after = at - this.from;
     const found = pane.source.stretches.find((stretch) => after < stretch.to_us);
     if (!found) return { has: false, position: null, next: null };
@@ -126,7 +142,7 @@ export class Wall {
   // To the picture of the lead before or after the present one, whatever its rate.
   step(by) {
     this.isPlaying = false;
-    const pane = this.leading, { has, position } = this.#placeOf(pane);
+    const pane = this.leading, { has, position } = this.placeOf(pane);
     if (!has || !pane.player) { this.seek(by > 0 ? this.nextFootage() ?? this.at : this.at - USUAL_PICTURE_US); return; }
     const shown = pane.player.picturesNear(position);
     const present = shown.findLastIndex((each) => each <= position + 1e-4);
@@ -162,7 +178,7 @@ export class Wall {
       if (!pane.player || pane.isBroken) continue;
       pane.video.pause();
       pane.video.playbackRate = this.rate;
-      const { position } = this.#placeOf(pane);
+      const { position } = this.placeOf(pane);
       if (position !== null && Math.abs(pane.video.currentTime - position) > 1e-4) pane.video.currentTime = position;
     }
   }
@@ -172,13 +188,13 @@ export class Wall {
   }
 
   #tick() {
-    const now = performance.now(), passed = Math.min((now - this.last) * 1000, LONGEST_TICK_US) * this.rate;
+    const now = performance.now(), passed = Math.min((now - this.last) * 1000, LONGEST_TICK_US);
     this.last = now;
-    const places = this.panes.map((pane) => [pane, this.#placeOf(pane)]);
+    const places = this.panes.map((pane) => [pane, this.placeOf(pane)]);
     const isHeld = places.some(([pane, { has, position }]) => has && pane.player && !this.#isReady(pane, position));
     if (this.isPlaying && !isHeld) {
-      this.at += passed;
-      if (this.at >= this.to) { this.at = this.to - 1; this.stop(); this.on.end(); }
+      this.at += this.pace(passed);
+      if (this.at >= this.to) { this.at = this.to - 1; this.atEnd(); }
     }
     for (const [pane, spot] of places) this.#drive(pane, spot, this.isPlaying && !isHeld);
     this.on.clock(this.at, this.isPlaying);
@@ -210,9 +226,9 @@ export class Wall {
   get text() { return `${localDay(this.at)} ${localTime(this.at, 3)}`; }
 }
 
-// The addresses of a set that nobody looks at any more end at once; one that has ended already is as good.
-async function end(set, how = {}) {
-  try { await ask("DELETE", `/api/v1/grant-sets/${set.set_id}`, undefined, how); } catch (problem) {
+// What has ended already is as good.
+export async function end(address, how = {}) {
+  try { await ask("DELETE", address, undefined, how); } catch (problem) {
     if (!(problem instanceof Problem)) throw problem;
   }
 }

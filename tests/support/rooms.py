@@ -1,22 +1,28 @@
-"""A room of an installation, and files of its recorder as they are handed in, without any recorder."""
+"""A room of an installation: recorded for real, or files of its recorder handed in without any."""
 
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from config.settings import RoomSettings, StreamSettings
+from config.settings import RoomSettings, Settings, StreamSettings
 from evidence.clock import to_micros
 from evidence.fixity import hash_file
 from evidence.ids import new_id
-from ingest.daemon.holding import hold
+from ingest.daemon.holding import Holder, hold
+from ingest.daemon.rooms import Rooms
 from ingest.recorder.sessions import claims_of, note_part
 from ingest.recorder.stream import Finished
 from ingest.sources.base import StagedFile
 from media.live.journal import NAME
+from messaging.events import EventPublisher
+from messaging.jobs import Announcer
 from storage.db import agencies, items
 from storage.db.room_tables import RoomSession
 from storage.open import Storage
@@ -107,3 +113,27 @@ def read_back(storage: Storage, item_id: UUID) -> None:
         stored = items.object_of(session, item)
         stored.sm3, stored.verified_at = bytes(32), storage.clock.now()
         item.custody = "verified"
+
+
+@contextmanager
+def recorded_for_real(settings: Settings, storage: Storage, folder: Path) -> Iterator[Rooms]:
+    """The rooms of the settings, looked after in a thread as the daemon does; its processes end with it."""
+    publisher = EventPublisher(f"ipc://{folder / 'events'}")
+    announcer = Announcer(f"redis+socket://{folder / 'nobody'}")
+    holder = Holder(storage, publisher, announcer)
+    rooms, stop = Rooms(settings, storage, holder), threading.Event()
+    thread = threading.Thread(target=rooms.run, args=(stop,), name="rooms")
+    thread.start()
+    try:
+        yield rooms
+    finally:
+        stop.set()
+        thread.join()
+        holder.close(1)
+        publisher.close()
+        announcer.close()
+        for stream in (each for room in rooms._rooms for each in room.streams):
+            for run in stream._runs.values():
+                if run.child is not None:
+                    run.child.kill()
+                    run.child.wait()

@@ -30,7 +30,7 @@ from api.app import create_app
 from api.auth.throttle import Throttle
 from api.listener import MediaListener
 from api.listener import serve as serve_media
-from config.settings import Settings
+from config.settings import RoomSettings, Settings
 from evidence.canonical import canonical_json
 from evidence.ids import new_id
 from evidence.kinds import ClaimSource, MediaKind, Role
@@ -110,16 +110,17 @@ class Scene:
     Args:
         folder: For the data folder.
         database_url: SQLite or PostgreSQL.
+        room: That the settings have.
     """
 
-    def __init__(self, folder: Path, database_url: str) -> None:
+    def __init__(self, folder: Path, database_url: str, room: RoomSettings = ROOM) -> None:
         self.clock = SettableClock()
         self.settings: Settings = settings_for(
             folder,
             database_url,
             api__port=free_port(),
             media__port=free_port(),
-            recorder__rooms=[ROOM.model_dump()],
+            recorder__rooms=[room.model_dump()],
         )
         self.storage: Storage = replace(found(self.settings, AGENCY, self.clock), clock=self.clock)
         self.accounts: dict[str, UUID] = {}
