@@ -1,11 +1,11 @@
 """A session as it is watched while it is recorded: the right to it, its lists, and the bytes they name.
 
-What is shown is the recorder's own file, fragment by fragment as they lie (`ingest.recorder.watching`), or the
-object that it became: nothing is copied, cut or encoded, and nothing here writes where a recorder does. A file is
-named by stream, run and number, so that its address stays when it is closed, renamed and handed over.
+What is shown is the recorder's own file, fragment by fragment as they lie (`ingest.recorder.watching`), or
+the object that it became: nothing is copied, cut or encoded, and nothing here writes where a recorder does. A
+file is named by stream, run and number, so that its address stays when it is closed, renamed and handed over.
 
-A list only grows. Which files it has, in which order, and what wall time each begins at is written into the grant
-when a file is first told; what is told of a file is worked out from its fragments, the same each time
+A list only grows. Which files it has, in which order, and what wall time each begins at is written into the
+grant when a file is first told; what is told of a file is worked out from its fragments, the same each time
 (`transcode.live`). The right is asked for again at each request: a role, a case or the grant may have gone.
 """
 
@@ -182,8 +182,8 @@ def playlist(installation: Installation, agency_id: UUID, grant_id: UUID, lane: 
     """The list of one stream, from the session's beginning until now.
 
     Raises:
-        NotFound: The grant has ended, the session has no such stream (``nothing_here``), or nothing to be shown
-            is whole yet (``live_waiting``).
+        NotFound: The grant has ended, the session has no such stream (``nothing_here``), or nothing of it is
+            whole yet (``live_waiting``).
         Unavailable: Recorded elsewhere.
     """
     storage = installation.storage

@@ -1,12 +1,12 @@
 """What a list shows of a file that a recorder writes: byte ranges of fragments as they lie, in wall time.
 
-The camera's groups of pictures are what they are, and a viewer waits for each segment to be whole. So a segment
-begins with a keyframe where there is one soon enough, and without one where that would take longer than
-`FULL_S`: whoever watches already needs none there, and whoever joins begins at one before. A loss ends a run:
-what was not recorded is dated, and never shown as footage.
+The camera's groups of pictures are what they are, and a viewer waits for each segment to be whole. So a
+segment begins with a keyframe where there is one soon enough, and without one where that would take longer
+than `FULL_S`: whoever watches already needs none there, and whoever joins begins at one before. A loss ends
+a run: what was not recorded is dated, and never shown as footage.
 
-Whether a segment is told depends on nothing that may still change: the last of a stretch waits until a fragment
-stands behind it, or the file is whole.
+Whether a segment is told depends on nothing that may still change: the last of a stretch waits until a
+fragment stands behind it, or the file is whole.
 
 Source: RFC 8216bis, 4.4.3.1 (no segment longer than the target duration), 6.2.1 (a list only grows).
 """
@@ -86,7 +86,7 @@ def _holes_told(index: FragmentIndex) -> list[Fragment]:
 
 
 def _segments(index: FragmentIndex, fragments: Sequence[Fragment], *, is_done: bool) -> list[Segment]:
-    """Each boundary follows from where fragments start, which is settled, and not from how long the last is."""
+    """Each boundary follows from where fragments start, which is settled; how long the last is, is not."""
     is_sound, timescale = index.main.kind != "video", index.timescale
     groups: list[list[Fragment]] = []
     for fragment in fragments:

@@ -35,8 +35,7 @@ def ask(session_id: UUID, body: LiveRequest, desk: DeskOf) -> LiveShown:
     """录制中(或文件尚未全部入库)的会话;须有原件权限、目的与理由;每路一个播放列表,可回看至开头。
 
     A session that is recorded, or whose files are not all items yet; by the right to originals, purpose and
-    reason. A playlist for each stream, from the session's beginning until now. Watching changes nothing of the
-    recording.
+    reason. A playlist for each stream, from the session's beginning until now. The recording is untouched.
     """
     with desk.writing() as work:
         row = sessions.session_by_id(work.session, work.agency_id, session_id)

@@ -27,7 +27,7 @@ class LiveStream(Output):
     lane: int
     state: StreamNow = Field(
         description=(
-            "live 有信号;waiting 尚未录到;away 无信号;paused 暂停;not_playable 编码不能在浏览器播放;over 已结束 / "
+            "live 有信号;waiting 尚未录到;away 无信号;paused 暂停;over 已结束;not_playable 编码不能播放 / "
             "not_playable: its codec does not play in browsers"
         )
     )

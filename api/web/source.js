@@ -244,7 +244,7 @@ export class Source {
     media.duration = this.follows ? FOREVER_S : this.lengthS;
     this.#buffer = media.addSourceBuffer(mimeOf(tracks));
     await this.#append(view, 0);
-    this.#initUsed = first.init;
+    this.#initUsed = initKey(first);
     if (atS) this.video.currentTime = atS;
   }
 
@@ -305,7 +305,8 @@ export class Source {
     if (!this.#offsets.has(segment.part)) this.#offsets.set(segment.part, segment.at - (shown[0] || 0));
     const offset = this.#offsets.get(segment.part);
     this.#shown.set(segment, tracks.some((track) => track.isPicture) ? shown.map((at) => at + offset) : []);
-    if (this.#initUsed !== segment.init) { await this.#append(init, offset); this.#initUsed = segment.init; }
+    // Begun anew, it would want a keyframe; a list that is read again names the same one.
+    if (this.#initUsed !== initKey(segment)) { await this.#append(init, offset); this.#initUsed = initKey(segment); }
     await this.#append(view, offset);
     this.#last = segment;
     Object.assign(segment, { isLoaded: true, uncovered: this.#uncovered(segment) });
@@ -347,7 +348,7 @@ export class Source {
   }
 
   async #initOf(segment) {
-    const key = `${segment.init.url} ${segment.init.first}`;
+    const key = initKey(segment);
     if (!this.#inits.has(key)) {
       const view = new DataView(await this.#bytes(segment.init.url, segment.init.first, segment.init.count));
       this.#inits.set(key, { view, tracks: readInit(view) });
@@ -378,5 +379,6 @@ export class Source {
   }
 }
 
+const initKey = ({ init }) => `${init.url} ${init.first}`;
 const layoutOf = (tracks) => tracks.map((track) => (track.isPicture ? "picture" : "sound")).sort().join("+");
 const mimeOf = (tracks) => `${tracks.some((track) => track.isPicture) ? "video" : "audio"}/mp4; codecs="${tracks.map((track) => track.codec).join(", ")}"`;

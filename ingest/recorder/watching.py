@@ -1,10 +1,10 @@
 """What of a session's streams is recorded by now, wherever its files are: in a run's folder, or handed over.
 
-For whoever shows it while it is recorded. Nothing here writes, takes a lock, or waits for a recorder: journals
-are read as far as they go, and a file is known by its run and number, whatever its name and place are.
+For whoever shows it while it is recorded. Nothing here writes, takes a lock, or waits for a recorder:
+journals are read as far as they go, and a file is known by its run and number, whatever its name and place.
 
-A file goes from ``NAME.part`` to ``NAME`` to the object store, and is always looked for in this order, so that
-one that moves meanwhile is found behind.
+A file goes from ``NAME.part`` to ``NAME`` to the object store, and is always looked for in this order, so
+that one that moves meanwhile is found behind.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ RUNS_KEPT = 512
 CONTAINER = "mp4"
 PICTURES = frozenset({"h264", "av1", "vp9"})
 SOUNDS = frozenset({"aac", "mp3", "opus", "flac"})
-"""What browsers play of what `media.live.container` writes; H.265, Motion JPEG and telephone sound they do not."""
+"""What browsers play of what `media.live.container` writes; not H.265, Motion JPEG and telephone sound."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def recorded(
 
 
 def shown_windows(row: RoomSession, notes: Sequence[SessionNote]) -> list[tuple[int, int | None]]:
-    """The stretches of a session that may be watched, UTC: not before it began, not in a pause, not after it."""
+    """The stretches of a session that may be watched, UTC: not before it, not in a pause, not after it."""
     begins_us = to_micros(row.started_at)
     ends_us = None if row.ended_at is None else to_micros(row.ended_at)
     found: list[tuple[int, int | None]] = []

@@ -1,31 +1,48 @@
-"""A session is watched while it is recorded: who may, what its lists say, and that its bytes are the original."""
+"""A session is watched while it is recorded: who may, what lists say, and that the bytes are the original."""
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
+from playwright.sync_api import Page, expect, sync_playwright
 from sqlalchemy import select
 
 from config.settings import RoomSettings, StreamSettings
 from evidence.clock import SystemClock
 from evidence.kinds import Role
 from ingest.daemon.rooms import Rooms
-from storage.db.tables import Item, StoredObject
+from media.footage import read_frame_number
+from storage.db.room_tables import SessionPart
+from storage.db.tables import StoredObject
+from tests.journey.chromium import ARGUMENTS, browser_path
 from tests.support.databases import laid_url
 from tests.support.hls import MediaPlaylist, read_media
-from tests.support.media import frame_numbers, make_plain
+from tests.support.media import make_plain
 from tests.support.rooms import recorded_for_real
-from tests.support.scene import CASE_A, Live, Scene, served
+from tests.support.scene import CASE_A, PASSWORD, Live, Scene, served
 
+pytestmark = pytest.mark.browser
+FPS = 25
+SEEN = """() => [...document.querySelectorAll('#live-panes video')].map((video) => {
+  const canvas = Object.assign(document.createElement('canvas'), { width: 320, height: 180 })
+  const brush = canvas.getContext('2d')
+  brush.drawImage(video, 0, 0, 320, 180)
+  const pixels = brush.getImageData(0, 0, 320, 180).data
+  let text = ''
+  for (let at = 0; at < pixels.length; at += 4) text += String.fromCharCode(pixels[at + 1])
+  return btoa(text)
+})"""
 API = "/api/v1"
 WHY = {"purpose": "supervision", "reason": "现场督导"}
 
@@ -33,7 +50,7 @@ WHY = {"purpose": "supervision", "reason": "现场督导"}
 @pytest.fixture(scope="module")
 def footage(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     path = tmp_path_factory.mktemp("room") / "camera.mp4"
-    make_plain(path, seconds=16, keyframe_every=25)
+    make_plain(path, seconds=25, keyframe_every=25)
     return {"main": path, "room": path}
 
 
@@ -57,6 +74,16 @@ def recorded(
 ) -> Iterator[tuple[Live, Rooms]]:
     with room_of(tmp_path_factory.mktemp("live"), footage) as found:
         yield found
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path(), args=ARGUMENTS)
+        context = browser.new_context(locale="zh-CN")
+        context.set_default_timeout(20_000)
+        yield context.new_page()
+        browser.close()
 
 
 def call(live: Live, name: str, method: str, path: str, status: int = 200, **body: Any) -> Any:
@@ -93,35 +120,136 @@ def bytes_of(live: Live, url: str, first: int, size: int) -> bytes:
     return answer.content
 
 
-def test_a_session_is_watched_and_its_files_are_the_same_bytes(
-    recorded: tuple[Live, Rooms], tmp_path: Path
+def numbers(page: Page) -> list[int | None]:
+    """The burnt-in number of each picture that shows."""
+    seen = [np.frombuffer(base64.b64decode(each), np.uint8).reshape(180, 320) for each in page.evaluate(SEEN)]
+    return [read_frame_number(each) for each in seen]
+
+
+def until_page(page: Page, is_so: Callable[[], bool]) -> None:
+    for _ in range(200):
+        if is_so():
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(page.inner_text("#rooms"))
+
+
+def test_a_session_is_watched_live_side_by_side_and_stays_one_copy(
+    recorded: tuple[Live, Rooms], page: Page
 ) -> None:
     live, rooms = recorded
     scene = live.scene
     begun = call(live, "officer", "POST", "/room-sessions", 201, room_no="R-1", facts={"case_no": CASE_A})
-    path = f"/room-sessions/{begun['id']}"
+    session_id, path = begun["id"], f"/room-sessions/{begun['id']}"
     until(lambda: list((scene.storage.recorder / "R-1" / "main").glob("*/*.part")))
     for name in (*(set(Role) - {Role.LEGAL_REVIEWER, Role.ARCHIVIST, Role.HANDLER}), "handler2"):
         call(live, str(name), "POST", f"{path}/live-grants", 403, **WHY)
     call(live, "handler", "POST", f"{path}/live-grants", 422, purpose="supervision")
-    asked_s = time.monotonic()
+    assert scene.leaves(session_id, "grant:issued") == []
     shown = call(live, "handler", "POST", f"{path}/live-grants", 201, **WHY)
     first = [listed(live, shown, lane) for lane in (0, 1)]
-    print("first list after", time.monotonic() - asked_s)
     for each in first:
         assert (each.kind, each.target_s, each.is_ended) == ("EVENT", 4, False)
-    rooms._rooms[0].streams[0].cut()
-    # While it grows: what was told stays, and more than one file is told.
-    grown = listed(live, shown, least=6)
+    assert scene.leaves(session_id, "live:issued") == []
+    for stream in rooms._rooms[0].streams:
+        stream.cut()
+    watched_on_the_page(live, page, [each.pieces[0].dated_at for each in first])
+
+    # What was told stays, over the end of a file and its way into the store.
+    grown = until(lambda: with_files(listed(live, shown), 2))
     assert grown.pieces[: len(first[0].pieces)] == first[0].pieces
-    assert len({piece.url for piece in grown.pieces}) > 1
-    behind = datetime.now(tz=grown.pieces[0].dated_at.tzinfo) - (
-        max(p.dated_at for p in grown.pieces if p.dated_at)
-    )
-    print(behind, [(p.duration_us, p.dated_at, p.url[-12:]) for p in grown.pieces])
-    url, head = grown.pieces[0].url, grown.pieces[0].head
-    bytes_of(live, url, 0, head[1])
-    print(call(live, "handler", "GET", f"/live-grants/{shown['grant_id']}"))
+    piece = grown.pieces[0]
+    until(lambda: len(call(live, "handler", "GET", path)["files"]) >= 2)
+    files = call(live, "handler", "GET", path)["files"]
+    digest = next(each["sha256"] for each in files if each["stream"] == "main")
+    held = next(each for each in kept(scene) if sha256(each).hexdigest() == digest)
+    told = [each for each in grown.pieces if each.url == piece.url]
+    end = told[-1].first + told[-1].size
+    assert piece.head is not None
+    assert bytes_of(live, piece.url, 0, piece.head[1]) == held[: piece.head[1]]
+    assert bytes_of(live, piece.url, piece.first, end - piece.first) == held[piece.first : end]
+    assert len(scene.leaves(session_id, "live:issued")) == 2
+    state = call(live, "handler", "GET", f"/live-grants/{shown['grant_id']}")
+    assert [(each["name"], each["state"]) for each in state["streams"]] == [
+        ("main", "live"),
+        ("room", "live"),
+    ]
+
+    # Ended, and a case's items: the recorder's own files, and nothing else.
     call(live, "officer", "POST", f"{path}/stop")
-    last = until(lambda: (found := listed(live, shown)).is_ended and found)
-    print(len(last.pieces))
+    until(lambda: listed(live, shown).is_ended)
+    last = listed(live, shown)
+    assert last.pieces[: len(grown.pieces)] == grown.pieces
+    ask = f"{API}{path}/live-grants"
+    over = until(lambda: (found := live.as_("handler").post(ask, json=WHY)).status_code == 409 and found)
+    assert over.json()["code"] == "live_over"
+    left = (scene.storage.recorder / "R-1").glob("*/*/*.mp4*")
+    assert {sha256(path.read_bytes()).digest() for path in left}.isdisjoint(
+        sha256(each).digest() for each in kept(scene)
+    )
+    files = call(live, "handler", "GET", path)["files"]
+    assert {each["sha256"] for each in files} == {sha256(each).hexdigest() for each in kept(scene)}
+    assert {urlsplit(each.url).path.rpartition("/")[2] for each in last.pieces} == {
+        f"live-0-{run}-{number:06d}.mp4" for run, number in parts_of(scene, "main")
+    }
+    assert bytes_of(live, piece.url, piece.first, piece.size) == held[piece.first : piece.first + piece.size]
+    call(live, "handler2", "DELETE", f"/live-grants/{shown['grant_id']}", 403)
+    call(live, "legal_reviewer", "DELETE", f"/live-grants/{shown['grant_id']}", 204)
+    assert live.anyone.get(shown["streams"][0]["playlist_url"]).status_code == 410
+    assert live.anyone.get(piece.url).status_code == 410
+    assert scene.leaves(session_id, "grant:revoked")[-1]["facts"]["why"] == "revoked"
+
+
+def watched_on_the_page(live: Live, page: Page, dates: list[datetime | None]) -> None:
+    page.goto(live.api_url)
+    page.fill("#sign-in [name=username]", "handler")
+    page.fill("#sign-in [name=password]", PASSWORD)
+    page.click("#sign-in button")
+    page.fill("#room-list input", "现场督导")
+    asked_s = time.monotonic()
+    page.click("#room-list button")
+    until_page(page, lambda: len(found := numbers(page)) == 2 and all(each is not None for each in found))
+    assert time.monotonic() - asked_s < 3
+
+    def behind_s() -> list[float]:
+        # The number of a picture says when it was made: the first is the first of the list.
+        now = datetime.now(tz=UTC)
+        found = zip(numbers(page), dates, strict=True)
+        return [
+            (now - date).total_seconds() - number / FPS
+            for number, date in found
+            if number is not None and date
+        ]
+
+    page.wait_for_timeout(1500)
+    one, two = behind_s()
+    assert max(one, two) < 6 and abs(one - two) < 0.25, (one, two)
+    expect(page.locator("#live-told")).to_be_empty()
+    expect(page.locator("#live-panes figcaption").first).to_contain_text("实时")
+    page.click("[data-live=start]")
+    until_page(page, lambda: all(each is not None and each < FPS for each in numbers(page)))
+    page.click("[data-live=now]")
+    until_page(page, lambda: max(behind_s(), default=9) < 6)
+    page.click("#language")
+    expect(page.locator("#live-behind")).to_contain_text("behind")
+    page.click("[data-live=close]")
+    expect(page.locator("#live-panes video")).to_have_count(0)
+
+
+def with_files(found: MediaPlaylist, count: int) -> MediaPlaylist | None:
+    return found if len({each.url for each in found.pieces}) >= count else None
+
+
+def kept(scene: Scene) -> list[bytes]:
+    """The bytes of every original in the store, oldest first, which no other file holds."""
+    with scene.storage.database.read() as session:
+        keys = session.scalars(select(StoredObject.store_key).order_by(StoredObject.stored_at)).all()
+    paths = [scene.storage.objects.path(key) for key in keys]
+    assert all(path is not None and path.stat().st_nlink == 1 for path in paths)
+    return [path.read_bytes() for path in paths if path is not None]
+
+
+def parts_of(scene: Scene, stream: str) -> list[tuple[str, int]]:
+    with scene.storage.database.read() as session:
+        rows = session.scalars(select(SessionPart).where(SessionPart.stream == stream)).all()
+    return [(row.run, row.file_no) for row in rows]

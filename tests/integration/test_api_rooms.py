@@ -156,6 +156,18 @@ def test_what_streams_do_is_known_as_long_as_their_host_says_so(live: Live) -> N
     assert f"liuhen_room_stream_up{labels} 0.0" in live.anyone.get("/metrics").text
 
 
+def test_a_handler_who_says_the_case_of_another_s_session_does_not_watch_it(live: Live) -> None:
+    facts = {"case_no": CASE_A}
+    begun = call(live, "officer", "POST", "/room-sessions", 201, room_no="R-1", facts=facts)
+    path, why = f"/room-sessions/{begun['id']}", {"purpose": "supervision", "reason": "督导"}
+    # The right is there; no recorder of this host writes here.
+    assert call(live, "handler", "POST", f"{path}/live-grants", 503, **why)["code"] == "live_elsewhere"
+    call(live, "handler", "PATCH", f"{path}/facts", case_no="示执罚[2026]17号")
+    call(live, "handler", "POST", f"{path}/live-grants", 403, **why)
+    call(live, "archivist", "POST", f"{path}/live-grants", 503, **why)
+    call(live, "officer", "POST", f"{path}/stop")
+
+
 def test_what_is_no_room_or_no_start_is_refused_in_words(live: Live) -> None:
     for body, status, code in (
         ({"room_no": "R-404"}, 404, "room_not_found"),
