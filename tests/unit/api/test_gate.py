@@ -19,6 +19,7 @@ DECLARED_OPEN = {
     ("GET", "/api/v1/playlists/{token}/rung-{name}.m3u8"): Open.CAPABILITY,
     ("GET", "/api/v1/playlists/{token}/keyframes-{name}.m3u8"): Open.CAPABILITY,
     ("GET", "/api/v1/playlists/{token}/lane-{lane}/{name}.m3u8"): Open.CAPABILITY,
+    ("GET", "/api/v1/playlists/{token}/live-{lane}.m3u8"): Open.CAPABILITY,
     ("GET", "/healthz"): Open.ANYONE,
     ("GET", "/readyz"): Open.ANYONE,
     ("GET", "/metrics"): Open.LOOPBACK,
