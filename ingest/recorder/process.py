@@ -136,7 +136,6 @@ def ask_to_end(folder: Path, number: int = signal.SIGTERM) -> None:
             os.close(handle)
 
 
-
 def end_all(recorder_folder: Path, room_no: str | None = None, patience_s: float = PATIENCE_S) -> Ended:
     """End every recorder of this host, or of one room of it: in order, and by force after ``patience_s``.
 
