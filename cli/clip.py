@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cli.fetching import download, require_free, save_sheets, sheets_beside, wait_made
+from cli.fetching import download, require_free, sheets_beside, sheets_of, wait_made
 from cli.options import read_id, read_instant, read_media_time
 from cli.progress import Meter
 from cli.seat import Json, Seat, add_seat, seated
@@ -62,9 +62,10 @@ def run(options: argparse.Namespace) -> int:
         require_free(file, *sheets_beside(file))
         with Meter("制作 / making", 1000) as meter:
             made = wait_made(seat, path, asked, wait=_sleep, tell=meter.to)
+        # The sheet first: what is taken away without it would look complete, and is not.
+        sheets = sheets_of(seat, path, file)
         with Meter("下载 / fetching", made["size_bytes"]) as meter:
-            download(seat, made, file, meter.to)
-        save_sheets(seat, path, file)
+            download(seat, made, file, meter.to, beside=sheets)
     if options.json:
         print_json(
             {

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -14,6 +14,7 @@ import httpx
 
 from cli.seat import TIMEOUT_S, Json, Seat, refusal, unreachable
 from evidence.errors import Conflict, FixityError, Unavailable
+from storage.objects.durable import fsync_directory
 
 POLL_S = 0.5
 MOST_CUTS = 5
@@ -77,14 +78,18 @@ def require_free(*paths: Path) -> None:
             )
 
 
-def download(seat: Seat, made: Json, path: Path, tell: Tell | None = None) -> None:
+def download(
+    seat: Seat, made: Json, path: Path, tell: Tell | None = None, *, beside: Mapping[Path, str] | None = None
+) -> None:
     """Fetch what was made and put it in its place once its digest is the one the API says.
 
-    A line that is cut is gone on with where it was cut.
+    A line that is cut is gone on with where it was cut. Where the file is, all that belongs beside it is on
+    disk: a power cut may leave a sheet without its file, never the other way round.
 
     Args:
         made: With `file_url`, `sha256` and `size_bytes`.
         tell: Told the bytes that are here.
+        beside: Its sheets, by where they go; put there just before the file is.
 
     Raises:
         FixityError: What came is not what the API says (``clip_digest_differs``); nothing is left of it.
@@ -92,6 +97,7 @@ def download(seat: Seat, made: Json, path: Path, tell: Tell | None = None) -> No
         Unavailable: The media listener cannot be reached.
     """
     digest = hashlib.sha256()
+    written: list[Path] = []
     with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False) as file:
         part = Path(file.name)
         try:
@@ -108,11 +114,17 @@ def download(seat: Seat, made: Json, path: Path, tell: Tell | None = None) -> No
                 )
             file.flush()
             os.fsync(file.fileno())
-            require_free(path)
+            require_free(path, *(beside or {}))
+            for sheet, text in (beside or {}).items():
+                write_new(sheet, text)
+                written.append(sheet)
+            fsync_directory(path.parent)
             part.rename(path)
         except BaseException:
-            part.unlink()
+            for left in (part, *written):
+                left.unlink(missing_ok=True)
             raise
+    fsync_directory(path.parent)
 
 
 def _chunks(client: httpx.Client, url: str, size_bytes: int) -> Iterator[bytes]:
@@ -140,20 +152,26 @@ def sheets_beside(path: Path) -> tuple[Path, Path]:
     return path.with_name(f"{path.name}.sheet.json"), path.with_name(f"{path.name}.sheet.html")
 
 
-def save_sheets(seat: Seat, at: str, path: Path) -> None:
-    """Save the sheet beside the file.
+def sheets_of(seat: Seat, at: str, path: Path) -> dict[Path, str]:
+    """The sheet of what was made, as data and to print, by where each goes beside the file.
 
     Args:
         at: Where what was made is told of.
         path: The file.
     """
     data, page = sheets_beside(path)
-    write_new(data, json.dumps(seat.get(f"{at}/sheet"), ensure_ascii=False, indent=2) + "\n")
-    write_new(page, seat.text(f"{at}/sheet", form="html"))
+    told = json.dumps(seat.get(f"{at}/sheet"), ensure_ascii=False, indent=2)
+    return {data: f"{told}\n", page: seat.text(f"{at}/sheet", form="html")}
 
 
 def write_new(path: Path, text: str) -> None:
-    """A new file that nobody else reads, as the footage beside it."""
+    """A new file on disk that nobody else reads, as the footage beside it; all of it or none."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        path.unlink()
+        raise

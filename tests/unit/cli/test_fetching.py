@@ -76,6 +76,34 @@ def test_other_bytes_than_told_of_leave_nothing(cut: tuple[str, list[str | None]
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_is_in_its_place_only_beside_its_sheets(
+    cut: tuple[str, list[str | None]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever fails on the way, also the disk between the two sheets, leaves neither file nor sheet."""
+    url, _ = cut
+    made = {"file_url": url, "sha256": sha256(BODY).hexdigest(), "size_bytes": len(BODY)}
+    place, beside = tmp_path / "clip.mp4", {tmp_path / "clip.sheet.json": "{}", tmp_path / "clip.html": "<p>"}
+    seen: list[set[str]] = []
+
+    def full(path: Path, text: str) -> None:
+        seen.append({each.name for each in tmp_path.iterdir() if not each.name.startswith(".")})
+        if path.suffix == ".html":
+            raise OSError(28, "No space left on device")
+        write_new(path, text)
+
+    with Seat(url) as seat:
+        with monkeypatch.context() as patched:
+            patched.setattr(fetching, "write_new", full)
+            with pytest.raises(OSError, match="No space"):
+                download(seat, made, place, beside=beside)
+        assert seen == [set(), {"clip.sheet.json"}] and list(tmp_path.iterdir()) == []
+        with pytest.raises(FixityError):
+            download(seat, {**made, "sha256": "0" * 64}, place, beside=beside)
+        assert list(tmp_path.iterdir()) == []
+        download(seat, made, place, beside=beside)
+    assert {path.name for path in tmp_path.iterdir()} == {"clip.mp4", "clip.sheet.json", "clip.html"}
+
+
 @pytest.mark.parametrize("state", ["failed", "withdrawn"])
 def test_what_will_not_be_made_is_not_waited_for(state: str) -> None:
     asked = {"state": state, "progress_permille": 0}
