@@ -60,8 +60,11 @@ def arguments(parser: Parser, _name: str) -> None:
 
 
 def _end(options: argparse.Namespace) -> int:
-    with at_desk(options) as desk:
+    with at_desk(options) as desk, desk.read() as session:
         folder = desk.settings.recorder_dir
+        # What is no room any more may still be recorded.
+        if options.room is not None and not (folder / options.room).is_dir():
+            registry.room_of(session, desk.agency, desk.settings.recorder.rooms, options.room)
     ended = process.end_all(folder, options.room)
     print(f"已结束 {ended.count} 路录制 / recorders ended: {ended.count}, by force: {ended.forced}")
     for run in ended.left:

@@ -64,6 +64,7 @@ def test_a_session_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert liuhen("room", "watch", "--for", "0.1", "--every", "0.05") == 0
     assert capsys.readouterr().out.count("无主机报告 unknown") >= 2
     assert liuhen("room", "watch", "R-9", "--for", "1") == 3
+    assert liuhen("room", "end-recording", "R-9") == 3
     assert liuhen("room", "end-recording", "R-1") == 0
     assert "recorders ended: 0, by force: 0" in capsys.readouterr().out
     assert liuhen("session", "start", "R-2") == 3
