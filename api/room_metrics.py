@@ -70,7 +70,8 @@ class RoomMetrics(Collector):
 
 
 def _as_said(value: Callable[[RoomStream], float | None], stream: StreamNow) -> float | None:
-    return None if stream.said is None else value(stream.said)
+    # Of what nobody has said anything lately, the last rates would look like recording.
+    return None if stream.said is None or stream.phase is None else value(stream.said)
 
 
 def _family(

@@ -142,7 +142,7 @@ export async function watch(session, reason) {
   byId("live-title").textContent = `${session.room_name} · ${session.facts?.case_no || word("unnamed")}`;
   wall.isFollowing = true;
   drawState();
-  look(grant).catch((problem) => problemOf(grant, problem));
+  look(grant);
   start(grant).catch((problem) => problemOf(grant, problem));
 }
 
@@ -171,14 +171,19 @@ async function renew(pane) {
   try { await pane.player.open(wall.startOf(pane)); } catch (problem) { if (problem.code !== "live_waiting") throw problem; }
 }
 
+async function lookOnce(grant) {
+  const asked = performance.now();
+  const now = await askJson("GET", `/api/v1/live-grants/${grant.grant_id}`);
+  if (live.grant !== grant) return;
+  live.ahead_us = microsOf(now.now) - (asked + performance.now()) * 500;
+  live.now = now;
+  drawState();
+}
+
 async function look(grant) {
   while (live.grant === grant) {
-    const asked = performance.now();
-    const now = await askJson("GET", `/api/v1/live-grants/${grant.grant_id}`);
-    if (live.grant !== grant) return;
-    live.ahead_us = microsOf(now.now) - (asked + performance.now()) * 500;
-    live.now = now;
-    drawState();
+    // A line that breaks is looked at again: what is said must not stand still while the footage goes on.
+    await lookOnce(grant).catch((problem) => problemOf(grant, problem));
     await pause(LOOK_MS);
   }
 }

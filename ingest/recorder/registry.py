@@ -18,7 +18,7 @@ from ingest.policy import start_of_day
 from ingest.recorder.sessions import tell
 from ingest.recorder.stream import Phase
 from storage.db import agencies, room_streams, sessions
-from storage.db.alarms import standing_about
+from storage.db.alarms import standing_subjects
 from storage.db.room_tables import RoomStream
 from storage.db.tables import Agency
 
@@ -38,11 +38,8 @@ LOST = "recorder_lost"
 
 def away(session: Session, agency: Agency, room: RoomSettings) -> list[str]:
     """The streams of a room that people were told are away."""
-    return [
-        stream.name
-        for stream in room.streams
-        if standing_about(session, agency.id, "room", f"{room.room_no}/{stream.name}", LOST) is not None
-    ]
+    lost = standing_subjects(session, agency.id, "room", LOST)
+    return [stream.name for stream in room.streams if f"{room.room_no}/{stream.name}" in lost]
 
 
 def room_of(session: Session, agency: Agency, rooms: Sequence[RoomSettings], room_no: str) -> RoomSettings:
@@ -99,11 +96,13 @@ def streams_now(
 ) -> dict[str, list[StreamNow]]:
     """What the streams of these rooms do, by number of the room, in the order of the settings."""
     said = {(row.room_no, row.stream): row for row in room_streams.streams_of(session, agency.id)}
+    lost = standing_subjects(session, agency.id, "room", LOST)
     found = {}
     for room in rooms:
-        lost = away(session, agency, room)
         rows = [(stream.name, said.get((room.room_no, stream.name))) for stream in room.streams]
-        found[room.room_no] = [StreamNow(name, _phase(row, now), name in lost, row) for name, row in rows]
+        found[room.room_no] = [
+            StreamNow(name, _phase(row, now), f"{room.room_no}/{name}" in lost, row) for name, row in rows
+        ]
     return found
 
 

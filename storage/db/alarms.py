@@ -108,6 +108,17 @@ def standing_about(
     ).first()
 
 
+def standing_subjects(session: Session, agency_id: UUID, subject: str, code: str) -> set[str]:
+    """What an alarm of that code stands about, of all things of a kind."""
+    query = select(Alarm.subject_id).where(
+        Alarm.agency_id == agency_id,
+        Alarm.subject == subject,
+        Alarm.code == code,
+        Alarm.cleared_at.is_(None),
+    )
+    return set(session.scalars(query))
+
+
 def alarm_by_id(session: Session, agency_id: UUID, alarm_id: UUID, *, lock: bool = False) -> Alarm:
     """The alarm of that id.
 

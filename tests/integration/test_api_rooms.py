@@ -153,7 +153,9 @@ def test_what_streams_do_is_known_as_long_as_their_host_says_so(live: Live) -> N
     scene.clock.advance(13)
     (room,) = call(live, "handler", "GET", "/rooms")
     assert [each["phase"] for each in room["streams"]] == [None, None]
-    assert f"liuhen_room_stream_up{labels} 0.0" in live.anyone.get("/metrics").text
+    told = live.anyone.get("/metrics").text
+    assert f"liuhen_room_stream_up{labels} 0.0" in told
+    assert f"liuhen_room_stream_bytes_per_second{labels}" not in told
 
 
 def test_a_handler_who_says_the_case_of_another_s_session_does_not_watch_it(live: Live) -> None:
