@@ -16,7 +16,7 @@ from api.auth.gate import Gate
 from api.auth.throttle import Throttle
 from api.desk import Installation
 from api.hardening import Hardening, Metrics
-from api.news import NewsRoom
+from api.news import NewsRoom, cases_in
 from api.room_metrics import RoomMetrics
 from api.routes import (
     accounts,
@@ -100,7 +100,7 @@ def create_app(storage: Storage, settings: Settings) -> FastAPI:
     app.state.metrics = Metrics()
     app.state.metrics.registry.register(RoomMetrics(storage, settings.recorder.rooms))
     app.state.throttle = Throttle()
-    app.state.news = NewsRoom(settings.events_subscribe_url)
+    app.state.news = NewsRoom(settings.events_subscribe_url, cases_in(storage))
     problems.install(app)
     for gate in GATES:
         app.include_router(gate.router)

@@ -7,28 +7,42 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from evidence.errors import Unavailable
-from messaging.events import EventReader
+import structlog
 
+from evidence.errors import Unavailable
+from evidence.events import Topic
+from messaging.events import EventReader
+from storage.db import cases
+from storage.open import Storage
+
+log = structlog.get_logger()
 QUEUE_MOST = 256
 POLL_S = 0.5
 STREAMS_MOST = 5
+CasesOf = Callable[[UUID, str], frozenset[UUID]]
+"""The cases an item of an agency is tied to now."""
 
 
 @dataclass(eq=False)
 class Listener:
-    """One open connection: a bounded queue in its own event loop."""
+    """One open connection: a bounded queue in its own event loop.
+
+    Attributes:
+        case: Of items it is told of those of this case alone.
+    """
 
     agency: str
+    agency_id: UUID
     account: UUID
     topics: frozenset[str]
     loop: asyncio.AbstractEventLoop
+    case: UUID | None = None
     queue: asyncio.Queue[Mapping[str, Any]] = field(default_factory=lambda: asyncio.Queue(maxsize=QUEUE_MOST))
     missed: int = 0
 
@@ -62,10 +76,12 @@ class NewsRoom:
 
     Args:
         url: Where the forwarder hands events out.
+        cases_of: Asked once an event of an item, while anybody listens to one case.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, cases_of: CasesOf) -> None:
         self._url = url
+        self._cases_of = cases_of
         self._lock = threading.Lock()
         self._readers: dict[str, _Reader] = {}
 
@@ -110,14 +126,34 @@ class NewsRoom:
                             del self._readers[agency]
                             return
                     if event is not None:
-                        _tell(present, event)
+                        self._tell(present, event)
         finally:
             with self._lock:
                 if self._readers.get(agency) is reader:
                     del self._readers[agency]
 
-
-def _tell(present: list[Listener], event: Mapping[str, Any]) -> None:
-    for listener in present:
-        if event["topic"] in listener.topics and not listener.loop.is_closed():
+    def _tell(self, present: Sequence[Listener], event: Mapping[str, Any]) -> None:
+        heed = [one for one in present if event["topic"] in one.topics and not one.loop.is_closed()]
+        if event["topic"] == Topic.ITEM and any(one.case is not None for one in heed):
+            try:
+                tied = self._cases_of(heed[0].agency_id, event["subject_id"])
+                heed = [one for one in heed if one.case is None or one.case in tied]
+            except Unavailable:
+                # One look too many costs less than one too few.
+                log.warning("case_unknown", item=event["subject_id"])
+        for listener in heed:
             listener.loop.call_soon_threadsafe(listener.offer, event)
+
+
+def cases_in(storage: Storage) -> CasesOf:
+    """What an item is tied to by the bindings in force.
+
+    Raises:
+        Unavailable: The database does not answer.
+    """
+
+    def cases_of(agency_id: UUID, item_id: str) -> frozenset[UUID]:
+        with storage.database.read() as session:
+            return frozenset(row.case_id for row in cases.bindings_of(session, agency_id, UUID(item_id)))
+
+    return cases_of

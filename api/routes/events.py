@@ -6,8 +6,10 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from typing import Annotated
+from uuid import UUID
 
-from fastapi import Request
+from fastapi import Query, Request
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -38,7 +40,11 @@ ROOM_TOPICS = frozenset({Topic.ROOM})
     summary="实时动态 Live events",
 )
 async def events(
-    request: Request, installation: InstallationOf, actor: ActorOf, token: TokenOf
+    request: Request,
+    installation: InstallationOf,
+    actor: ActorOf,
+    token: TokenOf,
+    case_id: Annotated[UUID | None, Query(description="音像仅限此案 / Of items, those of this case")] = None,
 ) -> StreamingResponse:
     """每 15 秒一条心跳注释;会话结束即断开;每账号最多五路。
 
@@ -54,9 +60,11 @@ async def events(
         topics -= CONDUCT_TOPICS
     listener = Listener(
         actor.agency_code,
+        actor.agency_id,
         actor.account_id,
         frozenset(str(topic) for topic in topics),
         asyncio.get_running_loop(),
+        case_id,
     )
     room.join(listener)
     return _Stream(room, listener, _stream(listener, installation, token))

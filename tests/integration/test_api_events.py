@@ -8,12 +8,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from uuid import UUID
 
 import httpx
 import pytest
 
-from api.news import STREAMS_MOST, Listener, NewsRoom
+from api.news import STREAMS_MOST, CasesOf, Listener, NewsRoom, cases_in
 from api.routes import events as events_route
+from evidence.errors import Unavailable
 from evidence.events import Event, Topic
 from evidence.ids import new_id
 from messaging.events import EventPublisher, Forwarder
@@ -124,15 +126,64 @@ def test_the_stream_ends_with_the_session_however_much_there_is_to_tell(
         teller.join()
 
 
+def no_case(_agency_id: UUID, _item_id: str) -> frozenset[UUID]:
+    return frozenset()
+
+
+def away(_agency_id: UUID, _item_id: str) -> frozenset[UUID]:
+    raise Unavailable("database: away")
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+def test_who_has_a_case_open_hears_of_its_items_alone(
+    live: Live, publisher: EventPublisher, is_away: bool
+) -> None:
+    scene = live.scene
+    own = scene.record(case=scene.case_a)
+    other = scene.record(case=scene.case_b)
+    told = {str(own.item_id): "own", str(other.item_id): "other", str(new_id()): "none"}
+    cases_of: CasesOf = away if is_away else cases_in(scene.storage)
+    room, loop = NewsRoom(scene.settings.events_subscribe_url, cases_of), asyncio.new_event_loop()
+    topics = frozenset({str(Topic.ITEM), str(Topic.CLIP)})
+    of_case, of_all = (
+        Listener("demo", scene.agency.id, new_id(), topics, loop, case) for case in (scene.case_a.id, None)
+    )
+    room.join(of_case)
+    room.join(of_all)
+
+    async def until_heard() -> tuple[set[str], set[str]]:
+        for _ in range(100):
+            for subject, what in told.items():
+                publisher.publish(Event(Topic.ITEM, "demo", subject, what, scene.clock.now(), {}))
+            tell(live, publisher, "demo", Topic.CLIP, "ready")
+            await asyncio.sleep(0.02)
+            heard_now = [
+                {str(event["what"]) for event in listener.queue._queue}  # type: ignore[attr-defined]
+                for listener in (of_case, of_all)
+            ]
+            if len(heard_now[1]) == 4 and "ready" in heard_now[0]:
+                return heard_now[0], heard_now[1]
+        raise AssertionError(heard_now)
+
+    try:
+        of_one, of_every = loop.run_until_complete(until_heard())
+    finally:
+        room.leave(of_case)
+        room.leave(of_all)
+        loop.close()
+    assert of_every == {"own", "other", "none", "ready"}
+    assert of_one == (of_every if is_away else {"own", "ready"})
+
+
 def readers(agency: str) -> int:
     return sum(thread.name == f"events-{agency}" for thread in threading.enumerate())
 
 
 def test_one_reader_serves_an_agency_however_often_people_come_and_go(live: Live) -> None:
-    room, loop = NewsRoom(live.scene.settings.events_subscribe_url), asyncio.new_event_loop()
+    room, loop = NewsRoom(live.scene.settings.events_subscribe_url, no_case), asyncio.new_event_loop()
     try:
         for _ in range(20):
-            listener = Listener("come-and-go", new_id(), frozenset(), loop)
+            listener = Listener("come-and-go", new_id(), new_id(), frozenset(), loop)
             room.join(listener)
             assert readers("come-and-go") == 1
             room.leave(listener)
@@ -140,7 +191,7 @@ def test_one_reader_serves_an_agency_however_often_people_come_and_go(live: Live
         while readers("come-and-go"):
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        listener = Listener("come-and-go", new_id(), frozenset(), loop)
+        listener = Listener("come-and-go", new_id(), new_id(), frozenset(), loop)
         room.join(listener)
         assert readers("come-and-go") == 1
         room.leave(listener)
