@@ -47,7 +47,7 @@ from workers.scratch import scratch_folder
 Task = Callable[[JobContext], Outcome]
 log = structlog.get_logger()
 
-WRITES_NOTHING = frozenset({"verify", "reread", "discard"})
+WRITES_NOTHING = frozenset({"verify", "reread", "discard", "discard_pack"})
 SURROUNDINGS = frozenset(
     {
         errno.ENOSPC,

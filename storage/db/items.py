@@ -224,6 +224,16 @@ def keys_withdrawn(session: Session, agency_id: UUID, item_id: UUID, kinds: Coll
     )
 
 
+def is_key_shown(session: Session, agency_id: UUID, store_key: str) -> bool:
+    """Whether anything that is served has its bytes there."""
+    shown = select(Derivative.id).where(
+        Derivative.agency_id == agency_id,
+        Derivative.store_key == store_key,
+        Derivative.withdrawn_at.is_(None),
+    )
+    return session.scalar(shown.limit(1)) is not None
+
+
 def derivative_by_id(session: Session, agency_id: UUID, derivative_id: UUID) -> Derivative:
     """The derivative of that id, withdrawn or not.
 

@@ -322,6 +322,12 @@ def test_packing_hears_a_cancel_in_the_midst_of_a_large_clip(tmp_path: Path) -> 
     assert heard == [0.125, 0.25]
 
 
+def pack_of(session: Session, set_id: str) -> Derivative:
+    """What a set is packed into now."""
+    query = select(Derivative).join(ClipSet, ClipSet.derivative_id == Derivative.id)
+    return session.scalars(query.where(ClipSet.id == UUID(set_id))).one()
+
+
 def test_what_could_not_be_cut_is_named_and_the_others_are_handed_over(
     live: Live, filmed: list[Recording]
 ) -> None:
@@ -356,16 +362,31 @@ def test_what_could_not_be_cut_is_named_and_the_others_are_handed_over(
         job_of(session).state = "ready"
     work(live, "clip")
     assert live.as_("reviewer").get(path).json()["sha256"] == done["sha256"]
+    with live.scene.storage.database.read() as session:
+        first = pack_of(session, asked["set_id"])
     # Until then its sheet is the one of the file that there is.
     assert live.as_("reviewer").get(f"{path}/sheet").json() == sheet
     with live.scene.storage.database.transaction() as session:
         for job in session.scalars(select(Job).where(Job.subject_id == UUID(asked["set_id"]))):
             job.state = "ready" if job.state == "cancelled" else job.state
-    work(live)
+    work(live, "clip_set", "discard_pack")
     after = live.as_("reviewer").get(path).json()
     with zipfile.ZipFile(io.BytesIO(fetch(after["file_url"]).content)) as archive:
         assert len(archive.namelist()) == 4
         assert json.loads(archive.read("sheet.json"))["not_cut"] == []
+    # Tens of gigabytes that nothing leads to are kept by nobody.
+    objects = live.scene.storage.objects
+    with live.scene.storage.database.read() as session:
+        before = session.scalars(select(Derivative).where(Derivative.id == first.id)).one()
+        now_is = pack_of(session, asked["set_id"])
+    assert before.withdrawn_at is not None and not objects.exists(before.store_key)
+    assert objects.exists(now_is.store_key)
+    (leaf,) = [
+        each
+        for each in live.scene.leaves(before.item_id, "derivative:withdrawn")
+        if each["facts"]["derivative"] == str(first.id)
+    ]
+    assert leaf["facts"]["reason"] == "packed again"
 
 
 def test_a_set_of_which_nothing_could_be_cut_has_failed(live: Live, filmed: list[Recording]) -> None:

@@ -39,4 +39,5 @@ TASKS: Mapping[str, Task] = {
     "render": redaction.render,
     "clip": clips.clip,
     "clip_set": clips.clip_set,
+    "discard_pack": clips.discard_pack,
 }

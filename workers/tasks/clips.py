@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -13,9 +14,10 @@ from evidence.errors import Conflict
 from evidence.events import Topic
 from evidence.fixity import hash_file
 from media.fmp4 import FragmentIndex
-from storage.db import clips, custody, items
+from storage.db import clips, custody, items, jobs
 from storage.db.clip_tables import Clip
 from storage.db.custody import Happening
+from storage.db.jobs import Wanted
 from storage.db.tables import Agency, Derivative
 from transcode.clip import ClipResult, cut_clip
 from transcode.clip_set import as_json, as_page, pack, set_sheet
@@ -23,7 +25,7 @@ from transcode.mark import MarkLine
 from transcode.picture import PictureResult, ShownPicture, take_picture
 from transcode.segment import RunOptions
 from workers.context import WORKER, JobContext, Outcome
-from workers.derivatives import put_derivative
+from workers.derivatives import put_derivative, withdraw
 from workers.packing import note_cut, of_what_is_cut
 from workers.tasks.composites import composite
 
@@ -125,10 +127,13 @@ def clip_set(context: JobContext) -> Outcome:
             masked=all(each.masked for each in made), content_type="application/zip",
         )  # fmt: skip
         held = clips.set_by_id(session, agency.id, set_id, lock=True)
+        stale: UUID | None = row.id
         if of_what_is_cut(clips.clips_of_set(session, agency.id, set_id)) == packs:
             # Else one was cut meanwhile, and the set is packed once more.
-            held.derivative_id = row.id
+            stale, held.derivative_id = held.derivative_id, row.id
             held.layout = {**held.layout, "not_cut": clips.still_not_cut(held, members)}
+        if stale is not None and stale != held.derivative_id:
+            let_go_of_pack(session, agency, set_id, stale, context.storage.clock.now())
         facts = {
             "set": str(set_id),
             "derivative": str(row.id),
@@ -142,6 +147,28 @@ def clip_set(context: JobContext) -> Outcome:
         )
 
     return Outcome(commit, [(Topic.CLIP, str(set_id), "ready", {})])
+
+
+def let_go_of_pack(session: Session, agency: Agency, set_id: UUID, pack_id: UUID, now: datetime) -> None:
+    """What a set was packed into is served no longer, since another has more, and its gigabytes go."""
+    row = items.derivative_by_id(session, agency.id, pack_id)
+    if row.withdrawn_at is None:
+        withdraw(session, agency, row, "packed again", now)
+    wanted = Wanted("discard_pack", "io", set_id, row.sha256, {"derivative": str(row.id)})
+    jobs.want(session, agency.id, wanted, now, again=True)
+
+
+def discard_pack(context: JobContext) -> Outcome:
+    """Remove the bytes of what a set was packed into before; done twice it does the same.
+
+    No address leads there any more, and who is being sent it has it open.
+    """
+    with context.storage.database.read() as session:
+        row = items.derivative_by_id(session, context.agency.id, UUID(context.lease.params["derivative"]))
+        is_shown = items.is_key_shown(session, context.agency.id, row.store_key)
+    if not is_shown:
+        context.storage.objects.delete(row.store_key)
+    return Outcome(lambda _session, _agency: None)
 
 
 def _cut(context: JobContext, request: Clip, source: Derivative) -> ClipResult:
