@@ -49,6 +49,14 @@ export const askJson = async (...request) => {
   return answer.status === 204 ? null : answer.json();
 };
 
+// What is asked to be seen: masked, or the original by right and with a reason, which each grant keeps.
+export function variantAsked() {
+  const { original, reason } = byId("variant").elements;
+  if (!original.checked) return { variant: "redacted" };
+  if (!reason.value.trim()) { reason.focus(); throw new Error(word("problems").reason_missing); }
+  return { variant: "original", reason: reason.value.trim() };
+}
+
 export function notice(text) { byId("notice").textContent = text || ""; }
 
 export function guarded(action) {
@@ -56,7 +64,7 @@ export function guarded(action) {
     event?.preventDefault();
     notice("");
     try { await action(event); } catch (problem) {
-      notice(problem.status === 403 && problem.code === "not_permitted" ? word("noRight") : problem.message);
+      notice(problem.status === 403 && problem.code === "not_permitted" ? word(byId("variant").elements.original.checked ? "noOriginal" : "noRight") : problem.message);
     }
   };
 }

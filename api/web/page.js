@@ -1,8 +1,8 @@
 // The reviewer's page: sign in, find a case by number, review it, or watch one recording of it.
 
-import { Problem, ask, askJson, byId, clock, guarded, make, notice, state, when, whenSignedOut, word } from "./common.js";
+import { Problem, ask, askJson, byId, clock, guarded, make, notice, state, variantAsked, when, whenSignedOut, word } from "./common.js";
 import { closeRooms, openRooms, translateRooms } from "./live.js";
-import { closeReview, openReview, refreshReview, translateReview } from "./review.js";
+import { closeReview, openReview, refreshReview, stopWatching, translateReview } from "./review.js";
 import { Source } from "./source.js";
 import { take } from "./taking.js";
 import { WORDS } from "./words.js";
@@ -14,6 +14,8 @@ const COMMANDS = {
   report_on_conduct: "report", watch_events: "watch",
 };
 
+// Whose originals are theirs alone: which, the server decides with each.
+const OWN_ORIGINALS = new Set(["officer", "handler"]);
 const stateWord = (name) => word("states")[name] || name;
 let player = null;
 
@@ -52,6 +54,7 @@ function leave() {
   sessionStorage.removeItem("token");
   state.news?.abort();
   state.case = null;
+  showVariant();
   closeReview().catch(() => {});
   closeRooms().catch(() => {});
   show(null);
@@ -78,7 +81,6 @@ async function enter() {
   state.zone = me.time_zone;
   show(me);
   if (!me.must_change_password) openRooms(me).catch((problem) => notice(problem.message));
-  if (me.acts.includes("watch_events") && !me.must_change_password) listen();
 }
 
 const changePassword = guarded(async (event) => {
@@ -107,12 +109,32 @@ const search = guarded(async () => {
   const found = (await askJson("GET", `/api/v1/cases?case_no=${encodeURIComponent(number)}`)).items[0];
   if (token !== state.token || turn !== state.search) return;
   state.case = found || null;
+  state.news?.abort();
+  showVariant();
   byId("items").replaceChildren();
   byId("more").hidden = true;
   if (!found) { byId("case").replaceChildren(make("p", { "data-text": "none" }, word("none"))); await closeReview(); return; }
   showCase();
+  if (state.me.acts.includes("watch_events")) listen();
   await Promise.all([list(null), openReview(found)]);
 });
+
+// A reason is one of a case: whoever opens another sees what is masked, and may choose anew.
+function showVariant() {
+  const mayAsk = state.me?.acts.includes("see_original") || state.me?.roles.some((role) => OWN_ORIGINALS.has(role));
+  byId("variant").hidden = !state.case || !mayAsk;
+  byId("variant").reset();
+  chooseVariant();
+}
+
+function chooseVariant() {
+  const isOriginal = byId("variant").elements.original.checked;
+  byId("variant-reason").hidden = !isOriginal;
+  if (isOriginal) byId("variant").elements.reason.focus();
+  for (const button of document.querySelectorAll(".card button")) button.textContent = word(watchWord());
+}
+
+const watchWord = () => (byId("variant").elements.original.checked ? "watchOriginal" : "watch");
 
 function showCase() {
   byId("case").replaceChildren(
@@ -152,7 +174,7 @@ function card(item) {
     make("div", { class: "chips" }, ...["custody", "media", "binding", "redaction"].map((name) => chip(item.facets[name]))),
     make("p", {}, missing ? `${word("missing")}: ${missing}` : word("complete")),
     ...item.flags.slice(0, 3).map((flag) => make("p", {}, `⚠ ${flag.message}`)),
-    make("button", { type: "button", onclick: guarded(() => watch(item)) }, word("watch"))));
+    make("button", { type: "button", onclick: guarded(() => watch(item)) }, word(watchWord()))));
 }
 
 // -- watching and taking away ---------------------------------------------------------------
@@ -160,14 +182,15 @@ function card(item) {
 async function watch(item) {
   const { token } = state;
   const grant = await askJson("POST", `/api/v1/items/${item.id}/grants`, {
-    variant: "redacted", purpose: byId("purpose").value, case_id: state.case.id,
+    ...variantAsked(), purpose: byId("purpose").value, case_id: state.case.id,
     ...(item.binding.span_us && { span: { from_us: item.binding.span_us[0], to_us: item.binding.span_us[1] } }),
   });
   if (token !== state.token) return;
-  if (grant.state === "pending") { notice(word("pendingPlay")); return; }
+  if (grant.state === "pending") { notice(word(grant.variant === "original" ? "notRendered" : "pendingPlay")); return; }
   state.item = item;
   byId("player-title").textContent = item.av_record_no || item.original_name;
-  byId("coverage").textContent = `${grant.coverage[state.language]} · ${word("until")} ${when(grant.expires_at)}`;
+  const shown = grant.variant === "original" ? word("original") : grant.coverage[state.language];
+  byId("coverage").textContent = `${shown} · ${word("until")} ${when(grant.expires_at)}`;
   byId("clip-state").replaceChildren();
   const [from, to] = item.binding.span_us || [0, item.duration_us || 0];
   byId("clip").elements.from.value = (Math.ceil(from / 1e5) / 10).toFixed(1);
@@ -188,31 +211,30 @@ async function play(grant) {
 }
 
 const takeClip = guarded(async (event) => {
-  const fields = event.target.elements;
+  const fields = event.target.elements, asked = variantAsked();
   const [from, to] = [fields.from, fields.to].map((field) => Math.round(field.value * 1000));
   const name = `${byId("player-title").textContent} ${clock(from * 1000)}–${clock(to * 1000)}`;
   byId("player").close();
   byId("taken-box").scrollIntoView({ block: "nearest" });
-  await take("clip", "/clips", { case_id: state.case.id, item_id: state.item.id, form: "file", purpose: byId("purpose").value, from_ms: from, to_ms: to }, () => name);
+  await take("clip", "/clips", { ...asked, case_id: state.case.id, item_id: state.item.id, form: "file", purpose: byId("purpose").value, from_ms: from, to_ms: to }, () => name);
 });
 
 // -- live news ------------------------------------------------------------------------------
 
 async function listen() {
-  state.news?.abort();
-  const news = (state.news = new AbortController());
+  const { case: open } = state, news = (state.news = new AbortController());
   let due = null;
   while (state.token && !news.signal.aborted) {
     try {
-      const answer = await fetch("/api/v1/events", { headers: { Authorization: `Bearer ${state.token}` }, signal: news.signal });
+      const answer = await fetch(`/api/v1/events?case_id=${open.id}`, { headers: { Authorization: `Bearer ${state.token}` }, signal: news.signal });
       if (!answer.ok) return;
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
       for (;;) {
         const { value, done } = await reader.read();
         if (done) break;
-        if (/event: (item|case)/.test(value) && state.case && !byId("player").open) {
+        if (/event: (item|missed)/.test(value) && !byId("player").open) {
           clearTimeout(due);
-          due = setTimeout(() => { if (state.case && state.token) Promise.all([list(null), refreshReview()]).catch((problem) => notice(problem.message)); }, 800);
+          due = setTimeout(() => { if (state.case === open && state.token) Promise.all([list(null), refreshReview()]).catch((problem) => notice(problem.message)); }, 800);
         }
       }
     } catch { if (news.signal.aborted) return; }
@@ -225,6 +247,8 @@ async function listen() {
 byId("sign-in").addEventListener("submit", signIn);
 byId("change").addEventListener("submit", changePassword);
 byId("search").addEventListener("submit", search);
+byId("variant").addEventListener("submit", (event) => event.preventDefault());
+byId("variant").elements.original.addEventListener("change", guarded(async () => { chooseVariant(); await stopWatching(); }));
 byId("clip").addEventListener("submit", takeClip);
 byId("more").addEventListener("click", guarded(() => list(state.cursor)));
 byId("close").addEventListener("click", () => byId("player").close());

@@ -1,6 +1,6 @@
 // The review of a case: its timeline, its sources in step, and what of them is taken away.
 
-import { ask, askJson, byId, guarded, lasting, localTime, make, microsOf, notice, reasonOf, state, textOf, word } from "./common.js";
+import { ask, askJson, byId, guarded, lasting, localTime, make, microsOf, notice, reasonOf, state, textOf, variantAsked, word } from "./common.js";
 import { spanName, take, translateTaken } from "./taking.js";
 import { Timeline, listed } from "./timeline.js";
 import { Wall } from "./wall.js";
@@ -239,10 +239,10 @@ async function watch(at, isPlaying) {
   if (!review.chosen.size) { notice(word("chooseSource")); return; }
   const moment = Math.min(Math.max(at, review.found.from), review.found.to - 1);
   const [from, to] = windowAround(moment);
-  const lanes = [...review.chosen];
+  const lanes = [...review.chosen], asked = variantAsked();
   review.asked = namesOf(lanes);
   byId("wall").hidden = false;
-  const isOpen = await wall.open(review.case.id, { purpose: byId("purpose").value, from_at: textOf(from), to_at: textOf(to), lanes }, moment, review.found.names)
+  const isOpen = await wall.open(review.case.id, { ...asked, purpose: byId("purpose").value, from_at: textOf(from), to_at: textOf(to), lanes }, moment, review.found.names)
     .catch((problem) => { byId("wall").hidden = !wall.isOpen; throw problem; });
   if (!isOpen) return;
   drawLeftOut();
@@ -252,6 +252,9 @@ async function watch(at, isPlaying) {
   if (!byId("review").contains(document.activeElement)) byId("review").focus({ preventScroll: true });
   byId("review").scrollIntoView({ block: "start", behavior: "smooth" });
 }
+
+// What is watched is of one variant: another is asked for anew.
+export async function stopWatching() { if (wall.isOpen) await closeWall(); }
 
 function drawLeftOut() {
   const left = wall.set?.left_out || [];
@@ -358,7 +361,7 @@ function drawTake() {
 function common() {
   const fields = byId("take").elements;
   const isUnmarked = !byId("unmarked-box").hidden && fields.unmarked.checked;
-  return { case_id: review.case.id, purpose: byId("purpose").value, time_of_day: fields.time_of_day.checked, ...(isUnmarked && { marked: false, reason: fields.reason.value }) };
+  return { ...variantAsked(), case_id: review.case.id, purpose: byId("purpose").value, time_of_day: fields.time_of_day.checked, ...(isUnmarked && { marked: false, reason: fields.reason.value }) };
 }
 
 const leadLane = () => (review.chosen.has(wall.lead) ? wall.lead : [...review.chosen][0]);

@@ -29,6 +29,7 @@ export class Wall {
 
   get isBroken() { return this.panes.some((pane) => pane.isBroken); }
   get isOpen() { return this.set !== null; }
+  get isOriginal() { return this.set?.variant === "original"; }
   has(lane) { return this.panes.some((pane) => pane.source.lane === lane); }
   reaches(at) { return this.isOpen && at >= this.from && at < this.to; }
 
@@ -47,7 +48,7 @@ export class Wall {
     [this.from, this.to, this.at] = [microsOf(set.from_at), microsOf(set.to_at), at];
     this.panes = set.sources.map((source) => this.#pane(source, names.get(source.lane) || source.device_no || source.place || source.lane));
     this.root.replaceChildren(...this.panes.map((pane) => pane.element));
-    this.root.className = `panes panes-${this.panes.length}`;
+    this.root.className = `panes panes-${this.panes.length}${this.isOriginal ? " original" : ""}`;
     this.setLead((this.panes.find((pane) => pane.source.lane === this.lead) || this.panes.find((pane) => this.placeOf(pane).has) || this.panes[0]).source.lane);
     this.last = performance.now();
     this.timer = setInterval(() => this.#tick(), TICK_MS);
@@ -87,7 +88,7 @@ export class Wall {
     pane.button = make("button", { type: "button", class: "quiet small", title: word("makeLead"), "aria-pressed": "false", onclick: () => this.setLead(source.lane) }, name);
     const ready = source.members.filter((member) => member.state === "ready").length;
     const note = ready < source.members.length ? make("small", {}, `${ready}/${source.members.length}`) : null;
-    pane.element = make("figure", { class: "pane" }, make("div", { class: "pane-picture" }, video, told), make("figcaption", {}, pane.button, note));
+    pane.element = make("figure", { class: "pane" }, make("div", { class: "pane-picture" }, video, told), make("figcaption", {}, pane.button, note, this.isOriginal ? make("b", { class: "chip bad", "data-text": "original" }, word("original")) : null));
     return pane;
   }
 
@@ -203,7 +204,7 @@ export class Wall {
   #drive(pane, { has, position, next }, isRunning) {
     const { video } = pane;
     const told = pane.isBroken ? pane.why()
-      : !pane.source.playlist_url ? word("notMasked")
+      : !pane.source.playlist_url ? word(this.isOriginal ? "notRendered" : "notMasked")
       : !has ? [word("noneNow"), next === null ? word("noneLater") : word("nextAt", { time: localTime(next) })].join("\n")
       : this.isPlaying && !isRunning && !this.#isReady(pane, position) ? word("waiting")
       : video.readyState >= 1 && !video.videoWidth ? word("soundOnly") : "";

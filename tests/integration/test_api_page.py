@@ -139,7 +139,9 @@ def until(page: Page, claim: str) -> None:
 def test_a_reviewer_finds_a_case_and_watches_it(live: Live, page: Page) -> None:
     origins: set[str] = set()
     complaints: list[str] = []
+    listened: list[str] = []
     page.on("request", lambda request: origins.add("{0.scheme}://{0.netloc}".format(urlsplit(request.url))))
+    page.on("request", lambda one: listened.append(one.url) if "/api/v1/events" in one.url else None)
     page.on(
         "console",
         lambda message: (
@@ -158,6 +160,7 @@ def test_a_reviewer_finds_a_case_and_watches_it(live: Live, page: Page) -> None:
     assert len({(round(edge["y"]), round(edge["height"])) for edge in edges if edge}) == 1, "one row"
     cards = page.locator("li.card")
     expect(cards).to_have_count(2)
+    expect(page.locator("#variant")).to_be_hidden()
     expect(cards.first).to_contain_text("demo-LX-2026-0001")
     expect(cards.first).to_contain_text("已脱敏")
     expect(cards.first).to_contain_text("缺项")
@@ -185,6 +188,7 @@ def test_a_reviewer_finds_a_case_and_watches_it(live: Live, page: Page) -> None:
     expect(page.locator("#case")).to_have_text("No case of that number")
     page.get_by_role("button", name="中文 / English").click()
     expect(page.locator("#case")).to_have_text("没有这个编号的案件")
+    assert listened == [f"{live.api_url}/api/v1/events?case_id={live.scene.case_a.id}"]
     assert {origin for origin in origins if not origin.startswith("blob")} <= {live.api_url, live.media_url}
     assert complaints == []
 
@@ -325,6 +329,37 @@ def test_sources_of_a_case_are_reviewed_in_step_and_taken_away(live: Live, page:
         page.get_by_role("button", name="Stop watching").click()
     assert ended.value.status == 204
     assert complaints == []
+
+
+def test_who_has_the_right_sees_originals_for_a_reason_and_only_until_the_next_case(
+    live: Live, page: Page
+) -> None:
+    asked: list[dict[str, Any]] = []
+    page.on("request", lambda one: asked.append(one.post_data_json) if one.method == "POST" else None)
+    open_case(live, page, "legal_reviewer", CASE_B)
+    track = page.locator(".tl-track").first
+    page.get_by_role("checkbox", name="看原件").check()
+    click_at(track, NOON + timedelta(seconds=2))
+    expect(page.locator("#notice")).to_have_text("须说明理由")
+    expect(page.locator("#wall")).to_be_hidden()
+    page.get_by_label("看原件的理由").fill("复核脱敏")
+    click_at(track, NOON + timedelta(seconds=2))
+    expect(page.locator("#panes")).to_contain_text("原件,未脱敏")
+    until(page, "[...document.querySelectorAll('#panes video')].every((each) => each.readyState >= 2)")
+    page.keyboard.press("k")
+    with page.expect_response("**/api/v1/clips"):
+        page.keyboard.press("s")
+    until_numbers(page, [number - 50_000 for number in expected(seconds_shown(page))])
+    said = [(body["variant"], body["reason"]) for body in asked if body and "purpose" in body]
+    assert said == [("original", "复核脱敏")] * 2
+    page.get_by_role("checkbox", name="看原件").uncheck()
+    expect(page.locator("#wall")).to_be_hidden()
+    expect(page.locator("li.card button").first).to_have_text("观看脱敏件")
+    page.get_by_role("checkbox", name="看原件").check()
+    page.get_by_label("案件编号").fill(CASE_A)
+    page.get_by_role("button", name="查找").click()
+    expect(page.locator("li.card")).to_have_count(2)
+    expect(page.get_by_role("checkbox", name="看原件")).not_to_be_checked()
 
 
 def test_what_comes_late_is_shown_to_nobody(live: Live, page: Page) -> None:
