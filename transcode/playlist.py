@@ -254,7 +254,7 @@ def media_playlist(
         goes_on = part.is_growing or (after is not None and after.since is not None)
         # In a list that grows, the last part may turn out to be the last of all, or not: each ends alike.
         if runs and not goes_on and (after is None or limit_s is not None):
-            stretches[-1] = _to_its_end(stretches[-1], part.index, limit_s)
+            stretches[-1] = to_its_end(stretches[-1], part.index, limit_s)
     return write(stretches, limit_s=limit_s, is_open=is_open, is_known=is_known and not more_follows)
 
 
@@ -267,7 +267,7 @@ def _runs(part: Part, limit_s: int | None, *, min_segment: Fraction = MIN_SEGMEN
     return runs_of(joined(part.index, chosen, min_segment, is_growing=part.is_growing, limit_s=limit_s))
 
 
-def _to_its_end(stretch: Stretch, index: FragmentIndex, limit_s: int | None) -> Stretch:
+def to_its_end(stretch: Stretch, index: FragmentIndex, limit_s: int | None) -> Stretch:
     """With the sound that goes on after the last picture of all: players find the list as long as it says."""
     last, final = stretch.run.segments[-1], index.fragments[-1]
     is_rounding = final.tail_pts * 1000 < index.timescale

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
 
@@ -34,6 +34,7 @@ from transcode.playlist import (
     joined,
     runs_of,
     stretch_of,
+    to_its_end,
     write,
 )
 
@@ -116,6 +117,12 @@ def align(
             places.append(Shown(start_us, end_us, position_us))
             position_us += end_us - start_us
             shown_of.append(number)
+    if stretches:
+        # As any list: else a player finds this one longer than it says, where a camera that left pictures out
+        # wrote sound on after its last.
+        last, place = to_its_end(stretches[-1], parts[shown_of[-1]].index, None), places[-1]
+        tail_us = last.run.segments[-1].end_us - stretches[-1].run.segments[-1].end_us
+        stretches[-1], places[-1] = last, replace(place, to_us=place.to_us + tail_us)
     return Aligned(tuple(stretches), tuple(places), frozenset(shown_of))
 
 

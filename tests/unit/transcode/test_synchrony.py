@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -32,6 +33,23 @@ def part(
         for n in range(length_s)
     )
     return Part(FragmentIndex(1000, (VIDEO,), 0, fragments), url, span, span is not None, at(begins_s))
+
+
+def heard_on(shown: Part) -> Part:
+    """The same, with sound that goes on for 80 ms after its last picture."""
+    *others, final = shown.index.fragments
+    return replace(shown, index=replace(shown.index, fragments=(*others, final._replace(tail_pts=1024))))
+
+
+def test_a_list_is_as_long_as_what_is_heard_after_the_last_picture() -> None:
+    before, last = (heard_on(part(begins_s, 4, f"{begins_s}.mp4")) for begins_s in (0, 4))
+    found = align([before, last], (at(0), at(9)))
+    # Of the last file alone: what follows another begins where its pictures end.
+    assert [(each.from_us, each.to_us) for each in found.map] == [(0, 4_000_000), (4_000_000, 8_080_000)]
+    pieces = read_media(found.playlist()).pieces
+    assert sum(piece.duration_us for piece in pieces) == found.shown_us == 8_080_000
+    # Where the window ends earlier the list does not reach so far.
+    assert align([before, last], (at(0), at(6.5))).shown_us == 7_000_000
 
 
 def instants(found: Aligned, window: datetime) -> list[tuple[str, int, int]]:
