@@ -22,7 +22,7 @@ from api.taking import Taking, local_us, mark_of
 from evidence.errors import InvalidInput, NotFound
 from storage.db import clips, items, jobs
 from storage.db.clip_tables import ClipSet
-from storage.db.jobs import Wanted
+from storage.db.jobs import wanted_by_people
 from storage.db.tables import Derivative
 from transcode.composite import MOST_PANES, Box, Layout, boxes_of, enough_for
 
@@ -95,7 +95,8 @@ def issue_composite(
         "clock_us": local_us(work, window[0]) if taking.time_of_day else None,
     }
     digest = hashlib.sha256(b"".join(each.source.sha256 for each in planned)).digest()
-    jobs.want(work.session, work.agency_id, Wanted("clip_set", "media", row.id, digest, params, 30), work.now)
+    wanted = wanted_by_people("clip_set", row.id, digest, params, window[1] - window[0])
+    jobs.want(work.session, work.agency_id, wanted, work.now)
     work.session.flush()
     return row
 

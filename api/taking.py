@@ -28,7 +28,7 @@ from evidence.kinds import PURPOSE_WORDS, MediaKind, RetrievalPurpose
 from ingest.placement import placements_of
 from storage.db import accounts, cases, clips, items, jobs
 from storage.db.clip_tables import Clip
-from storage.db.jobs import Wanted
+from storage.db.jobs import wanted_by_people
 from storage.db.tables import Case, Derivative, Item
 from transcode.picture import picture_at, picture_of_number
 
@@ -168,7 +168,10 @@ def write_clip(
         params["mark"] = mark_of(work, taking, f"clip {clip.id}")
         if taking.time_of_day:
             params["clock_us"] = _clock_us(work, item, clip)
-        wanted = Wanted("clip", "media", clip.id, source.sha256, params, 30)
+        # Into what nothing is drawn is copied, but for its edges.
+        is_drawn = form == "file" and (taking.marked or taking.time_of_day)
+        footage = timedelta(microseconds=span[1] - span[0] if is_drawn else 0)
+        wanted = wanted_by_people("clip", clip.id, source.sha256, params, footage)
         jobs.want(work.session, work.agency_id, wanted, work.now)
     facts = {
         "clip": str(clip.id),

@@ -32,7 +32,7 @@ from benchmarks.spine_judge import Verdict, judge, left_in_scratch, newest_check
 from benchmarks.support import Figure, print_table, whole, write_results
 from evidence.errors import Unavailable
 from storage.db.tables import Job
-from tests.support.cluster import EVERYTHING, IO, ISOLATED, MEDIA, MEDIA2, QUICK, Cluster, wait_for
+from tests.support.cluster import ASKED, EVERYTHING, IO, ISOLATED, MEDIA, MEDIA2, QUICK, Cluster, wait_for
 
 LEAST_EACH = 8
 GAP_S = 4.0
@@ -49,6 +49,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "ingest": ("ingest",),
     "io worker": (IO,),
     "quick worker": (QUICK,),
+    "asked worker": (ASKED,),
     "isolated worker": (ISOLATED,),
     "media worker": (MEDIA, MEDIA2),
     "relay": ("relay",),

@@ -44,15 +44,17 @@ def all_programs(settings: Settings) -> list[Program]:
 
 
 def worker_programs(settings: Settings) -> list[Program]:
-    """One process each for reading back, for what makes new footage playable, and for jobs that must run
-    alone; the others for media, who help with the quick ones while they have nothing longer to do."""
+    """One process each for reading back, for what makes new footage playable, for what somebody waits for,
+    and for jobs that must run alone; the others for media, who help with both while they have nothing longer
+    to do."""
     names: dict[str, tuple[str, ...]] = {
         "worker-io": ("io",),
         "worker-quick": ("quick",),
+        "worker-asked": ("asked",),
         "worker-isolated": ("isolated",),
     }
     media = range(1, settings.worker.processes + 1)
-    names |= {f"worker-media-{number}": ("quick", "media") for number in media}
+    names |= {f"worker-media-{number}": ("quick", "asked", "media") for number in media}
     return [
         Program(name, (*PYTHON, "workers.app", *queues), WORKERS, says(b"worker_ready"), needs="broker")
         for name, queues in names.items()

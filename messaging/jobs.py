@@ -17,7 +17,7 @@ from evidence.errors import Unavailable
 
 log = structlog.get_logger()
 LOOK = "liuhen.look"
-QUEUES = ("io", "quick", "media", "isolated")
+QUEUES = ("io", "quick", "asked", "media", "isolated")
 
 
 def make_app(broker_url: str) -> Celery:

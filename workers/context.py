@@ -26,6 +26,8 @@ from transcode.encoders import SOFTWARE, Encoder
 WORKER = "worker"
 QUICK = "quick"
 """The queue of what makes new footage playable; it never waits behind an encoding or a redaction."""
+ASKED = "asked"
+"""The queue of what somebody waits for and is made in minutes."""
 BACKGROUND_NICENESS = 10
 
 
@@ -81,7 +83,7 @@ class JobContext:
             wall_s=media.child_wall_s,
             stall_s=media.child_stall_s,
             file_size_bytes=media.child_file_bytes,
-            niceness=0 if self.lease.queue == QUICK else BACKGROUND_NICENESS,
+            niceness=0 if self.lease.queue in {QUICK, ASKED} else BACKGROUND_NICENESS,
         )
 
     def local_path(self, store_key: str) -> Path:

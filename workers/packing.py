@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
 from storage.db import clips, jobs
 from storage.db.clip_tables import Clip
-from storage.db.jobs import Wanted
+from storage.db.jobs import wanted_by_people
 
 
 def note_cut(session: Session, agency_id: UUID, clip_id: UUID, derivative_id: UUID, now: datetime) -> None:
@@ -55,5 +55,5 @@ def _settle(
     every = clips.clips_of_set(session, agency_id, held.id)
     is_settled = all(each.derivative_id is not None or str(each.id) in not_cut for each in every)
     if is_settled and any(each.derivative_id is not None for each in every):
-        wanted = Wanted("clip_set", "media", held.id, of_what_is_cut(every), {}, 30)
+        wanted = wanted_by_people("clip_set", held.id, of_what_is_cut(every), {}, timedelta())
         jobs.want(session, agency_id, wanted, now)

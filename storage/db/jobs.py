@@ -28,6 +28,10 @@ from storage.db.shared_clock import shared_now
 from storage.db.tables import Job
 
 NO_INPUT = bytes(32)
+ASKED_MOST = timedelta(minutes=10)
+"""More footage than this is long work, whoever waits for it."""
+ASKED_FIRST, ASKED_LAST = 20, 30
+"""Priorities: what is shortest first, so that a picture is not behind a set of a hundred clips."""
 SURE_FROM_PERMILLE = 20
 """Before this share is done nothing is said of the rest."""
 
@@ -38,7 +42,8 @@ class Wanted:
 
     Attributes:
         kind: Name of the task, such as ``verify``.
-        queue: ``io``; ``quick``, what makes new footage playable in moments; or ``media``, what takes long.
+        queue: ``io``; ``quick``, what makes new footage playable in moments; ``asked``, what somebody waits
+            for and is made in minutes; or ``media``, what takes long.
         subject_id: What it is about.
         input_digest: Of the bytes it reads; with kind, subject and parameters it makes a job unique.
         priority: Lower first.
@@ -52,6 +57,19 @@ class Wanted:
     params: Mapping[str, Any] | None = None
     priority: int = 50
     after_s: float = 0
+
+
+def wanted_by_people(
+    kind: str, subject_id: UUID, input_digest: bytes, params: Mapping[str, Any], footage: timedelta
+) -> Wanted:
+    """What somebody waits for: its queue has a worker of its own, which no long work ever takes.
+
+    Args:
+        footage: How much footage is drawn anew for it.
+    """
+    queue = "asked" if footage <= ASKED_MOST else "media"
+    priority = min(ASKED_FIRST + footage // timedelta(minutes=1), ASKED_LAST)
+    return Wanted(kind, queue, subject_id, input_digest, params, priority)
 
 
 @dataclass(frozen=True)

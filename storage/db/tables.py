@@ -479,7 +479,7 @@ class Job(Base):
     id: Mapped[UUID] = _id()
     agency_id: Mapped[UUID] = _agency()
     kind: Mapped[str]
-    queue: Mapped[str] = mapped_column(comment="io, quick, media or isolated")
+    queue: Mapped[str] = mapped_column(comment="io, quick, asked, media or isolated")
     subject_id: Mapped[UUID] = mapped_column(comment="item or request the job is about")
     input_digest: Mapped[bytes] = mapped_column(Digest, comment="of what it reads")
     params_digest: Mapped[bytes] = mapped_column(Digest, comment="of the canonical parameters")

@@ -487,7 +487,7 @@ def test_a_clip_to_take_away_is_cut_by_a_worker_and_handed_to_its_asker_alone(li
     with scene.storage.database.read() as session:
         clip = session.scalars(select(Clip).where(Clip.item_id == recording.item_id)).one()
         job = session.scalars(select(Job).where(Job.subject_id == clip.id)).one()
-    assert (job.kind, job.queue) == ("clip", "media")
+    assert (job.kind, job.queue, job.priority) == ("clip", "asked", 20)
     assert job.params["derivative"] == str(recording.derivatives["redacted"].id)
     assert job.input_digest == recording.derivatives["redacted"].sha256
     # 10:00 in Shanghai, as a clock there showed it.

@@ -50,7 +50,7 @@ METADATA = {
     "captured_from": "2026-03-04T10:00:00+08:00",
 }
 
-IO, QUICK, ISOLATED = "worker-io", "worker-quick", "worker-isolated"
+IO, QUICK, ASKED, ISOLATED = "worker-io", "worker-quick", "worker-asked", "worker-isolated"
 MEDIA, MEDIA2 = "worker-media-1", "worker-media-2"
 WORKERS = "workers"
 """Stands for every worker process of the machine."""

@@ -105,7 +105,7 @@ def upgrade() -> None:
         sa.Column("id", storage.db.types.Id(length=16), nullable=False),
         sa.Column("agency_id", storage.db.types.Id(length=16), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
-        sa.Column("queue", sa.Text(), nullable=False, comment="io, quick, media or isolated"),
+        sa.Column("queue", sa.Text(), nullable=False, comment="io, quick, asked, media or isolated"),
         sa.Column(
             "subject_id",
             storage.db.types.Id(length=16),
