@@ -340,10 +340,14 @@ class MediaSettings(Group):
     )
     ffmpeg: Path | None = Field(None, description="FFmpeg 7.1 or newer; empty: that of imageio-ffmpeg")
     child_memory_bytes: int = Field(4 * GIB, gt=0, description="Memory a child may use")
-    child_cpu_s: int = Field(6 * 3600, gt=0, description="CPU time a child may use")
-    child_wall_s: float = Field(12 * 3600.0, gt=0, description="Time a child may take")
+    child_cpu_s: int = Field(
+        6 * 3600, gt=0, description="CPU time a child may use for each half hour of footage"
+    )
+    child_wall_s: float = Field(
+        12 * 3600.0, gt=0, description="Time a child may take for each half hour of footage"
+    )
     child_stall_s: float = Field(120.0, gt=0, description="A child without progress is killed")
-    child_file_bytes: int = Field(64 * GIB, gt=0, description="Largest file a child may write")
+    child_file_bytes: int = Field(64 * GIB, gt=0, description="Largest file a child may write, likewise")
 
     @model_validator(mode="after")
     def _require_the_proxy(self) -> MediaSettings:

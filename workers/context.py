@@ -29,6 +29,10 @@ QUICK = "quick"
 ASKED = "asked"
 """The queue of what somebody waits for and is made in minutes."""
 BACKGROUND_NICENESS = 10
+PORTION_US, PORTION_FRAMES = 30 * 60 * 1_000_000, 45_000
+"""The footage a child's limits are meant for: half an hour, or its pictures at 25 a second."""
+MOST_PORTIONS = 96
+"""Two days. What claims more is not believed."""
 
 
 @dataclass
@@ -62,6 +66,7 @@ class JobContext:
         progress: Tell how far it is, 0 to 1.
         is_cancelled: True once the lease is lost or the worker stops; children are killed then.
         encoder: What this worker encodes with, where nothing else was agreed on for the recording.
+        portions: How many times the footage is as long as the limits of a child are meant for.
     """
 
     lease: Lease
@@ -72,17 +77,18 @@ class JobContext:
     progress: Callable[[float], None]
     is_cancelled: Callable[[], bool]
     encoder: Encoder = SOFTWARE
+    portions: int = 1
 
     @property
     def limits(self) -> Limits:
-        """What a child of this job may use."""
+        """What a child of this job may use: of time and room more for what is longer, never of memory."""
         media = self.settings.media
         return Limits(
-            cpu_s=media.child_cpu_s,
+            cpu_s=media.child_cpu_s * self.portions,
             memory_bytes=media.child_memory_bytes,
-            wall_s=media.child_wall_s,
+            wall_s=media.child_wall_s * self.portions,
             stall_s=media.child_stall_s,
-            file_size_bytes=media.child_file_bytes,
+            file_size_bytes=media.child_file_bytes * self.portions,
             niceness=0 if self.lease.queue in {QUICK, ASKED} else BACKGROUND_NICENESS,
         )
 
@@ -105,6 +111,12 @@ class JobContext:
             made, digests.sha256, digests.size_bytes, self.lease.agency_id.hex, Namespace.DERIVATIVE
         )
         return Made(digests.sha256, stored.size_bytes, stored.key)
+
+
+def portions_of(duration_us: int, frame_count: int) -> int:
+    """How many times the limits of a child are given to work on so much footage."""
+    needed = max(-(-duration_us // PORTION_US), -(-frame_count // PORTION_FRAMES))
+    return min(max(1, needed), MOST_PORTIONS)
 
 
 def params_digest(params: Mapping[str, Any]) -> bytes:

@@ -35,11 +35,11 @@ from evidence.errors import (
 from evidence.events import Event, Topic
 from messaging.events import EventPublisher
 from messaging.jobs import QUEUES, Announcer
-from storage.db import agencies, jobs
+from storage.db import agencies, clips, jobs
 from storage.db.jobs import Lease
 from storage.open import Storage
 from transcode.encoders import SOFTWARE, Encoder
-from workers.context import JobContext, Outcome, event, worker_label
+from workers.context import JobContext, Outcome, event, portions_of, worker_label
 from workers.heartbeat import Heartbeat
 from workers.quarantine import settle_quarantined
 from workers.scratch import scratch_folder
@@ -140,6 +140,7 @@ class Runner:
     def _work(self, lease: Lease, heartbeat: Heartbeat, scratch: Path) -> None:
         with self._storage.database.read() as session:
             agency = agencies.agency_by_id(session, lease.agency_id)
+            length = clips.length_of_subject(session, lease.agency_id, lease.subject_id)
         if lease.kind not in WRITES_NOTHING:
             self._storage.objects.reserve(0)
         scratch.mkdir(mode=0o700)
@@ -157,8 +158,9 @@ class Runner:
             return self._stopping.is_set() or heartbeat.is_lost()
 
         context = JobContext(
-            lease, agency, self._storage, self._settings, scratch, progress, is_cancelled, self._encoder
-        )
+            lease, agency, self._storage, self._settings, scratch, progress, is_cancelled, self._encoder,
+            portions_of(*length),
+        )  # fmt: skip
         self._commit(context, self._tasks[lease.kind](context))
 
     def _commit(self, context: JobContext, outcome: Outcome) -> None:

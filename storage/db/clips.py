@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from evidence.errors import NotFound
 from storage.db.clip_tables import Clip, ClipSet
-from storage.db.tables import Derivative, Job
+from storage.db.tables import Derivative, Item, Job
 
 
 def clip_by_id(session: Session, agency_id: UUID, clip_id: UUID) -> Clip:
@@ -24,6 +24,20 @@ def clip_by_id(session: Session, agency_id: UUID, clip_id: UUID) -> Clip:
     if row is None:
         raise NotFound(f"clip {clip_id}: expected one of this agency, found none", code="clip_not_found")
     return row
+
+
+def length_of_subject(session: Session, agency_id: UUID, subject_id: UUID) -> tuple[int, int]:
+    """How long the recording is that a job is about, or the clip it cuts is of: microseconds, and pictures.
+
+    0 is what nobody knows yet, and the length of what is none.
+    """
+    of_clip = select(Clip.item_id).where(Clip.agency_id == agency_id, Clip.id == subject_id).scalar_subquery()
+    found = session.execute(
+        select(Item.duration_us, Item.frame_count).where(
+            Item.agency_id == agency_id, or_(Item.id == subject_id, Item.id == of_clip)
+        )
+    ).first()
+    return (0, 0) if found is None else (found[0] or 0, found[1] or 0)
 
 
 def add_clip(

@@ -22,7 +22,7 @@ from api.listener import MediaListener
 from api.wire import Request
 from evidence.custody import Action
 from evidence.ids import new_id
-from storage.db import custody, items
+from storage.db import clips, custody, items
 from storage.db.clip_tables import Clip
 from storage.db.custody import Happening
 from storage.db.engine import Database
@@ -487,6 +487,9 @@ def test_a_clip_to_take_away_is_cut_by_a_worker_and_handed_to_its_asker_alone(li
     with scene.storage.database.read() as session:
         clip = session.scalars(select(Clip).where(Clip.item_id == recording.item_id)).one()
         job = session.scalars(select(Job).where(Job.subject_id == clip.id)).one()
+        length = clips.length_of_subject(session, scene.agency.id, clip.id)
+        item = session.scalars(select(Item).where(Item.id == recording.item_id)).one()
+    assert length == (item.duration_us, item.frame_count or 0)
     assert (job.kind, job.queue, job.priority) == ("clip", "asked", 20)
     assert job.params["derivative"] == str(recording.derivatives["redacted"].id)
     assert job.input_digest == recording.derivatives["redacted"].sha256

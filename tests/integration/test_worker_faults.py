@@ -17,7 +17,7 @@ from evidence.events import Event
 from media import sandbox
 from media.run import packaged_ffmpeg
 from messaging.jobs import QUEUES
-from storage.db import jobs
+from storage.db import items, jobs
 from storage.db.tables import CustodyLeaf, Derivative, Item, Job
 from storage.open import Storage
 from tests.support import media
@@ -53,9 +53,13 @@ def test_progress_is_told_with_the_time_that_is_left(
 ) -> None:
     clip = tmp_path / "clip.mp4"
     media.make_plain(clip, seconds=1, fps=5)
-    pipeline.take(clip)
+    item_id = pipeline.take(clip).item_id
+    with pipeline.storage.database.transaction() as session:
+        items.item_by_id(session, pipeline.agency.id, item_id).duration_us = 24 * 3600 * 1_000_000
+    cpu_s: list[int] = []
 
     def half_done(context: JobContext) -> Outcome:
+        cpu_s.append(context.limits.cpu_s)
         time.sleep(0.6)
         context.progress(0.5)
         return Outcome(lambda _session, _agency: None)
@@ -65,6 +69,7 @@ def test_progress_is_told_with_the_time_that_is_left(
     Runner(pipeline.storage, pipeline.settings, tasks, ("quick",), heard, Silence()).look()  # type: ignore[arg-type]
     (progress,) = [event for event in heard.events if event.what == "progress"]
     assert progress.facts["permille"] == 500
+    assert cpu_s == [48 * pipeline.settings.media.child_cpu_s], "a day has more than half an hour has"
     assert progress.facts["remaining_s"] >= 1
     assert jobs.time_left_s(timedelta(seconds=30), 1000) == 0
     assert jobs.time_left_s(timedelta(seconds=30), 10) is None
