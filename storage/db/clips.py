@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import or_, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from evidence.errors import NotFound
@@ -27,17 +27,20 @@ def clip_by_id(session: Session, agency_id: UUID, clip_id: UUID) -> Clip:
 
 
 def length_of_subject(session: Session, agency_id: UUID, subject_id: UUID) -> tuple[int, int]:
-    """How long the recording is that a job is about, or the clip it cuts is of: microseconds, and pictures.
+    """How long the recordings are, together, that a job is about: microseconds, and pictures.
 
-    0 is what nobody knows yet, and the length of what is none.
+    They are the item itself, or each that the clip or the set of clips is cut from. 0 is what nobody knows
+    yet, and the length of what is none.
     """
-    of_clip = select(Clip.item_id).where(Clip.agency_id == agency_id, Clip.id == subject_id).scalar_subquery()
-    found = session.execute(
-        select(Item.duration_us, Item.frame_count).where(
-            Item.agency_id == agency_id, or_(Item.id == subject_id, Item.id == of_clip)
+    cut_from = select(Clip.item_id).where(
+        Clip.agency_id == agency_id, or_(Clip.id == subject_id, Clip.set_id == subject_id)
+    )
+    duration_us, frame_count = session.execute(
+        select(func.sum(Item.duration_us), func.sum(Item.frame_count)).where(
+            Item.agency_id == agency_id, or_(Item.id == subject_id, Item.id.in_(cut_from))
         )
-    ).first()
-    return (0, 0) if found is None else (found[0] or 0, found[1] or 0)
+    ).one()
+    return int(duration_us or 0), int(frame_count or 0)
 
 
 def add_clip(
