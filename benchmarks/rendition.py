@@ -5,7 +5,7 @@ settings. Ours is what a worker runs, checks and syncs included; the peer is FFm
 encoder settings and splitting, and the source's clock: it has to show the same pictures at the same times.
 Both run alternately, at the same niceness. Processor seconds are those of the children and of this process. A
 second source that browsers play is copied, beside `ffmpeg -c copy`. Last, the
-first source is made in chunks and joined, which costs the decoding before each cut and saves B-frames.
+first source is made in chunks and joined, which costs the decoding before each cut.
 
 Options: SECONDS= (20) length of the source, COPY_SECONDS= (600), RUNS= (3).
 """
@@ -103,7 +103,7 @@ def plain_ladder(source: Path, folder: Path, policy: EncodingSettings = SHIPPED)
         )
         kbps = rung.max_kbps or 100_000
         outputs += [
-            *("-map", f"[v{number}]", "-map", "0:a", "-c:a", "copy", "-c:v", "libx264"),
+            *("-map", f"[v{number}]", "-map", "0:a", "-c:a", "copy", "-c:v", "libx264", "-bf", 0),
             *("-preset", policy.preset, "-crf", rung.crf, "-maxrate", f"{kbps}k", "-bufsize", f"{2 * kbps}k"),
             *("-threads:v", 4, "-profile:v", "high", "-fps_mode", "passthrough", "-g", 100_000),
             # Without it pictures are put on a clock of the average rate, two of them at one time.

@@ -4,7 +4,8 @@ FFmpeg keeps what comes before the first frame (a sound that starts late, the pr
 reordering of B-frames) in edit lists. Players that are fed by fragments ignore parts of those, and
 picture and sound would be shown apart by as much. So the edit lists are resolved here: each fragment's
 decoding time (``tfdt``) is moved to where the edit list would have put it, and the lists are taken
-out of use. No byte changes its place, so a fragment can be served as soon as this has passed over it.
+out of use. Of reordered pictures `media.reordering` then tells anew when each is decoded. No byte changes
+its place, so a fragment can be served as soon as this has passed over it.
 
 Source: ISO/IEC 14496-12, clauses 8.6.6 (edit list) and 8.8.12 (``tfdt``).
 """
@@ -20,15 +21,26 @@ from typing import BinaryIO
 from media import boxes
 from media.errors import media_error
 from media.fmp4 import FragmentIndex, index_fragments
+from media.reordering import settle_decoding
 
 EMPTY_EDIT = -1
 
 
 class GrowingRendition:
-    """The index of a rendition while it is written. Not for files that somebody else has settled."""
+    """The index of a rendition while it is written. Not for files that somebody else has settled.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: Where it is written.
+        is_reordered: Its pictures are marked for `media.reordering`.
+    """
+
+    def __init__(self, path: Path, *, is_reordered: bool = False) -> None:
         self.path = path
+        self._is_reordered = is_reordered
+        self._pictures: int | None = None
+        """Id of the track whose decoding times are told anew."""
+        self._wait: int | None = None
+        """How many of its ticks it is to go back by, as its first fragment says."""
         self.index: FragmentIndex | None = None
         self._shifts: dict[int, int] | None = None
         self._settled_to = 0
@@ -72,6 +84,9 @@ class GrowingRendition:
                     return False
                 moov = bytearray(boxes.held(file, box))
                 self._shifts = _shifts(moov)
+                if self._is_reordered:
+                    tracks = boxes.sample_entries(moov)
+                    self._pictures = next((each.track_id for each in tracks if each.handler == "vide"), None)
                 file.seek(box.body_offset)
                 file.write(moov)
                 self._settled_to = box.end
@@ -80,7 +95,6 @@ class GrowingRendition:
 
     def _settle_fragments(self, file: BinaryIO, size: int) -> int:
         """Move the clocks of each whole fragment; returns where the last whole one ends."""
-        shifts = self._shifts or {}
         moof: boxes.Box | None = None
         for box in boxes.top_level(file, size, self._settled_to):
             if not box.is_whole:
@@ -89,11 +103,33 @@ class GrowingRendition:
                 moof = box
             elif box.kind == "mdat" and moof is not None:
                 body = bytearray(boxes.held(file, moof))
-                _move_clocks(body, shifts)
+                self._settle(body)
                 file.seek(moof.body_offset)
                 file.write(body)
                 moof, self._settled_to = None, box.end
         return self._settled_to
+
+    def _settle(self, moof: bytearray) -> None:
+        shifts = self._shifts or {}
+        for kind, traf in boxes.children(moof):
+            tfhd = boxes.find(traf, "tfhd") if kind == "traf" else None
+            tfdt = boxes.find(traf, "tfdt") if kind == "traf" else None
+            if tfhd is None or tfdt is None:
+                continue
+            (track_id,) = boxes.unpack(">I", tfhd, 4)
+            shift = shifts.get(track_id, 0)
+            if track_id == self._pictures:
+                waits = settle_decoding(traf)
+                self._wait = waits if self._wait is None else self._wait
+                shift -= self._wait
+            form = ">Q" if tfdt[0] == 1 else ">I"
+            (clock,) = boxes.unpack(form, tfdt, 4)
+            try:
+                struct.pack_into(form, tfdt, 4, clock + shift)
+            except struct.error as error:
+                raise media_error(
+                    "fragments_unreadable", "a fragment's clock does not fit its field"
+                ) from error
 
 
 def _shifts(moov: bytearray) -> dict[int, int]:
@@ -141,18 +177,3 @@ def _retire(trak: memoryview) -> None:
         if kind == "edts":
             struct.pack_into(">4s", trak, at + 4, b"free")
         at += size
-
-
-def _move_clocks(moof: bytearray, shifts: dict[int, int]) -> None:
-    for kind, traf in boxes.children(moof):
-        tfhd = boxes.find(traf, "tfhd") if kind == "traf" else None
-        tfdt = boxes.find(traf, "tfdt") if kind == "traf" else None
-        if tfhd is None or tfdt is None:
-            continue
-        (track_id,) = boxes.unpack(">I", tfhd, 4)
-        form = ">Q" if tfdt[0] == 1 else ">I"
-        (clock,) = boxes.unpack(form, tfdt, 4)
-        try:
-            struct.pack_into(form, tfdt, 4, clock + shifts.get(track_id, 0))
-        except struct.error as error:
-            raise media_error("fragments_unreadable", "a fragment's clock does not fit its field") from error

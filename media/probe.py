@@ -144,6 +144,7 @@ class _Probing:
                 sample_aspect=ratio(context.sample_aspect_ratio) or "1/1",
                 pix_fmt=context.pix_fmt,
                 avg_frame_rate=ratio(rate),
+                is_reordered=context.has_b_frames,
             )
         if found.kind == "audio" and context is not None:
             return replace(found, sample_rate_hz=context.sample_rate or 0, channels=context.channels or 0)

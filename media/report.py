@@ -60,6 +60,8 @@ class StreamReport:
     pix_fmt: str | None = None
     rotation_deg: int = 0
     is_interlaced: bool = False
+    is_reordered: bool = False
+    """Its pictures may be stored in another order than that in which they are shown (B-frames)."""
     avg_frame_rate: str | None = None
     sample_rate_hz: int = 0
     channels: int = 0

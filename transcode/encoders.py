@@ -78,6 +78,8 @@ def _x264(rung: Rung) -> dict[str, Any]:
         "preset": rung.preset,
         "crf": rung.crf,
         **_capped(rung),
+        # A reordered picture is decoded before it is shown, and players that are fed by fragments go by that.
+        "bf": 0,
         "threads:v": ENCODER_THREADS,
         "x264-params": "open-gop=0:scenecut=0",
     }

@@ -27,6 +27,7 @@ import ffmpeg
 
 from config.settings import EncodingSettings
 from media import formats
+from media.reordering import QUARTERS
 from media.report import ProbeReport, StreamReport
 from transcode.encoders import SOFTWARE, Encoder
 from transcode.ladder import SHIPPED, Rung, ladder
@@ -48,6 +49,8 @@ HELD_MAX_BYTES = 512 << 20
 """How much of decoded pictures may wait for the encoders of the larger rungs."""
 # delay_moov: the edit lists are complete when they are resolved (media.growing).
 MOVFLAGS = "+frag_keyframe+empty_moov+delay_moov+default_base_moof+skip_trailer"
+# FFmpeg's muxer doubles a time scale until it is as fine.
+LEAST_TIMESCALE = 10_000
 # Codecs in which a packet of the demuxer is one picture, no more and no less.
 FRAME_PER_PACKET = {"h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "h263", "msmpeg4v3", "dvvideo"}
 
@@ -92,6 +95,8 @@ class RenditionPlan:
     """How long one stands at most; None: only a header was read."""
     encoder: Encoder = SOFTWARE
     """Of its picture, where that is encoded."""
+    is_reordered: bool = False
+    """Pictures are copied in another order than that in which they are shown (`media.reordering`)."""
     is_smallest: bool = False
     """Of those that are encoded: whoever makes it, its bytes are x264's."""
 
@@ -192,7 +197,7 @@ def chunk_plan(plan: RenditionPlan, cut: Cut, time_base: Fraction) -> RenditionP
     """The picture of a rung between two instants of the source's clock."""
     options = _without(plan.options, _copied_audio(), _encoded_audio(0))
     # The delay of the first picture is written in this unit: ticks, so that it is exact.
-    options |= {"bf": 0, "movie_timescale": time_base.denominator, "copyts": None}
+    options |= {"movie_timescale": time_base.denominator, "copyts": None}
     length = (cut.to_pts - cut.from_pts) * time_base
     return _unchecked(replace(plan, sound=None, options=options, cut=cut), length)
 
@@ -309,8 +314,11 @@ def _plan(report: ProbeReport, rung: Rung, encoder: Encoder) -> RenditionPlan:
     main = video or audio
     assert main is not None  # noqa: S101 - a rung is only there when something decodes
     options: dict[str, Any] = {**_container(has_picture=video is not None), **_bare()}
+    is_reordered = video is not None and rung.copies_video and video.is_reordered
     if video is not None:
         options |= _copied_video() if rung.copies_video else _encoded_video(rung, encoder)
+        if is_reordered:
+            options |= _marked(video.time_base_fraction)
     if audio is not None:
         options |= _copied_audio() if rung.copies_audio else _encoded_audio(audio.channels)
     frame = main.frame_duration if video is not None else _audio_frame(main)
@@ -328,6 +336,7 @@ def _plan(report: ProbeReport, rung: Rung, encoder: Encoder) -> RenditionPlan:
         if video and video.longest_step
         else None,
         encoder=encoder,
+        is_reordered=is_reordered,
     )
 
 
@@ -379,6 +388,19 @@ def _bare() -> dict[str, Any]:
 def _copied_video() -> dict[str, Any]:
     # Frames before the first keyframe count too; ladder.can_copy_video refuses sources that start so.
     return {"c:v": "copy", "copyinkf:v": None}
+
+
+def _marked(time_base: Fraction) -> dict[str, Any]:
+    """Times as `media.reordering` expects them, so fine that the muxer has no reason to multiply them."""
+    fineness = QUARTERS
+    while time_base.denominator * fineness < LEAST_TIMESCALE:
+        fineness *= 2
+    timescale = time_base.denominator * fineness
+    late = "+(STARTPTS-STARTDTS)"
+    moved = f"setts=pts=PTS{late}:dts=DTS{late}:time_base=1/{timescale}"
+    marked = "setts=pts=PTS:dts=DTS-(N-2*floor(N/2))"
+    # What an edit list says is said in the same ticks, so that it is exact.
+    return {"bsf:v": f"{moved},{marked}", "movie_timescale": timescale}
 
 
 def _encoded_video(rung: Rung, encoder: Encoder) -> dict[str, Any]:

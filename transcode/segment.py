@@ -213,7 +213,7 @@ class _Lane:
     def __init__(self, plan: RenditionPlan, path: Path, told: Growth) -> None:
         self.plan = plan
         self.path = path
-        self.growing = GrowingRendition(path)
+        self.growing = GrowingRendition(path, is_reordered=plan.is_reordered)
         self._told = told
         self.index: FragmentIndex | None = None
         """All that was written, once the encoder has ended; None where that cannot be read."""
@@ -250,7 +250,8 @@ class _Lane:
         """Be written once more, beside nothing that is to be waited for."""
         self.clear()
         self.plan = replace(self.plan, head_start=Fraction(0))
-        self.growing, self.index = GrowingRendition(self.path), None
+        self.index = None
+        self.growing = GrowingRendition(self.path, is_reordered=self.plan.is_reordered)
 
 
 def differences(plan: RenditionPlan, index: FragmentIndex) -> list[str]:

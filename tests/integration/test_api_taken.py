@@ -274,8 +274,13 @@ def test_a_set_is_numbered_by_corrected_time_and_names_its_gaps(
     assert live.as_("officer").get(path).status_code == 403
     with live.scene.storage.database.read() as session:
         length = clips.length_of_subject(session, live.scene.agency.id, UUID(done["set_id"]))
-        cut_from = list(session.scalars(select(Item).where(Item.id.in_([each.item_id for each in filmed[:2]]))))
-    assert length == (sum(each.duration_us for each in cut_from), sum(each.frame_count or 0 for each in cut_from))
+        cut_from = list(
+            session.scalars(select(Item).where(Item.id.in_([each.item_id for each in filmed[:2]])))
+        )
+    assert length == (
+        sum(each.duration_us for each in cut_from),
+        sum(each.frame_count or 0 for each in cut_from),
+    )
 
 
 def test_packing_again_gives_the_same_bytes(tmp_path: Path) -> None:

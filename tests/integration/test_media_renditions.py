@@ -21,6 +21,7 @@ from config.settings import EncodingSettings, RungSettings
 from evidence.errors import Conflict, MediaError, Unavailable
 from media.fmp4 import FragmentIndex, index_fragments
 from media.run import packaged_ffmpeg, run_ffmpeg
+from media.samples import read_samples
 from media.sandbox import Limits
 from tests.support import media as footage
 from tests.support.graphics import encoders_here
@@ -153,7 +154,7 @@ def test_the_smallest_rung_can_be_watched_before_the_others_begin(tmp_path: Path
     run = RunOptions(scratch=tmp_path, limits=footage.LIMITS)
     encoded = make_renditions(held, report, plan_renditions(report, TINY), tmp_path, run=run, on_growth=look)
     giver.join()
-    assert len(shown[0][0].fragments) == 1
+    assert len(shown[0][0].fragments) < len(encoded.results[0].index.fragments)
     small = encoded.results[0]
     whole = small.path.read_bytes()
     for index, seen in shown:
@@ -262,6 +263,12 @@ def test_sound_that_starts_late_stays_late(tmp_path: Path) -> None:
     after = footage.first_times(result.path)
     assert after["audio"] - after["video"] == pytest.approx(before["audio"] - before["video"], abs=0.001)
     assert after["audio"] - after["video"] == pytest.approx(0.5, abs=0.03)
+    assert footage.frame_numbers(result.path) == footage.frame_numbers(source)
+    for number, part in enumerate(result.index.fragments):
+        samples = read_samples(result.path, result.index.main, [part])
+        assert any(each.pts > each.dts for each in samples), number
+        # By this a player places what it is fed.
+        assert samples[0].dts == result.index.origin_pts + part.start_pts
 
 
 @pytest.mark.parametrize("depth", ["header", "packets"])

@@ -35,7 +35,7 @@ def test_all_rungs_have_the_same_groups_limits_and_profile_whoever_encodes(encod
     soft = command(by_x264, "/a", ["/b", "/c", "/d"])
     for option in ("-force_key_frames", "-maxrate:v", "-bufsize:v", "-profile:v", "-fps_mode:v"):
         assert values(arguments, option) == values(soft, option), option
-    assert values(arguments, "-bf") == ["0", "0"]
+    assert values(arguments, "-bf") == ["0", "0", "0"]
     # One frees every keyframe of what came before it: the option, or the distance of those that do.
     assert values(arguments, "-forced-idr") + values(arguments, "-forced_idr") + values(
         arguments, "-idr_interval"
