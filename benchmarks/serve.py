@@ -4,8 +4,8 @@ A dock uploads 1080p; a holder of the right to the original gets eight grants. T
 for one range after another: of 1 MiB anywhere, and of the segments the playlist names. Ours is the shipped
 media listener, one process, which decides about the capability at every range. The peer is nginx with one
 worker, `sendfile` on and no log, which asks nobody. In each round one server is asked, then the other twice,
-then the first again, so that what drifts on the machine weighs on both; the share of nginx is the median of the
-rounds' own. What asks is `benchmarks.range_load`; its own share of the time is printed, so that one sees
+then the first again, so that what drifts on the machine weighs on both; the share of nginx is the median of
+the rounds' own. What asks is `benchmarks.range_load`; its own share of the time is printed, so that one sees
 whether it was the limit.
 
 Options: N= (5) rounds, SECONDS_EACH= (6) of each load, SECONDS= (240) length of the recording.
