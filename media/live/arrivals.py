@@ -25,6 +25,10 @@ SECOND_US = 1_000_000
 MUCH_BYTES = 1 << 20
 HELD = 250
 """Packets of one stream that may wait for the first time."""
+REORDERED = 17
+"""Pictures that are decoded before the first is shown, and one more: no codec holds back more."""
+IN_ORDER = frozenset({"mjpeg"})
+"""Codecs of pictures that are shown as they come."""
 
 
 def monotonic_us() -> int:
@@ -69,9 +73,9 @@ class _Times:
 
     index: int
     base: Fraction
-    waits: int
-    """Pictures that are decoded before the first is shown, as far as is known."""
     is_sound: bool
+    is_in_order: bool
+    """What comes first is shown first: the time shown is the time of decoding."""
     step: int
     """What a packet lasts, as far as is known."""
     last: int | None = None
@@ -79,38 +83,53 @@ class _Times:
 
     def take(self, packet: Packet[Any], arrival_us: int) -> list[Arrived]:
         """What can be told now: the packet, after those that had to wait for its time."""
-        dts = self._dts(packet)
-        if dts is None and len(self.held) < HELD:
-            self.held.append((packet, arrival_us))
-            return []
-        if dts is None:
-            dts = int(Fraction(arrival_us, SECOND_US) / self.base)
-        before = dts - len(self.held) * self.step
-        found = [
-            self._arrived(each, at_us, before + n * self.step) for n, (each, at_us) in enumerate(self.held)
-        ]
-        self.held = []
-        self.last = dts
-        return [*found, self._arrived(packet, arrival_us, dts)]
+        dts = packet.dts
+        if dts is not None and self.last is not None and dts > self.last:
+            self.step = dts - self.last
+        if dts is None and self.last is not None:
+            dts = self.last + (packet.duration or self.step)
+        if dts is None and self.is_in_order:
+            dts = packet.pts
+        if dts is not None:
+            found = self._let_go(dts, packet)
+            self.last = dts
+            return [*found, self._arrived(packet, arrival_us, dts)]
+        self.held.append((packet, arrival_us))
+        shown = sum(each.pts is not None for each, _ in self.held)
+        return self.rest() if shown > REORDERED or len(self.held) > HELD else []
 
     def rest(self) -> list[Arrived]:
-        """What no time ever came for, by its arrival."""
-        held, self.held = self.held, []
-        return [
-            self._arrived(each, at_us, int(Fraction(at_us, SECOND_US) / self.base)) for each, at_us in held
+        """What waited and got no time of decoding: as late as what is shown allows; without that, by arrival."""
+        if not self.held:
+            return []
+        (packet, at_us), held = self.held[-1], self.held
+        starts = [
+            each.pts - at * (each.duration or self.step)
+            for at, (each, _) in enumerate(held)
+            if each.pts is not None
         ]
+        self.last = (
+            min(starts) + (len(held) - 1) * (packet.duration or self.step)
+            if starts
+            else int(Fraction(at_us, SECOND_US) / self.base)
+        )
+        self.held = held[:-1]
+        return [*self._let_go(self.last, packet), self._arrived(packet, at_us, self.last)]
 
-    def _dts(self, packet: Packet[Any]) -> int | None:
-        """The packet's own, or what its place says."""
-        if packet.dts is not None:
-            if self.last is not None and packet.dts > self.last:
-                self.step = packet.dts - self.last
-            return packet.dts
-        if self.last is not None:
-            return self.last + (packet.duration or self.step)
-        if packet.pts is not None:
-            return packet.pts - self.waits * (packet.duration or self.step)
-        return None
+    def _let_go(self, dts: int, packet: Packet[Any]) -> list[Arrived]:
+        """What waited for ``packet``, whose time of decoding is known: one after the other before it.
+
+        RTP says when a picture is shown, and of the first one, at times, nothing: it is shown before the others.
+        """
+        held, self.held = self.held, []
+        shown = [each.pts for each in (*(each for each, _ in held), packet) if each.pts is not None]
+        found = []
+        for place, (each, at_us) in enumerate(held):
+            step = each.duration or self.step
+            if place == 0 and each.pts is None and shown:
+                each.pts = min(shown) - step
+            found.append(self._arrived(each, at_us, dts - (len(held) - place) * step))
+        return found
 
     def _arrived(self, packet: Packet[Any], arrival_us: int, dts: int) -> Arrived:
         return Arrived(
@@ -226,7 +245,7 @@ def _times(stream: Stream) -> _Times:
     is_sound = stream.type == "audio"
     rate = None if is_sound else getattr(stream, "average_rate", None)
     step = int(1 / (Fraction(rate.numerator, rate.denominator) * base)) if rate else 1
-    return _Times(stream.index, base, int(getattr(context, "has_b_frames", 0) or 0), is_sound, max(1, step))
+    return _Times(stream.index, base, is_sound, is_sound or context.name in IN_ORDER, max(1, step))
 
 
 def _base(stream: Stream) -> Fraction:
