@@ -25,9 +25,10 @@ No I/O, and no wall clock: the caller knows what its monotonic clock showed when
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import OrderedDict
+from collections import deque
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -87,13 +88,11 @@ class _Stream:
     shift_us: int = 0
     """What its times are moved by: wraps so far, and an epoch of its own."""
     is_apart: bool = False
-    recent: OrderedDict[int, None] = field(default_factory=OrderedDict)
+    recent: deque[int] = field(default_factory=partial(deque, maxlen=RECENT))
 
     def note(self, media_us: int, duration_us: int) -> None:
         self.last_us, self.duration_us = media_us, duration_us
-        self.recent[media_us] = None
-        if len(self.recent) > RECENT:
-            self.recent.popitem(last=False)
+        self.recent.append(media_us)
 
 
 class Taken(NamedTuple):
@@ -132,6 +131,12 @@ class LiveClock:
         known = self._streams.get(stream)
         if known is None:
             return self._first(stream, media_us, duration_us, arrival_us)
+        at_us = media_us + known.shift_us
+        if 0 < at_us - known.last_us < known.duration_us + self.rules.loss_us and not known.is_apart:
+            # Next in line, as almost all are: nothing of what follows can be.
+            known.note(at_us, duration_us)
+            found = self.run.observe(at_us, arrival_us)
+            return Taken(at_us, events=tuple(found)) if found else Taken(at_us)
         events: list[Event] = []
         if known.is_apart and abs(self.run.leads_by_us(media_us, arrival_us)) < self.rules.jump_us:
             known.shift_us, known.is_apart = 0, False
@@ -210,11 +215,15 @@ class RunClock:
             self.anchors = [(media_us, offset_us)]
             return []
         window = self._window
-        window.to_us = max(window.to_us, media_us)
+        if media_us > window.to_us:
+            window.to_us = media_us
         if len(self.anchors) == 1 and offset_us < self.anchors[0][1] and self._is_first(media_us):
             self.anchors = [(self.anchors[0][0], offset_us)]
-        if offset_us < self.offset_us(media_us) + self.rules.pause_us:
-            self._kept_up_to_us = max(self._kept_up_to_us, media_us)
+        anchor_us, least_us = self.anchors[-1]
+        if media_us < anchor_us:
+            least_us = self.offset_us(media_us)
+        if offset_us < least_us + self.rules.pause_us and media_us > self._kept_up_to_us:
+            self._kept_up_to_us = media_us
         if media_us < window.from_us + self.rules.window_us:
             if offset_us < window.offset_us:
                 window.at_us, window.offset_us = media_us, offset_us

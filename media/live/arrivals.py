@@ -3,6 +3,10 @@
 One thread does nothing but ask the source for the next packet, because that may take for ever and cannot be
 interrupted: FFmpeg's own time limits do not hold for every protocol. Whoever takes from the queue watches the
 clock, and ends the process where nothing comes (`media.live.recording`).
+
+A thread that wakes for each packet costs more than everything that is done with them. Where what comes may lie
+in the sender's and our socket for a moment, the thread rests after each read that had to wait, and then reads
+what has gathered.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, NamedTuple, cast
@@ -23,6 +27,12 @@ from media.live.opening import Source, scrubbed
 
 SECOND_US = 1_000_000
 MUCH_BYTES = 1 << 20
+REST_S = 0.15
+"""How long what comes is left to gather, at most."""
+GATHERED_BYTES = 128 << 10
+"""What may gather; of more the rests are shorter."""
+WAITED_US = 8_000
+"""A read that took this long had to wait: nothing more lay ready. The interpreter's other thread takes up to 5 ms."""
 HELD = 250
 """Packets of one stream that may wait for the first time."""
 REORDERED = 17
@@ -91,9 +101,10 @@ class _Times:
         if dts is None and self.is_in_order:
             dts = packet.pts
         if dts is not None:
-            found = self._let_go(dts, packet)
+            found = self._let_go(dts, packet) if self.held else []
             self.last = dts
-            return [*found, self._arrived(packet, arrival_us, dts)]
+            found.append(self._arrived(packet, arrival_us, dts))
+            return found
         self.held.append((packet, arrival_us))
         shown = sum(each.pts is not None for each, _ in self.held)
         return self.rest() if shown > REORDERED or len(self.held) > HELD else []
@@ -150,15 +161,18 @@ class Arrivals:
     Args:
         opened: Opens the source; called in the thread.
         most_bytes: How much may wait.
+        rests: What comes may gather before it is read: nothing is lost by that.
     """
 
-    def __init__(self, opened: Callable[[], Source], most_bytes: int) -> None:
+    def __init__(self, opened: Callable[[], Source], most_bytes: int, *, rests: bool = False) -> None:
         self._opened = opened
+        self._rests = rests
         self._most_bytes = most_bytes
+        # One thread appends and one takes away; each counts for itself, so that no packet needs a lock.
         self._queue: deque[Arrived | Overrun] = deque()
+        self._put_bytes = self._taken_bytes = 0
         self._overruns: dict[int, Overrun] = {}
-        self._lock = threading.Condition()
-        self.waiting_bytes = 0
+        self._news = threading.Event()
         self.last_us = monotonic_us()
         """When the last packet came, or the wait began."""
         self.streams: Mapping[int, Stream] = {}
@@ -166,22 +180,23 @@ class Arrivals:
         """Why no more will come; None: it may."""
         self.is_open = False
 
+    @property
+    def waiting_bytes(self) -> int:
+        """What has come and is not taken yet."""
+        return self._put_bytes - self._taken_bytes
+
     def start(self) -> None:
         """Begin; the thread ends with the process, never before a packet it waits for."""
         threading.Thread(target=self._run, name="arrivals", daemon=True).start()
 
     def take(self, patience_s: float) -> list[Arrived | Overrun]:
-        """What has come after some patience, less only where much has; nothing may be in it.
-
-        To wake for each packet would cost more than everything that is done with it.
-        """
-        with self._lock:
-            if self.ended is None and self.waiting_bytes < MUCH_BYTES:
-                self._lock.wait(patience_s)
-            taken = list(self._queue)
-            self._queue.clear()
-            self.waiting_bytes = 0
-            return taken
+        """What has come after some patience, or when the reading thread rests; nothing may be in it."""
+        if self.ended is None and self.waiting_bytes < MUCH_BYTES:
+            self._news.wait(patience_s)
+        self._news.clear()
+        taken = [self._queue.popleft() for _ in range(len(self._queue))]
+        self._taken_bytes += sum(each.size_bytes for each in taken if isinstance(each, Arrived))
+        return taken
 
     def _run(self) -> None:
         try:
@@ -189,8 +204,7 @@ class Arrivals:
             source = self._opened()
             self.streams = {each.index: each for each in source.streams if each.type in {"video", "audio"}}
             self.is_open = True
-            for arrived in _arriving(source, self.streams):
-                self._put(arrived)
+            self._read(source)
             self._end("source_ended")
         except (av.FFmpegError, OSError, ValueError) as error:
             self._end(scrubbed(f"{type(error).__name__}: {error}")[:300])
@@ -198,46 +212,60 @@ class Arrivals:
             self._end("reader_crashed")
             raise
 
+    def _read(self, source: Source) -> None:
+        times = {index: _times(stream) for index, stream in self.streams.items()}
+        asked_us, gathered_bytes = monotonic_us(), 0
+        for packet in source.demux(*self.streams.values()):
+            came_us, size_bytes = monotonic_us(), packet.size
+            # The demuxer says goodbye with an empty packet for each stream.
+            if size_bytes:
+                for arrived in times[packet.stream_index].take(packet, came_us):
+                    self._put(arrived)
+            gathered_bytes += size_bytes
+            if self._rests and came_us - asked_us > WAITED_US:
+                self._news.set()
+                time.sleep(REST_S * min(1.0, GATHERED_BYTES / max(1, gathered_bytes)))
+                gathered_bytes = 0
+            asked_us = monotonic_us()
+        for each in times.values():
+            for arrived in each.rest():
+                self._put(arrived)
+
     def _end(self, why: str) -> None:
-        with self._lock:
-            self.ended = why
-            self._lock.notify()
+        self.ended = why
+        self._news.set()
 
     def _put(self, arrived: Arrived) -> None:
-        with self._lock:
-            self.last_us = arrived.arrival_us
-            over = self._overruns.get(arrived.stream)
-            is_full = self.waiting_bytes + arrived.size_bytes > self._most_bytes
-            if is_full or (over is not None and not arrived.is_key):
-                # What follows is of no use without the picture it rests on: until the next keyframe.
-                first_us = over.from_us if over else arrived.arrival_us
-                self._overruns[arrived.stream] = Overrun(
-                    arrived.stream,
-                    (over.packets if over else 0) + 1,
-                    (over.size_bytes if over else 0) + arrived.size_bytes,
-                    first_us,
-                    arrived.arrival_us,
-                )
+        self.last_us = arrived.arrival_us
+        waiting_bytes = self.waiting_bytes + arrived.size_bytes
+        if self._overruns or waiting_bytes > self._most_bytes:
+            if self._overran(arrived, is_full=waiting_bytes > self._most_bytes):
                 return
-            if over is not None:
-                del self._overruns[arrived.stream]
-                self._queue.append(
-                    Overrun(over.stream, over.packets, over.size_bytes, over.from_us, arrived.arrival_us)
-                )
-            self._queue.append(arrived)
-            self.waiting_bytes += arrived.size_bytes
-            if self.waiting_bytes >= MUCH_BYTES:
-                self._lock.notify()
+        self._put_bytes += arrived.size_bytes
+        self._queue.append(arrived)
+        if waiting_bytes >= MUCH_BYTES:
+            self._news.set()
 
-
-def _arriving(source: Source, streams: Mapping[int, Stream]) -> Iterator[Arrived]:
-    times = {index: _times(stream) for index, stream in streams.items()}
-    for packet in source.demux(*streams.values()):
-        # The demuxer says goodbye with an empty packet for each stream.
-        if packet.size:
-            yield from times[packet.stream_index].take(packet, monotonic_us())
-    for each in times.values():
-        yield from each.rest()
+    def _overran(self, arrived: Arrived, *, is_full: bool) -> bool:
+        """Whether a packet is left out; the first that is not tells what was."""
+        over = self._overruns.get(arrived.stream)
+        if is_full or (over is not None and not arrived.is_key):
+            # What follows is of no use without the picture it rests on: until the next keyframe.
+            first_us = over.from_us if over else arrived.arrival_us
+            self._overruns[arrived.stream] = Overrun(
+                arrived.stream,
+                (over.packets if over else 0) + 1,
+                (over.size_bytes if over else 0) + arrived.size_bytes,
+                first_us,
+                arrived.arrival_us,
+            )
+            return True
+        if over is not None:
+            del self._overruns[arrived.stream]
+            self._queue.append(
+                Overrun(over.stream, over.packets, over.size_bytes, over.from_us, arrived.arrival_us)
+            )
+        return False
 
 
 def _times(stream: Stream) -> _Times:

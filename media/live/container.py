@@ -167,10 +167,14 @@ class LiveFile:
             MediaError: ``corrupt``: no reader could make anything of it, and the muxer refuses it.
             OSError: The disk is full or failing.
         """
-        packet.time_base = self._bases[index] or Fraction(1, 1_000_000)
         packet.dts, packet.pts = dts, pts
         try:
-            for each in self._filters[index].filter(packet) if index in self._filters else (packet,):
+            if index not in self._filters:
+                packet.stream = self._streams[index]
+                self._out.mux_one(packet)
+                return
+            packet.time_base = self._bases[index] or Fraction(1, 1_000_000)
+            for each in self._filters[index].filter(packet):
                 each.stream = self._streams[index]
                 self._out.mux_one(each)
         except av.FFmpegError as error:

@@ -71,6 +71,11 @@ class Address:
         return self.scheme == LISTENED or "mode=listener" in urlsplit(self.url).query
 
     @property
+    def gathers(self) -> bool:
+        """Whether what comes may lie in sockets for a moment: of datagrams a burst would be lost."""
+        return self.scheme != "udp" and not (self.scheme in {"rtsp", "rtsps"} and self.transport == "udp")
+
+    @property
     def shown(self) -> str:
         """The address without what is secret in it."""
         return scrubbed(self.url)

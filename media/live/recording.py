@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ from media.live.opening import Source, scrubbed
 from media.live.shape import shape_of
 
 PATIENCE_S = 0.1
+RESTING_PATIENCE_S = 0.25
+"""The same where the reading thread says when it rests."""
 OPEN_SUFFIX = ".part"
 EARLY_US = 2_000_000
 """How much earlier than the first packet another stream's may be."""
@@ -106,6 +109,7 @@ class Recording:
         folder: Empty, its own; files, journal and lock are made in it.
         opened: Opens the source; given what hears of publishers that were refused.
         waits: The source comes to us, whenever it likes.
+        rests: What comes may gather in sockets before it is read.
         lock: The folder's lock, where whoever started this process took it.
     """
 
@@ -116,12 +120,13 @@ class Recording:
         bounds: Bounds,
         *,
         waits: bool = False,
+        rests: bool = False,
         lock: int | None = None,
     ) -> None:
         self.folder = folder
         self.bounds = bounds
-        self.arrivals = Arrivals(lambda: opened(self._refused), bounds.queue_bytes)
-        self._waits = waits
+        self.arrivals = Arrivals(lambda: opened(self._refused), bounds.queue_bytes, rests=rests)
+        self._waits, self._patience_s = waits, RESTING_PATIENCE_S if rests else PATIENCE_S
         if lock is None:
             lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -172,7 +177,7 @@ class Recording:
 
     def _loop(self) -> str:
         while True:
-            for each in self.arrivals.take(PATIENCE_S):
+            for each in self.arrivals.take(self._patience_s):
                 if isinstance(each, Overrun):
                     self.journal.write("overrun", sync=True, **vars(each))
                 else:
@@ -216,10 +221,12 @@ class Recording:
             self.journal.write("unwritten", stream=arrived.stream, media_us=taken.media_us, why=error.message)
             return
         now.last[arrived.stream] = dts
-        now.begin_us = min(now.begin_us, taken.media_us)
-        now.end_us = max(now.end_us, taken.media_us + arrived.duration_us)
+        if taken.media_us < now.begin_us:
+            now.begin_us = taken.media_us
+        if taken.media_us + arrived.duration_us > now.end_us:
+            now.end_us = taken.media_us + arrived.duration_us
         now.pictures += lane.is_picture
-        if now.playable_from_us is None and arrived.is_key and (lane.is_picture or not self._has_pictures()):
+        if now.playable_from_us is None and arrived.is_key and (lane.is_picture or not self._has_pictures):
             now.playable_from_us = taken.media_us - now.begin_us
 
     def _lane(self, index: int) -> _Lane:
@@ -231,7 +238,7 @@ class Recording:
         now = self._now_open
         if now is None or taken.begins_run:
             return True
-        if not arrived.is_key or (not lane.is_picture and self._has_pictures()):
+        if not arrived.is_key or (not lane.is_picture and self._has_pictures):
             return False
         if lane.is_picture:
             shape = shape_of(bytes(arrived.packet), lane.codec)
@@ -239,7 +246,9 @@ class Recording:
                 self._stop = self._stop or "shape_changed"
         return self._is_cut_asked or taken.media_us - now.begin_us >= int(self.bounds.file_s * 1e6)
 
+    @cached_property
     def _has_pictures(self) -> bool:
+        """Asked once packets come: the streams are known then, and stay."""
         return any(stream.type == "video" for stream in self.arrivals.streams.values())
 
     def _next_file(self, arrived: Arrived, taken: Taken) -> None:
