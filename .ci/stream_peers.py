@@ -41,13 +41,13 @@ from benchmarks.support import Figure, write_results
 from evidence.kinds import SourceKind
 from ingest import roster
 from ingest.recorder import sessions as use_case
-from ingest.recorder.process import end_all
+from ingest.recorder.process import end_all, is_recording
 from media.footage import make_clip
 from media.live.journal import read
 from media.run import packaged_ffmpeg
 from storage.db import agencies, items, sessions
 from storage.db.tables import Item
-from tests.support.cluster import PIPELINE, Cluster, free_port, running, wait_for
+from tests.support.cluster import Cluster, free_port, running, wait_for
 from tests.support.media import frame_numbers
 
 FPS, CLIP_S, SESSION_S = 25, 60, 8.0
@@ -414,13 +414,14 @@ class Recorded:
         self._cluster, self._bench, self._line = cluster, bench, line
         self._room = next(room for room in cluster.settings.recorder.rooms if room.room_no == line.room)
         self._folder = cluster.settings.recorder_dir / line.room / "main"
+        self._known: list[UUID | None] = []
 
     def judge(self) -> tuple[int, list[str]]:
         """How many pictures came, and what is wrong."""
         line = self._line
         if not line.is_called:
             self._send()
-        session_id = self._do(use_case.start, self._room, facts={}).id
+        session_id = self._session_id = self._do(use_case.start, self._room, facts={}).id
         if line.is_called:
             wait_for(self._waits, 60, f"{line.name}: we wait for it")
             self._send()
@@ -450,8 +451,11 @@ class Recorded:
         return f"{self._said().get('ended', {}).get('why')} {words[-1:]}"
 
     def _is_in(self) -> bool:
-        # A run's folder goes once it is over and all of its files are somebody's.
-        return not any(self._folder.iterdir())
+        # What was recorded after the end is nobody's, and stays for a while.
+        known = [each.item_id for each in self._told(self._session_id).parts]
+        is_same, self._known = known == self._known, known
+        time.sleep(1)
+        return bool(known) and is_same and not any(is_recording(run) for run in self._folder.iterdir())
 
     def _do(self, what: Callable[..., Any], *given: Any, **named: Any) -> Any:
         storage = self._cluster.storage
@@ -576,7 +580,7 @@ def main() -> int:
             bench.clip(*line.codecs)
         configured(lines, folder / "rooms.toml")
         settings = {"CONFIG": str(folder / "rooms.toml")}
-        cluster = stack.enter_context(running(folder / "installation", *PIPELINE, settings=settings))
+        cluster = stack.enter_context(running(folder / "installation", "broker", "relay", "ingest", settings=settings))
         stack.callback(end_all, cluster.settings.recorder_dir)
         with cluster.storage.database.transaction() as session:
             for line in lines:

@@ -7,14 +7,17 @@ import json
 import sys
 import time
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from cli.options import Branch
 from cli.shell import Desk, Parser, add_json, at_desk, print_json, print_table
 from evidence.clock import rfc3339
+from evidence.errors import Conflict
 from ingest.recorder import process, registry
 from ingest.recorder.registry import StreamNow
 from ingest.recorder.stream import Phase
+from media.live.pushing import new_key
 from storage.db import sessions
 
 WORDS = {
@@ -50,6 +53,8 @@ def arguments(parser: Parser, _name: str) -> None:
         _end,
     )
     end.add_argument("room", nargs="?", metavar="ROOM", help="只结束此室 / of this room alone")
+    making = branch.add("make-key", "推流密钥对 / a pair of keys for one end of zmq-listen", _make_key)
+    making.add_argument("file", type=Path, metavar="FILE", help="私钥文件,公钥另存为 FILE.pub / where it goes")
     watch = branch.add("watch", "各路信号状态 / what the streams do, again and again", _watch)
     watch.add_argument("--json", action="store_true", help="每次一行 JSON / a line of JSON each time")
     watch.add_argument("room", nargs="?", metavar="ROOM", help="只看此室 / this room alone")
@@ -70,6 +75,17 @@ def _end(options: argparse.Namespace) -> int:
     for run in ended.left:
         print(f"{run}: expected its recorder to end, found it recording; run this again", file=sys.stderr)
     return 1 if ended.left else 0
+
+
+def _make_key(options: argparse.Namespace) -> int:
+    try:
+        told = new_key(options.file)
+    except FileExistsError as error:
+        raise Conflict(
+            f"{error.filename}: expected no file there, found one; name another", code="file_exists"
+        ) from error
+    print(f"{options.file}: 本端保存 / stays here\n{told}: 交给对端 / for the other end")
+    return 0
 
 
 def _seconds(text: str) -> float:

@@ -23,6 +23,7 @@ import av
 from av.packet import Packet
 from av.stream import Stream
 
+from evidence.errors import EvidenceError
 from media.live.opening import Source, scrubbed
 
 SECOND_US = 1_000_000
@@ -90,6 +91,10 @@ class _Times:
     """What a packet lasts, as far as is known."""
     last: int | None = None
     held: list[tuple[Packet[Any], int]] = field(default_factory=list)
+    learns: int = REORDERED
+    """Pictures from the first keyframe on, by which the order of decoding is known."""
+    shown: set[int] = field(default_factory=set)
+    """Times at which pictures are shown, until then."""
 
     def take(self, packet: Packet[Any], arrival_us: int) -> list[Arrived]:
         """What can be told now: the packet, after those that had to wait for its time."""
@@ -100,6 +105,8 @@ class _Times:
             dts = self.last + (packet.duration or self.step)
         if dts is None and self.is_in_order:
             dts = packet.pts
+        if self.learns and not self.is_in_order:
+            dts = self._learned(packet, dts)
         if dts is not None:
             found = self._let_go(dts, packet) if self.held else []
             self.last = dts
@@ -108,6 +115,24 @@ class _Times:
         self.held.append((packet, arrival_us))
         shown = sum(each.pts is not None for each, _ in self.held)
         return self.rest() if shown > REORDERED or len(self.held) > HELD else []
+
+    def _learned(self, packet: Packet[Any], dts: int | None) -> int | None:
+        """A time of decoding of which the first pictures are not told enough.
+
+        Some senders of MPEG-TS say when a picture is shown and call it decoding; FFmpeg knows better once it saw
+        how many are held back. What was told before stays: the next is a tick later, never earlier. What repeats a
+        picture is left as it is.
+        """
+        if packet.is_keyframe or self.learns < REORDERED:
+            self.learns -= 1
+        is_new = packet.pts not in self.shown
+        if packet.pts is not None:
+            self.shown.add(packet.pts)
+        if self.learns == 0:
+            self.shown.clear()
+        if dts is None or self.last is None or not is_new:
+            return dts
+        return self.last + 1 if 0 <= self.last - dts <= REORDERED * self.step else dts
 
     def rest(self) -> list[Arrived]:
         """What waited and got no time of decoding: as late as what is shown allows; without that, by arrival."""
@@ -206,7 +231,7 @@ class Arrivals:
             self.is_open = True
             self._read(source)
             self._end("source_ended")
-        except (av.FFmpegError, OSError, ValueError) as error:
+        except (av.FFmpegError, EvidenceError, OSError, ValueError) as error:
             self._end(scrubbed(f"{type(error).__name__}: {error}")[:300])
         except BaseException:
             self._end("reader_crashed")

@@ -2,7 +2,7 @@
 
 PyAV's FFmpeg speaks RTSP, RTMP, HLS, TCP and UDP. What it lacks (SRT) is fetched by the FFmpeg binary as
 plain bytes through a pipe: it carries, and parses nothing. What comes to us by RTMP or ZeroMQ is read by
-`media.live.listening`. A file is played at its own pace, for trials.
+`media.live.listening` and `media.live.pushing`. A file is played at its own pace, for trials.
 
 An address may hold credentials. It comes through standard input and stands in no journal and no message:
 `scrubbed` takes them out of what FFmpeg says. SRT alone wants its passphrase on FFmpeg's command line, which
@@ -35,8 +35,9 @@ DIRECT = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "tcp", "u
 CARRIED = frozenset({"srt"})
 LISTENED = "rtmp-listen"
 SUBSCRIBED = "zmq"
+PUSHED = "zmq-listen"
 PLAYED = "file"
-KNOWN = DIRECT | CARRIED | {LISTENED, SUBSCRIBED, PLAYED}
+KNOWN = DIRECT | CARRIED | {LISTENED, SUBSCRIBED, PUSHED, PLAYED}
 SOCKET_PATIENCE_US = 10_000_000
 PROBE_US = 3_000_000
 PROBE_BYTES = 4 << 20
@@ -68,7 +69,7 @@ class Address:
     @property
     def waits(self) -> bool:
         """Whether it is the source that comes to us, whenever it likes."""
-        return self.scheme == LISTENED or "mode=listener" in urlsplit(self.url).query
+        return self.scheme in {LISTENED, PUSHED} or "mode=listener" in urlsplit(self.url).query
 
     @property
     def gathers(self) -> bool:
@@ -110,6 +111,11 @@ def opened(address: Address, ffmpeg: str, tell: Callable[[str], None]) -> Source
         return _read_from(RtmpSource.of(address.url, tell), "flv")
     if address.scheme == SUBSCRIBED:
         return _read_from(ZmqSource(address.url), "mpegts")
+    if address.scheme == PUSHED:
+        # What it stands on is loaded for nobody else.
+        from media.live.pushing import Pulled
+
+        return _read_from(Pulled.of(address.url, tell), "mpegts")
     if address.scheme in CARRIED:
         return _read_from(_carried(address, ffmpeg), "mpegts")
     direct: Source = av.open(address.url, options={**_probing(), **_asked(address), **address.options})

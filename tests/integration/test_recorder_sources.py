@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 
-from evidence.errors import InvalidInput
+from cli.main import main
+from evidence.errors import InvalidInput, NotPermitted
 from ingest.recorder.process import Started, is_recording, start
 from media.live.journal import read
 from media.live.opening import Address, scrubbed
+from media.live.pushing import HEAD, MAGIC, Pulled, new_key, push, read_key
 from media.live.recording import Bounds
 from media.run import packaged_ffmpeg
 from tests.support.media import frame_numbers, make_plain
@@ -198,6 +201,60 @@ def test_zeromq_as_ffmpeg_publishes_it_is_recorded(peers: Peers, footage: Path) 
     peers.send("mpegts", f"zmq:tcp://127.0.0.1:{port}", "-stream_loop", "1")
     assert is_run_of(recorded(run), frame_numbers(footage) * 2, 100)
     assert said(run, "ended")[0]["why"] == "source_stalled"
+
+
+def test_our_own_sender_is_recorded_whole_and_nobody_without_its_key(
+    peers: Peers, footage: Path, tmp_path: Path
+) -> None:
+    ours, theirs, others = (new_key(tmp_path / name) for name in ("ours", "theirs", "others"))
+    port, clip = free_port(), tmp_path / "sent.ts"
+    subprocess.run([packaged_ffmpeg(), "-v", "error", "-i", str(footage), "-c", "copy", str(clip)], check=True)
+    keys = f"key_file={ours.with_suffix('')}&allow_file={theirs}"
+    run = peers.record(f"zmq-listen://127.0.0.1:{port}?{keys}")
+    wait_until_taken(port)
+    for mine, server in ((others, ours), (theirs, others)):
+        with pytest.raises(NotPermitted, match="expected each end to know the other's key"):
+            push(iter([]), f"tcp://127.0.0.1:{port}", read_key(mine.with_suffix("")), read_key(server))
+    sent = main(["send", f"127.0.0.1:{port}", str(clip), "--key", str(theirs.with_suffix("")),
+                 "--server-key", str(ours)])  # fmt: skip
+    assert sent == 0
+    assert recorded(run) == frame_numbers(footage)
+    assert [line["why"] for line in said(run, "ended")] == ["source_ended"]
+    why = {line["why"] for line in said(run, "refused")}
+    assert why == {"sender refused: expected a key that is listed, found another"}
+
+
+def test_messages_that_were_lost_are_told_and_repeats_are_passed_over(tmp_path: Path) -> None:
+    ours, theirs = new_key(tmp_path / "ours"), new_key(tmp_path / "theirs")
+    short = tmp_path / "short"
+    short.write_text("none")
+    told: list[str] = []
+    port = free_port()
+    keys = f"key_file={ours.with_suffix('')}&allow_file={theirs}"
+    source = Pulled.of(f"zmq-listen://127.0.0.1:{port}?{keys}", told.append)
+    with zmq.Context() as context, context.socket(zmq.PUSH) as sender:
+        private = read_key(theirs.with_suffix(""))
+        sender.curve_secretkey, sender.curve_publickey = private, zmq.curve_public(private)
+        sender.curve_serverkey = read_key(ours)
+        sender.connect(f"tcp://127.0.0.1:{port}")
+        packets = [bytes([0x47, number]) + bytes(186) for number in range(8)]
+        for run, number, part in (
+            (b"runn-one", 5, packets[0]), (b"runn-one", 6, packets[1]), (b"runn-one", 6, packets[1]),
+            (b"runn-one", 9, packets[2]), (b"runn-one", 10, b"no packet"), (b"runn-two", 0, packets[3]),
+        ):  # fmt: skip
+            sender.send_multipart([HEAD.pack(MAGIC, run, number), part])
+        heard = [source.read(188) for _ in range(4)]
+    source.close()
+    assert heard == [*packets[:3], b""]
+    assert told == [
+        "expected message 7, found 9: 2 were lost",
+        "message refused: expected a head and packets of MPEG-TS, found others",
+        "sender_replaced",
+    ]
+    with pytest.raises(InvalidInput, match="expected zmq-listen"):
+        Pulled.of("zmq-listen://127.0.0.1:5700", told.append)
+    with pytest.raises(InvalidInput, match="expected a key of 40 characters, found 4"):
+        read_key(short)
 
 
 def test_mpeg_ts_over_tcp_and_udp(peers: Peers, footage: Path) -> None:

@@ -36,17 +36,18 @@ class Scripted:
 
     times: list[tuple[float | None, float | None]]
     codec: str = "h264"
+    keyframes: set[int] = field(default_factory=set)
     streams: list[Lane] = field(init=False)
 
     def __post_init__(self) -> None:
         self.streams = [Lane(Codec(self.codec))]
 
     def demux(self, *_: Any) -> Iterator[Packet[Any]]:
-        for shown, decoded in self.times:
+        for place, (shown, decoded) in enumerate(self.times):
             packet: Packet[Any] = Packet(b"picture")
             packet.pts = None if shown is None else int(shown * STEP)
             packet.dts = None if decoded is None else int(decoded * STEP)
-            packet.duration = STEP
+            packet.duration, packet.is_keyframe = STEP, place in self.keyframes
             yield packet
 
 
@@ -95,3 +96,18 @@ def test_a_source_that_never_tells_when_to_decode_is_taken_in_the_order_it_came(
 
 def test_pictures_that_are_shown_as_they_come_wait_for_nothing() -> None:
     assert arrived(Scripted([(5, None), (6, None), (8, None)], codec="mjpeg")) == [(5, 5), (6, 6), (8, 7)]
+
+
+def test_a_sender_that_calls_showing_decoding_steps_back_nowhere() -> None:
+    # Joined between keyframes; FFmpeg finds out after the first.
+    before = [(13, 13), (11, 11), (10, 10), (12, 12), (17, 17), (15, 15), (14, 14), (16, 16)]
+    after = [(20, 20), (24, None), (22, None), (21, None), (23, 22), (28, 23), (26, 24), (25, 25), (27, 26)]
+    found = arrived(Scripted([*before, *after], keyframes={8}))
+    decoded = [each for _, each in found]
+    assert decoded == sorted(set(decoded))
+    assert decoded[-3:] == [24, 25, 26]
+
+
+def test_pictures_that_come_twice_at_the_beginning_are_told_as_they_came() -> None:
+    times = [(each, each) for each in (0, 1, 2, 3, 1, 2, 3, 4)]
+    assert arrived(Scripted(times, keyframes={0})) == times
