@@ -482,8 +482,6 @@ class Recorded:
                   if each.is_missing and each.from_us > int(parts[0].from_at.timestamp() * 1e6)
                   and each.to_us < int(parts[-1].to_at.timestamp() * 1e6)]  # fmt: skip
         found += [f"break of {each.length_ms} ms: {each.cause}" for each in inside]
-        if len(parts) > 1:
-            found.append(f"{len(parts)} files")
         return len(numbers), found
 
 
@@ -493,7 +491,10 @@ def _of_numbers(numbers: list[int | None], line: Line) -> Iterator[str]:
     known = [number for number in numbers if number is not None]
     if line.picture in {"h264+b", "hevc"}:
         # Cut off between a picture and those that are sent after it and shown before.
-        last = next((at for at in range(max(1, len(known) - 4), len(known)) if known[at] != known[at - 1] + 1), len(known))
+        last = next(
+            (at for at in range(max(1, len(known) - 4), len(known)) if known[at] != known[at - 1] + 1),
+            len(known),
+        )
         known = known[:last]
     if known and known != list(range(known[0], known[0] + len(known))):
         holes = [(one, two) for one, two in zip(known, known[1:], strict=False) if two != one + 1]
@@ -506,14 +507,21 @@ def _of_numbers(numbers: list[int | None], line: Line) -> Iterator[str]:
 
 def _of_file(path: Path, line: Line) -> Iterator[str]:
     with av.open(str(path)) as container:
-        codecs = [stream.codec_context.name for stream in container.streams if stream.type in {"video", "audio"}]
-        spans = {}
+        codecs = [
+            stream.codec_context.name for stream in container.streams if stream.type in {"video", "audio"}
+        ]
+        spans: dict[str, list[Fraction]] = {}
         for packet in container.demux():
-            if packet.size and packet.pts is not None:
+            # What comes before the first keyframe cannot be played.
+            is_begun = packet.stream.type == "audio" or packet.is_keyframe or "video" in spans
+            if packet.size and packet.pts is not None and is_begun:
                 at = Fraction(packet.pts) * Fraction(packet.time_base)
                 spans.setdefault(packet.stream.type, []).append(at)
     # What MP4 says of MP2 and MP3 is one word, and FFmpeg's decoder of both has the name of the latter.
-    expected = {line.picture.partition("+")[0], *({"mp2", "mp3float"} if line.sound == "mp2" else {line.sound})}
+    expected = {
+        line.picture.partition("+")[0],
+        *({"mp2", "mp3float"} if line.sound == "mp2" else {line.sound}),
+    }
     if len(codecs) != 2 or not set(codecs) <= expected:
         yield f"codecs {codecs}"
     shown = spans.get("video", [])
@@ -580,7 +588,9 @@ def main() -> int:
             bench.clip(*line.codecs)
         configured(lines, folder / "rooms.toml")
         settings = {"CONFIG": str(folder / "rooms.toml")}
-        cluster = stack.enter_context(running(folder / "installation", "broker", "relay", "ingest", settings=settings))
+        cluster = stack.enter_context(
+            running(folder / "installation", "broker", "relay", "ingest", settings=settings)
+        )
         stack.callback(end_all, cluster.settings.recorder_dir)
         with cluster.storage.database.transaction() as session:
             for line in lines:
@@ -593,7 +603,10 @@ def main() -> int:
             for line, each in zip(lines, asked, strict=True):
                 count, results[line.name] = each.result()
                 words = "; ".join(results[line.name])
-                print(f"{'WRONG' if words else 'ok':5} {line.name:60.60} {count:4} pictures  {words}", flush=True)
+                print(
+                    f"{'WRONG' if words else 'ok':5} {line.name:60.60} {count:4} pictures  {words}",
+                    flush=True,
+                )
     wrong = sum(bool(found) for found in results.values())
     print(f"{len(results) - wrong} recorded whole, {wrong} not")
     if os.environ.get("RECORD") == "1":

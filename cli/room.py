@@ -54,7 +54,9 @@ def arguments(parser: Parser, _name: str) -> None:
     )
     end.add_argument("room", nargs="?", metavar="ROOM", help="只结束此室 / of this room alone")
     making = branch.add("make-key", "推流密钥对 / a pair of keys for one end of zmq-listen", _make_key)
-    making.add_argument("file", type=Path, metavar="FILE", help="私钥文件,公钥另存为 FILE.pub / where it goes")
+    making.add_argument(
+        "file", type=Path, metavar="FILE", help="私钥文件,公钥另存为 FILE.pub / where it goes"
+    )
     watch = branch.add("watch", "各路信号状态 / what the streams do, again and again", _watch)
     watch.add_argument("--json", action="store_true", help="每次一行 JSON / a line of JSON each time")
     watch.add_argument("room", nargs="?", metavar="ROOM", help="只看此室 / this room alone")

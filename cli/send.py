@@ -18,13 +18,21 @@ STDIN = "-"
 def arguments(parser: Parser, _name: str) -> None:
     parser.add_argument("server", metavar="HOST:PORT", help="录制主机的 zmq-listen 地址 / where it listens")
     parser.add_argument(
-        "source", nargs="?", default=STDIN, metavar="FILE", help="MPEG-TS 流,默认标准输入 / default standard input"
+        "source",
+        nargs="?",
+        default=STDIN,
+        metavar="FILE",
+        help="MPEG-TS 流,默认标准输入 / default standard input",
     )
     parser.add_argument(
         "--key", type=Path, required=True, metavar="FILE", help="本端私钥 / our key, the private half"
     )
     parser.add_argument(
-        "--server-key", type=Path, required=True, metavar="FILE", help="录制端公钥 / the recorder's, the public half"
+        "--server-key",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="录制端公钥 / the recorder's, the public half",
     )
     parser.set_defaults(run=_send)
 

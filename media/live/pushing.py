@@ -258,7 +258,9 @@ def whole_packets(descriptor: int) -> Iterator[bytes]:
     while data := os.read(descriptor, MESSAGE_BYTES):
         rest += data
         if rest[:1] != b"\x47":
-            raise InvalidInput("input: expected MPEG-TS, found other bytes; use ffmpeg -f mpegts", code="not_mpegts")
+            raise InvalidInput(
+                "input: expected MPEG-TS, found other bytes; use ffmpeg -f mpegts", code="not_mpegts"
+            )
         size = len(rest) // PACKET_BYTES * PACKET_BYTES
         if size:
             yield rest[:size]

@@ -208,7 +208,9 @@ def test_our_own_sender_is_recorded_whole_and_nobody_without_its_key(
 ) -> None:
     ours, theirs, others = (new_key(tmp_path / name) for name in ("ours", "theirs", "others"))
     port, clip = free_port(), tmp_path / "sent.ts"
-    subprocess.run([packaged_ffmpeg(), "-v", "error", "-i", str(footage), "-c", "copy", str(clip)], check=True)
+    subprocess.run(
+        [packaged_ffmpeg(), "-v", "error", "-i", str(footage), "-c", "copy", str(clip)], check=True
+    )
     keys = f"key_file={ours.with_suffix('')}&allow_file={theirs}"
     run = peers.record(f"zmq-listen://127.0.0.1:{port}?{keys}")
     wait_until_taken(port)

@@ -61,9 +61,7 @@ def arrived(source: Scripted) -> list[tuple[float | None, float]]:
         time.sleep(0.001)
     assert arrivals.ended == "source_ended"
     found = [each for each in arrivals.take(0) if isinstance(each, Arrived)]
-    return [
-        (None if each.packet.pts is None else each.packet.pts / STEP, each.dts / STEP) for each in found
-    ]
+    return [(None if each.packet.pts is None else each.packet.pts / STEP, each.dts / STEP) for each in found]
 
 
 @pytest.mark.parametrize(
