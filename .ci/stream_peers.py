@@ -1,10 +1,10 @@
 """Is every recorder recorded? Sessions of rooms whose cameras are other people's servers and publishers.
 
 A real installation records a session of each room; at the other end of its line is a peer that is on this
-machine: GStreamer's RTSP server (by TCP and UDP, with accounts, with TLS), VLC's, nginx-rtmp, `srt-live-transmit`,
-GStreamer's and FFmpeg's own publishers, HLS, MPEG-TS bare. All send one clip whose pictures carry their
-numbers. What came into custody must have them in order with nothing missing between first and last, in the
-codecs that were sent, as long as its pictures last, and the session must know of no break inside. Prints a
+machine: GStreamer's RTSP server (by TCP and UDP, with accounts, with TLS), VLC's, nginx-rtmp,
+`srt-live-transmit`, GStreamer's and FFmpeg's own publishers, HLS, MPEG-TS bare. All send one clip whose
+pictures carry their numbers. What came into custody must have them in order with nothing missing between
+first and last, in the codecs that were sent, as long as its pictures last, and the session must know of no break inside. Prints a
 table; exit status 1 when something was wrong. ONLY=text takes the lines whose name has it, RECORD=1 keeps the
 counts in `benchmarks/results/stream_peers.json`.
 """
@@ -29,6 +29,7 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -194,7 +195,8 @@ def by_gstreamer(bench: Bench, line: Line, sink: str, muxer: str) -> None:
     parse = {"h264": "h264parse", "hevc": "h265parse"}[line.picture]
     pipeline = (
         f"filesrc location={bench.clip(*line.codecs)} ! matroskademux name=d "
-        f"d.video_0 ! queue ! {parse} config-interval=1 ! m. d.audio_0 ! queue ! aacparse ! m. {muxer} name=m ! {sink}"
+        f"d.video_0 ! queue ! {parse} config-interval=1 ! m. d.audio_0 ! queue ! aacparse ! m. "
+        f"{muxer} name=m ! {sink}"
     )
     bench.run(["gst-launch-1.0", "-q", *shlex.split(pipeline)])
 
@@ -229,14 +231,14 @@ def by_hls(bench: Bench, line: Line, name: str, kind: str) -> None:
     wait_for(lambda: len(list(into.glob("live*.*"))) > 3, 30, f"{name} is served")
 
 
-def rtsp_lines(bench: Bench) -> list[Line]:
+def rtsp_lines() -> list[Line]:
     """GStreamer's RTSP server: each codec by TCP, some by UDP, and three that guard themselves."""
     pairs = [("h264", "aac"), ("h264+b", "pcm_alaw"), ("hevc", "aac"), ("hevc", "pcm_mulaw"),
              ("mjpeg", "pcm_alaw"), ("h264", "opus"), ("h264", "mp2")]  # fmt: skip
     lines = []
     ports = {guard: free_port() for guard in ("none", "basic", "digest", "tls")}
 
-    def serve(bench: Bench, line: Line, guard: str) -> None:
+    def serve(bench: Bench, guard: str) -> None:
         mounts = []
         for picture, sound in pairs:
             parts = [f"filesrc location={bench.clip(picture, sound)} ! matroskademux name=d"]
@@ -250,11 +252,11 @@ def rtsp_lines(bench: Bench) -> list[Line]:
     started: set[str] = set()
     lock = threading.Lock()
 
-    def once(guard: str, bench: Bench, line: Line) -> None:
+    def once(guard: str, bench: Bench, _: Line) -> None:
         with lock:
             if guard not in started:
                 started.add(guard)
-                serve(bench, line, guard)
+                serve(bench, guard)
                 wait_for(lambda: _accepts(ports[guard]), 30, f"the RTSP server {guard}")
 
     def add(how: str, guard: str, picture: str, sound: str, scheme: str = "rtsp", **more: Any) -> None:
@@ -300,7 +302,8 @@ def other_lines(bench: Bench) -> list[Line]:
                       partial(by_ffmpeg, form="mpegts", url=f"zmq:tcp://127.0.0.1:{port}")))  # fmt: skip
     for codecs in (h264, ("hevc", "mp2")):
         port = free_port()
-        lines.append(Line(f"ffmpeg: mpeg-ts udp, {' '.join(codecs)}", f"udp://127.0.0.1:{port}", *codecs, "ffmpeg",
+        name = f"ffmpeg: mpeg-ts udp, {' '.join(codecs)}"
+        lines.append(Line(name, f"udp://127.0.0.1:{port}", *codecs, "ffmpeg",
                           partial(by_ffmpeg, form="mpegts", url=f"udp://127.0.0.1:{port}?pkt_size=1316"),
                           is_called=True, is_whole=True))  # fmt: skip
     port = free_port()
@@ -310,9 +313,11 @@ def other_lines(bench: Bench) -> list[Line]:
                       is_called=True, is_whole=True))  # fmt: skip
     port = free_port()
     lines.append(Line("ffmpeg: mpeg-ts tcp, h264 aac", f"tcp://127.0.0.1:{port}", *h264, "ffmpeg",
-                      partial(by_ffmpeg, form="mpegts", url=f"tcp://127.0.0.1:{port}?listen=1"), is_whole=True))  # fmt: skip
+                      partial(by_ffmpeg, form="mpegts", url=f"tcp://127.0.0.1:{port}?listen=1"),
+                      is_whole=True))  # fmt: skip
     port = free_port()
-    lines.append(Line("gstreamer: mpeg-ts tcp, hevc aac", f"tcp://127.0.0.1:{port}", "hevc", "aac", "gst-launch-1.0",
+    lines.append(Line("gstreamer: mpeg-ts tcp, hevc aac", f"tcp://127.0.0.1:{port}", "hevc", "aac",
+                      "gst-launch-1.0",
                       partial(by_gstreamer, muxer="mpegtsmux alignment=7",
                               sink=f"tcpserversink host=127.0.0.1 port={port} sync=true")))  # fmt: skip
     web = served(bench)
@@ -334,8 +339,9 @@ def rtmp_lines() -> list[Line]:
     ):  # fmt: skip
         port = free_port()
         send_to: Any = send
-        lines.append(Line(f"{name}: rtmp push, {' '.join(codecs)}", f"rtmp-listen://127.0.0.1:{port}/live/{KEY}", *codecs,
-                          program, partial(send_to, url=f"rtmp://127.0.0.1:{port}/live/{KEY}"), is_called=True,
+        address = f"127.0.0.1:{port}/live/{KEY}"
+        lines.append(Line(f"{name}: rtmp push, {' '.join(codecs)}", f"rtmp-listen://{address}", *codecs,
+                          program, partial(send_to, url=f"rtmp://{address}"), is_called=True,
                           is_whole=name != "nginx-rtmp"))  # fmt: skip
     port = free_port()
     lines.append(Line("nginx-rtmp: rtmp pull, h264 aac", f"rtmp://127.0.0.1:{port}/live/room", *h264, "nginx",
@@ -366,8 +372,9 @@ def by_nginx_push(bench: Bench, line: Line, url: str) -> None:
 def certificate(folder: Path) -> Path:
     """A key and a certificate of its own, in one file."""
     pem, cert = folder / "peer.pem", folder / "peer.crt"
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", pem, "-out", cert, "-days", "2",
-                    "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"],
+    openssl = shutil.which("openssl") or "openssl"
+    subprocess.run([openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", pem, "-out", cert,
+                    "-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"],
                    check=True, capture_output=True)  # fmt: skip
     pem.write_bytes(pem.read_bytes() + cert.read_bytes())
     return pem
@@ -497,7 +504,7 @@ def _of_numbers(numbers: list[int | None], line: Line) -> Iterator[str]:
         )
         known = known[:last]
     if known and known != list(range(known[0], known[0] + len(known))):
-        holes = [(one, two) for one, two in zip(known, known[1:], strict=False) if two != one + 1]
+        holes = [(one, two) for one, two in pairwise(known) if two != one + 1]
         yield f"not in order: {holes[:3]} of {len(holes)}"
     if line.is_whole and known[:1] != [0]:
         yield f"first picture {known[:1]}"
@@ -582,7 +589,7 @@ def main() -> int:
         folder.chmod(0o755)
         (folder / "peers").mkdir()
         bench = stack.enter_context(bench_in(folder / "peers"))
-        lines = [line for line in [*rtsp_lines(bench), *other_lines(bench)]
+        lines = [line for line in [*rtsp_lines(), *other_lines(bench)]
                  if only in line.name and shutil.which(line.program)]  # fmt: skip
         for line in lines:
             bench.clip(*line.codecs)
@@ -595,8 +602,8 @@ def main() -> int:
         with cluster.storage.database.transaction() as session:
             for line in lines:
                 roster.register_device(
-                    session, agencies.agencies(session)[0], line.room, kind=SourceKind.INTERVIEW_ROOM, model=None,
-                    actor="test", now=cluster.storage.clock.now(),
+                    session, agencies.agencies(session)[0], line.room, kind=SourceKind.INTERVIEW_ROOM,
+                    model=None, actor="test", now=cluster.storage.clock.now(),
                 )  # fmt: skip
         with ThreadPoolExecutor(3) as pool:
             asked = [pool.submit(Recorded(cluster, bench, line).judge) for line in lines]

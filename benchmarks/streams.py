@@ -8,8 +8,8 @@ runs, and what its start costs, are told apart: the first by the kernel's accoun
 ``SECONDS`` after ``WARM_S``, the second by what it had used until then beyond that. Streams a core is the
 reciprocal of a running stream's share.
 
-Options: N= (10) streams of each at a time, SECONDS= (60), MANY= (50) streams of ours at once for that long, to
-see that none falls behind.
+Options: N= (10) streams of each at a time, SECONDS= (60), MANY= (50) streams of ours at once for that long,
+to see that none falls behind.
 """
 
 from __future__ import annotations

@@ -47,8 +47,8 @@ def _send(options: argparse.Namespace) -> int:
     print(f"已发送 {done.messages} 条消息 / messages sent: {done.messages}, {done.size_bytes} bytes")
     if not done.is_through:
         raise Unavailable(
-            f"{options.server}: expected the recorder to take everything, found it away; look at both keys and "
-            "the room's address",
+            f"{options.server}: expected the recorder to take everything, found it away; look at the "
+            "room's address",
             code="recorder_away",
         )
     return 0

@@ -215,8 +215,7 @@ class RunClock:
             self.anchors = [(media_us, offset_us)]
             return []
         window = self._window
-        if media_us > window.to_us:
-            window.to_us = media_us
+        window.to_us = max(window.to_us, media_us)
         if len(self.anchors) == 1 and offset_us < self.anchors[0][1] and self._is_first(media_us):
             self.anchors = [(self.anchors[0][0], offset_us)]
         anchor_us, least_us = self.anchors[-1]

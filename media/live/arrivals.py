@@ -4,9 +4,9 @@ One thread does nothing but ask the source for the next packet, because that may
 interrupted: FFmpeg's own time limits do not hold for every protocol. Whoever takes from the queue watches the
 clock, and ends the process where nothing comes (`media.live.recording`).
 
-A thread that wakes for each packet costs more than everything that is done with them. Where what comes may lie
-in the sender's and our socket for a moment, the thread rests after each read that had to wait, and then reads
-what has gathered.
+A thread that wakes for each packet costs more than everything that is done with them. Where what comes may
+lie in the sender's and our socket for a moment, the thread rests after each read that had to wait, and then
+reads what has gathered.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ REST_S = 0.15
 GATHERED_BYTES = 128 << 10
 """What may gather; of more the rests are shorter."""
 WAITED_US = 8_000
-"""A read that took this long had to wait: nothing more lay ready. The interpreter's other thread takes up to 5 ms."""
+"""A read that took this long had to wait: nothing more lay ready. Our other thread may take 5 ms of it."""
 HELD = 250
 """Packets of one stream that may wait for the first time."""
 REORDERED = 17
@@ -119,9 +119,9 @@ class _Times:
     def _learned(self, packet: Packet[Any], dts: int | None) -> int | None:
         """A time of decoding of which the first pictures are not told enough.
 
-        Some senders of MPEG-TS say when a picture is shown and call it decoding; FFmpeg knows better once it saw
-        how many are held back. What was told before stays: the next is a tick later, never earlier. What repeats a
-        picture is left as it is.
+        Some senders of MPEG-TS say when a picture is shown and call it decoding; FFmpeg knows better once it
+        saw how many are held back. What was told before stays: the next is a tick later, never earlier. What
+        repeats a picture is left as it is.
         """
         if packet.is_keyframe or self.learns < REORDERED:
             self.learns -= 1
@@ -135,7 +135,7 @@ class _Times:
         return self.last + 1 if 0 <= self.last - dts <= REORDERED * self.step else dts
 
     def rest(self) -> list[Arrived]:
-        """What waited and got no time of decoding: as late as what is shown allows; without that, by arrival."""
+        """What waited and got no time of decoding: as late as what is shown allows, or else by arrival."""
         if not self.held:
             return []
         (packet, at_us), held = self.held[-1], self.held
@@ -155,7 +155,7 @@ class _Times:
     def _let_go(self, dts: int, packet: Packet[Any]) -> list[Arrived]:
         """What waited for ``packet``, whose time of decoding is known: one after the other before it.
 
-        RTP says when a picture is shown, and of the first one, at times, nothing: it is shown before the others.
+        RTP says when a picture is shown, and of the first, at times, nothing: it is shown before the others.
         """
         held, self.held = self.held, []
         shown = [each.pts for each in (*(each for each, _ in held), packet) if each.pts is not None]
@@ -263,9 +263,9 @@ class Arrivals:
     def _put(self, arrived: Arrived) -> None:
         self.last_us = arrived.arrival_us
         waiting_bytes = self.waiting_bytes + arrived.size_bytes
-        if self._overruns or waiting_bytes > self._most_bytes:
-            if self._overran(arrived, is_full=waiting_bytes > self._most_bytes):
-                return
+        is_full = waiting_bytes > self._most_bytes
+        if (is_full or self._overruns) and self._overran(arrived, is_full=is_full):
+            return
         self._put_bytes += arrived.size_bytes
         self._queue.append(arrived)
         if waiting_bytes >= MUCH_BYTES:

@@ -1,11 +1,12 @@
-"""MPEG-TS pushed by ZeroMQ with our own sender: numbered messages, CURVE at both ends, nothing dropped in silence.
+"""MPEG-TS pushed by ZeroMQ with our own sender: numbered messages, CURVE at both ends, no loss in silence.
 
 A message has two frames: a head (`MAGIC`, the sender's run, the number of the message) and whole packets of
-MPEG-TS; one without packets ends the run in order. PUSH and PULL hold a sender back where the network is slow.
-What a broken line still took with it shows in the numbers, and is told; what comes twice is passed over.
+MPEG-TS; one without packets ends the run in order. PUSH and PULL hold a sender back where the network is
+slow. What a broken line still took with it shows in the numbers, and is told; what comes twice is passed
+over.
 
-Who may send is who has the private half of a key that is listed; each end knows the other by its key. Keys are
-files of one line, as `new_key` makes them: Z85, as ZeroMQ writes CURVE keys.
+Who may send is who has the private half of a key that is listed; each end knows the other by its key. Keys
+are files of one line, as `new_key` makes them: Z85, as ZeroMQ writes CURVE keys.
 
 Source: ZMTP 3.1, RFC 30/ZMTP-PIPELINE, 26/CurveZMQ, 27/ZAP, 32/Z85.
 """
@@ -134,7 +135,8 @@ class Pulled:
         """What has come, at most ``size`` bytes of it; waits for the first. Empty: the sender ended."""
         while not self._rest and not self._has_ended:
             head, *frames = self._socket.recv_multipart(copy=False)
-            self._rest = self._taken(bytes(head), [bytes(each) for each in frames], str(head.get("User-Id")))
+            parts = [each.bytes for each in frames]
+            self._rest = self._taken(head.bytes, parts, str(head.get("User-Id")))
         piece, self._rest = self._rest[:size], self._rest[size:]
         return piece
 
@@ -227,7 +229,7 @@ def push(
 
 
 def _meet(socket: zmq.Socket[bytes], address: str) -> None:
-    """Wait until the recorder is there and each end has proved its key: a room may listen for sessions alone."""
+    """Wait until the recorder is there and each end proved its key; a room may listen for sessions alone."""
     news = socket.get_monitor_socket()
     try:
         socket.connect(address)
@@ -243,7 +245,7 @@ def _meet(socket: zmq.Socket[bytes], address: str) -> None:
         socket.disable_monitor()
         news.close(0)
     raise NotPermitted(
-        f"{address}: expected each end to know the other's key, found one that does not; look at both key files",
+        f"{address}: expected each end to know the other's key, found one that does not; look at both files",
         code="stream_refused",
     )
 

@@ -221,10 +221,8 @@ class Recording:
             self.journal.write("unwritten", stream=arrived.stream, media_us=taken.media_us, why=error.message)
             return
         now.last[arrived.stream] = dts
-        if taken.media_us < now.begin_us:
-            now.begin_us = taken.media_us
-        if taken.media_us + arrived.duration_us > now.end_us:
-            now.end_us = taken.media_us + arrived.duration_us
+        now.begin_us = min(now.begin_us, taken.media_us)
+        now.end_us = max(now.end_us, taken.media_us + arrived.duration_us)
         now.pictures += lane.is_picture
         if now.playable_from_us is None and arrived.is_key and (lane.is_picture or not self._has_pictures):
             now.playable_from_us = taken.media_us - now.begin_us
