@@ -34,7 +34,7 @@ class Listener:
     """One open connection: a bounded queue in its own event loop.
 
     Attributes:
-        case: Of items it is told of those of this case alone.
+        case: Of items it is told of those of this case alone, and of those that leave it.
     """
 
     agency: str
@@ -137,7 +137,9 @@ class NewsRoom:
         if event["topic"] == Topic.ITEM and any(one.case is not None for one in heed):
             try:
                 tied = self._cases_of(heed[0].agency_id, event["subject_id"])
-                heed = [one for one in heed if one.case is None or one.case in tied]
+                # Who has the case open that an item leaves is told too, though it is not tied there now.
+                about = event["facts"].get("case")
+                heed = [one for one in heed if one.case is None or one.case in tied or str(one.case) == about]
             except Unavailable:
                 # One look too many costs less than one too few.
                 log.warning("case_unknown", item=event["subject_id"])

@@ -1,4 +1,5 @@
-"""The relay: announces jobs, takes back dead leases, sequences and signs custody, wants what is due.
+"""The relay: announces jobs, takes back dead leases, sequences and signs custody, tells of bindings, wants
+what is due.
 
 One at a time by a lease in the table `leadership`; a second relay waits. Even two at once do no
 harm: announcing twice is noise, sweeping locks rows, and the primary key of `custody_sequence` lets
@@ -24,6 +25,7 @@ from messaging.jobs import Announcer
 from storage.db import agencies, leadership
 from storage.open import Storage, open_storage
 from storage.sequencer import sequence_agency
+from workers.bindings import BindingNews
 from workers.cadence import Cadence
 from workers.context import worker_label
 from workers.runner import announce_due
@@ -47,6 +49,7 @@ class Relay:
         self._announcer = announcer
         self._publisher = publisher
         self._sweep = Sweep(storage, settings.worker, publisher)
+        self._bindings = BindingNews(storage, publisher)
         self._owner = worker_label()
         self._renew_at = 0.0
         worker = settings.worker
@@ -92,6 +95,7 @@ class Relay:
             return False
         self.sweep()
         announce_due(self._storage, self._announcer, self._settings.worker.announce_again_s)
+        self._bindings.round()
         if self._signing.is_due(time.monotonic()):
             placed = self.sequence()
             self._signing.took(placed, time.monotonic())

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, exists, func, select
+from sqlalchemy import Select, delete, exists, func, select
 from sqlalchemy.orm import Session
 
 from evidence.custody import Action, Leaf, leaf_bytes, seal_payload
@@ -93,6 +93,45 @@ def unsequenced(session: Session, agency_id: UUID, limit: int) -> list[tuple[UUI
         .limit(limit)
     ).all()
     return [(leaf_id, leaf_hash(bytes(body))) for leaf_id, body in rows]
+
+
+def waiting_leaves(session: Session, agency_id: UUID, actions: Sequence[str]) -> list[tuple[UUID, bytes]]:
+    """Leaves of these actions that wait for a place, oldest id first, as (id, body)."""
+    return _bodies(
+        session,
+        select(CustodyLeaf.id, CustodyLeaf.body)
+        .join(
+            CustodyPending,
+            (CustodyPending.leaf_id == CustodyLeaf.id) & (CustodyPending.agency_id == CustodyLeaf.agency_id),
+        )
+        .where(CustodyLeaf.agency_id == agency_id, CustodyLeaf.action.in_(actions))
+        .order_by(CustodyLeaf.id),
+    )
+
+
+def leaves_from(
+    session: Session, agency_id: UUID, first_index: int, actions: Sequence[str]
+) -> list[tuple[UUID, bytes]]:
+    """Leaves of these actions that have a place from an index on, in order, as (id, body)."""
+    return _bodies(
+        session,
+        select(CustodyLeaf.id, CustodyLeaf.body)
+        .join(
+            CustodySequence,
+            (CustodySequence.leaf_id == CustodyLeaf.id)
+            & (CustodySequence.agency_id == CustodyLeaf.agency_id),
+        )
+        .where(
+            CustodySequence.agency_id == agency_id,
+            CustodySequence.leaf_index >= first_index,
+            CustodyLeaf.action.in_(actions),
+        )
+        .order_by(CustodySequence.leaf_index),
+    )
+
+
+def _bodies(session: Session, query: Select[UUID, bytes]) -> list[tuple[UUID, bytes]]:
+    return [(leaf_id, bytes(body)) for leaf_id, body in session.execute(query)]
 
 
 def place(session: Session, agency_id: UUID, first_index: int, leaves: list[tuple[UUID, bytes]]) -> None:

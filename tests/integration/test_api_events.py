@@ -155,13 +155,18 @@ def test_who_has_a_case_open_hears_of_its_items_alone(
         for _ in range(100):
             for subject, what in told.items():
                 publisher.publish(Event(Topic.ITEM, "demo", subject, what, scene.clock.now(), {}))
+            for case, what in ((scene.case_a, "left"), (scene.case_b, "left_other")):
+                facts = {"case": str(case.id)}
+                publisher.publish(
+                    Event(Topic.ITEM, "demo", str(other.item_id), what, scene.clock.now(), facts)
+                )
             tell(live, publisher, "demo", Topic.CLIP, "ready")
             await asyncio.sleep(0.02)
             heard_now = [
                 {str(event["what"]) for event in listener.queue._queue}  # type: ignore[attr-defined]
                 for listener in (of_case, of_all)
             ]
-            if len(heard_now[1]) == 4 and "ready" in heard_now[0]:
+            if len(heard_now[1]) == 6 and "ready" in heard_now[0]:
                 return heard_now[0], heard_now[1]
         raise AssertionError(heard_now)
 
@@ -171,8 +176,9 @@ def test_who_has_a_case_open_hears_of_its_items_alone(
         room.leave(of_case)
         room.leave(of_all)
         loop.close()
-    assert of_every == {"own", "other", "none", "ready"}
-    assert of_one == (of_every if is_away else {"own", "ready"})
+    assert of_every == {"own", "other", "none", "left", "left_other", "ready"}
+    # What leaves the case is told too, though it is tied to another by now.
+    assert of_one == (of_every if is_away else {"own", "left", "ready"})
 
 
 def readers(agency: str) -> int:

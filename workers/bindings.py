@@ -1,0 +1,67 @@
+"""Telling whoever has a case open that an item came into it or left it, by whichever way.
+
+A binding is made and ended on the page, by commands, by the rules of the pipeline and by sessions of rooms.
+What all of them leave in their own transaction is a custody leaf: so none of them has to tell, and nothing is
+told that was not committed. The relay looks at each round for leaves that wait for their place, and for those
+that got one since its last look: whoever places them, none is missed while it runs.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import structlog
+
+from evidence.custody import Action, parse_leaf
+from evidence.errors import CustodyError
+from evidence.events import Event, Topic
+from messaging.events import EventPublisher
+from storage.db import agencies, custody
+from storage.open import Storage
+
+log = structlog.get_logger()
+WORDS = {
+    str(Action.BINDING_MADE): "bound",
+    str(Action.BINDING_SUGGESTED): "suggested",
+    str(Action.BINDING_ENDED): "unbound",
+}
+
+
+class BindingNews:
+    """The relay's look at bindings; it remembers what it told."""
+
+    def __init__(self, storage: Storage, publisher: EventPublisher) -> None:
+        self._storage = storage
+        self._publisher = publisher
+        self._placed: dict[UUID, int] = {}
+        self._told: set[UUID] = set()
+
+    def round(self) -> int:
+        """Tell what was tied or untied since the last round; the number told."""
+        told, still = 0, set[UUID]()
+        with self._storage.database.read() as session:
+            for agency in agencies.agencies(session):
+                # What waits comes first: a leaf that is placed between the two is seen twice, and not never.
+                waiting = custody.waiting_leaves(session, agency.id, list(WORDS))
+                size = custody.tree_size(session, agency.id)
+                since = self._placed.get(agency.id, size)
+                placed = custody.leaves_from(session, agency.id, since, list(WORDS)) if since < size else []
+                self._placed[agency.id] = size
+                still |= {leaf_id for leaf_id, _ in waiting}
+                for leaf_id, body in dict([*placed, *waiting]).items():
+                    if leaf_id not in self._told:
+                        told += self._tell(leaf_id, body)
+        self._told = still
+        return told
+
+    def _tell(self, leaf_id: UUID, body: bytes) -> bool:
+        try:
+            leaf = parse_leaf(body)
+        except CustodyError as error:
+            # Somebody altered it: that is for whoever verifies the log, and nothing else waits for it.
+            log.error("binding_untold", leaf=str(leaf_id), reason=error.message)  # noqa: TRY400
+            return False
+        facts = {"case": leaf.facts["case"]}
+        what = WORDS[str(leaf.action)]
+        self._publisher.publish(Event(Topic.ITEM, leaf.agency, leaf.subject_id, what, leaf.made_at, facts))
+        return True
