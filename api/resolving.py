@@ -35,6 +35,7 @@ from storage.db.clip_tables import Clip, ClipSet
 from storage.db.plans import held_back
 from storage.db.tables import Derivative, Grant, Item, Job
 from storage.open import Storage
+from transcode.captions import Caption
 from transcode.ladder import can_copy_video
 from transcode.names import SUFFIXES, WAYFINDING, address_name
 from transcode.plan import PREVIEW
@@ -223,7 +224,13 @@ def shown_span(grant: Grant) -> ShownSpan | None:
     return ShownSpan(-(-grant.span_from_us // 1000), grant.span_to_us // 1000)
 
 
-def parts_of(installation: Installation, grant: Grant, rung: Rung, started_at: datetime | None) -> list[Part]:
+def parts_of(
+    installation: Installation,
+    grant: Grant,
+    rung: Rung,
+    started_at: datetime | None,
+    captions: Sequence[Caption] = (),
+) -> list[Part]:
     """A rung as a grant shows it: its bytes at the media listener, its span to the letter."""
     keys, span = installation.storage.keys, shown_span(grant)
     media = mint(keys, Use.MEDIA, grant.agency_id, grant.id, grant.expires_at)
@@ -235,7 +242,7 @@ def parts_of(installation: Installation, grant: Grant, rung: Rung, started_at: d
         found.append(
             Part(
                 shown.index, url, span, span is not None, started_at, shown.is_growing, since,
-                shown.is_copied, shown.listing,
+                shown.is_copied, shown.listing, captions,
             )
         )  # fmt: skip
         if shown.then is not None:

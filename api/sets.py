@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from api.auth.capability import Use, mint
 from api.auth.rights import Span
+from api.captions import captions_of
 from api.desk import Installation, Work
 from api.issuing import REACHES, Seated, Variant, require_reason, revoke_grant, write_grants
 from api.resolving import ladder_of, parts_of
@@ -30,6 +31,7 @@ from storage.db import cases, grants, items
 from storage.db.grants import Seat
 from storage.db.tables import Case, Grant, GrantSet, Item
 from storage.open import Storage
+from transcode.captions import Caption
 from transcode.playlist import Part
 from transcode.synchrony import Aligned, align
 
@@ -216,6 +218,8 @@ class Seen:
     """Why not: the code of the error."""
     is_coming: bool = False
     """It, or more of it, will be there by itself."""
+    captions: Sequence[Caption] = ()
+    """What its holder may read beside it."""
 
 
 def seen_of(session: Session, storage: Storage, held: Iterable[Grant], now: datetime) -> list[Seen]:
@@ -226,6 +230,7 @@ def seen_of(session: Session, storage: Storage, held: Iterable[Grant], now: date
         return []
     rows = items.items_by_id(session, agency_id, [grant.item_id for grant in held])
     placed = placements_of(session, agency_id, rows.values(), now)
+    captions = captions_of(session, held, now)
     found = []
     for grant in held:
         placement = placed.get(grant.item_id)
@@ -235,11 +240,12 @@ def seen_of(session: Session, storage: Storage, held: Iterable[Grant], now: date
         try:
             ladder = ladder_of(session, storage, grant, rows[grant.item_id])
             is_coming = ladder.is_coming and grant.variant == Variant.ORIGINAL
-            found.append(Seen(grant, placement, ladder, is_coming=is_coming))
+            read = captions.get(grant.id, ())
+            found.append(Seen(grant, placement, ladder, is_coming=is_coming, captions=read))
         except (NotFound, Conflict, Unavailable) as error:
             unmade = grants.rendition_jobs(session, agency_id, grant.item_id)
             is_coming = any(job.state != "done" for job in unmade)
-            found.append(Seen(grant, placement, None, error.code, is_coming))
+            found.append(Seen(grant, placement, None, error.code, is_coming, captions.get(grant.id, ())))
     return found
 
 
@@ -265,6 +271,8 @@ class Lane:
     shown: list[tuple[Grant, Ladder]]
     was_open: bool
     """Its lists are, or were, told while they grew."""
+    has_captions: bool = False
+    """There is something to read beside an item of it, be it shown yet or not."""
 
 
 def have_to_tell(seen: Sequence[Seen]) -> bool:
@@ -308,13 +316,14 @@ def lane_of(installation: Installation, seen: Sequence[Seen]) -> Lane:
             part
             for each, rung in rungs
             if rung is not None
-            for part in parts_of(installation, each.grant, rung, dates[each.grant.id])
+            for part in parts_of(installation, each.grant, rung, dates[each.grant.id], each.captions)
         ]
         waits = bool(rungs) and _waits(*rungs[-1])
         lists[name] = Listed(parts, waits, any(_is_settling(each, name) for each, _ in rungs))
     was_open = any(each.grant.told is not None for each in seen)
     is_open = any(listed.more_follows for listed in lists.values())
-    return Lane(lists, tuple(common) or (MIXED,), shown, was_open or is_open)
+    has_captions = any(each.captions for each in seen)
+    return Lane(lists, tuple(common) or (MIXED,), shown, was_open or is_open, has_captions)
 
 
 def _chosen(seen: Sequence[Seen], name: str) -> list[tuple[Seen, Rung | None]]:
@@ -367,7 +376,7 @@ def aligned_of(installation: Installation, row: GrantSet, seen: Sequence[Seen]) 
         if each.ladder is None or not rungs or started_at is None:
             continue
         chosen = _settled(rungs, row.issued_at)
-        (part,) = parts_of(installation, each.grant, chosen, started_at)
+        (part,) = parts_of(installation, each.grant, chosen, started_at, each.captions)
         parts.append(part)
         ladders.append((each.grant, Ladder((chosen,), frozenset({chosen.name}))))
     if row.window_from is None or row.window_to is None:
@@ -375,7 +384,8 @@ def aligned_of(installation: Installation, row: GrantSet, seen: Sequence[Seen]) 
     found = align(parts, (row.window_from, row.window_to))
     # What something is shown of leaves its leaf, and nothing else does.
     shown = [each for number, each in enumerate(ladders) if number in found.part_numbers]
-    return found, Lane({MIXED: Listed(parts, False)}, (MIXED,), shown, False)
+    has_captions = any(each.captions for each in seen)
+    return found, Lane({MIXED: Listed(parts, False)}, (MIXED,), shown, False, has_captions)
 
 
 def _settled(rungs: Sequence[Rung], issued_at: datetime) -> Rung:

@@ -29,12 +29,15 @@ from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise, zip_longest
 from math import ceil, floor
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from evidence.clock import rfc3339
 from evidence.errors import InvalidInput, NotFound
 from media.fmp4 import Fragment, FragmentIndex
 from transcode.excerpt import covering
+
+if TYPE_CHECKING:
+    from transcode.captions import Caption, CaptionTrack
 
 MIN_SEGMENT = Fraction(2)
 SAFE_LIMIT_S = 16
@@ -106,6 +109,8 @@ class Part:
     """Its groups of pictures are the camera's own: nobody vouches that they are closed."""
     listing: Listing | None = None
     """Of the same index, where it was made already."""
+    captions: Sequence[Caption] = ()
+    """What is to be read beside it, in media time."""
 
     @property
     def is_whole(self) -> bool:
@@ -192,6 +197,8 @@ class Variant:
     is_of_keyframes: bool = False
     is_independent: bool = False
     """Each of its segments can be decoded by itself, those that will come too."""
+    captions: CaptionTrack | None = None
+    """What is read beside it."""
 
     @classmethod
     def of(cls, url: str, *parts: Part) -> Variant:
@@ -247,15 +254,23 @@ def media_playlist(
     """
     is_open = more_follows or _is_growing(parts)
     limit_s = limit_s or (SAFE_LIMIT_S if is_open else None)
-    stretches: list[Stretch] = []
+    stretches = [stretch for _, stretch in shown_of(parts, limit_s, min_segment=min_segment)]
+    return write(stretches, limit_s=limit_s, is_open=is_open, is_known=is_known and not more_follows)
+
+
+def shown_of(
+    parts: Sequence[Part], limit_s: int | None, *, min_segment: Fraction = MIN_SEGMENT
+) -> list[tuple[Part, Stretch]]:
+    """What a list of these parts shows, in order, and what each stretch is of."""
+    shown: list[tuple[Part, Stretch]] = []
     for part, after in zip_longest(parts, parts[1:]):
         runs = _runs(part, limit_s, min_segment=min_segment)
-        stretches += [stretch_of(part, run) for run in runs]
+        shown += [(part, stretch_of(part, run)) for run in runs]
         goes_on = part.is_growing or (after is not None and after.since is not None)
         # In a list that grows, the last part may turn out to be the last of all, or not: each ends alike.
         if runs and not goes_on and (after is None or limit_s is not None):
-            stretches[-1] = to_its_end(stretches[-1], part.index, limit_s)
-    return write(stretches, limit_s=limit_s, is_open=is_open, is_known=is_known and not more_follows)
+            shown[-1] = part, to_its_end(shown[-1][1], part.index, limit_s)
+    return shown
 
 
 def _runs(part: Part, limit_s: int | None, *, min_segment: Fraction = MIN_SEGMENT) -> Sequence[Run]:
@@ -321,6 +336,7 @@ def multivariant_playlist(variants: Sequence[Variant]) -> str:
     if all(variant.is_independent for variant in variants):
         lines.append("#EXT-X-INDEPENDENT-SEGMENTS")
     ordered = sorted(variants, key=lambda each: (each.is_of_keyframes, each.peak_bitrate_bps))
+    lines += [each.captions.line for each in ordered if each.captions is not None]
     for variant in ordered:
         attributes = [
             f"BANDWIDTH={max(1, variant.peak_bitrate_bps)}",
@@ -333,6 +349,8 @@ def multivariant_playlist(variants: Sequence[Variant]) -> str:
             attributes.append(f'URI="{quotable(variant.url)}"')
             lines.append(f"#EXT-X-I-FRAME-STREAM-INF:{','.join(attributes)}")
         else:
+            if variant.captions is not None:
+                attributes.append(f'SUBTITLES="{variant.captions.group}"')
             lines += [f"#EXT-X-STREAM-INF:{','.join(attributes)}", quotable(variant.url)]
     return "\n".join(lines) + "\n"
 

@@ -63,6 +63,12 @@ class Aligned:
     """Of each stretch, in order; none begins before the one before it ends."""
     part_numbers: frozenset[int]
     """The parts that something is shown of."""
+    parts: tuple[Part, ...] = ()
+    """What each stretch is of."""
+
+    @property
+    def shown(self) -> list[tuple[Part, Stretch]]:
+        return list(zip(self.parts, self.stretches, strict=True))
 
     @property
     def seek_us(self) -> int:
@@ -123,7 +129,8 @@ def align(
         last, place = to_its_end(stretches[-1], parts[shown_of[-1]].index, None), places[-1]
         tail_us = last.run.segments[-1].end_us - stretches[-1].run.segments[-1].end_us
         stretches[-1], places[-1] = last, replace(place, to_us=place.to_us + tail_us)
-    return Aligned(tuple(stretches), tuple(places), frozenset(shown_of))
+    shown = tuple(parts[number] for number in shown_of)
+    return Aligned(tuple(stretches), tuple(places), frozenset(shown_of), shown)
 
 
 def _inside(part: Part, at_us: int, length_us: int, least_us: int | None) -> list[Fragment]:

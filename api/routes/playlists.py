@@ -11,8 +11,8 @@ and that a preview was shown, whose bytes are held as long and which the finishe
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated
 
@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from api.auth.capability import TOKEN_CHARS, Use, unfold
 from api.auth.gate import Gate, Open
+from api.captions import captions_of, track_of
 from api.desk import Installation, InstallationOf
 from api.issuing import Once, note_issued
 from api.resolving import ladder_of, parts_of, settling
@@ -30,6 +31,8 @@ from evidence.errors import NotFound
 from ingest.placement import placements_of
 from storage.db import agencies, grants, items
 from storage.db.tables import Grant
+from transcode.captions import MEDIA_TYPE as CAPTIONS_TYPE
+from transcode.captions import Captions
 from transcode.playlist import Part, iframe_playlist, media_playlist, multivariant_playlist
 from transcode.playlist import Variant as PlaylistVariant
 
@@ -42,6 +45,8 @@ _noted = Once()
 
 Token = Annotated[str, Path(min_length=TOKEN_CHARS, max_length=TOKEN_CHARS, pattern=r"^[A-Za-z0-9_-]+$")]
 RungName = Annotated[str, Path(pattern=r"^[A-Za-z0-9_]{1,24}$", max_length=24)]
+PieceNo = Annotated[int, Path(ge=0, lt=1_000_000)]
+CAPTIONS = {200: {"content": {CAPTIONS_TYPE: {"schema": {"type": "string"}}}, "description": "WebVTT"}}
 PLAYLIST = {200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}, "description": "HLS"}}
 
 
@@ -49,6 +54,12 @@ class PlaylistResponse(Response):
     """An HLS playlist; other origins may read it, the address itself is the secret."""
 
     media_type = MEDIA_TYPE
+
+
+class CaptionsResponse(Response):
+    """WebVTT; other origins may read it."""
+
+    media_type = CAPTIONS_TYPE
 
 
 @dataclass(frozen=True)
@@ -60,12 +71,18 @@ class _Opened:
     started_at: datetime | None
     parts: dict[str, list[Part]]
     """What can be played of each rung."""
+    has_captions: bool
 
     def media(self, name: str) -> str:
         return media_playlist(self._parts(name), limit_s=limits_told(self.grant).get(name))
 
     def keyframes(self, name: str) -> str:
         return iframe_playlist(self._parts(name), limit_s=limits_told(self.grant).get(name))
+
+    def captions(self, name: str) -> Captions:
+        if not self.has_captions:
+            raise no_captions()
+        return Captions.beside(self._parts(name), limit_s=limits_told(self.grant).get(name))
 
     def _parts(self, name: str) -> list[Part]:
         if name not in self.parts and name in self.ladder.names:
@@ -75,19 +92,16 @@ class _Opened:
         return self.parts[name]
 
     def first(self) -> str:
-        """One rung that is whole, and always was: its playlist. Otherwise all there are."""
-        if self.grant.told is None and not self.ladder.is_coming and len(self.parts) == 1:
+        """One rung that is whole, and always was, and nothing to read beside it: its playlist. Else all."""
+        is_one = self.grant.told is None and not self.ladder.is_coming and len(self.parts) == 1
+        if is_one and not self.has_captions:
             return self.media(next(iter(self.parts)))
         return self.variants()
 
     def variants(self) -> str:
-        """The multivariant playlist: every rung, and the keyframes of each that has any."""
+        """The multivariant playlist: every rung, what is read beside it, its keyframes where it has any."""
         offered = {rung.name: self.parts[rung.name] for rung in self.ladder.offered}
-        rungs = [PlaylistVariant.of(f"rung-{name}.m3u8", *parts) for name, parts in offered.items()]
-        keyframes = (
-            PlaylistVariant.of_keyframes(f"keyframes-{name}.m3u8", *parts) for name, parts in offered.items()
-        )
-        return multivariant_playlist([*rungs, *(found for found in keyframes if found is not None)])
+        return multivariant_playlist(variants_of(offered, has_captions=self.has_captions))
 
 
 @gate.get(
@@ -148,10 +162,62 @@ def keyframes(token: Token, name: RungName, request: Request, installation: Inst
     return _answer(installation, request, token, lambda opened: opened.keyframes(name))
 
 
+@gate.get(
+    "/playlists/{token}/marks-{name}.m3u8",
+    Open.CAPABILITY,
+    problems=(404, 409, 410),
+    response_class=PlaylistResponse,
+    responses=PLAYLIST,
+    summary="一档的标记列表 Markers beside one rung",
+)
+def marks(token: Token, name: RungName, request: Request, installation: InstallationOf) -> Response:
+    """录制时所作标记(WebVTT 字幕),须有查阅该会话的权限。What was marked while it was recorded, as WebVTT.
+
+    For those who may read the session; others find nothing.
+    """
+    return _answer(
+        installation, request, token, lambda opened: opened.captions(name).playlist(f"marks-{name}")
+    )
+
+
+@gate.get(
+    "/playlists/{token}/marks-{name}-{number}.vtt",
+    Open.CAPABILITY,
+    problems=(404, 409, 410),
+    response_class=CaptionsResponse,
+    responses=CAPTIONS,
+    summary="一段标记 Markers of a stretch",
+)
+def marks_of(token: Token, name: RungName, number: PieceNo, installation: InstallationOf) -> Response:
+    """WebVTT,时间为播放列表内的位置。Times are positions of the list."""
+    return answer_captions(_read(installation, token, lambda opened: opened.captions(name).piece(number)))
+
+
+def variants_of(offered: Mapping[str, Sequence[Part]], *, has_captions: bool) -> list[PlaylistVariant]:
+    """The lists of each rung, as a multivariant playlist offers them."""
+    rungs = [PlaylistVariant.of(f"rung-{name}.m3u8", *parts) for name, parts in offered.items()]
+    if has_captions:
+        rungs = [replace(rung, captions=track_of(name)) for rung, name in zip(rungs, offered, strict=True)]
+    keyframes = (
+        PlaylistVariant.of_keyframes(f"keyframes-{name}.m3u8", *parts) for name, parts in offered.items()
+    )
+    return [*rungs, *(found for found in keyframes if found is not None)]
+
+
+def no_captions() -> NotFound:
+    """There is nothing to read, or not for who asks: who may not is not told which."""
+    return NotFound("markers: expected some that may be read, found none", code="nothing_here")
+
+
+def answer_captions(text: str) -> Response:
+    """Captions; other origins may read them, as the playlists that name them."""
+    return CaptionsResponse(text, headers={"Access-Control-Allow-Origin": "*"})
+
+
 def answer_playlist(text: str, request: Request) -> Response:
     """A playlist, compressed where it is long and the player takes that."""
     headers = {"Access-Control-Allow-Origin": "*", "Vary": "Accept-Encoding"}
-    body = text.encode("ascii")
+    body = text.encode()
     if len(body) > LONG_BYTES and "gzip" in request.headers.get("accept-encoding", ""):
         body = gzip.compress(body, 1, mtime=0)
         headers["Content-Encoding"] = "gzip"
@@ -161,6 +227,10 @@ def answer_playlist(text: str, request: Request) -> Response:
 def _answer(
     installation: Installation, request: Request, token: str, write: Callable[[_Opened], str]
 ) -> Response:
+    return answer_playlist(_read(installation, token, write), request)
+
+
+def _read(installation: Installation, token: str, write: Callable[[_Opened], str]) -> str:
     storage = installation.storage
     now = storage.clock.now()
     capability = unfold(storage.keys, token, now)
@@ -178,7 +248,7 @@ def _answer(
             tell(grant, opened.ladder, opened.started_at)
     text = write(opened)
     note_playlists(installation, {grant: opened.ladder})
-    return answer_playlist(text, request)
+    return text
 
 
 def _open(session: Session, installation: Installation, grant: Grant, now: datetime) -> _Opened:
@@ -186,8 +256,9 @@ def _open(session: Session, installation: Installation, grant: Grant, now: datet
     ladder = ladder_of(session, installation.storage, grant, item)
     placed = placements_of(session, grant.agency_id, [item], now).get(item.id)
     started_at = started_at_of(grant, placed)
-    parts = {rung.name: parts_of(installation, grant, rung, started_at) for rung in ladder.rungs}
-    return _Opened(grant, ladder, started_at, parts)
+    captions = captions_of(session, [grant], now).get(grant.id, ())
+    parts = {rung.name: parts_of(installation, grant, rung, started_at, captions) for rung in ladder.rungs}
+    return _Opened(grant, ladder, started_at, parts, bool(captions))
 
 
 def note_playlists(installation: Installation, shown: Mapping[Grant, Ladder]) -> None:

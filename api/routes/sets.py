@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import groupby
 from typing import Annotated, Literal
 from uuid import UUID
@@ -13,11 +15,25 @@ from fastapi import Path, Request, Response
 from api.auth.capability import Use, unfold
 from api.auth.gate import Gate, Open
 from api.auth.seat import DeskOf
+from api.captions import track_of
 from api.desk import Installation, InstallationOf, Work
 from api.fairness import Shares
 from api.issuing import Variant
 from api.resolving import settling
-from api.routes.playlists import PLAYLIST, PlaylistResponse, Token, answer_playlist, note_playlists
+from api.routes.playlists import (
+    CAPTIONS,
+    PLAYLIST,
+    CaptionsResponse,
+    PieceNo,
+    PlaylistResponse,
+    RungName,
+    Token,
+    answer_captions,
+    answer_playlist,
+    no_captions,
+    note_playlists,
+    variants_of,
+)
 from api.schemas.viewing import (
     AlignedGrant,
     AlignedRequest,
@@ -53,15 +69,17 @@ from ingest.grouping import recording_of
 from ingest.timeline import lane_of_item, timeline_of_case
 from storage.db import accounts, cases, grants, items
 from storage.db.tables import Grant, GrantSet
+from transcode.captions import Captions, pieces_of
 from transcode.playlist import SAFE_LIMIT_S, iframe_playlist, media_playlist, multivariant_playlist
 from transcode.playlist import Variant as PlaylistVariant
+from transcode.synchrony import Aligned
 
 gate = Gate("调阅 Viewing")
 _at_work = Shares(2 * MOST_MEMBERS, "members in playlists", code="set_busy")
 """Each member costs a few queries: one address must not keep every thread busy with playlists of it."""
 LaneNo = Annotated[int, Path(ge=0, lt=MOST_LANES)]
 FileName = Annotated[
-    str, Path(pattern=r"^(index|variants|(rung|keyframes)-[A-Za-z0-9_]{1,24})$", max_length=34)
+    str, Path(pattern=r"^(index|variants|(rung|keyframes|marks)-[A-Za-z0-9_]{1,24})$", max_length=34)
 ]
 
 
@@ -150,7 +168,26 @@ def revoke(set_id: UUID, desk: DeskOf) -> Response:
 def playlist(
     token: Token, lane: LaneNo, name: FileName, request: Request, installation: InstallationOf
 ) -> Response:
-    """`index`、`variants`、`rung-…`、`keyframes-…`,含义同单件。As for a single item."""
+    """`index`、`variants`、`rung-…`、`keyframes-…`、`marks-…`,含义同单件。As for a single item."""
+    return answer_playlist(_read(installation, token, lane, partial(_text, name)), request)
+
+
+@gate.get(
+    "/playlists/{token}/lane-{lane}/marks-{name}-{number}.vtt",
+    Open.CAPABILITY,
+    problems=(404, 409, 410, 503),
+    response_class=CaptionsResponse,
+    responses=CAPTIONS,
+    summary="多件合一的一段标记 Markers of a stretch over several items",
+)
+def marks_of(
+    token: Token, lane: LaneNo, name: RungName, number: PieceNo, installation: InstallationOf
+) -> Response:
+    """WebVTT,时间为播放列表内的位置。Times are positions of the list."""
+    return answer_captions(_read(installation, token, lane, lambda made: made.captions(name).piece(number)))
+
+
+def _read(installation: Installation, token: str, lane: int, write: Callable[[_Made], str]) -> str:
     storage = installation.storage
     now = storage.clock.now()
     capability = unfold(storage.keys, token, now)
@@ -160,14 +197,55 @@ def playlist(
         row = grants.set_in_force(session, capability.agency_id, capability.subject_id, now)
         held = grants.grants_of_set(session, row.agency_id, row.id, lane=lane)
     with _at_work.taken(row.id, len(held)):
-        text, found = _made(installation, row, held, name, now)
-    note_playlists(installation, dict(found.shown))
-    return answer_playlist(text, request)
+        made = _made(installation, row, held, now)
+        text = write(made)
+    note_playlists(installation, dict(made.lane.shown))
+    return text
 
 
-def _made(
-    installation: Installation, row: GrantSet, held: Sequence[Grant], name: str, now: datetime
-) -> tuple[str, Lane]:
+@dataclass(frozen=True)
+class _Made:
+    """The lists of a lane, on the clock of a window where the set has one."""
+
+    lane: Lane
+    aligned: Aligned | None = None
+
+    def captions(self, rung: str) -> Captions:
+        if not self.lane.has_captions:
+            raise no_captions()
+        if self.aligned is not None and rung == MIXED:
+            return Captions(pieces_of(self.aligned.shown))
+        listed = self.lane.lists.get(rung)
+        if self.aligned is not None or listed is None or not listed.parts:
+            raise _no_rung(rung)
+        if listed.is_settling:
+            raise settling()
+        limit_s = SAFE_LIMIT_S if self.lane.was_open else None
+        return Captions.beside(listed.parts, limit_s=limit_s, more_follows=listed.more_follows)
+
+
+def _text(name: str, made: _Made) -> str:
+    kind, _, rung = name.partition("-")
+    if kind == "marks":
+        return made.captions(rung).playlist(name)
+    return _written(made.lane, name) if made.aligned is None else _of_window(made, made.aligned, name)
+
+
+def _of_window(made: _Made, aligned: Aligned, name: str) -> str:
+    if name == "index" or not aligned.stretches:
+        return aligned.playlist()
+    if name != "variants":
+        raise NotFound(
+            "playlist: expected index or variants, found another; one rung is aligned", code="nothing_here"
+        )
+    shown = [part for part, _ in aligned.shown]
+    rung = PlaylistVariant.of("index.m3u8", *shown)
+    return multivariant_playlist(
+        [replace(rung, captions=track_of(MIXED)) if made.lane.has_captions else rung]
+    )
+
+
+def _made(installation: Installation, row: GrantSet, held: Sequence[Grant], now: datetime) -> _Made:
     storage = installation.storage
     with storage.database.read() as session:
         seen = seen_of(session, storage, held, now)
@@ -179,13 +257,8 @@ def _made(
             tell_lane(seen)
     if row.kind == "aligned":
         aligned, found = aligned_of(installation, row, seen)
-        if name != "index":
-            raise NotFound(
-                "playlist: expected index, found another; one rung is aligned", code="nothing_here"
-            )
-        return aligned.playlist(), found
-    found = lane_of(installation, seen)
-    return _written(found, name), found
+        return _Made(found, aligned)
+    return _Made(lane_of(installation, seen))
 
 
 def _written(lane: Lane, name: str) -> str:
@@ -198,20 +271,21 @@ def _written(lane: Lane, name: str) -> str:
             "renditions: expected one of any item of the set, found none yet; ask again",
             code="rendition_missing",
         )
-    if kind == "variants" or (kind == "index" and (len(lane.offered) > 1 or lane.was_open)):
+    is_choice = len(lane.offered) > 1 or lane.was_open or lane.has_captions
+    if kind == "variants" or (kind == "index" and is_choice):
         offered = {each: lane.lists[each].parts for each in lane.offered if lane.lists[each].parts}
-        rungs = [PlaylistVariant.of(f"rung-{each}.m3u8", *parts) for each, parts in offered.items()]
-        keyframes = [
-            PlaylistVariant.of_keyframes(f"keyframes-{each}.m3u8", *parts) for each, parts in offered.items()
-        ]
-        return multivariant_playlist([*rungs, *(found for found in keyframes if found is not None)])
+        return multivariant_playlist(variants_of(offered, has_captions=lane.has_captions))
     listed = lane.lists.get(lane.offered[0] if kind == "index" else rung)
     if listed is None or not listed.parts:
-        raise NotFound(f"rung {rung}: expected one that is there, found none", code="rendition_missing")
+        raise _no_rung(rung)
     write = iframe_playlist if kind == "keyframes" else media_playlist
     limit_s = SAFE_LIMIT_S if lane.was_open else None
     is_known = not lane.was_open
     return write(listed.parts, limit_s=limit_s, more_follows=listed.more_follows, is_known=is_known)
+
+
+def _no_rung(rung: str) -> NotFound:
+    return NotFound(f"rung {rung}: expected one that is there, found none", code="rendition_missing")
 
 
 def _require_own(work: Work, row: GrantSet, also: Act | None = None) -> None:
@@ -250,6 +324,7 @@ def _aligned(work: Work, installation: Installation, row: GrantSet) -> AlignedGr
                 device_no=devices.get(item.device_id) if item.device_id else None,
                 place=item.captured_place,
                 playlist_url=lane_url(installation, row, lane, "index") if aligned.map else None,
+                variants_url=lane_url(installation, row, lane, "variants") if aligned.map else None,
                 seek_to_us=aligned.seek_us,
                 seek_to_s=aligned.seek_us / 1_000_000,
                 shown_us=aligned.shown_us,

@@ -137,6 +137,9 @@ class AlignedSource(Output):
     device_no: str | None
     place: str | None
     playlist_url: str | None = Field(description="暂无可播放影像时为空 / Null while nothing can be shown")
+    variants_url: str | None = Field(
+        description="HLS 主列表,另含标记字幕 / Multivariant: the same, with what was marked beside it"
+    )
     seek_to_us: int = Field(
         description="对齐点在播放列表中的位置,精确到微秒 / The position that is the start of the window"
     )

@@ -18,7 +18,7 @@ const RATES = [0.25, 0.5, 1, 2, 4];
 
 const review = { case: null, found: null, chosen: new Set(), marks: { from: null, to: null }, findings: [], reports: new Map(), posters: new Map(), sheets: new Map(), loading: null };
 const timeline = new Timeline(byId("timeline"), { seek: heeding((at, lane) => seek(at, lane)), move, choose, isFull, hover: pictureAt });
-const wall = new Wall(byId("panes"), { clock: onClock, lead: drawTake, end: onEnd, problem: (problem) => notice(problem.message) });
+const wall = new Wall(byId("panes"), { clock: onClock, lead: drawTake, captions: drawCaptions, end: onEnd, problem: (problem) => notice(problem.message) });
 
 function heeding(action) {
   return (...facts) => guarded(() => action(...facts))();
@@ -246,6 +246,7 @@ async function watch(at, isPlaying) {
     .catch((problem) => { byId("wall").hidden = !wall.isOpen; throw problem; });
   if (!isOpen) return;
   drawLeftOut();
+  drawCaptions();
   wall.seek(moment);
   if (isPlaying) wall.play();
   drawTake();
@@ -266,6 +267,12 @@ async function closeWall() {
   byId("wall-told").textContent = "";
   review.sheets.clear();
   await wall.close();
+}
+
+function drawCaptions() {
+  const button = byId("captions");
+  button.hidden = !wall.hasCaptions;
+  button.setAttribute("aria-pressed", String(wall.readsCaptions));
 }
 
 let lastShown = "";
@@ -308,6 +315,7 @@ const acts = {
     if (next !== undefined) jump(next - wall.at);
   },
   savePicture: () => savePicture(),
+  captions: () => { wall.readCaptions(!wall.readsCaptions); drawCaptions(); },
   markIn: () => mark("from"),
   markOut: () => mark("to"),
   clearMarks: () => { review.marks = { from: null, to: null }; timeline.setMarks(null, null); drawTake(); },

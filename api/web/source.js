@@ -168,6 +168,10 @@ export class Source {
   #last = null;
   #ending = new AbortController();
 
+  // What is to be read beside the pictures: shown or not as people choose; without any there is no track.
+  captions = null;
+  readsCaptions = false;
+
   // follows: its list grows; `refresh` takes up what was told since.
   constructor(video, address, onProblem, follows = false) {
     this.video = video;
@@ -182,7 +186,11 @@ export class Source {
     let base = new URL(this.address, location.href).href;
     let text = await this.#text(base);
     if (text.includes("#EXT-X-STREAM-INF")) {
-      base = new URL(/#EXT-X-STREAM-INF[^\n]*\n([^#\s][^\n]*)/.exec(text)[1].trim(), base).href;
+      const [, attributes, list] = /#EXT-X-STREAM-INF:([^\n]*)\n([^#\s][^\n]*)/.exec(text);
+      const group = /SUBTITLES="([^"]*)"/.exec(attributes)?.[1];
+      const beside = group && text.split("\n").find((line) => line.startsWith("#EXT-X-MEDIA:") && line.includes(`GROUP-ID="${group}"`));
+      if (beside) this.#read(beside, base).catch((problem) => { if (!this.#ending.signal.aborted) this.onProblem(problem); });
+      base = new URL(list.trim(), base).href;
       text = await this.#text(base);
     }
     this.#base = base;
@@ -192,6 +200,27 @@ export class Source {
     for (const name of ["seeking", "timeupdate", "waiting"]) this.video.addEventListener(name, this.pump, { signal: this.#ending.signal });
     await this.#begin(typeof startS === "function" ? startS(this.segments) : startS);
     this.#pump();
+  }
+
+  // Cues stand at positions of the list, as the pictures do; one that is read over an edge is in both pieces.
+  async #read(line, base) {
+    const list = new URL(/URI="([^"]*)"/.exec(line)[1], base).href;
+    const cues = new Set();
+    for (const piece of (await this.#text(list)).split("\n").filter((each) => each && !each.startsWith("#"))) {
+      for (const [cue] of (await this.#text(new URL(piece, list).href)).matchAll(/^[\d:.]+ --> [^\n]+\n[^\n]+/gm)) cues.add(cue);
+    }
+    if (this.#ending.signal.aborted) return;
+    this.captions = document.createElement("track");
+    const src = URL.createObjectURL(new Blob([["WEBVTT", ...cues].join("\n\n")], { type: "text/vtt" }));
+    Object.assign(this.captions, { kind: "captions", label: /NAME="([^"]*)"/.exec(line)[1], src });
+    this.video.append(this.captions);
+    this.readCaptions(this.readsCaptions);
+    this.video.dispatchEvent(new Event("captions"));
+  }
+
+  readCaptions(isShown) {
+    this.readsCaptions = isShown;
+    if (this.captions) this.captions.track.mode = isShown ? "showing" : "hidden";
   }
 
   // Lists that grow only grow: what is known of them stays.
@@ -224,6 +253,7 @@ export class Source {
 
   close() {
     this.#ending.abort();
+    if (this.captions) { URL.revokeObjectURL(this.captions.src); this.captions.remove(); }
     this.video.removeAttribute("src");
     this.video.load();
     if (this.#url) URL.revokeObjectURL(this.#url);

@@ -14,13 +14,14 @@ const INSIDE_US = 500;
 const USUAL_PICTURE_US = 40e3;
 
 export class Wall {
-  // on: { clock(at, isPlaying), lead(lane), end(), problem(problem) }
+  // on: { clock(at, isPlaying), lead(lane), captions(), end(), problem(problem) }
   constructor(root, on) {
     this.root = root;
     this.on = on;
     this.panes = [];
     this.set = null;
     this.isPlaying = false;
+    this.readsCaptions = false;
     this.rate = 1;
     this.lead = null;
     this.at = 0;
@@ -29,6 +30,7 @@ export class Wall {
 
   get isBroken() { return this.panes.some((pane) => pane.isBroken); }
   get isOpen() { return this.set !== null; }
+  get hasCaptions() { return this.panes.some((pane) => pane.player?.captions); }
   get isOriginal() { return this.set?.variant === "original"; }
   has(lane) { return this.panes.some((pane) => pane.source.lane === lane); }
   reaches(at) { return this.isOpen && at >= this.from && at < this.to; }
@@ -71,7 +73,7 @@ export class Wall {
   // The addresses of a set that nobody looks at any more end at once.
   release(set, how) { return end(`/api/v1/grant-sets/${set.set_id}`, how); }
 
-  sourceOf(pane, onProblem) { return new Source(pane.video, pane.source.playlist_url, onProblem); }
+  sourceOf(pane, onProblem) { return new Source(pane.video, pane.source.variants_url, onProblem); }
 
   // How far the clock goes on while so much time passes.
   pace(passed) { return passed * this.rate; }
@@ -96,9 +98,16 @@ export class Wall {
     if (!pane.source.playlist_url) return;
     const problemOf = (problem) => { pane.isBroken = true; pane.why = () => (problem.code === "grant_ended" ? word("ended") : word("cannotPlay", { why: problem.message })); this.on.problem(problem); };
     pane.player = this.sourceOf(pane, problemOf);
+    pane.player.readCaptions(this.readsCaptions);
+    pane.video.addEventListener("captions", () => this.on.captions());
     try { await pane.player.open(Math.max(0, this.placeOf(pane).position ?? 0)); } catch (problem) {
       if (this.panes.includes(pane)) problemOf(problem);
     }
+  }
+
+  readCaptions(isShown) {
+    this.readsCaptions = isShown;
+    for (const pane of this.panes) pane.player?.readCaptions(isShown);
   }
 
   setLead(lane) {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -10,6 +10,7 @@ from sqlalchemy import func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from evidence.errors import NotFound
+from evidence.session import NoteKind
 from storage.db.room_tables import RoomSession, SessionNote, SessionPart
 from storage.db.tables import Item, StoredObject
 
@@ -136,6 +137,30 @@ def held_of(
         .where(Item.agency_id == agency_id, SessionPart.session_id.in_({part.session_id for part in parts}))
     ).all()
     return {item.id: (item, held) for item, held in rows}
+
+
+def parts_of_items(session: Session, agency_id: UUID, item_ids: Sequence[UUID]) -> list[SessionPart]:
+    """Which sessions items are files of, and when of them, oldest first."""
+    query = select(SessionPart).where(
+        SessionPart.agency_id == agency_id, SessionPart.item_id.in_(list(item_ids))
+    )
+    return list(session.scalars(query.order_by(SessionPart.from_at, SessionPart.id)))
+
+
+def sessions_by_id(session: Session, agency_id: UUID, session_ids: Collection[UUID]) -> list[RoomSession]:
+    """Sessions of these ids."""
+    query = select(RoomSession).where(RoomSession.agency_id == agency_id, RoomSession.id.in_(session_ids))
+    return list(session.scalars(query))
+
+
+def markers_of(session: Session, agency_id: UUID, session_ids: Collection[UUID]) -> list[SessionNote]:
+    """What people marked while these sessions ran, oldest first."""
+    query = select(SessionNote).where(
+        SessionNote.agency_id == agency_id,
+        SessionNote.session_id.in_(session_ids),
+        SessionNote.kind == str(NoteKind.MARKER),
+    )
+    return list(session.scalars(query.order_by(SessionNote.at, SessionNote.id)))
 
 
 def notes_of(session: Session, agency_id: UUID, session_id: UUID) -> list[SessionNote]:

@@ -15,6 +15,7 @@ from storage.db.tables import Case, Item
 from tests.journey.side_by_side import watch
 from tests.support.hls import read_media
 from tests.support.placing import film, read_clock
+from tests.support.rooms import session_of
 from tests.support.samples import REPOSITORY
 from tests.support.scene import CAPTURED, Live, live_scene, reel
 
@@ -80,7 +81,7 @@ def test_each_source_has_a_playlist_and_a_map_by_corrected_clocks(live: Live, ca
         assert dates == [at(1.25) + timedelta(microseconds=each["from_us"]) for each in source["stretches"]]
     again = live.as_("reviewer").get(f"/api/v1/grant-sets/{shown['set_id']}").json()
     assert again["sources"] == shown["sources"]
-    for name in ("variants", "rung-redacted", "keyframes-redacted"):
+    for name in ("marks-mixed", "rung-redacted", "keyframes-redacted"):
         url = by_device[first]["playlist_url"].replace("index", name)
         assert live.anyone.get(url).json()["code"] == "nothing_here"
 
@@ -170,16 +171,20 @@ def test_sources_stay_in_step_in_chromium_through_hls_js(live: Live, case: Case)
     """Within 100 ms, sought and playing, over a gap and a late start. The pictures carry their numbers."""
     scene = live.scene
     films = {"A": [(0, 1), (6, 2), (12, 3)], "B": [(1.3, 4), (9.5, 5)]}
+    said = [2.5, 6.25, 8.0, 10.75]
     for camera, starts in films.items():
-        for start, seed in starts:
-            film(scene, camera, at(start), seed=seed, case=case)
-    shown = ask(live, case, 0.6, 16)
+        made = [
+            (film(scene, camera, at(start), seed=seed, case=case).item_id, start) for start, seed in starts
+        ]
+        files = [(item_id, at(start), at(start + 6)) for item_id, start in made]
+        session_of(scene.storage, at(0), files, {at(each): f"{camera} {each}" for each in said}, case.id)
+    shown = ask(live, case, 0.6, 16, "handler")
     sources = [
-        {**source, "playlist_url": live.api_url + source["playlist_url"]} for source in shown["sources"]
+        {**source, "variants_url": live.api_url + source["variants_url"]} for source in shown["sources"]
     ]
     order = [source["device_no"] for source in sources]
     instants = [0.02, 1.0, 7.5, 10.2]
-    sought, off, complaints = watch(sources, instants, (6.0, 4.5), HLS_JS)
+    sought, off, read, complaints = watch(sources, instants, (6.0, 4.5), HLS_JS)
     for instant, pictures in zip(instants, sought, strict=True):
         for camera, number in zip(order, pictures, strict=True):
             clock = 0.6 + instant
@@ -191,4 +196,17 @@ def test_sources_stay_in_step_in_chromium_through_hls_js(live: Live, case: Case)
             assert number is not None
             assert abs(start + (number - 1000 * (seed + 50)) / FPS - clock) < 0.1, (camera, instant)
     assert all(each is not None and abs(each) < 0.1 for each in off)
+    # What was marked is read at the instant it was marked, in each source's own file.
+    for camera, source, cues in zip(order, sources, read, strict=True):
+        begun = {
+            f"{camera} {each}"
+            for each in said
+            if any(start <= each < start + 6 for start, _ in films[camera])
+        }
+        found = {text: position for position, text in cues}
+        assert found.keys() == begun
+        for text, position in found.items():
+            clock_us = (float(text.split()[1]) - 0.6) * 1e6
+            (stretch,) = [each for each in source["stretches"] if each["from_us"] <= clock_us < each["to_us"]]
+            assert abs(stretch["position_us"] + clock_us - stretch["from_us"] - position * 1e6) < 100_000
     assert complaints == []

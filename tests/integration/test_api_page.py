@@ -25,6 +25,7 @@ from storage.db.tables import Item
 from tests.journey.chromium import ARGUMENTS, browser_path
 from tests.support.pipeline import Pipeline
 from tests.support.placing import film
+from tests.support.rooms import session_of
 from tests.support.scene import CASE_A, CASE_B, PASSWORD, Live, Recording, Scene, live_scene
 from transcode.names import address_name
 
@@ -97,6 +98,8 @@ def lay_out(scene: Scene) -> None:
     for device, seconds, seed in (("CAM-1", 10, 1), ("CAM-2", 1, 2), ("CAM-2", 6, 1)):
         report(scene, film(scene, device, NOON + timedelta(seconds=seconds), seed=seed, case=case))
     film(scene, "CAM-2", None, case=case)
+    files = [(first.item_id, NOON, NOON + timedelta(seconds=6))]
+    session_of(scene.storage, NOON, files, {NOON + timedelta(seconds=2): "出示 <证件>"}, case.id)
     with scene.storage.database.transaction() as session:
         item = session.scalars(select(Item).where(Item.id == first.item_id)).one()
         picture = io.BytesIO()
@@ -252,6 +255,15 @@ def test_sources_of_a_case_are_reviewed_in_step_and_taken_away(live: Live, page:
     until(page, "[...document.querySelectorAll('#panes video')].every((each) => each.currentTime > 1.1)")
     page.keyboard.press("k")
     expect(page.locator("#play")).to_have_text("播放")
+    # What was marked is read where it was marked, by who chooses to.
+    expect(page.locator("#panes track")).to_have_count(1)
+    mode, cue = (f"document.querySelector('#panes track').track.{each}" for each in ("mode", "activeCues[0]"))
+    assert page.evaluate(mode) == "hidden"
+    page.get_by_role("button", name="显示录制标记").click()
+    until(page, f"{mode} === 'showing' && Boolean({cue})")
+    assert page.evaluate(f"[{cue}.startTime, {cue}.getCueAsHTML().textContent]") == [2, "出示 <证件>"]
+    page.get_by_role("button", name="显示录制标记").click()
+    assert page.evaluate(mode) == "hidden"
     # Seeking by the line's own keys, then by picture: two sources show one instant, to the picture.
     seconds = seconds_shown(page)
     until_numbers(page, expected(seconds))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 from urllib.parse import urljoin
 from uuid import UUID
@@ -21,6 +22,7 @@ from storage.db.tables import Item, Job
 from tests.support.growing import growing, settle
 from tests.support.hls import Piece, goes_on, read_media, read_multivariant
 from tests.support.placing import film, read_clock
+from tests.support.rooms import session_of
 from tests.support.scene import CAPTURED, Live, Recording, Scene, live_scene, reel
 
 REDACTED_NAME, ORIGINAL_NAME = "redacted-", "rendition-copy"
@@ -319,3 +321,63 @@ def job_done(scene: Scene, recording: Recording) -> None:
     with scene.storage.database.transaction() as session:
         for job in session.scalars(select(Job).where(Job.subject_id == recording.item_id)):
             job.state = "done"
+
+
+def captions(live: Live, url: str) -> list[list[str]] | None:
+    """What is read beside each run of a playlist, with its times; None where there is no track."""
+    address = urljoin(live.api_url, url)
+    streams = [each for each in read_multivariant(text_of(live, address)) if not each.is_of_keyframes]
+    if all(each.captions is None for each in streams):
+        return None
+    (listed,) = {each.captions for each in streams}
+    told = read_media(text_of(live, urljoin(address, listed)), of_captions=True)
+    shown = read_media(text_of(live, urljoin(address, streams[0].url)))
+    assert told.length_us == shown.length_us
+    runs: list[list[str]] = []
+    for piece in told.pieces:
+        answer = live.anyone.get(urljoin(urljoin(address, listed), piece.url))
+        assert answer.headers["content-type"] == "text/vtt; charset=utf-8"
+        assert answer.headers["access-control-allow-origin"] == "*"
+        lines = answer.text.splitlines()
+        cues = [f"{time} {said}" for time, said in pairwise(lines) if " --> " in time]
+        runs = [*runs, cues] if piece.is_discontinuous or not runs else [*runs[:-1], runs[-1] + cues]
+    return runs
+
+
+def text_of(live: Live, url: str) -> str:
+    answer = live.anyone.get(url)
+    assert answer.status_code == 200, answer.text
+    return answer.text
+
+
+def test_markers_of_a_session_are_read_beside_its_footage_by_who_may_read_it(live: Live) -> None:
+    scene, at = live.scene, [CAPTURED + timedelta(seconds=each) for each in range(20)]
+    first, second = recording(live, 2, case=scene.case_a)
+    files = [(first.item_id, at[0], at[6]), (second.item_id, at[8], at[14])]
+    markers = {at[2]: "出示证件 <李某>", at[7]: "between", at[9]: "", at[13]: "near its end"}
+    session_of(scene.storage, at[0], files, markers, scene.case_a.id)
+    one = ["00:00:02.000 --> 00:00:06.000 出示证件 &lt;李某&gt;"]
+    two = ["00:00:01.000 --> 00:00:06.000 标记 marker", "00:00:05.000 --> 00:00:06.000 near its end"]
+    both = [one, ["00:00:07.000 --> 00:00:12.000 标记 marker", "00:00:11.000 --> 00:00:12.000 near its end"]]
+    original = {"variant": "original", "reason": "核对"}
+    window = {"purpose": "case_handling", "from_at": at[0].isoformat(), "to_at": at[16].isoformat()}
+    name = "handler"
+    for more in ({}, original):
+        # The words are free and no mask hides them: masked or not, who reads the session reads them.
+        grant = live.grant(name, second.item_id, **more)
+        assert captions(live, grant["variants_url"]) == captions(live, grant["playlist_url"]) == [two]
+        assert captions(live, ask(live, name, first, **more)["playlist_url"]) == both
+        part = live.grant(name, first.item_id, span={"from_us": 3_000_000, "to_us": 6_000_000}, **more)
+        assert captions(live, part["variants_url"]) is None
+    set_ = live.as_("handler").post(f"/api/v1/cases/{scene.case_a.id}/aligned", json=window).json()
+    (source,) = [each for each in set_["sources"] if str(first.item_id) in str(each["members"])]
+    assert "#EXTINF" in text_of(live, source["playlist_url"])
+    assert captions(live, source["variants_url"]) == both
+    for name in ("reviewer", "handler2"):
+        grant = live.grant(name, first.item_id)
+        assert captions(live, grant["variants_url"]) is None
+        refused = live.anyone.get(urljoin(live.api_url + grant["variants_url"], "marks-redacted-0.vtt"))
+        assert (refused.status_code, refused.json()["code"]) == (404, "nothing_here")
+        lane = ask(live, name, first)["variants_url"]
+        assert captions(live, lane) is None
+        assert live.anyone.get(urljoin(live.api_url + lane, "marks-redacted.m3u8")).status_code == 404

@@ -27,9 +27,13 @@ function open(source) {
   document.getElementById('wall').append(video)
   const hls = new Hls({ enableWorker: false, startPosition: source.seek_to_s })
   hls.on(Hls.Events.ERROR, (_, data) => { errors.push(`${data.fatal} ${data.details}`) })
-  hls.loadSource(source.playlist_url)
+  const player = { video, hls, stretches: source.stretches, unread: Infinity }
+  hls.once(Hls.Events.FRAG_BUFFERED, () => { hls.subtitleTrack = 0 })
+  hls.once(Hls.Events.SUBTITLE_TRACK_LOADED, (_, { details }) => { player.unread = details.fragments.length })
+  hls.on(Hls.Events.SUBTITLE_FRAG_PROCESSED, () => { player.unread -= 1 })
+  hls.loadSource(source.variants_url)
   hls.attachMedia(video)
-  players.push({ video, hls, stretches: source.stretches })
+  players.push(player)
 }
 function place({ stretches }, clock) {
   const at = stretches.find((each) => clock * 1e6 < each.to_us)
@@ -49,6 +53,12 @@ function picture(video) {
   let text = ''
   for (let at = 0; at < pixels.length; at += 4) text += String.fromCharCode(pixels[at + 1])
   return btoa(text)
+}
+// What lies behind where a player stands it does not read any more: so before anything is sought.
+async function read(player) {
+  for (let n = 0; n < 200 && player.unread > 0; n++) await pause(50)
+  const cues = [...player.video.textTracks].flatMap((track) => [...(track.cues || [])])
+  return cues.map((cue) => [cue.startTime, cue.getCueAsHTML().textContent])
 }
 const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms) })
 async function seekAll(clock) {
@@ -99,13 +109,13 @@ async function playAll(from, seconds) {
 
 def watch(
     sources: Sequence[dict[str, Any]], instants_s: Sequence[float], playing: tuple[float, float], hls_js: Path
-) -> tuple[list[list[int | None]], list[float | None], list[str]]:
+) -> tuple[list[list[int | None]], list[float | None], list[list[tuple[float, str]]], list[str]]:
     """What each source shows.
 
     Returns:
         For each instant, sought, the number of each source's picture (None: it has no footage then); at the
-        end of playing from an instant for so many seconds, by how many seconds each is off; and what hls.js
-        complained of.
+        end of playing from an instant for so many seconds, by how many seconds each is off; what there is to
+        read beside each, and at which position; and what hls.js complained of.
     """
     files = {"/": ("text/html", PAGE.encode()), "/hls.js": ("text/javascript", hls_js.read_bytes())}
     with served(files) as site, sync_playwright() as playwright:
@@ -114,6 +124,7 @@ def watch(
             page = browser.new_page()
             page.goto(site)
             page.evaluate("(sources) => sources.forEach(open)", list(sources))
+            read: list[list[tuple[float, str]]] = page.evaluate("Promise.all(players.map(read))")
             sought = [
                 [_number(shown) for shown in page.evaluate("(at) => seekAll(at)", at)] for at in instants_s
             ]
@@ -123,7 +134,7 @@ def watch(
             errors: list[str] = page.evaluate("errors")
         finally:
             browser.close()
-    return sought, played, errors
+    return sought, played, read, errors
 
 
 def _number(shown: str | None) -> int | None:

@@ -14,15 +14,26 @@ ATTRIBUTE = re.compile(r'([A-Z0-9-]+)=("[^"\r\n]*"|[^",\s]+)(?:,|$)')
 DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 FORMS = {
     "quoted": re.compile(r'"[^"]+"'),
+    "word": re.compile(r"[A-Z-]+"),
     "decimal": re.compile(r"[0-9]{1,20}"),
     "resolution": re.compile(r"[0-9]+x[0-9]+"),
 }
 MAP = {"URI": "quoted", "BYTERANGE": "quoted"}
+MEDIA = {
+    "TYPE": "word",
+    "GROUP-ID": "quoted",
+    "NAME": "quoted",
+    "DEFAULT": "word",
+    "AUTOSELECT": "word",
+    "FORCED": "word",
+    "URI": "quoted",
+}
 STREAM = {
     "BANDWIDTH": "decimal",
     "AVERAGE-BANDWIDTH": "decimal",
     "CODECS": "quoted",
     "RESOLUTION": "resolution",
+    "SUBTITLES": "quoted",
 }
 
 
@@ -64,6 +75,8 @@ class VariantStream:
     url: str
     attributes: dict[str, str]
     is_of_keyframes: bool
+    captions: str | None = None
+    """The list of what is read beside it."""
 
 
 def attributes_of(text: str, known: dict[str, str]) -> dict[str, str]:
@@ -76,8 +89,8 @@ def attributes_of(text: str, known: dict[str, str]) -> dict[str, str]:
     return {name: value.strip('"') for name, value in found}
 
 
-def read_media(text: str) -> MediaPlaylist:
-    """A media playlist."""
+def read_media(text: str, *, of_captions: bool = False) -> MediaPlaylist:
+    """A media playlist; one of captions has whole small files."""
     assert text.endswith("\n")
     lines = text.removesuffix("\n").split("\n")
     assert lines[0] == "#EXTM3U"
@@ -95,11 +108,11 @@ def read_media(text: str) -> MediaPlaylist:
     assert is_ended or kind == "EVENT"
     rest = rest[:-1] if is_ended else rest
     found = MediaPlaylist(int(target), kind, is_of_keyframes, is_ended, is_independent)
-    _read_segments(rest, found)
+    _read_segments(rest, found, of_captions=of_captions)
     return found
 
 
-def _read_segments(lines: list[str], found: MediaPlaylist) -> None:
+def _read_segments(lines: list[str], found: MediaPlaylist, *, of_captions: bool) -> None:
     head: tuple[str, int] | None = None
     at = 0
 
@@ -125,6 +138,11 @@ def _read_segments(lines: list[str], found: MediaPlaylist) -> None:
         duration_us = int(timed[1]) * 1_000_000 + int(timed[2])
         # Rounded to the nearest second it is no longer than the target (section 4.4.3.1).
         assert (duration_us + 500_000) // 1_000_000 <= found.target_s, lines[at]
+        if of_captions:
+            assert lines[at].endswith(".vtt")
+            found.pieces.append(Piece(lines[at], duration_us, is_discontinuous=is_discontinuous))
+            at += 1
+            continue
         ranged = taken(r"#EXT-X-BYTERANGE:([1-9]\d*)@(\d+)")
         assert ranged, lines[at]
         assert head is not None, "no EXT-X-MAP in force"
@@ -139,9 +157,9 @@ def _read_segments(lines: list[str], found: MediaPlaylist) -> None:
         )
 
 
-def goes_on(told: str, text: str) -> MediaPlaylist:
+def goes_on(told: str, text: str, *, of_captions: bool = False) -> MediaPlaylist:
     """A media playlist that was read before and may only have grown since (RFC 8216 section 6.2.1)."""
-    found = read_media(text)
+    found = read_media(text, of_captions=of_captions)
     assert text.startswith(told), f"what was told has changed:\n{told}\n{text}"
     assert text == told or not told.endswith("#EXT-X-ENDLIST\n"), "more came after its end"
     return found
@@ -155,12 +173,21 @@ def read_multivariant(text: str) -> list[VariantStream]:
     assert re.fullmatch(r"#EXT-X-VERSION:\d+", lines[1])
     is_independent = lines[2] == "#EXT-X-INDEPENDENT-SEGMENTS"
     found, rest = [], iter(lines[2 + is_independent :])
+    captions: dict[str, str] = {}
     for line in rest:
         name, _, said = line.partition(":")
+        if name == "#EXT-X-MEDIA":
+            assert not found, "what is read beside the streams comes before them"
+            attributes = attributes_of(said, MEDIA)
+            assert (attributes["TYPE"], attributes["GROUP-ID"] in captions) == ("SUBTITLES", False)
+            captions[attributes["GROUP-ID"]] = attributes["URI"]
+            continue
         if name == "#EXT-X-STREAM-INF":
             url = next(rest)
             assert not url.startswith("#")
-            found.append(VariantStream(url, attributes_of(said, STREAM), False))
+            attributes = attributes_of(said, STREAM)
+            group = attributes.get("SUBTITLES")
+            found.append(VariantStream(url, attributes, False, None if group is None else captions[group]))
             continue
         assert name == "#EXT-X-I-FRAME-STREAM-INF", line
         attributes = attributes_of(said, STREAM | {"URI": "quoted"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from config.settings import RoomSettings, Settings, StreamSettings
 from evidence.clock import to_micros
 from evidence.fixity import hash_file
 from evidence.ids import new_id
+from evidence.session import Facts
 from ingest.daemon.holding import Holder, hold
 from ingest.daemon.rooms import Rooms
 from ingest.recorder.sessions import claims_of, note_part
@@ -24,7 +25,7 @@ from media.live.journal import NAME
 from messaging.events import EventPublisher
 from messaging.jobs import Announcer
 from storage.db import agencies, items
-from storage.db.room_tables import RoomSession
+from storage.db.room_tables import RoomSession, SessionNote, SessionPart
 from storage.open import Storage
 
 ROOM = RoomSettings(
@@ -137,3 +138,37 @@ def recorded_for_real(settings: Settings, storage: Storage, folder: Path) -> Ite
                 if run.child is not None:
                     run.child.kill()
                     run.child.wait()
+
+
+def session_of(
+    storage: Storage,
+    begun_at: datetime,
+    files: Sequence[tuple[UUID, datetime, datetime]],
+    markers: Mapping[datetime, str],
+    case_id: UUID | None = None,
+) -> UUID:
+    """A session that is over, of items that are there, with what was marked while it ran."""
+    with storage.database.transaction() as session:
+        agency = agencies.agencies(session)[0]
+        row = RoomSession(
+            agency_id=agency.id, room_no=ROOM.room_no, room_name=ROOM.name, device_no=ROOM.recorded_as,
+            streams=["main"], state="ended", case_id=case_id, facts=Facts().to_json(), requested_at=begun_at,
+            started_at=begun_at, ended_at=files[-1][2], started_by="account:x", ended_by="account:x",
+            leaf_id=new_id(),
+        )  # fmt: skip
+        session.add(row)
+        session.flush()
+        for number, (item_id, from_at, to_at) in enumerate(files):
+            part = SessionPart(
+                agency_id=agency.id, session_id=row.id, item_id=item_id, reception_key=str(item_id),
+                stream="main", run="r1", file_no=number, sequence_no=number + 1, from_at=from_at, to_at=to_at,
+                turns=[], why="length", leaf_id=new_id(), noted_at=to_at,
+            )  # fmt: skip
+            session.add(part)
+        for at, said in markers.items():
+            note = SessionNote(
+                agency_id=agency.id, session_id=row.id, kind="marker", at=at, by="account:x", text=said,
+                leaf_id=new_id(),
+            )  # fmt: skip
+            session.add(note)
+        return row.id
