@@ -325,9 +325,10 @@ class AudioReader(_Reader):
     def _blocks(self) -> Iterator[tuple[AudioBlock, int]]:
         """Blocks, and how many samples the packet of each says it holds; 0 when it does not say."""
         planar = AudioResampler(format="fltp")
+        per_tick = plain(self.time_base * self.sample_rate_hz)
         with translated():
             for packet in self._container.demux(self._stream):
-                length = round((packet.duration or 0) * self.time_base * self.sample_rate_hz)
+                length = round((packet.duration or 0) * per_tick)
                 try:
                     frames = packet.decode()
                 except av.error.InvalidDataError:
@@ -379,6 +380,11 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
     """
     with open_photo(path) as picture:
         return np.array(ImageOps.exif_transpose(picture).convert("RGB"))
+
+
+def plain(value: Fraction) -> Fraction | int:
+    """The same number, as an int where it is whole: counting each packet of hours by it is cheap then."""
+    return value if value.denominator > 1 else value.numerator
 
 
 def _time_base(stream: VideoStream | AudioStream) -> Fraction:

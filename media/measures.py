@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from evidence.continuity import Fault
@@ -92,6 +93,7 @@ class PictureWatch:
         self._still: NDArray[np.int16] | None = None
         self._still_at = Fraction(0)
         self._levels: NDArray[np.int64] | None = None
+        self._scaler = VideoReformatter()
 
     def see(self, frame: VideoFrame) -> None:
         """Look at a decoded picture, unless it follows the last one too closely."""
@@ -106,7 +108,7 @@ class PictureWatch:
         sample_s = _seconds(self._limits["sample_ms"])
         self._due, self._last = at + sample_s, at
         self._far = JUMP_S + sample_s + (frame.duration or 0) * self._base
-        luma = small_luma(frame)
+        luma = small_luma(frame, self._scaler)
         share = 100 * float(np.mean(luma <= self._limits["black_luma"]))
         is_black = share >= self._limits["black_share_percent"]
         contrast = float(luma.std())
@@ -180,10 +182,16 @@ class SoundWatch:
         return [*dead, *silent]
 
 
-def small_luma(frame: VideoFrame) -> NDArray[np.int16]:
-    """The luma of a picture, `WIDTH_PX` wide: ``(height, width)``, 0 to 255."""
+def small_luma(frame: VideoFrame, scaler: VideoReformatter) -> NDArray[np.int16]:
+    """The luma of a picture, `WIDTH_PX` wide: ``(height, width)``, 0 to 255.
+
+    Args:
+        scaler: Kept for all pictures: a new one for each costs thirty times what the picking does.
+    """
     height = max(2, round(frame.height * WIDTH_PX / frame.width))
-    small = frame.reformat(width=WIDTH_PX, height=height, format="gray", interpolation="POINT")
+    small = scaler.reformat(
+        frame, width=WIDTH_PX, height=height, format="gray", interpolation="POINT", threads=1
+    )
     plane = small.planes[0]
     rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
     return rows[:, :WIDTH_PX].astype(np.int16)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass, field
 from fractions import Fraction
+from math import floor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,6 +63,11 @@ class StreamClock:
     _usual_lead: int | None = None
     """From when the first packet is decoded to when it is shown."""
     _lead: int = 0
+    _jump: int = field(init=False)
+    """Ticks that are no jump yet: whole numbers compare ten times as fast as fractions do."""
+
+    def __post_init__(self) -> None:
+        self._jump = floor(JUMP_S / self.time_base)
 
     def take(self, packet: Packet[Any]) -> None:
         """Note a packet, and move its times to where they would be without jumps."""
@@ -89,20 +95,20 @@ class StreamClock:
         """How long after it is decoded a packet is shown; as usual where what it says cannot be."""
         if self._usual_lead is None:
             self._usual_lead = self._lead = lead
-        most = JUMP_S + MOST_REORDERED * length * self.time_base
-        if abs(lead - self._usual_lead) * self.time_base <= most:
+        most = self._jump + MOST_REORDERED * length
+        if abs(lead - self._usual_lead) <= most:
             self._lead = lead
             return lead
-        if abs(lead - self._lead) * self.time_base > most:  # Else it is where the last one leapt to.
+        if abs(lead - self._lead) > most:  # Else it is where the last one leapt to.
             by = (lead - self._usual_lead) * self.time_base
             self.jumps.append(Jump((dts + self._usual_lead) * self.time_base, by))
         self._lead = lead
         return self._usual_lead
 
     def _watch(self, step: int) -> None:
-        length = self._length * self.time_base
-        if step >= 0 and step * self.time_base <= JUMP_S + length:
+        if 0 <= step <= self._jump + self._length:
             return
+        length = self._length * self.time_base
         at = (self.last or 0) * self.time_base
         self.jumps.append(Jump(at, step * self.time_base - length))
         self._shift += step - self._length

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from media.decode import AudioReader
+from media.decode import AudioReader, plain
 from media.still import sync
 
 PIXELS_PER_S = 50
@@ -120,8 +120,9 @@ def _runs(reader: AudioReader, origin: Fraction) -> Iterator[tuple[int, NDArray[
     """Blocks that follow each other without a gap, some together: number of the first sample, and samples."""
     run: list[NDArray[np.float32]] = []
     begin = end = 0
+    per_tick, zero = (plain(each * reader.sample_rate_hz) for each in (reader.time_base, origin))
     for block in reader.blocks():
-        at = round((block.pts * reader.time_base - origin) * reader.sample_rate_hz)
+        at = round(block.pts * per_tick - zero)
         is_other = bool(run) and block.samples.shape[0] != run[0].shape[0]
         if run and (is_other or abs(at - end) > NEAR_SAMPLES or len(run) == RUN_BLOCKS):
             yield begin, np.concatenate(run, axis=1)

@@ -15,6 +15,7 @@ from uuid import UUID
 import av
 import numpy as np
 import pytest
+from av.video.reformatter import VideoReformatter
 from sqlalchemy import select, text
 
 from cli.main import main
@@ -24,7 +25,7 @@ from evidence.errors import InvalidInput, NotFound
 from evidence.kinds import GapReason
 from ingest.interruption import give_reason, read_report
 from media.continuity import _Reading, continuity_entry
-from media.measures import PictureWatch
+from media.measures import PictureWatch, small_luma
 from media.timing import StreamClock
 from storage.db import agencies, custody, jobs
 from storage.db.tables import CustodyLeaf, Derivative
@@ -235,6 +236,21 @@ def test_a_sound_that_is_promised_and_never_comes_is_missing_from_first_to_last(
                 reading.clocks[0].take(packet)
         found = reading.result()
     assert spans(found) == {Fault.SOUND_GAP: [(0, 1900, 1900.0)]}
+
+
+def test_one_scaler_serves_pictures_whose_size_and_kind_change_on_the_way() -> None:
+    chance = np.random.default_rng(1)
+    kinds = [(320, 180, "yuv420p"), (640, 480, "yuv420p"), (320, 180, "yuv444p10le"), (176, 144, "rgb24")]
+    pictures = []
+    for width, height, kind in kinds * 2:
+        drawn = chance.integers(0, 255, (height, width, 3), np.uint8)
+        pictures.append(av.VideoFrame.from_ndarray(drawn, "rgb24").reformat(format=kind))
+    watch = PictureWatch(SHORT.model_dump(), Fraction(1, 10))
+    for number, picture in enumerate(pictures):
+        picture.pts = number
+        watch.see(picture)
+        assert watch._still is not None
+        assert np.array_equal(watch._still, small_luma(picture, VideoReformatter()))
 
 
 # --- the job, the report and the reasons ------------------------------------------------------
