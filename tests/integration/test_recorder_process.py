@@ -241,7 +241,7 @@ def test_killed_it_is_salvaged_and_replaced_and_what_is_settled_is_gone(looked: 
     assert recorder.look(wanted=True) == [] and not folder.exists()
     (ended,) = look_until(recorder, bool, wanted=False)
     assert ended.why == "ended"
-    assert recorder.look(wanted=False) == [ended] and recorder.state.phase is Phase.OFF
+    assert look_until(recorder, lambda _: recorder.state.phase is Phase.OFF, wanted=False) == [ended]
 
 
 def test_the_next_daemon_takes_over_what_the_last_one_started(looked: Any, tmp_path: Path) -> None:
