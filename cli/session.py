@@ -283,6 +283,8 @@ def _as_json(told: Told, files: list[dict[str, Any]]) -> dict[str, Any]:
         "started_at": rfc3339(row.started_at),
         "requested_at": rfc3339(row.requested_at),
         "ended_at": row.ended_at and rfc3339(row.ended_at),
+        "complete_at": row.complete_at and rfc3339(row.complete_at),
+        "held_by": row.held_by,
         "paused_since": row.paused_since and rfc3339(row.paused_since),
         "facts": told.facts.to_json(),
         "missing": told.facts.missing(),
@@ -333,6 +335,8 @@ def _print(desk: Desk, told: Told, files: list[dict[str, Any]]) -> None:
             for each in files
         ],
     )
+    if row.ended_at is not None and row.complete_at is None:
+        print(f"文件尚未齐全 / files may still come: {', '.join(row.held_by) or '—'}")
     print_table(
         ("中断 break", "信号 stream", "起 from", "止 to", "毫秒 ms", "原因 reason"),
         [

@@ -11,6 +11,8 @@ their wall times, what happened to the stream meanwhile, and what people noted. 
 4. A cause is what is on record. Where nothing is, the log says so; it never guesses.
 5. A leap of a clock is told, and is no duration. So are files that overlap by more than a joint.
 6. A reason somebody gave stands beside every break of that stream that it touches.
+7. While files of a session that ended may still come, a gap that nobody asked for is outstanding: what is on
+   record of it so far may be the cause of something else. A stream without such a gap says so at its end.
 
 All times are microseconds of UTC since 1970, by the server's clock.
 """
@@ -216,6 +218,7 @@ def break_log(
     notes: Sequence[Note] = (),
     *,
     streams: Sequence[str] = (),
+    is_complete: bool = True,
 ) -> list[Break]:
     """Every break of every stream, by time.
 
@@ -225,6 +228,7 @@ def break_log(
         parts: Its files, in any order.
         notes: What people noted; pauses and reasons are taken from them.
         streams: Names of those that were to be recorded: one without any file misses all of it.
+        is_complete: No file of it is on its way any more.
     """
     found: list[Break] = []
     stops = pauses(notes, to_us)
@@ -234,7 +238,7 @@ def break_log(
         )
         until_us = max((part.to_us for part in mine), default=from_us) if to_us is None else to_us
         gaps = list(_gaps(stream, from_us, until_us, mine, stops))
-        found += gaps
+        found += gaps if is_complete or to_us is None else _outstanding(stream, gaps, to_us)
         found += _inside(stream, from_us, until_us, mine, gaps)
     said = [note for note in notes if note.kind is NoteKind.REASON]
     with_reasons = [
@@ -275,6 +279,17 @@ def _gaps(
             reached, before = part.to_us, part
     if until_us - reached > JOINT_US:
         yield from _cut(stream, reached, until_us, before, None, stops)
+
+
+def _outstanding(stream: str, gaps: Sequence[Break], ended_us: int) -> Iterator[Break]:
+    """The gaps of a session that ended while files of it may still come."""
+    is_told = False
+    for gap in gaps:
+        may_come = gap.is_missing and gap.cause is not Cause.PAUSED
+        is_told = is_told or may_come
+        yield replace(gap, cause=Cause.OUTSTANDING) if may_come else gap
+    if not is_told:
+        yield Break(stream, Cause.OUTSTANDING, ended_us, ended_us, is_missing=True)
 
 
 def _cut(
@@ -367,4 +382,9 @@ def _joined(gaps: Sequence[Break]) -> list[tuple[int, int]]:
 def _is_about(note: Note, each: Break) -> bool:
     if not each.is_missing or note.from_us is None or note.to_us is None:
         return False
-    return note.stream == each.stream and note.from_us < each.to_us and each.from_us < note.to_us
+    return note.stream == each.stream and touches(each, note.from_us, note.to_us)
+
+
+def touches(each: Break, from_us: int, to_us: int) -> bool:
+    """Whether a break and a stretch share a moment; a break of no length is one."""
+    return from_us < max(each.to_us, each.from_us + 1) and each.from_us < to_us

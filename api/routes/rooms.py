@@ -384,6 +384,8 @@ def _detail(work: Work, row: RoomSession) -> SessionDetail:
             for each in sealing.files_of(work.session, work.agency_id, told)
         ],
         notes=[_note(note) for note in told.notes],
+        complete_at=row.complete_at,
+        held_by=row.held_by,
         manifest_sha256=sha256(row.manifest.encode()).hexdigest() if row.manifest else None,
     )
 

@@ -224,4 +224,6 @@ class SessionDetail(SessionShown):
     streams: list[str]
     files: list[SessionFile]
     notes: list[SessionNoteShown]
+    complete_at: datetime | None = Field(description="文件全部入库的时间;空为可能还有 / Null: more may come")
+    held_by: list[str] = Field(description="可能还有文件的主机 / Hosts that may still have files of it")
     manifest_sha256: str | None = Field(description="封存清单摘要 / Of the sealed list; null: not sealed")

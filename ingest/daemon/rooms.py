@@ -6,10 +6,12 @@ The rules:
    reach the database goes on recording: twice is better than not at all. Who learns that the lease is
    another's ends what it records.
 2. A room is recorded while a session is open and not paused, and always where it pre-records.
-3. When a session begins, ends, pauses or goes on, the file ends too, at the next keyframe.
+3. When a session begins, ends, pauses or goes on, the file ends too, at the next keyframe: at an end or a
+   pause a moment later, because what was seen before it is still on the line.
 4. A finished file that a session reaches into is taken into custody with what the session says of it. One
    that none does waits as long as the room pre-records, to be claimed, and is then dropped; that is logged.
-5. While the database is away, and before the first answer, nothing is decided: what records goes on, and
+5. Every host says of a session that ended when nothing of it is left there (`ingest.recorder.handover`).
+6. While the database is away, and before the first answer, nothing is decided: what records goes on, and
    files wait on the disk.
 """
 
@@ -19,7 +21,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -29,15 +31,16 @@ from uuid import UUID
 import structlog
 
 from config.settings import RoomSettings, Settings, StreamSettings
-from evidence.clock import from_micros
+from evidence.clock import from_micros, to_micros
 from evidence.errors import EvidenceError, Unavailable
 from evidence.kinds import ClaimSource, SourceKind
 from ingest.daemon.holding import Holder
 from ingest.daemon.pulled import agency_of
 from ingest.daemon.room_state import RoomState
 from ingest.facts import Statement
+from ingest.recorder import handover
 from ingest.recorder import sessions as use_case
-from ingest.recorder.registry import LOST
+from ingest.recorder.registry import LOST, NOT_TAKEN_UP
 from ingest.recorder.stream import Finished, Phase, StreamRecorder
 from ingest.sources.base import StagedFile
 from media.live.opening import Address
@@ -46,16 +49,18 @@ from media.run import packaged_ffmpeg
 from storage.db import agencies, room_streams, sessions
 from storage.db.alarms import NewAlarm, clear, raise_alarm, standing_about
 from storage.db.leadership import lead, resign
+from storage.db.room_tables import RoomSession
 from storage.open import Storage
 
 LOOK_EVERY_S = 0.3
 ASK_EVERY_S = 1.0
+LATE_S = 0.3
+"""What shows the last moment of a session is here after that: the line, and a picture's length."""
 LEASE = timedelta(seconds=10)
 RENEW_EVERY_S = 3.0
 LOST_AFTER_S = 5.0
 UNCLAIMED_S = 600
 """How long a file that no session reaches into is kept where the room does not pre-record."""
-TOLD = float("-inf")
 log = structlog.get_logger(__name__)
 
 
@@ -67,11 +72,15 @@ class _Room:
     state: RoomState
     lasting: frozenset[UUID] | None = None
     """Sessions that are open and not paused; None: not known yet."""
+    less_since_s: float | None = None
+    """Since when some of them do not last any more, while that is not heeded; None: all do."""
     is_ours: bool | None = None
     """Whether we hold the lease; None: not known yet."""
     renewed_at_s: float = float("-inf")
     asked_at_s: float = float("-inf")
     lost_since_s: dict[str, float] = field(default_factory=dict)
+    told: dict[tuple[str, str], bool] = field(default_factory=dict)
+    """By stream and code of an alarm, whether people were told last that something is wrong."""
 
     @property
     def is_wanted(self) -> bool | None:
@@ -105,7 +114,8 @@ class Rooms:
         self._storage = storage
         self._holder = holder
         self._owner = owner or f"{settings.ingest.host_id or socket.gethostname()}:{os.getpid()}"
-        folder = settings.recorder_dir
+        folder = self._folder = settings.recorder_dir
+        self._name = handover.name_of(folder)
         ffmpeg = str(settings.media.ffmpeg) if settings.media.ffmpeg else packaged_ffmpeg()
         self._rooms = []
         for room in settings.recorder.rooms:
@@ -132,13 +142,17 @@ class Rooms:
         if at_s - room.renewed_at_s >= RENEW_EVERY_S:
             room.renewed_at_s = at_s
             self._renew(room)
-        if room.is_ours and at_s - room.asked_at_s >= ASK_EVERY_S:
+        if at_s - room.asked_at_s >= (ASK_EVERY_S if room.less_since_s is None else LATE_S):
             room.asked_at_s = at_s
             self._ask(room)
         for stream in room.streams:
-            for finished in stream.look(wanted=room.is_wanted):
-                self._settle(room, stream, finished)
-            self._watch(room, stream)
+            try:
+                for finished in stream.look(wanted=room.is_wanted):
+                    self._settle(room, stream, finished)
+                self._watch(room, stream)
+            except Exception:
+                # Nor one stream the others.
+                log.exception("recorder:not_looked_after", room=room.settings.room_no, stream=stream.name)
         if room.is_ours:
             for event in room.state.news(room.streams, self._storage.clock.now()):
                 self._holder.tell(event)
@@ -177,16 +191,55 @@ class Rooms:
         """Which sessions last; where that changed, a file ends."""
         try:
             with self._storage.database.read() as session:
-                found = sessions.open_sessions(session, room.agency_id, room.settings.room_no)
-                lasting = frozenset(each.id for each in found if each.paused_since is None)
+                found = sessions.incomplete_sessions(session, room.agency_id, room.settings.room_no)
+                is_ours = bool(room.is_ours)
+                lasting = frozenset(each.id for each in found if not (each.ended_at or each.paused_since))
+                begun = [
+                    each.id
+                    for each in found
+                    if is_ours and each.ended_at is None and self._name not in each.held_by
+                ]
+                over = [each for each in found if handover.is_due(each, self._name, is_ours=is_ours)]
+                done = [each.id for each in over if not self._has_of(room, each)]
         except EvidenceError as error:
             log.warning("recorder:sessions_not_known", room=room.settings.room_no, code=error.code)
             return
-        has_changed = lasting != (room.lasting or frozenset())
-        room.lasting = lasting
-        if has_changed:
+        if is_ours:
+            self._heed(room, lasting)
+        self._say(room, begun, handover.begin_to_hold)
+        self._say(room, done, handover.hold_no_more)
+
+    def _heed(self, room: _Room, lasting: frozenset[UUID]) -> None:
+        known, at_s = room.lasting or frozenset(), time.monotonic()
+        if known - lasting:
+            room.less_since_s = at_s if room.less_since_s is None else room.less_since_s
+            if at_s - room.less_since_s < LATE_S:
+                return
+        room.lasting, room.less_since_s = lasting, None
+        # What is to end altogether needs no file of its own for the moment until it does.
+        if lasting != known and room.is_wanted:
             for stream in room.streams:
                 stream.cut()
+
+    def _say(self, room: _Room, session_ids: Sequence[UUID], what: Callable[..., None]) -> None:
+        for each in session_ids:
+            try:
+                with self._storage.database.transaction() as session:
+                    agency = agencies.agency_by_id(session, room.agency_id)
+                    what(session, agency, each, self._name, self._storage.clock.now())
+            except EvidenceError as error:
+                # It is asked again in a second.
+                log.warning("recorder:not_said", room=room.settings.room_no, code=error.code)
+
+    def _has_of(self, room: _Room, row: RoomSession) -> bool:
+        """Whether something of a session that ended may be here that is not in custody."""
+        begins, ends = to_micros(row.started_at), to_micros(row.ended_at or row.started_at)
+        watched = {stream.name for stream in room.streams}
+        # Of a stream that is in the settings no more nobody knows what is left.
+        strays = [self._folder / row.room_no / str(name) for name in row.streams if name not in watched]
+        return any(stream.holds(begins, ends) for stream in room.streams) or any(
+            path.is_dir() and any(path.iterdir()) for path in strays
+        )
 
     def _settle(self, room: _Room, stream: StreamRecorder, finished: Finished) -> None:
         """Take a finished file into custody, let it wait, or drop it."""
@@ -222,36 +275,46 @@ class Rooms:
                 )
 
     def _watch(self, room: _Room, stream: StreamRecorder) -> None:
-        """Have people told of a stream that is wanted and away, and when it is back."""
-        is_away = room.is_wanted and stream.state.phase in {Phase.WAITING, Phase.STARTING}
-        at_s = time.monotonic()
-        since_s = room.lost_since_s.setdefault(stream.name, at_s) if is_away else None
-        if since_s is None:
-            if room.lost_since_s.pop(stream.name, float("inf")) == TOLD:
-                self._tell(room, stream, is_lost=False)
-        elif (
-            since_s != TOLD and at_s - since_s > self._lost_after_s and self._tell(room, stream, is_lost=True)
-        ):
-            room.lost_since_s[stream.name] = TOLD
+        """Have people told of what is wrong with a stream, and when it is right again."""
+        at_s, subject = time.monotonic(), f"room {room.settings.room_no}/{stream.name}"
+        if room.is_wanted and stream.state.phase in {Phase.WAITING, Phase.STARTING}:
+            if at_s - room.lost_since_s.setdefault(stream.name, at_s) > self._lost_after_s:
+                self._tell(
+                    room, stream, LOST,
+                    f"{subject}: expected its stream, found none ({stream.state.why}); "
+                    "look at the recorder and the line",
+                )  # fmt: skip
+        else:
+            room.lost_since_s.pop(stream.name, None)
+            if room.is_ours and room.is_wanted is not None:
+                self._tell(room, stream, LOST, None)
+        wrong = [f"{run}: {why}" for run, why in stream.troubles.items()]
+        self._tell(
+            room, stream, NOT_TAKEN_UP,
+            f"{subject}: expected folders that can be taken up, found {len(wrong)} that cannot, {wrong[0]}; "
+            "kept and tried again, look at the disk and the log" if wrong else None,
+        )  # fmt: skip
 
-    def _tell(self, room: _Room, stream: StreamRecorder, *, is_lost: bool) -> bool:
-        code, subject_id, actor = LOST, f"{room.settings.room_no}/{stream.name}", "system"
+    def _tell(self, room: _Room, stream: StreamRecorder, code: str, wrong: str | None) -> None:
+        """Raise an alarm, or end one that this host raised, where that was not done yet."""
+        key = (stream.name, code)
+        if room.told.get(key) is (wrong is not None):
+            return
+        subject_id, actor = f"{room.settings.room_no}/{stream.name}", "system"
         try:
             with self._storage.database.transaction() as session:
                 agency, now = agencies.agency_by_id(session, room.agency_id), self._storage.clock.now()
-                if is_lost:
-                    message = (
-                        f"room {subject_id}: expected its stream, found none ({stream.state.why}); "
-                        "look at the recorder and the line"
-                    )
-                    wanted = NewAlarm(code, "room", subject_id, message, {"stream": subject_id})
+                standing = standing_about(session, agency.id, "room", subject_id, code)
+                if wrong is not None:
+                    facts = {"stream": subject_id, "folder": self._name}
+                    wanted = NewAlarm(code, "room", subject_id, wrong, facts)
                     raise_alarm(session, agency, wanted, actor=actor, now=now)
-                elif standing := standing_about(session, agency.id, "room", subject_id, code):
-                    clear(session, agency, standing, actor=actor, reason="it records again", now=now)
+                elif standing is not None and standing.facts.get("folder") == self._name:
+                    clear(session, agency, standing, actor=actor, reason="it is right again", now=now)
         except EvidenceError as error:
             log.warning("recorder:not_told", stream=subject_id, code=error.code)
-            return False
-        return True
+            return
+        room.told[key] = wrong is not None
 
 
 def start_rooms(

@@ -36,6 +36,10 @@ LOST = "recorder_lost"
 """Code of the alarm that a stream is wanted and away; its subject is the room and the stream."""
 
 
+NOT_TAKEN_UP = "recorder_not_taken_up"
+"""Code of the alarm that something a recorder left can be neither read nor salvaged."""
+
+
 def away(session: Session, agency: Agency, room: RoomSettings) -> list[str]:
     """The streams of a room that people were told are away."""
     lost = standing_subjects(session, agency.id, "room", LOST)

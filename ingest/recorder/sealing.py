@@ -46,8 +46,8 @@ def seal(
     Raises:
         NotFound: There is none.
         Conflict: It is open or sealed (``session_state``), has no files (``session_empty``), files that are
-            not read back yet (``session_not_verified``), or none yet where one is due and nobody said why
-            (``session_outstanding``).
+            not read back yet (``session_not_verified``), or some that may still come where nobody said why
+            they are not waited for (``session_outstanding``).
     """
     row = sessions.session_by_id(session, agency.id, session_id, lock=True)
     target = move(State(row.state), State.SEALED)
@@ -67,8 +67,9 @@ def seal(
         )
     if any(each.cause is Cause.OUTSTANDING and not each.is_explained for each in told.breaks):
         raise Conflict(
-            f"session {row.id}: expected every file, found one that is not in yet; wait, or state the reason",
+            f"session {row.id}: expected every file, found some that may still come; wait, or state why not",
             code="session_outstanding",
+            held_by=row.held_by,
         )
     manifest = canonical_json(
         signed(
@@ -80,6 +81,7 @@ def seal(
                 "room_no": row.room_no,
                 "started_at": rfc3339(row.started_at),
                 "ended_at": rfc3339(row.ended_at or now),
+                "complete_at": rfc3339(row.complete_at) if row.complete_at else None,
                 "sealed_at": rfc3339(now),
                 "files": [
                     {name: value for name, value in each.items() if name not in {"verified", "after_seal"}}

@@ -19,7 +19,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from config.settings import RoomSettings
-from evidence.breaks import ENDED, Break, Happened, Part, break_log, place
+from evidence.breaks import ENDED, Break, Happened, Part, break_log, place, touches
 from evidence.case import normalise_case_no
 from evidence.clock import from_micros, rfc3339, to_micros
 from evidence.custody import Action
@@ -246,7 +246,7 @@ def give_reason(
     touched = [
         each
         for each in tell(session, agency.id, row).breaks
-        if each.is_missing and each.stream == stream and each.from_us < to_us and from_us < each.to_us
+        if each.is_missing and each.stream == stream and touches(each, from_us, to_us)
     ]
     if not touched:
         raise NotFound(
@@ -348,6 +348,7 @@ def tell(session: Session, agency_id: UUID, row: RoomSession) -> Told:
         [_part(part) for part in parts],
         [said_of(note) for note in notes],
         streams=row.streams,
+        is_complete=row.complete_at is not None,
     )
     return Told(row, Facts.from_json(row.facts), parts, notes, breaks)
 

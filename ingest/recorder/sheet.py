@@ -92,6 +92,8 @@ def end_sheet(
             for note in told.notes
         ],
         "files": files_of(session, agency.id, told),
+        "complete_at": rfc3339(row.complete_at) if row.complete_at else None,
+        "held_by": row.held_by,
         "sealed_at": rfc3339(row.sealed_at) if row.sealed_at else None,
         "manifest_sha256": sha256(row.manifest.encode()).hexdigest() if row.manifest else None,
         "start_leaf": str(row.leaf_id),
@@ -198,6 +200,11 @@ def _lines(sheet: Mapping[str, Any], zone: ZoneInfo) -> Iterator[Line]:
     yield from _of_notes(sheet["notes"], when)
     yield Line("文件与摘要 Files and digests", Look.HEAD, keeps=4)
     yield from _of_files(sheet["files"], when)
+    if sheet["complete_at"] is None:
+        where = ", ".join(sheet["held_by"]) or NONE
+        yield Line(f"文件尚未齐全 Files may still come · 所在主机 from  {where}")
+    else:
+        yield Line(f"文件已齐全 All files in  {when(sheet['complete_at'])}", Look.SMALL)
     yield from _of_custody(sheet, when)
     yield from _to_sign()
 

@@ -8,7 +8,8 @@ The rules:
    `PAUSE_MOST_S` and are never the same for two streams.
 3. A finished file is told of until whoever asked says it is settled, also by the next daemon. A run's folder
    goes when it is over and all of its files are settled.
-4. What cannot be salvaged, because the disk is full or fails, is tried again after pauses that double.
+4. A run that cannot be read or salvaged, because the disk is full or fails or for whatever other reason, is
+   kept as it is, told (`troubles`), and tried again after pauses that double. The others go on meanwhile.
 5. Looking never waits for a process, so that one that hangs costs the other streams nothing.
 """
 
@@ -18,7 +19,7 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -29,23 +30,25 @@ from typing import Any
 
 import structlog
 
-from evidence.errors import Conflict, MediaError
+from evidence.errors import Conflict
 from ingest.recorder import process
 from ingest.recorder.salvage import salvage
+from media.live.container import SUFFIXES
 from media.live.journal import read
-from media.live.opening import Address
-from media.live.recording import Bounds
+from media.live.opening import Address, scrubbed
+from media.live.recording import OPEN_SUFFIX, Bounds
 
 SILENT_S = 8.0
 END_S = 10.0
 """How long an ending process may take before it is killed."""
 PAUSE_LEAST_S, PAUSE_MOST_S = 0.5, 30.0
-SALVAGE_PAUSE_LEAST_S, SALVAGE_PAUSE_MOST_S = 5.0, 300.0
+AGAIN_LEAST_S, AGAIN_MOST_S = 5.0, 300.0
 STEADY_S = 60.0
 """A run that lasted this long makes the next pause short again."""
 MAX_TURNS = 1000
 """Of one file, that are told; more are counted."""
 SETTLED = "settled"
+FOOTAGE = frozenset({OPEN_SUFFIX, *(f".{suffix}" for suffix in SUFFIXES.values())})
 log = structlog.get_logger(__name__)
 
 
@@ -119,18 +122,49 @@ class _Run:
     turns_left_out: int = 0
     told: dict[int, Finished] = field(default_factory=dict)
     settled: set[int] = field(default_factory=set)
+    clock_us: int | None = None
+    """UTC less monotonic when it began; None: it has not said."""
+    clear_us: int | None = None
+    """UTC before which nothing of it is still to come but what is told; None: anything may be."""
     why: str | None = None
     """Why it ended, as it said itself; None: it goes on, or died."""
     is_over: bool = False
     heard_at_s: float = 0.0
     asked_to_end_at_s: float | None = None
     is_mute: bool = False
-    salvage_again_at_s: float | None = None
-    """When what the dead process left is tried again; None: it need not be."""
-    salvage_pause_s: float = SALVAGE_PAUSE_LEAST_S
+    trouble: str | None = None
+    """Why it could not be read or salvaged; None: it could."""
+    again_at_s: float | None = None
+    """When it is taken up again; None: it need not be."""
+    again_pause_s: float = AGAIN_LEAST_S
 
     def is_done(self) -> bool:
-        return self.is_over and set(self.told) <= self.settled
+        return self.is_over and self.trouble is None and set(self.told) <= self.settled
+
+    def forget(self) -> None:
+        """Be as before anything was read of it."""
+        self.read_to, self.turns, self.turns_left_out, self.told = 0, [], 0, {}
+        self.clock_us = self.clear_us = self.trouble = self.again_at_s = None
+
+    def note_place(self, line: Mapping[str, Any]) -> None:
+        """Follow from when on something of it is still to come, as its journal tells."""
+        kind = line["kind"]
+        if kind == "begun":
+            self.clock_us, self.clear_us = line["utc_us"] - line["monotonic_us"], line["utc_us"]
+        elif kind == "file":
+            # Where it begins is known for good with its first mark; what came before is in the file before.
+            self.clear_us = min(self.clear_us or line["arrived_utc_us"], line["arrived_utc_us"])
+        elif kind == "mark" and "file" in line:
+            self.clear_us = line["from_utc_us"]
+        elif kind == "mark" and self.clock_us is not None and not line["waiting_bytes"]:
+            self.clear_us = line["monotonic_us"] + self.clock_us
+
+    def holds(self, from_us: int, to_us: int) -> bool:
+        """Whether something of a stretch may be here that is nobody's yet."""
+        waits = [each for number, each in self.told.items() if number not in self.settled]
+        if any(each.from_utc_us < to_us and from_us < each.to_utc_us for each in waits):
+            return True
+        return not self.is_over and (self.clear_us is None or self.clear_us < to_us)
 
 
 class StreamRecorder:
@@ -180,9 +214,10 @@ class StreamRecorder:
             wanted: None: nobody knows yet; what records goes on, and nothing is begun.
         """
         for run in list(self._runs.values()):
-            self._hear(run)
-            if run.salvage_again_at_s is not None and self._clock() >= run.salvage_again_at_s:
-                self._finish(run)
+            if run.again_at_s is None or run is self._now:
+                self._attempt(run, self._hear)
+            elif self._clock() >= run.again_at_s:
+                self._attempt(run, self._take_up)
         if self._now is not None and not process.is_recording(self._now.folder):
             self._bury(self._now)
         if self._now is not None:
@@ -207,7 +242,11 @@ class StreamRecorder:
             file.write(f"{finished.number}\n")
         run.settled.add(finished.number)
         finished.path.unlink(missing_ok=True)
-        self._forget_if_done(run)
+        self._attempt(run, self._forget_if_done)
+
+    def holds(self, from_us: int, to_us: int) -> bool:
+        """Whether something of a stretch of wall time may be here that is nobody's yet."""
+        return any(run.holds(from_us, to_us) for run in self._runs.values())
 
     def cut(self) -> None:
         """End the file at the next keyframe and go on: a session begins or ends here."""
@@ -215,15 +254,41 @@ class StreamRecorder:
             with suppress(Conflict):
                 process.ask_to_end(self._now.folder, signal.SIGUSR1)
 
+    @property
+    def troubles(self) -> dict[str, str]:
+        """Runs that could not be read or salvaged, and why."""
+        return {name: run.trouble for name, run in self._runs.items() if run.trouble is not None}
+
     def _find_runs(self) -> None:
         for folder in sorted(path for path in self.folder.iterdir() if path.is_dir()):
             run = self._runs[folder.name] = _Run(folder, heard_at_s=self._clock())
-            run.settled = set(_numbers(folder / SETTLED))
-            if process.is_recording(folder):
-                self._now = run
-                self._log.info("recorder:taken_over", run=folder.name)
-            else:
-                self._finish(run)
+            self._attempt(run, self._take_up)
+
+    def _attempt(self, run: _Run, what: Callable[[_Run], None]) -> None:
+        """Do something with a run; whatever is wrong with its folder costs the others nothing."""
+        try:
+            what(run)
+        except Exception as error:
+            self._log.exception("recorder:not_taken_up", run=run.folder.name)
+            run.trouble = scrubbed(f"{type(error).__name__}: {error}")[:300]
+            self._again_later(run)
+
+    def _again_later(self, run: _Run) -> None:
+        run.again_at_s = self._clock() + run.again_pause_s
+        run.again_pause_s = min(AGAIN_MOST_S, 2 * run.again_pause_s)
+
+    def _take_up(self, run: _Run) -> None:
+        """Find out what there is of a run, from its first line on."""
+        run.forget()
+        run.settled = set(_numbers(run.folder / SETTLED))
+        if not process.is_recording(run.folder):
+            self._finish(run)
+        elif self._now is None:
+            self._now = run
+            self._log.info("recorder:taken_over", run=run.folder.name)
+        else:
+            # Two at once: this one is taken up when it has ended.
+            self._again_later(run)
 
     def _begin(self) -> None:
         try:
@@ -262,7 +327,7 @@ class StreamRecorder:
         self._now = None
         if run.child is not None:
             run.child.wait()
-        self._finish(run)
+        self._attempt(run, self._finish)
         if self._clock() - self._began_at_s > STEADY_S:
             self._pause_s = PAUSE_LEAST_S
         if run.is_mute or run.asked_to_end_at_s is None:
@@ -277,15 +342,7 @@ class StreamRecorder:
 
     def _finish(self, run: _Run) -> None:
         """Salvage, and hear what it said last."""
-        try:
-            left = salvage(run.folder)
-        except (OSError, MediaError) as error:
-            # Full or failing: the run stays as it is, and is tried again, and when the daemon starts.
-            self._log.exception("recorder:not_salvaged", run=run.folder.name, error=str(error))
-            run.salvage_again_at_s = self._clock() + run.salvage_pause_s
-            run.salvage_pause_s = min(SALVAGE_PAUSE_MOST_S, 2 * run.salvage_pause_s)
-            return
-        run.salvage_again_at_s = None
+        left = salvage(run.folder)
         if left.salvaged:
             self._log.warning("recorder:salvaged", files=left.salvaged, cut_bytes=left.cut_bytes)
         self._hear(run)
@@ -293,19 +350,33 @@ class StreamRecorder:
         self._forget_if_done(run)
 
     def _forget_if_done(self, run: _Run) -> None:
-        if run.is_done():
-            shutil.rmtree(run.folder)
-            del self._runs[run.folder.name]
+        if not run.is_done():
+            return
+        for settled in run.told.values():
+            settled.path.unlink(missing_ok=True)
+        # What its journal does not tell of is nobody's to remove.
+        if left := sorted(path.name for path in run.folder.iterdir() if path.suffix in FOOTAGE):
+            raise OSError(f"expected every file told of in the journal, found {left[0]} that is not")
+        shutil.rmtree(run.folder)
+        del self._runs[run.folder.name]
 
     def _hear(self, run: _Run) -> None:
         said, run.read_to = read(run.folder, run.read_to)
         if said:
             run.heard_at_s = self._clock()
+        wrong: Exception | None = None
         for line in said:
-            self._note(run, line)
+            try:
+                self._note(run, line)
+            except (LookupError, TypeError, ValueError) as error:
+                # The lines after it are as good as ever.
+                wrong = error
+        if wrong is not None:
+            raise wrong
 
     def _note(self, run: _Run, line: dict[str, Any]) -> None:
         kind = line["kind"]
+        run.note_place(line)
         if kind == "closed":
             run.told[line["file"]] = _finished(self.name, run, line)
             run.turns, run.turns_left_out = [], 0

@@ -18,6 +18,7 @@ from evidence.ids import new_id
 from storage.db.tables import Base
 
 ONE_OPEN = "ix_room_session_one_open"
+INCOMPLETE = "ix_room_session_incomplete"
 
 
 def _id() -> Mapped[UUID]:
@@ -44,6 +45,14 @@ class RoomSession(Base):
             sqlite_where=text("ended_at IS NULL"),
             postgresql_where=text("ended_at IS NULL"),
         ),
+        # Asked every second by whoever records.
+        Index(
+            INCOMPLETE,
+            "agency_id",
+            "room_no",
+            sqlite_where=text("complete_at IS NULL"),
+            postgresql_where=text("complete_at IS NULL"),
+        ),
         CheckConstraint("ended_at >= started_at", name="forward"),
     )
     id: Mapped[UUID] = _id()
@@ -69,6 +78,12 @@ class RoomSession(Base):
     sealed_at: Mapped[datetime | None] = mapped_column(comment="null: not sealed")
     sealed_by: Mapped[str | None] = mapped_column(comment="actor label; null: not sealed")
     manifest: Mapped[str | None] = mapped_column(comment="signed list of its files; null: not sealed")
+    held_by: Mapped[list[Any]] = mapped_column(
+        default=list, comment="recorders' folders that may still have files of it, by the name in each"
+    )
+    complete_at: Mapped[datetime | None] = mapped_column(
+        comment="server clock, when the last of them had none any more; null: files may still come"
+    )
 
 
 class SessionPart(Base):

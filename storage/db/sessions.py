@@ -23,6 +23,14 @@ def open_sessions(session: Session, agency_id: UUID, room_no: str) -> list[RoomS
     return list(session.scalars(query.order_by(RoomSession.started_at, RoomSession.id)))
 
 
+def incomplete_sessions(session: Session, agency_id: UUID, room_no: str) -> list[RoomSession]:
+    """Sessions of a room of which files may still come, oldest first: all that last, some that ended."""
+    query = select(RoomSession).where(
+        RoomSession.agency_id == agency_id, RoomSession.room_no == room_no, RoomSession.complete_at.is_(None)
+    )
+    return list(session.scalars(query.order_by(RoomSession.started_at, RoomSession.id)))
+
+
 def sessions_over(
     session: Session, agency_id: UUID, room_no: str, from_at: datetime, to_at: datetime
 ) -> list[RoomSession]:

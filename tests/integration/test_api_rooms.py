@@ -13,7 +13,7 @@ import pytest
 from api.schemas.common import write_cursor
 from evidence.kinds import Role
 from storage.db import agencies, room_streams
-from tests.support.rooms import ROOM, finished_file, hand_in, read_back
+from tests.support.rooms import ROOM, all_in, finished_file, hand_in, read_back
 from tests.support.scene import CASE_A, Live, live_scene
 
 API = "/api/v1"
@@ -80,6 +80,14 @@ def test_a_session_is_run_from_the_room_and_read_by_those_whose_duty_it_is(
             scene.storage, tmp_path, zero, zero + timedelta(seconds=to_s), stream=stream, why="salvaged"
         )
         read_back(scene.storage, hand_in(scene.storage, session_id, made))
+    (main, room) = call(live, "legal_reviewer", "GET", f"{path}/breaks")["breaks"]
+    assert [(each["cause"], each["length_ms"]) for each in (main, room)] == [
+        ("outstanding", 30_000), ("outstanding", 0),
+    ]  # fmt: skip
+    refused = call(live, "handler", "POST", f"{path}/seal", 409)
+    assert (refused["code"], refused["held_by"]) == ("session_outstanding", [])
+    all_in(scene.storage, session_id)
+    assert call(live, "handler", "GET", path)["complete_at"] is not None
     today = call(live, "legal_reviewer", "GET", "/rooms/R-1")["gaps_today"]
     assert today == {"main": {"count": 1, "missing_ms": 30_000}, "room": {"count": 0, "missing_ms": 0}}
     log = call(live, "legal_reviewer", "GET", f"{path}/breaks")

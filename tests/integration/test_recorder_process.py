@@ -270,7 +270,8 @@ def test_what_could_not_be_salvaged_is_tried_again(
     (run / LOCK).touch()
     shutil.copy(footage, run / "000000.ts.part")
     about = {"kind": "file", "file": 0, "name": "000000.ts", "container": "mpegts", "run": 0}
-    said = [{"kind": "begun", "boot": "x"}, {**about, "arrived_utc_us": 1}]
+    begun = {"kind": "begun", "boot": "x", "utc_us": 0, "monotonic_us": 0}
+    said = [begun, {**about, "arrived_utc_us": 1}]
     (run / NAME).write_text("".join(json.dumps(line) + "\n" for line in said))
     at_s = [100.0]
 
@@ -284,12 +285,36 @@ def test_what_could_not_be_salvaged_is_tried_again(
         )
         at_s[0] += 6
         assert recorder.look(wanted=False) == []
+    assert "No space left" in recorder.troubles["dead"] and recorder.holds(0, 1)
     at_s[0] += 6
     # The second pause is twice as long.
     assert recorder.look(wanted=False) == []
     at_s[0] += 6
     assert [each.why for each in recorder.look(wanted=False)] == ["salvaged"]
     assert [each.number for each in recorder.look(wanted=False)] == [0]
+    assert (recorder.troubles, recorder.holds(0, 1), recorder.holds(-9, 0)) == ({}, False, False)
+
+
+def test_a_folder_that_makes_no_sense_is_kept_and_told_and_keeps_no_other_back(tmp_path: Path) -> None:
+    closed = {"kind": "closed", "file": 0, "name": "000000.mp4", "sha256": "00" * 32, "size_bytes": 3,
+              "from_utc_us": 10, "to_utc_us": 20, "duration_us": 10, "pictures": 1, "playable_from_us": 0,
+              "why": "length"}  # fmt: skip
+    journals = {"good": [closed], "lacks": [{"kind": "closed", "file": 0}, {**closed, "file": 1}], "more": []}
+    for name, lines in journals.items():
+        run = tmp_path / "stream" / name
+        run.mkdir(parents=True)
+        (run / NAME).write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (run / "000000.mp4").write_bytes(b"abc")
+    (tmp_path / "stream" / "no" / LOCK).mkdir(parents=True)
+    recorder = StreamRecorder("main", tmp_path / "stream", Address("file:///x"), Bounds(), "")
+    assert set(recorder.troubles) == {"lacks", "more", "no"}
+    told = recorder.look(wanted=None)
+    assert [(each.run, each.number) for each in told] == [("good", 0), ("lacks", 1)]
+    # Nothing of a run that may hold more is ever taken for handed over, or removed.
+    for each in told:
+        recorder.settle(each)
+    assert sorted(path.name for path in (tmp_path / "stream").iterdir()) == ["lacks", "more", "no"]
+    assert recorder.holds(0, 1)
 
 
 def test_a_process_that_says_nothing_is_killed(looked: Any, tmp_path: Path) -> None:

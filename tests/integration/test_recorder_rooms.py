@@ -152,6 +152,8 @@ def test_what_a_session_records_becomes_its_item(house: Callable[..., House]) ->
     home.write(use_case.stop, session_id)
     home.until(host, lambda: home.told(session_id).parts and not home.runs())
     home.until(host, lambda: home.state().phase == "off")
+    home.until(host, lambda: home.told(session_id).row.complete_at)
+    assert home.told(session_id).row.held_by == []
     heard: list[Any] = []
     while "off" not in [each["what"] for each in heard]:
         heard.append(json.loads(bus.recv_multipart()[1]))
@@ -230,7 +232,7 @@ def test_after_a_daemon_was_killed_the_next_leaves_what_records_alone(
     assert (room.is_ours, room.streams[0].state.phase) == (None, "recording")
     one._resign()
     room.renewed_at_s = float("-inf")
-    monkeypatch.setattr(sessions, "open_sessions", _away)
+    monkeypatch.setattr(sessions, "incomplete_sessions", _away)
     two.look(room)
     # Whether a session lasts is not known yet.
     assert (room.is_ours, room.is_wanted, room.streams[0].state.phase) == (True, None, "recording")
@@ -272,6 +274,40 @@ def test_a_stream_that_is_away_raises_an_alarm_that_ends_by_itself(
     assert standing() == ["R101/main"]
     make_plain(camera, seconds=8)
     home.until(host, lambda: not standing(), 60)
+
+
+def test_what_cannot_be_taken_up_is_an_alarm_and_keeps_its_sessions_incomplete(
+    house: Callable[..., House],
+) -> None:
+    home = house()
+    lock = home.settings.recorder_dir / "R101" / "main" / "damaged" / "lock"
+    lock.mkdir(parents=True)
+    session_id = home.start()
+    home.write(use_case.stop, session_id)
+    host = home.host()
+    (room,) = host._rooms
+
+    def standing() -> list[tuple[str, str]]:
+        with home.storage.database.read() as session:
+            agency = agencies.agency_by_code(session, "demo")
+            return [(row.code, row.subject_id) for row in alarms(session, agency.id)]
+
+    def look() -> None:
+        room.asked_at_s = float("-inf")
+        host.look(room)
+
+    look()
+    look()
+    assert standing() == [("recorder_not_taken_up", "R101/main")]
+    assert home.told(session_id).row.complete_at is None
+    assert [each.cause for each in home.told(session_id).breaks] == ["outstanding"]
+    lock.rmdir()
+    room.streams[0]._runs["damaged"].again_at_s = 0
+    look()
+    look()
+    assert (standing(), home.runs()) == ([], [])
+    assert home.told(session_id).row.complete_at is not None
+    assert home.told(session_id).breaks == []
 
 
 def test_secrets_of_an_address_come_from_files_and_variables(

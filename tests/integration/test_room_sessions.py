@@ -19,7 +19,7 @@ from evidence.breaks import Cause
 from evidence.canonical import canonical_json
 from evidence.errors import Conflict, EvidenceError, InvalidInput, NotFound
 from evidence.kinds import EnforcementKind, GapReason
-from ingest.recorder import registry, sealing, sessions, sheet
+from ingest.recorder import handover, registry, sealing, sessions, sheet
 from storage.db import agencies, cases, custody, items
 from storage.db import sessions as rows
 from storage.db.room_tables import RoomSession
@@ -27,7 +27,7 @@ from storage.db.tables import Agency
 from storage.keys import Purpose, verify_signature
 from storage.open import Storage
 from tests.support.clocks import SettableClock
-from tests.support.rooms import ROOM, finished_file, hand_in, read_back
+from tests.support.rooms import ROOM, all_in, finished_file, hand_in, read_back
 
 FACTS = {"case_no": "示执罚〔2026〕17号", "officers": ["330101", "330102"], "party": "李某"}
 
@@ -42,6 +42,11 @@ class Room:
         with self.storage.database.transaction() as session:
             agency = agencies.agency_by_code(session, "demo")
             return do(session, agency, *given, actor="operator:1", now=self.clock.now(), **named)
+
+    def hold(self, do: Callable[..., None], session_id: UUID, name: str) -> None:
+        """As the daemon of a host does."""
+        with self.storage.database.transaction() as session:
+            do(session, agencies.agency_by_code(session, "demo"), session_id, name, self.clock.now())
 
     def read(self, do: Callable[[Session, Agency], Any]) -> Any:
         with self.storage.database.read() as session:
@@ -135,6 +140,7 @@ def test_a_session_from_start_to_seal(room: Room) -> None:
         room.file(session_id, 30, 60.2, run="r2", why="ended", ended="stopped"),
         room.file(session_id, 0, 60.2, stream="room", why="ended", ended="stopped"),
     ]
+    all_in(room.storage, session_id)
     told = room.told(session_id)
     assert (told.row.state, told.row.case_id, told.row.paused_since) == ("ended", case_id, None)
     assert told.facts.missing() == ["object_of_proof"]
@@ -178,7 +184,7 @@ def test_a_session_from_start_to_seal(room: Room) -> None:
     assert [leaf["action"] for leaf in room.leaves(session_id)] == [
         f"room_session:{what}"
         for what in ("started", "paused", "resumed", "marked", "ended", "part_noted", "part_noted",
-                     "part_noted", "reason_given", "sealed", "part_noted")
+                     "part_noted", "handed_over", "reason_given", "sealed", "part_noted")
     ]  # fmt: skip
     assert "李某" not in json.dumps(room.leaves(session_id), ensure_ascii=False)
 
@@ -315,6 +321,8 @@ def test_a_file_that_is_not_in_yet_keeps_a_session_from_its_seal_until_somebody_
     one_room.write(sessions.stop, session_id)
     read_back(one_room.storage, one_room.file(session_id, 0, 30, why="length"))
     read_back(one_room.storage, one_room.file(session_id, 0, 60, why="ended", stream="room"))
+    # Though nothing more is said to be anywhere.
+    all_in(one_room.storage, session_id)
     assert one_room.refused(sealing.seal, session_id, one_room.storage.keys) == "session_outstanding"
     one_room.write(
         sessions.give_reason, session_id, stream="main", from_at=zero + timedelta(seconds=30),
@@ -322,6 +330,39 @@ def test_a_file_that_is_not_in_yet_keeps_a_session_from_its_seal_until_somebody_
     )  # fmt: skip
     row: RoomSession = one_room.write(sealing.seal, session_id, one_room.storage.keys)
     assert row.state == "sealed"
+
+
+def test_while_a_host_may_still_have_files_their_gaps_are_outstanding(one_room: Room) -> None:
+    session_id = one_room.start()
+    zero = one_room.clock.now()
+    for name in ("one", "two", "two"):
+        one_room.hold(handover.begin_to_hold, session_id, name)
+    one_room.clock.advance(60)
+    read_back(one_room.storage, one_room.file(session_id, 0, 30, why="salvaged"))
+    read_back(one_room.storage, one_room.file(session_id, 0, 60, why="ended", ended="stopped", stream="room"))
+    assert one_room.told(session_id).row.held_by == ["one", "two"]
+    one_room.write(sessions.stop, session_id)
+    one_room.hold(handover.hold_no_more, session_id, "one")
+    told = one_room.told(session_id)
+    assert [(each.stream, each.cause, each.length_ms) for each in told.breaks] == [
+        ("main", Cause.OUTSTANDING, 30_000), ("room", Cause.OUTSTANDING, 0),
+    ]  # fmt: skip
+    assert one_room.refused(sealing.seal, session_id, one_room.storage.keys) == "session_outstanding"
+    # Whoever does not wait says why, of each stream.
+    ends = {"from_at": zero + timedelta(seconds=59), "to_at": zero + timedelta(seconds=61)}
+    for stream in ("main", "room"):
+        one_room.write(
+            sessions.give_reason, session_id, stream=stream, **ends, reason=GapReason.DEVICE_FAULT, text="毁"
+        )
+    assert all(each.is_explained for each in one_room.told(session_id).breaks)
+    one_room.hold(handover.hold_no_more, session_id, "two")
+    told = one_room.told(session_id)
+    assert [(each.stream, each.cause) for each in told.breaks] == [("main", Cause.PROCESS_DIED)]
+    row: RoomSession = one_room.write(sealing.seal, session_id, one_room.storage.keys)
+    assert json.loads(row.manifest or "")["complete_at"] is not None
+    assert [leaf["facts"].get("held_by") for leaf in one_room.leaves(session_id)] == [
+        None, ["one"], ["one", "two"], None, None, None, ["two"], None, None, [], None,
+    ]  # fmt: skip
 
 
 def test_a_clock_that_was_set_back_makes_no_session_of_negative_length(one_room: Room) -> None:

@@ -18,6 +18,7 @@ from evidence.ids import new_id
 from evidence.session import Facts
 from ingest.daemon.holding import Holder, hold
 from ingest.daemon.rooms import Rooms
+from ingest.recorder.handover import hold_no_more
 from ingest.recorder.sessions import claims_of, note_part
 from ingest.recorder.stream import Finished
 from ingest.sources.base import StagedFile
@@ -104,6 +105,13 @@ def hand_in(storage: Storage, session_id: UUID, finished: Finished) -> UUID:
             storage.clock.now(),
         )
     return accepted.item_id
+
+
+def all_in(storage: Storage, session_id: UUID) -> None:
+    """As the daemon says once nothing of a session that ended is left in its folder."""
+    with storage.database.transaction() as session:
+        agency = agencies.agency_by_code(session, "demo")
+        hold_no_more(session, agency, session_id, "one", storage.clock.now())
 
 
 def read_back(storage: Storage, item_id: UUID) -> None:

@@ -28,6 +28,8 @@ ADDED_LATER = {
         "sealed_at",
         "sealed_by",
         "manifest",
+        "held_by",
+        "complete_at",
     ),
 }
 
@@ -85,6 +87,18 @@ def upgrade() -> None:
         sa.Column("sealed_at", storage.db.types.Instant(), nullable=True, comment="null: not sealed"),
         sa.Column("sealed_by", sa.Text(), nullable=True, comment="actor label; null: not sealed"),
         sa.Column("manifest", sa.Text(), nullable=True, comment="signed list of its files; null: not sealed"),
+        sa.Column(
+            "held_by",
+            storage.db.types.Json(),
+            nullable=False,
+            comment="recorders' folders that may still have files of it, by the name in each",
+        ),
+        sa.Column(
+            "complete_at",
+            storage.db.types.Instant(),
+            nullable=True,
+            comment="server clock, when the last of them had none any more; null: files may still come",
+        ),
         sa.CheckConstraint("ended_at >= started_at", name=op.f("ck_room_session_forward")),
         sa.ForeignKeyConstraint(["agency_id"], ["agency.id"], name=op.f("fk_room_session_agency_id")),
         sa.ForeignKeyConstraint(["case_id"], ["case_file.id"], name=op.f("fk_room_session_case_id")),
@@ -109,6 +123,14 @@ def upgrade() -> None:
         unique=True,
         sqlite_where=sa.text("ended_at IS NULL"),
         postgresql_where=sa.text("ended_at IS NULL"),
+    )
+    op.create_index(
+        "ix_room_session_incomplete",
+        "room_session",
+        ["agency_id", "room_no"],
+        unique=False,
+        sqlite_where=sa.text("complete_at IS NULL"),
+        postgresql_where=sa.text("complete_at IS NULL"),
     )
     op.create_table(
         "session_note",
