@@ -120,18 +120,23 @@ def _start(options: argparse.Namespace) -> int:
         )
         missing, since = Facts.from_json(row.facts).missing(), desk.local(row.started_at)
         away = registry.away(session, agency, room)
+        unknown = registry.unregistered(session, agency, row).names()
     print(f"已开始 / started: {row.id}  {row.room_no}  {since}")
     if away:
         print(f"未在录制,请检查设备 / not recorded now, look at the recorder: {', '.join(away)}")
-    _tell_missing(missing)
+    _tell_missing(missing, unknown)
     return 0
 
 
 def _facts(options: argparse.Namespace) -> int:
     stated = _stated(options)
-    row = _change(options, sessions.state_facts, stated)
+    with at_desk(options) as desk, desk.write() as (session, agency):
+        session_id = _id_of(session, agency, options.session)
+        row = sessions.state_facts(session, agency, session_id, stated, actor=operator(), now=desk.now())
+        missing = Facts.from_json(row.facts).missing()
+        unknown = registry.unregistered(session, agency, row).names()
     print(f"已登记 / stated: {', '.join(stated)}")
-    _tell_missing(Facts.from_json(row.facts).missing())
+    _tell_missing(missing, unknown)
     return 0
 
 
@@ -215,9 +220,11 @@ def _id_of(session: Session, agency: Agency, text: str) -> UUID:
         ) from error
 
 
-def _tell_missing(missing: list[str]) -> None:
+def _tell_missing(missing: list[str], unknown: list[str]) -> None:
     if missing:
         print(f"未登记 / not stated yet: {', '.join(missing)}")
+    if unknown:
+        print(f"未在本机构登记,按所述保留 / not registered here, kept as stated: {', '.join(unknown)}")
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -254,10 +261,11 @@ def _show(options: argparse.Namespace) -> int:
         row = rows.session_by_id(session, agency_id, _id_of(session, desk.agency, options.session))
         told = sessions.tell(session, agency_id, row)
         files = sealing.files_of(session, agency_id, told)
+        unknown = registry.unregistered(session, desk.agency, row)
         if options.json:
-            print_json(_as_json(told, files))
+            print_json(_as_json(told, files) | {"unregistered": unknown.to_json()})
         else:
-            _print(desk, told, files)
+            _print(desk, told, files, unknown.names())
     return 0
 
 
@@ -314,13 +322,13 @@ def _as_json(told: Told, files: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _print(desk: Desk, told: Told, files: list[dict[str, Any]]) -> None:
+def _print(desk: Desk, told: Told, files: list[dict[str, Any]], unknown: list[str]) -> None:
     row = told.row
     print(f"{row.id}  {row.room_no} {row.room_name}  {' '.join(STATE_WORDS[State(row.state)])}")
     print(f"{desk.local(row.started_at)} – {desk.local(row.ended_at)}")
     for name, value in told.facts.to_json().items():
         print(f"  {name}: {', '.join(value) if isinstance(value, list) else value or '—'}")
-    _tell_missing(told.facts.missing())
+    _tell_missing(told.facts.missing(), unknown)
     print_table(
         ("信号 stream", "序 no", "起 from", "止 to", "SHA-256", "核对 read back"),
         [

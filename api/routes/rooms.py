@@ -35,6 +35,7 @@ from api.schemas.rooms import (
     SessionShown,
     SessionStart,
     StreamShown,
+    Unregistered,
 )
 from config.settings import RoomSettings
 from evidence.access import Act
@@ -88,8 +89,8 @@ def get_room(room_no: RoomNo, desk: DeskOf) -> RoomDetail:
 def start(body: SessionStart, desk: DeskOf) -> SessionDetail:
     """现在开始,或由预录补记实际开始时间;缺项列出,不予拒绝。
 
-    From now, or with its true time from what the room keeps beforehand. What is missing of R6 and R11 is
-    listed, never refused.
+    From now, or with its true time from what the room keeps beforehand. What is missing of R6 and R11, or not
+    registered here, is listed, never refused.
     """
     with desk.writing() as work:
         room = registry.room_of(work.session, work.agency, work.settings.recorder.rooms, body.room_no)
@@ -178,12 +179,22 @@ def stop(session_id: UUID, desk: DeskOf) -> SessionDetail:
     summary="标记 Mark",
 )
 def mark(session_id: UUID, body: Marking, desk: DeskOf) -> SessionNoteShown:
-    """按服务器时间记于此刻。At this moment, by the server's clock."""
+    """按服务器时间记于此刻;带同一 `key` 重发返回首次的标记。
+
+    At this moment, by the server's clock. Sent again with the same `key`, after a lost answer, it is the
+    marker of the first time.
+    """
     with desk.writing() as work:
         _run(work, session_id)
         return _note(
             sessions.mark(
-                work.session, work.agency, session_id, body.text, actor=work.actor.label, now=work.now
+                work.session,
+                work.agency,
+                session_id,
+                body.text,
+                key=body.key,
+                actor=work.actor.label,
+                now=work.now,
             )
         )
 
@@ -377,6 +388,7 @@ def _detail(work: Work, row: RoomSession) -> SessionDetail:
     told = sessions.tell(work.session, work.agency_id, row)
     return SessionDetail(
         **_plain(row, SessionRights(work, [row])),
+        unregistered=Unregistered(**registry.unregistered(work.session, work.agency, row).to_json()),
         device_no=row.device_no,
         streams=row.streams,
         files=[

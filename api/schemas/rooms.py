@@ -98,6 +98,10 @@ class Marking(Input):
     """A marker at this moment."""
 
     text: Line = Field(examples=["出示执法证件"])
+    key: UUID | None = Field(
+        None,
+        description="客户端生成;重发即同一标记 / Made by the client; sent again it is the same marker",
+    )
 
 
 class Pausing(Input):
@@ -217,8 +221,17 @@ class BreakLogShown(Output):
     unexplained: int = Field(description="尚未说明的条数 / How many nobody explained")
 
 
+class Unregistered(Output):
+    """What was stated and is not registered here: kept as stated, and said."""
+
+    case_no: bool = Field(description="案号未在本机构登记,未关联案件 / No such case here; bound to none")
+    officers: list[str] = Field(description="未在本机构登记的人员编号 / Numbers no officer here has")
+
+
 class SessionDetail(SessionShown):
     """A session with what belongs to it."""
+
+    unregistered: Unregistered
 
     device_no: str
     streams: list[str]

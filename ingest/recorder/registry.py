@@ -14,12 +14,13 @@ from config.settings import RoomSettings
 from evidence.breaks import Break
 from evidence.clock import from_micros
 from evidence.errors import NotFound
+from evidence.session import Facts
 from ingest.policy import start_of_day
 from ingest.recorder.sessions import tell
 from ingest.recorder.stream import Phase
 from storage.db import agencies, room_streams, sessions
 from storage.db.alarms import standing_subjects
-from storage.db.room_tables import RoomStream
+from storage.db.room_tables import RoomSession, RoomStream
 from storage.db.tables import Agency
 
 STALE = timedelta(seconds=12)
@@ -58,6 +59,32 @@ def room_of(session: Session, agency: Agency, rooms: Sequence[RoomSettings], roo
     raise NotFound(
         f"room {room_no[:64]}: expected one of recorder.rooms, found none; add it to the settings",
         code="room_not_found",
+    )
+
+
+@dataclass(frozen=True)
+class Unregistered:
+    """What was stated of a session and the agency's registers do not have; it is kept as stated."""
+
+    is_case: bool
+    """Its case number, which ties nothing then."""
+    officers: tuple[str, ...]
+
+    def names(self) -> list[str]:
+        """As facts that are said of a person: which, and for officers whose."""
+        return [*(["case_no"] if self.is_case else []), *(f"officer {number}" for number in self.officers)]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"case_no": self.is_case, "officers": list(self.officers)}
+
+
+def unregistered(session: Session, agency: Agency, row: RoomSession) -> Unregistered:
+    """Look up what is stated of a session."""
+    facts = Facts.from_json(row.facts)
+    known = agencies.known_officers(session, agency.id, facts.officers)
+    return Unregistered(
+        facts.case_no is not None and row.case_id is None,
+        tuple(number for number in facts.officers if number not in known),
     )
 
 

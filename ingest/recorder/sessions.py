@@ -134,17 +134,37 @@ def stop(session: Session, agency: Agency, session_id: UUID, *, actor: str, now:
 
 
 def mark(
-    session: Session, agency: Agency, session_id: UUID, text: str, *, actor: str, now: datetime
+    session: Session,
+    agency: Agency,
+    session_id: UUID,
+    text: str,
+    *,
+    key: UUID | None = None,
+    actor: str,
+    now: datetime,
 ) -> SessionNote:
     """Note something at this moment.
 
+    Args:
+        key: Made by whoever asks. Asked again with the same, also later, it is the note of the first time.
+
     Raises:
         InvalidInput: No line.
-        Conflict: The session has ended (``session_state``).
+        Conflict: The session has ended (``session_state``), or the key is another note's (``note_key_used``).
     """
-    row = _held(session, agency, session_id, State.OPEN)
+    row = sessions.session_by_id(session, agency.id, session_id, lock=True)
+    known = sessions.note_by_key(session, agency.id, row.id, key) if key is not None else None
+    if known is not None:
+        if (known.kind, known.text, known.by) != (NoteKind.MARKER, line(text, "text"), actor):
+            raise Conflict(
+                f"marker: expected a key of its own, found that of another note of session {row.id}; "
+                "make a new key for a new marker",
+                code="note_key_used",
+            )
+        return known
+    _require(row, State.OPEN)
     return _note(
-        session, agency, row, Action.ROOM_SESSION_MARKED, NoteKind.MARKER, text, actor=actor, now=now
+        session, agency, row, Action.ROOM_SESSION_MARKED, NoteKind.MARKER, text, actor=actor, now=now, key=key
     )
 
 
@@ -397,13 +417,17 @@ def said_of(row: SessionNote) -> Note:
 
 def _held(session: Session, agency: Agency, session_id: UUID, *allowed: State) -> RoomSession:
     row = sessions.session_by_id(session, agency.id, session_id, lock=True)
+    _require(row, *allowed)
+    return row
+
+
+def _require(row: RoomSession, *allowed: State) -> None:
     if State(row.state) not in allowed:
         raise Conflict(
             f"session {row.id}: expected it {' or '.join(allowed)}, found it {row.state}",
             code="session_state",
             current=row.state,
         )
-    return row
 
 
 def _open(room_no: str, session_id: UUID | None) -> Conflict:
@@ -432,6 +456,7 @@ def _note(
     *,
     actor: str,
     now: datetime,
+    key: UUID | None = None,
     reason: GapReason | None = None,
     stream: str | None = None,
     from_at: datetime | None = None,
@@ -451,6 +476,7 @@ def _note(
         stream=stream,
         from_at=from_at,
         to_at=to_at,
+        client_key=key,
     )
     told = {"note": str(note.id), **(facts or {})}
     if reason is not None:

@@ -21,6 +21,7 @@ from evidence.clock import from_micros, rfc3339
 from evidence.errors import Conflict
 from evidence.kinds import GapReason
 from evidence.session import NOTE_WORDS, REASON_WORDS, STATE_WORDS, NoteKind, State
+from ingest.recorder.registry import unregistered
 from ingest.recorder.sealing import files_of, signed
 from ingest.recorder.sessions import Told, tell
 from media.fonts import find_font, require_font
@@ -40,6 +41,7 @@ FACT_WORDS = {
     "second_officer": "第二名办案人员 Second officer",
 }
 NONE = "—"
+UNREGISTERED = " · 未在本机构登记 not registered here"
 MOST_LISTED = 500
 """Of breaks, and of notes, on the pages; the data has all of them."""
 
@@ -79,6 +81,7 @@ def end_sheet(
         "facts": told.facts.to_json(),
         "officers": [_officer(session, agency, number) for number in told.facts.officers],
         "missing_facts": told.facts.missing(),
+        "unregistered": unregistered(session, agency, row).to_json(),
         "streams": _streams(told),
         "breaks": _breaks(session, agency, told),
         "notes": [
@@ -210,11 +213,14 @@ def _lines(sheet: Mapping[str, Any], zone: ZoneInfo) -> Iterator[Line]:
 
 
 def _facts(sheet: Mapping[str, Any]) -> Iterator[Line]:
+    unknown = sheet["unregistered"]
     for name in ("case_no", "place", "party", "object_of_proof"):
-        yield Line(f"{FACT_WORDS[name]}:  {sheet['facts'][name] or NONE}")
+        note = UNREGISTERED if name == "case_no" and unknown["case_no"] else ""
+        yield Line(f"{FACT_WORDS[name]}:  {sheet['facts'][name] or NONE}{note}")
     for each in sheet["officers"]:
         certificate = f" · 证件 Certificate {each['certificate_no']}" if each["certificate_no"] else ""
-        yield Line(f"{FACT_WORDS['officers']}:  {each['officer_no']} {each['name'] or ''}{certificate}")
+        note = UNREGISTERED if each["officer_no"] in unknown["officers"] else ""
+        yield Line(f"{FACT_WORDS['officers']}:  {each['officer_no']} {each['name'] or ''}{certificate}{note}")
     if sheet["missing_facts"]:
         yield Line(f"未登记 Not stated:  {'; '.join(FACT_WORDS[name] for name in sheet['missing_facts'])}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from uuid import UUID
 
@@ -102,6 +103,14 @@ def officer_by_no(session: Session, agency_id: UUID, officer_no: str) -> Officer
     return session.scalars(
         select(Officer).where(Officer.agency_id == agency_id, Officer.officer_no == officer_no)
     ).one_or_none()
+
+
+def known_officers(session: Session, agency_id: UUID, numbers: Collection[str]) -> set[str]:
+    """Which of these numbers an officer of the agency has."""
+    query = select(Officer.officer_no).where(
+        Officer.agency_id == agency_id, Officer.officer_no.in_(list(numbers))
+    )
+    return set(session.scalars(query))
 
 
 def officers(session: Session, agency_id: UUID) -> list[Officer]:

@@ -136,7 +136,10 @@ class SessionNote(Base):
     """What somebody noted of a session. Append-only."""
 
     __tablename__ = "session_note"
-    __table_args__ = (Index(None, "agency_id", "session_id", "at"),)
+    __table_args__ = (
+        Index(None, "agency_id", "session_id", "at"),
+        UniqueConstraint("agency_id", "session_id", "client_key"),
+    )
     id: Mapped[UUID] = _id()
     agency_id: Mapped[UUID] = _agency()
     session_id: Mapped[UUID] = mapped_column(ForeignKey("room_session.id"))
@@ -148,6 +151,9 @@ class SessionNote(Base):
     stream: Mapped[str | None] = mapped_column(comment="whose break is explained; null: none is")
     from_at: Mapped[datetime | None] = mapped_column(comment="of that break; null: none is explained")
     to_at: Mapped[datetime | None] = mapped_column(comment="of that break; null: none is explained")
+    client_key: Mapped[UUID | None] = mapped_column(
+        comment="made by whoever asked, the same for the same note; null: none given"
+    )
     leaf_id: Mapped[UUID] = mapped_column(comment="custody leaf of the note")
 
 

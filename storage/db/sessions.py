@@ -171,6 +171,17 @@ def markers_of(session: Session, agency_id: UUID, session_ids: Collection[UUID])
     return list(session.scalars(query.order_by(SessionNote.at, SessionNote.id)))
 
 
+def note_by_key(session: Session, agency_id: UUID, session_id: UUID, client_key: UUID) -> SessionNote | None:
+    """The note that was made with that key, if the session has it."""
+    return session.scalars(
+        select(SessionNote).where(
+            SessionNote.agency_id == agency_id,
+            SessionNote.session_id == session_id,
+            SessionNote.client_key == client_key,
+        )
+    ).one_or_none()
+
+
 def notes_of(session: Session, agency_id: UUID, session_id: UUID) -> list[SessionNote]:
     """What people noted, oldest first."""
     query = select(SessionNote).where(

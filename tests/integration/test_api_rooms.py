@@ -56,7 +56,10 @@ def test_a_session_is_run_from_the_room_and_read_by_those_whose_duty_it_is(
     for name in ("system_admin", "security_officer", "auditor", "reviewer"):
         call(live, name, "GET", path, 403)
 
-    call(live, "officer", "POST", f"{path}/markers", 201, text="出示证件")
+    assert shown["unregistered"] == {"case_no": False, "officers": []}
+    marker = {"text": "出示证件", "key": str(UUID(int=7))}
+    first = call(live, "officer", "POST", f"{path}/markers", 201, **marker)
+    assert call(live, "officer", "POST", f"{path}/markers", 201, **marker) == first
     # The handler of its case runs it too; another handler and another officer do not even read it.
     call(live, "handler", "POST", f"{path}/pause", reason="emergency", statement="突发情况")
     call(live, "handler", "POST", f"{path}/pause", 409, reason="other", statement="再次")

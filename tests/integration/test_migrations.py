@@ -94,6 +94,8 @@ APPEND_ONLY: dict[str, set[str]] = {
         "sealed_at",
         "sealed_by",
         "manifest",
+        "held_by",
+        "complete_at",
     },
 }
 

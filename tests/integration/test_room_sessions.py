@@ -9,7 +9,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 from PIL import PdfParser
@@ -19,6 +20,7 @@ from evidence.breaks import Cause
 from evidence.canonical import canonical_json
 from evidence.errors import Conflict, EvidenceError, InvalidInput, NotFound
 from evidence.kinds import EnforcementKind, GapReason
+from ingest import roster
 from ingest.recorder import handover, registry, sealing, sessions, sheet
 from storage.db import agencies, cases, custody, items
 from storage.db import sessions as rows
@@ -306,10 +308,42 @@ def test_facts_that_come_late_reach_the_files_that_were_there_before(one_room: R
         assert one_room.refused(sessions.state_facts, session_id, changes) == code
 
 
-def test_a_number_the_register_does_not_have_is_kept_as_stated_and_ties_nothing(one_room: Room) -> None:
-    session_id = one_room.start(facts={"case_no": "无此案号"})
+def test_a_number_the_register_does_not_have_is_kept_as_stated_ties_nothing_and_is_said(
+    one_room: Room,
+) -> None:
+    session_id = one_room.start(facts={"case_no": "无此案号", "officers": ["330101", "999999"]})
     told = one_room.told(session_id)
     assert (told.row.case_id, told.facts.case_no) == (None, "无此案号")
+
+    def unknown() -> list[str]:
+        found: list[str] = one_room.read(lambda s, a: registry.unregistered(s, a, told.row).names())
+        return found
+
+    assert unknown() == ["case_no", "officer 330101", "officer 999999"]
+    one_room.write(roster.register_officer, "330101", "王", certificate_no=None)
+    assert unknown() == ["case_no", "officer 999999"]
+    one_room.write(sessions.stop, session_id)
+    made = one_room.read(
+        lambda s, a: sheet.end_sheet(s, a, session_id, one_room.storage.keys, one_room.clock.now())
+    )
+    assert made["unregistered"] == {"case_no": True, "officers": ["999999"]}
+    drawn = [each.text for each in sheet._lines(made, ZoneInfo("UTC")) if "not registered here" in each.text]
+    assert [line.split(":")[0] for line in drawn] == ["案件编号 Case", "办案人员 Officers"]
+
+
+def test_a_marker_that_is_sent_twice_is_one(room: Room) -> None:
+    session_id, key = room.start(), uuid4()
+    first = room.write(sessions.mark, session_id, "出示证件", key=key)
+    room.clock.advance(5)
+    assert room.write(sessions.mark, session_id, " 出示证件 ", key=key).id == first.id
+    for other in (None, uuid4()):
+        room.write(sessions.mark, session_id, "出示证件", key=other)
+    assert room.refused(sessions.mark, session_id, "另一件事", key=key) == "note_key_used"
+    room.write(sessions.stop, session_id)
+    # The answer was lost, and the session ended meanwhile.
+    assert room.write(sessions.mark, session_id, "出示证件", key=key).id == first.id
+    assert room.refused(sessions.mark, session_id, "出示证件", key=uuid4()) == "session_state"
+    assert len(room.told(session_id).notes) == 3
 
 
 def test_a_file_that_is_not_in_yet_keeps_a_session_from_its_seal_until_somebody_says_why(

@@ -158,11 +158,23 @@ def upgrade() -> None:
             comment="of that break; null: none is explained",
         ),
         sa.Column(
+            "client_key",
+            storage.db.types.Id(length=16),
+            nullable=True,
+            comment="made by whoever asked, the same for the same note; null: none given",
+        ),
+        sa.Column(
             "leaf_id", storage.db.types.Id(length=16), nullable=False, comment="custody leaf of the note"
         ),
         sa.ForeignKeyConstraint(["agency_id"], ["agency.id"], name=op.f("fk_session_note_agency_id")),
         sa.ForeignKeyConstraint(["session_id"], ["room_session.id"], name=op.f("fk_session_note_session_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_session_note")),
+        sa.UniqueConstraint(
+            "agency_id",
+            "session_id",
+            "client_key",
+            name=op.f("uq_session_note_agency_id_session_id_client_key"),
+        ),
     )
     op.create_index(
         op.f("ix_session_note_agency_id_session_id_at"),
