@@ -14,11 +14,11 @@ from __future__ import annotations
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -56,6 +56,8 @@ _NAME = re.compile(r"live-([0-9]{1,2})-([0-9a-f]{32})-([0-9]{6,9})\.mp4")
 StreamNow = Literal["live", "waiting", "away", "paused", "not_playable", "over"]
 _journals = Journals()
 _indexes: OrderedDict[tuple[str, int], FragmentIndex] = OrderedDict()
+_wholes: OrderedDict[Hashable, tuple[FragmentIndex, list[Run]]] = OrderedDict()
+"""What lists say of files that are whole: by file, wall time told, and what may be shown."""
 _lock = threading.Lock()
 
 
@@ -178,8 +180,16 @@ def in_force(
 # -- lists ----------------------------------------------------------------------------------
 
 
-def playlist(installation: Installation, agency_id: UUID, grant_id: UUID, lane: int, now: datetime) -> str:
-    """The list of one stream, from the session's beginning until now.
+def playlist(
+    installation: Installation,
+    agency_id: UUID,
+    grant_id: UUID,
+    lane: int,
+    now: datetime,
+    *,
+    is_update: bool = False,
+) -> str:
+    """The list of one stream, from the session's beginning until now, or what is new of it.
 
     Raises:
         NotFound: The grant has ended, the session has no such stream (``nothing_here``), or nothing of it is
@@ -215,7 +225,7 @@ def playlist(installation: Installation, agency_id: UUID, grant_id: UUID, lane: 
             f"stream {stream}: expected footage of the session, found none whole yet; ask again",
             code="live_waiting",
         )
-    return write(stretches, limit_s=LIMIT_S, is_open=is_open)
+    return write(stretches, limit_s=LIMIT_S, is_open=is_open, may_skip=True, is_update=is_update)
 
 
 def _stream(row: RoomSession, lane: int) -> str:
@@ -263,6 +273,11 @@ def _shown_file(
     windows: Sequence[tuple[int, int | None]],
     at_us: int | None,
 ) -> Shown | None:
+    place = (row.agency_id, file.run, file.number, at_us, tuple(windows))
+    with _lock:
+        whole = _wholes.get(place) if file.is_whole else None
+    if whole is not None and at_us is not None:
+        return Shown(file, at_us, *whole)
     path = _find(session, storage, row, stream, file.run, file.number)
     index = _index(path, (file.run, file.number)) if path is not None else None
     if index is None or not index.fragments:
@@ -273,7 +288,19 @@ def _shown_file(
     if at_us is None:
         at_us = file.from_us + (first.start_pts - first.first_pts) * 1_000_000 // index.timescale
     media = [Window(begins - at_us, None if ends is None else ends - at_us) for begins, ends in windows]
-    return Shown(file, at_us, index, live_runs(index, media, is_whole=file.is_whole))
+    found = Shown(file, at_us, index, live_runs(index, media, is_whole=file.is_whole))
+    if file.is_whole:
+        _keep(_wholes, (*place[:3], at_us, place[4]), (index, found.runs))
+    return found
+
+
+def _keep(kept: OrderedDict[Any, Any], key: Hashable, found: object) -> None:
+    """Remember, and forget what was not asked for longest."""
+    with _lock:
+        kept[key] = found
+        kept.move_to_end(key)
+        while len(kept) > INDEXES_KEPT:
+            kept.popitem(last=False)
 
 
 def _find(
@@ -307,11 +334,7 @@ def _index(path: Path, key: tuple[str, int]) -> FragmentIndex | None:
         # It moved this moment; its bytes are the same wherever it is.
         return known
     if found is not None:
-        with _lock:
-            _indexes[key] = found
-            _indexes.move_to_end(key)
-            while len(_indexes) > INDEXES_KEPT:
-                _indexes.popitem(last=False)
+        _keep(_indexes, key, found)
     return found
 
 

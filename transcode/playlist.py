@@ -45,6 +45,10 @@ SAFE_LIMIT_S = 16
 ADDRESS = "\0"
 """Stands for the address in lines that are kept."""
 HLS_VERSION = 7
+UPDATE_VERSION = 9
+"""Of a list that leaves out what was told before (EXT-X-SKIP)."""
+SKIP_TARGETS = 6
+"""What is nearer to the end than so many target durations is never left out (RFC 8216bis, 4.4.3.8)."""
 SECOND_US = 1_000_000
 
 
@@ -182,6 +186,15 @@ class Stretch:
     shown_at: datetime | None
     """The wall time of its first picture; None: unknown."""
     is_copied: bool = False
+
+    def after(self, count: int) -> Stretch:
+        """Without its first segments."""
+        if not count:
+            return self
+        kept = self.run.segments[count:]
+        later = timedelta(microseconds=kept[0].start_us - self.run.segments[0].start_us)
+        shown_at = self.shown_at + later if self.shown_at is not None else None
+        return replace(self, run=Run(kept), shown_at=shown_at)
 
 
 @dataclass(frozen=True)
@@ -362,6 +375,8 @@ def write(
     is_open: bool = False,
     is_known: bool = True,
     of_keyframes: bool = False,
+    may_skip: bool = False,
+    is_update: bool = False,
 ) -> str:
     """A media playlist as text.
 
@@ -371,6 +386,8 @@ def write(
         is_open: More will follow.
         is_known: What will follow is coded like what is there.
         of_keyframes: Each segment is a keyframe.
+        may_skip: Who has the list is told that updates may be asked for (RFC 8216bis, 4.4.3.8).
+        is_update: What is older than that is left out and counted, and the next says its file and date anew.
 
     Raises:
         NotFound: ``span_without_segments``: there is nothing in it.
@@ -382,19 +399,40 @@ def write(
         )
     # A picture may stand longer than any fragment is meant to be; then the truth goes before the plan.
     target_s = max(limit_s or 1, *(stretch.run.longest_s for stretch in stretches))
-    lines = ["#EXTM3U", f"#EXT-X-VERSION:{HLS_VERSION}", f"#EXT-X-TARGETDURATION:{target_s}"]
+    skipped = _older_than(stretches, SKIP_TARGETS * target_s) if is_update else 0
+    version = UPDATE_VERSION if skipped else HLS_VERSION
+    lines = ["#EXTM3U", f"#EXT-X-VERSION:{version}", f"#EXT-X-TARGETDURATION:{target_s}"]
     lines += ["#EXT-X-MEDIA-SEQUENCE:0", f"#EXT-X-PLAYLIST-TYPE:{'VOD' if limit_s is None else 'EVENT'}"]
+    if may_skip:
+        lines.append(f"#EXT-X-SERVER-CONTROL:CAN-SKIP-UNTIL={SKIP_TARGETS * target_s}")
     if of_keyframes:
         lines.append("#EXT-X-I-FRAMES-ONLY")
     if is_known and all(each.run.is_independent and not each.is_copied for each in stretches):
         lines.append("#EXT-X-INDEPENDENT-SEGMENTS")
+    if skipped:
+        lines.append(f"#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}")
     for number, stretch in enumerate(stretches):
-        if number:
-            lines.append("#EXT-X-DISCONTINUITY")
-        lines += _stretch(stretch)
+        count = len(stretch.run.segments)
+        if skipped < count:
+            if number and not skipped:
+                lines.append("#EXT-X-DISCONTINUITY")
+            lines += _stretch(stretch.after(skipped))
+        skipped = max(0, skipped - count)
     if not is_open:
         lines.append("#EXT-X-ENDLIST")
     return "\n".join(lines) + "\n"
+
+
+def _older_than(stretches: Sequence[Stretch], seconds: int) -> int:
+    """How many segments lie wholly further from the end than so much."""
+    left = Fraction(seconds)
+    for number in range(len(stretches) - 1, -1, -1):
+        segments = stretches[number].run.segments
+        for place in range(len(segments) - 1, -1, -1):
+            if left <= 0:
+                return sum(len(each.run.segments) for each in stretches[:number]) + place + 1
+            left -= Fraction(segments[place].duration_pts, segments[place].timescale)
+    return 0
 
 
 def _stretch(stretch: Stretch) -> list[str]:

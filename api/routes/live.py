@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import Path, Request, Response
+from fastapi import Path, Query, Request, Response
 
 from api import live
 from api.auth.capability import Use, mint, unfold
@@ -77,16 +77,33 @@ def revoke(grant_id: UUID, desk: DeskOf) -> Response:
     responses=PLAYLIST,
     summary="实时播放列表 Playlist of a stream that is recorded",
 )
-def playlist(token: Token, lane: LiveLane, request: Request, installation: InstallationOf) -> Response:
-    """EVENT 列表,自会话开始起,只增不改;中断处为不连续点并注明时刻。
+def playlist(
+    token: Token,
+    lane: LiveLane,
+    request: Request,
+    installation: InstallationOf,
+    skip: Annotated[
+        Literal["YES"] | None,
+        Query(alias="_HLS_skip", description="只取新增部分 / What is new alone (RFC 8216bis, 6.2.5.1)"),
+    ] = None,
+) -> Response:
+    """EVENT 列表,自会话开始起,只增不改;中断处为不连续点并注明时刻。`_HLS_skip=YES` 只列最近部分。
 
-    An EVENT list from the session's beginning on. What was not recorded is a discontinuity with a date.
+    An EVENT list from the session's beginning on. What was not recorded is a discontinuity with a date. With
+    `_HLS_skip=YES` segments older than CAN-SKIP-UNTIL are counted instead of listed.
     """
     now = installation.storage.clock.now()
     capability = unfold(installation.storage.keys, token, now)
     if capability.use is not Use.LIVE:
         raise NotFound("address: expected one of a live grant, found another", code="capability_unknown")
-    text = live.playlist(installation, capability.agency_id, capability.subject_id, lane, now)
+    text = live.playlist(
+        installation,
+        capability.agency_id,
+        capability.subject_id,
+        lane,
+        now,
+        is_update=skip is not None,
+    )
     return answer_playlist(text, request)
 
 

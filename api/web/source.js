@@ -12,6 +12,7 @@ const BEHIND_S = 6;
 const KEEP_S = 60;
 const CONTAINERS = new Set(["moov", "trak", "mdia", "minf", "stbl", "mvex", "moof", "traf"]);
 const TRIES = 3;
+const UPDATE_MS = 10000;
 const FOREVER_S = 30 * 86400;
 
 // -- playlists ------------------------------------------------------------------------------
@@ -38,6 +39,16 @@ export function readPlaylist(text, base) {
     }
   }
   return segments;
+}
+
+// What a list tells beyond what is known of it; an update leaves out its beginning, and says how much.
+export function newSegments(known, text, base) {
+  const skipped = Number(/^#EXT-X-SKIP:SKIPPED-SEGMENTS=(\d+)/m.exec(text)?.[1] || 0);
+  const listed = readPlaylist(text, base), first = known[skipped];
+  // Told so long ago that what lies between was left out: the next list is to be asked for whole.
+  if (skipped && (!first || !listed.length)) return null;
+  const later = skipped ? first.at : 0, parts = skipped ? first.part - listed[0].part : 0;
+  return listed.slice(known.length - skipped).map((each) => ({ ...each, at: each.at + later, end: each.end + later, part: each.part + parts }));
 }
 
 // -- boxes ----------------------------------------------------------------------------------
@@ -155,6 +166,8 @@ export function beginsWithKey(view, tracks) {
 
 export class Source {
   #segments = [];
+  #skips = false;
+  #readAt = 0;
   #inits = new Map();
   #offsets = new Map();
   #shown = new Map();
@@ -194,6 +207,8 @@ export class Source {
       text = await this.#text(base);
     }
     this.#base = base;
+    this.#readAt = performance.now();
+    this.#skips = text.includes("CAN-SKIP-UNTIL");
     this.#segments = readPlaylist(text, base);
     this.isOpen = this.follows && !text.includes("#EXT-X-ENDLIST");
     if (!this.#segments.length) throw new Problem(404, { detail: "playlist: expected segments, found none" });
@@ -226,8 +241,13 @@ export class Source {
   // Lists that grow only grow: what is known of them stays.
   async refresh() {
     if (!this.isOpen || this.#ending.signal.aborted) return;
-    const text = await this.#text(this.#base);
-    this.#segments.push(...readPlaylist(text, this.#base).slice(this.#segments.length));
+    const isNear = this.#skips && performance.now() - this.#readAt < UPDATE_MS;
+    const asked = performance.now();
+    const text = await this.#text(isNear ? `${this.#base}?_HLS_skip=YES` : this.#base);
+    const told = newSegments(this.#segments, text, this.#base);
+    this.#readAt = told ? asked : -Infinity;
+    if (!told) return;
+    this.#segments.push(...told);
     this.isOpen = !text.includes("#EXT-X-ENDLIST");
     this.#pump();
   }

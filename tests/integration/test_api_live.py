@@ -236,6 +236,27 @@ def watched_on_the_page(live: Live, page: Page, dates: list[datetime | None]) ->
     expect(page.locator("#live-panes video")).to_have_count(0)
 
 
+def test_the_page_joins_an_update_to_what_it_knows(recorded: tuple[Live, Rooms], page: Page) -> None:
+    live, _ = recorded
+    page.goto(live.api_url)
+    pieces = [f"#EXTINF:2.000000,\n#EXT-X-BYTERANGE:9@{10 * at}\na.mp4\n" for at in range(40)]
+    head = '#EXT-X-MAP:URI="a.mp4",BYTERANGE="5@0"\n#EXT-X-PROGRAM-DATE-TIME:2026-03-01T00:00:{}.000000Z\n'
+    begin, gap = head.format("00"), "#EXT-X-DISCONTINUITY\n" + head.format("59")
+    full = "#EXTM3U\n" + begin + "".join(pieces[:20]) + gap + "".join(pieces[20:])
+    known = "#EXTM3U\n" + begin + "".join(pieces[:18])
+    # The update begins in the midst of the first file, sixteen seconds in.
+    update = "#EXTM3U\n#EXT-X-SKIP:SKIPPED-SEGMENTS=8\n" + head.format("16") + "".join(pieces[8:20])
+    update += gap + "".join(pieces[20:])
+    script = """async ([known, update, full]) => {
+      const { newSegments, readPlaylist } = await import('/static/source.js'), base = 'https://x/live.m3u8'
+      const before = readPlaylist(known, base)
+      const joined = [...before, ...newSegments(before, update, base)]
+      return [joined, readPlaylist(full, base), newSegments([], update, base)]
+    }"""
+    joined, whole, too_old = page.evaluate(script, [known, update, full])
+    assert (joined, too_old, len(whole)) == (whole, None, 40)
+
+
 def with_files(found: MediaPlaylist, count: int) -> MediaPlaylist | None:
     return found if len({each.url for each in found.pieces}) >= count else None
 

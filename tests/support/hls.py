@@ -62,6 +62,8 @@ class MediaPlaylist:
     is_ended: bool
     is_independent: bool = False
     pieces: list[Piece] = field(default_factory=list)
+    skipped: int = 0
+    """Of an update: how many pieces at its beginning are left out."""
 
     @property
     def length_us(self) -> int:
@@ -96,10 +98,16 @@ def read_media(text: str, *, of_captions: bool = False) -> MediaPlaylist:
     assert lines[0] == "#EXTM3U"
     (version,) = re.fullmatch(r"#EXT-X-VERSION:(\d+)", lines[1]).groups()  # type: ignore[union-attr]
     assert int(version) >= 6, "EXT-X-MAP without I-FRAMES-ONLY"
+    control = [line for line in lines if line.startswith("#EXT-X-SERVER-CONTROL:")]
+    if control:
+        assert control == [lines[5]] == [f"#EXT-X-SERVER-CONTROL:CAN-SKIP-UNTIL={6 * _target(lines[2])}"]
+    left_out = [line for line in lines if line.startswith("#EXT-X-SKIP:")]
+    if left_out:
+        assert control and left_out == [lines[6]] and int(version) >= 9
     (target,) = re.fullmatch(r"#EXT-X-TARGETDURATION:([1-9]\d*)", lines[2]).groups()  # type: ignore[union-attr]
     assert lines[3] == "#EXT-X-MEDIA-SEQUENCE:0"
     (kind,) = re.fullmatch(r"#EXT-X-PLAYLIST-TYPE:(VOD|EVENT)", lines[4]).groups()  # type: ignore[union-attr]
-    rest = lines[5:]
+    rest = lines[5 + len(control) + len(left_out) :]
     is_of_keyframes = rest[:1] == ["#EXT-X-I-FRAMES-ONLY"]
     rest = rest[1:] if is_of_keyframes else rest
     is_independent = rest[:1] == ["#EXT-X-INDEPENDENT-SEGMENTS"]
@@ -108,8 +116,14 @@ def read_media(text: str, *, of_captions: bool = False) -> MediaPlaylist:
     assert is_ended or kind == "EVENT"
     rest = rest[:-1] if is_ended else rest
     found = MediaPlaylist(int(target), kind, is_of_keyframes, is_ended, is_independent)
+    for line in left_out:
+        found.skipped = int(re.fullmatch(r"#EXT-X-SKIP:SKIPPED-SEGMENTS=([1-9]\d*)", line)[1])  # type: ignore[index]
     _read_segments(rest, found, of_captions=of_captions)
     return found
+
+
+def _target(line: str) -> int:
+    return int(line.removeprefix("#EXT-X-TARGETDURATION:"))
 
 
 def _read_segments(lines: list[str], found: MediaPlaylist, *, of_captions: bool) -> None:
@@ -124,7 +138,7 @@ def _read_segments(lines: list[str], found: MediaPlaylist, *, of_captions: bool)
 
     while at < len(lines):
         is_discontinuous = taken("#EXT-X-DISCONTINUITY") is not None
-        assert not is_discontinuous or found.pieces, "nothing comes before it"
+        assert not is_discontinuous or found.pieces or found.skipped, "nothing comes before it"
         mapped = taken("#EXT-X-MAP:(.*)")
         if mapped is not None:
             said = attributes_of(mapped[1], MAP)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from media.fmp4 import Fragment, FragmentIndex, Track
+from tests.support.hls import read_media
 from transcode.live import LIMIT_S, Window, live_runs
-from transcode.playlist import Segment
+from transcode.playlist import Segment, Stretch, write
 
 ALL = [Window(0, None)]
 TRACK = Track(1, "video", 1000, "avc1.64001F")
@@ -74,3 +78,24 @@ def test_a_loss_is_no_footage() -> None:
     steps = [(400, True), (5400, False), (400, True), (400, False), (400, True)]
     runs = live_runs(index_of(steps, tail={1: -5000}), ALL, is_whole=True)
     assert [(run.segments[0].start_pts, run.segments[-1].end_pts) for run in runs] == [(0, 800), (5800, 7000)]
+
+
+@pytest.mark.parametrize("lengths", [(40, 3, 40), (90,), (12, 12), (3,), (60, 1)])
+def test_an_update_leaves_out_what_is_old_and_joins_what_was_told(lengths: tuple[int, ...]) -> None:
+    stretches = [
+        Stretch(f"https://x/{number}", 50, run, datetime(2026, 3, 1, number, tzinfo=UTC), is_copied=True)
+        for number, length in enumerate(lengths)
+        for run in live_runs(index_of(groups(5, 5 * length)), ALL, is_whole=True)
+    ]
+    given: dict[str, Any] = {"limit_s": LIMIT_S, "is_open": True, "may_skip": True}
+    full = read_media(write(stretches, **given))
+    update = read_media(write(stretches, **given, is_update=True))
+    known = full.pieces[update.skipped :]
+    assert (len(full.pieces), update.skipped) == (sum(lengths), max(0, sum(lengths) - 12))
+    assert [replace(each, dated_at=None) for each in update.pieces] == [
+        replace(each, dated_at=None) for each in known
+    ]
+    # The first says its date anew, as far into its file as it lies.
+    into = timedelta(microseconds=sum(each.duration_us for each in full.pieces[: update.skipped]))
+    if len(lengths) == 1:
+        assert update.pieces[0].dated_at == datetime(2026, 3, 1, tzinfo=UTC) + into
