@@ -43,7 +43,7 @@ from storage.db.live_grants import ended, live_grant_by_id, live_grant_in_force,
 from storage.db.room_tables import LiveGrant, RoomSession, SessionNote, SessionPart
 from storage.objects.base import Namespace, object_key
 from storage.open import Storage
-from transcode.live import LIMIT_S, Window, live_runs
+from transcode.live import LIMIT_S, Window, live_runs, older_than_updates
 from transcode.playlist import Run, Stretch, write
 
 SUBJECT = "room_session"
@@ -225,7 +225,8 @@ def playlist(
             f"stream {stream}: expected footage of the session, found none whole yet; ask again",
             code="live_waiting",
         )
-    return write(stretches, limit_s=LIMIT_S, is_open=is_open, may_skip=True, is_update=is_update)
+    skipped = older_than_updates(stretches) if is_update else 0
+    return write(stretches, limit_s=LIMIT_S, is_open=is_open, skipped=skipped)
 
 
 def _stream(row: RoomSession, lane: int) -> str:

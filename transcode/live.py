@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from media.fmp4 import Fragment, FragmentIndex
-from transcode.playlist import Run, Segment, from_keyframe, runs_of
+from transcode.playlist import SKIP_TARGETS, Run, Segment, Stretch, from_keyframe, runs_of
 
 LIMIT_S = 4
 """The target duration. A segment ends `FULL_S` after it began at the latest, with the fragment at work."""
@@ -116,3 +117,15 @@ def _begins(fragment: Fragment, group: Sequence[Fragment], timescale: int, *, is
     if is_sound or not fragment.starts_with_keyframe:
         return is_sound and length >= LEAST_S * timescale
     return length >= LEAST_S * timescale or not group[0].starts_with_keyframe
+
+
+def older_than_updates(stretches: Sequence[Stretch]) -> int:
+    """How many segments an update leaves out: those wholly further from the end than is promised."""
+    left = Fraction(SKIP_TARGETS * max([LIMIT_S, *(each.run.longest_s for each in stretches)]))
+    for number in range(len(stretches) - 1, -1, -1):
+        segments = stretches[number].run.segments
+        for place in range(len(segments) - 1, -1, -1):
+            if left <= 0:
+                return sum(len(each.run.segments) for each in stretches[:number]) + place + 1
+            left -= Fraction(segments[place].duration_pts, segments[place].timescale)
+    return 0

@@ -375,8 +375,7 @@ def write(
     is_open: bool = False,
     is_known: bool = True,
     of_keyframes: bool = False,
-    may_skip: bool = False,
-    is_update: bool = False,
+    skipped: int | None = None,
 ) -> str:
     """A media playlist as text.
 
@@ -386,8 +385,8 @@ def write(
         is_open: More will follow.
         is_known: What will follow is coded like what is there.
         of_keyframes: Each segment is a keyframe.
-        may_skip: Who has the list is told that updates may be asked for (RFC 8216bis, 4.4.3.8).
-        is_update: What is older than that is left out and counted, and the next says its file and date anew.
+        skipped: So many segments are counted instead of listed, and the next says its file and date anew.
+            None: no such update may be asked for (RFC 8216bis, 4.4.3.8).
 
     Raises:
         NotFound: ``span_without_segments``: there is nothing in it.
@@ -399,11 +398,10 @@ def write(
         )
     # A picture may stand longer than any fragment is meant to be; then the truth goes before the plan.
     target_s = max(limit_s or 1, *(stretch.run.longest_s for stretch in stretches))
-    skipped = _older_than(stretches, SKIP_TARGETS * target_s) if is_update else 0
     version = UPDATE_VERSION if skipped else HLS_VERSION
     lines = ["#EXTM3U", f"#EXT-X-VERSION:{version}", f"#EXT-X-TARGETDURATION:{target_s}"]
     lines += ["#EXT-X-MEDIA-SEQUENCE:0", f"#EXT-X-PLAYLIST-TYPE:{'VOD' if limit_s is None else 'EVENT'}"]
-    if may_skip:
+    if skipped is not None:
         lines.append(f"#EXT-X-SERVER-CONTROL:CAN-SKIP-UNTIL={SKIP_TARGETS * target_s}")
     if of_keyframes:
         lines.append("#EXT-X-I-FRAMES-ONLY")
@@ -411,28 +409,17 @@ def write(
         lines.append("#EXT-X-INDEPENDENT-SEGMENTS")
     if skipped:
         lines.append(f"#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}")
+    left_out = skipped or 0
     for number, stretch in enumerate(stretches):
         count = len(stretch.run.segments)
-        if skipped < count:
-            if number and not skipped:
+        if left_out < count:
+            if number and not left_out:
                 lines.append("#EXT-X-DISCONTINUITY")
-            lines += _stretch(stretch.after(skipped))
-        skipped = max(0, skipped - count)
+            lines += _stretch(stretch.after(left_out))
+        left_out = max(0, left_out - count)
     if not is_open:
         lines.append("#EXT-X-ENDLIST")
     return "\n".join(lines) + "\n"
-
-
-def _older_than(stretches: Sequence[Stretch], seconds: int) -> int:
-    """How many segments lie wholly further from the end than so much."""
-    left = Fraction(seconds)
-    for number in range(len(stretches) - 1, -1, -1):
-        segments = stretches[number].run.segments
-        for place in range(len(segments) - 1, -1, -1):
-            if left <= 0:
-                return sum(len(each.run.segments) for each in stretches[:number]) + place + 1
-            left -= Fraction(segments[place].duration_pts, segments[place].timescale)
-    return 0
 
 
 def _stretch(stretch: Stretch) -> list[str]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from media.fmp4 import Fragment, FragmentIndex, Track
 from tests.support.hls import read_media
-from transcode.live import LIMIT_S, Window, live_runs
+from transcode.live import LIMIT_S, Window, live_runs, older_than_updates
 from transcode.playlist import Segment, Stretch, write
 
 ALL = [Window(0, None)]
@@ -87,9 +87,9 @@ def test_an_update_leaves_out_what_is_old_and_joins_what_was_told(lengths: tuple
         for number, length in enumerate(lengths)
         for run in live_runs(index_of(groups(5, 5 * length)), ALL, is_whole=True)
     ]
-    given: dict[str, Any] = {"limit_s": LIMIT_S, "is_open": True, "may_skip": True}
-    full = read_media(write(stretches, **given))
-    update = read_media(write(stretches, **given, is_update=True))
+    given: dict[str, Any] = {"limit_s": LIMIT_S, "is_open": True}
+    full = read_media(write(stretches, **given, skipped=0))
+    update = read_media(write(stretches, **given, skipped=older_than_updates(stretches)))
     known = full.pieces[update.skipped :]
     assert (len(full.pieces), update.skipped) == (sum(lengths), max(0, sum(lengths) - 12))
     assert [replace(each, dated_at=None) for each in update.pieces] == [
