@@ -27,9 +27,10 @@ from datetime import datetime
 from urllib.parse import quote
 from uuid import UUID
 
-from api.auth.capability import Capability
-from api.resolving import Servable
-from evidence.errors import EvidenceError, Unavailable
+from api.auth.capability import Capability, Use
+from api.ranges import ByteRange, is_inside
+from api.resolving import Servable, settling
+from evidence.errors import EvidenceError, NotFound, NotPermitted, Unavailable
 from storage.db import grants
 from storage.db.grants import Standing
 from storage.db.standstill import CommitMark
@@ -73,6 +74,47 @@ class Decision:
     etag: str | None = None
     described: bytes = b""
     """Header lines about the thing itself, ready to be sent."""
+    part: ByteRange | None = None
+    """Of the bytes these alone, as a thing of their own; None: all of them."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the thing it is about."""
+        return self.servable.size_bytes if self.part is None else self.part.length
+
+    def cut(self, part: ByteRange | None) -> Decision:
+        """The same about a slice; the right to it is that to a range, its tag is its own.
+
+        Raises:
+            NotPermitted: It is not wholly in the span that was granted (``range_not_permitted``).
+            Unavailable: What it is of grows and is not as long yet (``rendition_settling``).
+            NotFound: There are no slices of this, or it is not as long (``nothing_here``).
+        """
+        if part is None:
+            return self
+        servable = self.servable
+        if self.capability.use is not Use.MEDIA or part.last >= servable.size_bytes:
+            if self.capability.use is Use.MEDIA and servable.sha256 is None:
+                raise settling()
+            raise NotFound("slice: expected one of what is there, found another", code="nothing_here")
+        require_inside(part, servable)
+        lines, etag = ACCEPTS_RANGES + f"content-type: {servable.content_type}\r\n".encode("ascii"), None
+        if servable.sha256 is not None:
+            etag = f'"{servable.sha256.hex()}.{part.first}-{part.last}"'
+            lines += f"etag: {etag}\r\n".encode("ascii")
+        return replace(self, part=part, etag=etag, described=lines)
+
+
+def require_inside(sent: ByteRange, servable: Servable) -> None:
+    """Bytes that a grant permits.
+
+    Raises:
+        NotPermitted: It is of a span, and they are not all of it (``range_not_permitted``).
+    """
+    if servable.allowed is not None and not is_inside(sent, servable.allowed):
+        raise NotPermitted(
+            "range: expected bytes of the span that was granted, found others", code="range_not_permitted"
+        )
 
 
 Make = Callable[[str, str, bool], Decision]

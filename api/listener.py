@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from api import live, serving
 from api.auth.capability import Capability, Use, unfold
-from api.deciding import ACCEPTS_RANGES, Decision, Decisions, Ground, Moment
+from api.deciding import ACCEPTS_RANGES, Decision, Decisions, Ground, Moment, require_inside
 from api.fairness import CROWDED, Shares
 from api.issuing import Once, Variant, note_issued
 from api.lines import Lines
@@ -31,7 +31,6 @@ from api.ranges import (
     NotSatisfiable,
     holds_if_match,
     holds_if_range,
-    is_inside,
     is_known,
     parse_range,
 )
@@ -49,7 +48,7 @@ from config.load import SettingsError, load_settings
 from config.logs import set_up_logging
 from config.settings import MediaSettings
 from evidence.custody import Action
-from evidence.errors import EvidenceError, NotFound, NotPermitted, Unavailable
+from evidence.errors import EvidenceError, NotFound, Unavailable
 from evidence.listening import Listener
 from messaging.sockets import listen, require_free
 from messaging.tls import tls_of
@@ -58,6 +57,7 @@ from storage.db.alarms import NewAlarm, raise_alarm
 from storage.db.tables import Grant
 from storage.keys import Purpose
 from storage.open import Storage, open_storage
+from transcode.slices import slice_of
 
 PREFIX = "/m/"
 METHODS = "GET, HEAD, OPTIONS"
@@ -126,10 +126,10 @@ class MediaListener:
     def _now(self, moment: Moment, request: Request) -> Reply | None:
         if request.method != "GET" or not request.path.startswith(PREFIX):
             return None
-        token, _, name = request.path.removeprefix(PREFIX).partition("/")
+        token, name, part = _addressed(request.path)
         try:
             decision = moment.decided(token, name)
-            return None if decision is None else self._reply(request, decision, token, name)
+            return None if decision is None else self._reply(request, decision.cut(part), token, name)
         except Unavailable:
             return None  # Refused in the other way, which may take time.
         except Exception as error:
@@ -162,10 +162,10 @@ class MediaListener:
             return Reply(200, b"content-type: text/plain\r\ncontent-length: 3\r\n", said)
         if not request.path.startswith(PREFIX):
             raise NotFound("address: expected one that was issued here, found another")
-        token, _, name = request.path.removeprefix(PREFIX).partition("/")
+        token, name, part = _addressed(request.path)
         decision = await self._decisions.decide(token, name, is_taking=request.method == "GET")
         try:
-            return self._reply(request, decision, token, name)
+            return self._reply(request, decision.cut(part), token, name)
         except Unavailable as error:
             subject_id = decision.capability.subject_id
             if error.code == CROWDED and self._shares.is_first_refusal(subject_id):
@@ -179,7 +179,7 @@ class MediaListener:
 
     def _reply(self, request: Request, decision: Decision, token: str, name: str) -> Reply:
         """What conditions and range make of a request (RFC 9110 section 13.2.2 has the order)."""
-        headers, size, holds = request.headers, decision.servable.size_bytes, True
+        headers, size, holds = request.headers, decision.size_bytes, True
         if not CONDITIONS.isdisjoint(headers):
             if not holds_if_match(headers.get("if-match"), decision.etag):
                 return refusal(http_problem(412), request.method)
@@ -197,24 +197,24 @@ class MediaListener:
     def _give(
         self, request: Request, decision: Decision, wanted: ByteRange | None, token: str, name: str
     ) -> Reply:
-        servable = decision.servable
-        sent = wanted or ByteRange(0, servable.size_bytes - 1)
-        if servable.allowed is not None and not is_inside(sent, servable.allowed):
-            raise NotPermitted(
-                "range: expected bytes of the span that was granted, found others", code="range_not_permitted"
-            )
-        if self._accel is not None and servable.store_key is not None and _is_plain(request, servable):
+        servable, part = decision.servable, decision.part
+        sent = wanted or ByteRange(0, decision.size_bytes - 1)
+        if part is None:
+            require_inside(sent, servable)
+        if self._accel is not None and servable.store_key is not None and _is_plain(request, decision):
             where = quote(f"{self._accel}/{servable.store_key}")
             handed = f"x-accel-redirect: {where}\r\ncontent-length: 0\r\n".encode("ascii")
             # nginx says by itself that it takes ranges.
             return Reply(200, ALWAYS + decision.described.removeprefix(ACCEPTS_RANGES) + handed)
         lines = f"content-length: {sent.length}\r\n"
         if wanted is not None:
-            known = None if servable.sha256 is None else servable.size_bytes
+            known = None if servable.sha256 is None and part is None else decision.size_bytes
             lines += f"content-range: {wanted.content_range(known)}\r\n"
         reply = Reply(200 if wanted is None else 206, ALWAYS + decision.described + lines.encode("ascii"))
         if request.method == "GET" and sent.length:
-            reply.file = self._file(decision, sent, lambda: self._decisions.stands(token, name))
+            first = sent.first if part is None else part.first + sent.first
+            where = ByteRange(first, first + sent.length - 1)
+            reply.file = self._file(decision, where, lambda: self._decisions.stands(token, name))
         return reply
 
     def _file(
@@ -289,6 +289,13 @@ class MediaListener:
         self._noted.remember(capability.subject_id, action)
 
 
+def _addressed(path: str) -> tuple[str, str, ByteRange | None]:
+    """What a path is made of: the token, the name of what it opens, and which slice of that."""
+    token, _, name = path.removeprefix(PREFIX).partition("/")
+    found = slice_of(name) if "/" in name else None
+    return (token, name, None) if found is None else (token, found[0], ByteRange(*found[1:]))
+
+
 def _noted_as(name: str) -> Action | None:
     """The leaf that a first taking of this leaves."""
     if is_rung(name):
@@ -329,12 +336,13 @@ def _opened(servable: Servable) -> int:
     )
 
 
-def _is_plain(request: Request, servable: Servable) -> bool:
-    """Whether a proxy that knows neither span nor tag gives the answer we would.
+def _is_plain(request: Request, decision: Decision) -> bool:
+    """Whether a proxy that knows neither span nor slice nor tag gives the answer we would.
 
     It reads Range by itself, and would judge a condition by a tag of its own.
     """
-    return request.method == "GET" and servable.allowed is None and not CONDITIONS & request.headers.keys()
+    is_whole = decision.servable.allowed is None and decision.part is None
+    return request.method == "GET" and is_whole and not CONDITIONS & request.headers.keys()
 
 
 def refusal(problem: Problem, method: str, headers: Mapping[str, str] | None = None) -> Reply:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import Path, Request, Response
+from fastapi import Path, Query, Request, Response
 from sqlalchemy.orm import Session
 
 from api.auth.capability import TOKEN_CHARS, Use, unfold
@@ -35,6 +35,7 @@ from transcode.captions import MEDIA_TYPE as CAPTIONS_TYPE
 from transcode.captions import Captions
 from transcode.playlist import Part, iframe_playlist, media_playlist, multivariant_playlist
 from transcode.playlist import Variant as PlaylistVariant
+from transcode.slices import in_slices
 
 gate = Gate("调阅 Viewing")
 MEDIA_TYPE = "application/vnd.apple.mpegurl"
@@ -47,6 +48,13 @@ Token = Annotated[str, Path(min_length=TOKEN_CHARS, max_length=TOKEN_CHARS, patt
 RungName = Annotated[str, Path(pattern=r"^[A-Za-z0-9_]{1,24}$", max_length=24)]
 PieceNo = Annotated[int, Path(ge=0, lt=1_000_000)]
 CAPTIONS = {200: {"content": {CAPTIONS_TYPE: {"schema": {"type": "string"}}}, "description": "WebVTT"}}
+Sliced = Annotated[
+    bool,
+    Query(
+        description="每段各有地址,不用字节范围 / "
+        "Each segment at an address of its own, for players that do not keep to byte ranges"
+    ),
+]
 PLAYLIST = {200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}, "description": "HLS"}}
 
 
@@ -112,12 +120,12 @@ class _Opened:
     responses=PLAYLIST,
     summary="播放列表 Playlist",
 )
-def index(token: Token, request: Request, installation: InstallationOf) -> Response:
+def index(token: Token, request: Request, installation: InstallationOf, sliced: Sliced = False) -> Response:
     """多档或仍在生成时为主列表,否则为媒体列表。限定时段时首尾向内取整。
 
     Multivariant when there is more than one rung, or more to come. The edges of a span are rounded inward.
     """
-    return _answer(installation, request, token, _Opened.first)
+    return _answer(installation, request, token, sliced, _Opened.first)
 
 
 @gate.get(
@@ -128,12 +136,14 @@ def index(token: Token, request: Request, installation: InstallationOf) -> Respo
     responses=PLAYLIST,
     summary="主列表 Multivariant playlist",
 )
-def variants(token: Token, request: Request, installation: InstallationOf) -> Response:
+def variants(
+    token: Token, request: Request, installation: InstallationOf, sliced: Sliced = False
+) -> Response:
     """始终为主列表:各档,以及供快速浏览的关键帧列表。
 
     Always multivariant: every rung, and the I-frame playlists of those whose keyframes are indexed.
     """
-    return _answer(installation, request, token, _Opened.variants)
+    return _answer(installation, request, token, sliced, _Opened.variants)
 
 
 @gate.get(
@@ -144,9 +154,11 @@ def variants(token: Token, request: Request, installation: InstallationOf) -> Re
     responses=PLAYLIST,
     summary="一档的播放列表 Playlist of one rung",
 )
-def rung(token: Token, name: RungName, request: Request, installation: InstallationOf) -> Response:
+def rung(
+    token: Token, name: RungName, request: Request, installation: InstallationOf, sliced: Sliced = False
+) -> Response:
     """生成中的为 EVENT 列表,只增不改。An EVENT playlist, which only grows, while it is being made."""
-    return _answer(installation, request, token, lambda opened: opened.media(name))
+    return _answer(installation, request, token, sliced, lambda opened: opened.media(name))
 
 
 @gate.get(
@@ -157,9 +169,11 @@ def rung(token: Token, name: RungName, request: Request, installation: Installat
     responses=PLAYLIST,
     summary="一档的关键帧列表 Keyframes of one rung",
 )
-def keyframes(token: Token, name: RungName, request: Request, installation: InstallationOf) -> Response:
+def keyframes(
+    token: Token, name: RungName, request: Request, installation: InstallationOf, sliced: Sliced = False
+) -> Response:
     """仅关键帧,字节范围精确,供快进快退。I-frames alone, by exact byte ranges, for scrubbing."""
-    return _answer(installation, request, token, lambda opened: opened.keyframes(name))
+    return _answer(installation, request, token, sliced, lambda opened: opened.keyframes(name))
 
 
 @gate.get(
@@ -176,7 +190,7 @@ def marks(token: Token, name: RungName, request: Request, installation: Installa
     For those who may read the session; others find nothing.
     """
     return _answer(
-        installation, request, token, lambda opened: opened.captions(name).playlist(f"marks-{name}")
+        installation, request, token, False, lambda opened: opened.captions(name).playlist(f"marks-{name}")
     )
 
 
@@ -214,8 +228,9 @@ def answer_captions(text: str) -> Response:
     return CaptionsResponse(text, headers={"Access-Control-Allow-Origin": "*"})
 
 
-def answer_playlist(text: str, request: Request) -> Response:
-    """A playlist, compressed where it is long and the player takes that."""
+def answer_playlist(text: str, request: Request, *, sliced: bool = False) -> Response:
+    """A playlist, in the form that was asked for, compressed where it is long and the player takes that."""
+    text = in_slices(text) if sliced else text
     headers = {"Access-Control-Allow-Origin": "*", "Vary": "Accept-Encoding"}
     body = text.encode()
     if len(body) > LONG_BYTES and "gzip" in request.headers.get("accept-encoding", ""):
@@ -225,9 +240,9 @@ def answer_playlist(text: str, request: Request) -> Response:
 
 
 def _answer(
-    installation: Installation, request: Request, token: str, write: Callable[[_Opened], str]
+    installation: Installation, request: Request, token: str, sliced: bool, write: Callable[[_Opened], str]
 ) -> Response:
-    return answer_playlist(_read(installation, token, write), request)
+    return answer_playlist(_read(installation, token, write), request, sliced=sliced)
 
 
 def _read(installation: Installation, token: str, write: Callable[[_Opened], str]) -> str:

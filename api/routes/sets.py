@@ -27,6 +27,7 @@ from api.routes.playlists import (
     PieceNo,
     PlaylistResponse,
     RungName,
+    Sliced,
     Token,
     answer_captions,
     answer_playlist,
@@ -166,10 +167,15 @@ def revoke(set_id: UUID, desk: DeskOf) -> Response:
     summary="多件合一的播放列表 Playlist over several items",
 )
 def playlist(
-    token: Token, lane: LaneNo, name: FileName, request: Request, installation: InstallationOf
+    token: Token,
+    lane: LaneNo,
+    name: FileName,
+    request: Request,
+    installation: InstallationOf,
+    sliced: Sliced = False,
 ) -> Response:
     """`index`、`variants`、`rung-…`、`keyframes-…`、`marks-…`,含义同单件。As for a single item."""
-    return answer_playlist(_read(installation, token, lane, partial(_text, name)), request)
+    return answer_playlist(_read(installation, token, lane, partial(_text, name)), request, sliced=sliced)
 
 
 @gate.get(

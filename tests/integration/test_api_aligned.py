@@ -77,6 +77,7 @@ def test_each_source_has_a_playlist_and_a_map_by_corrected_clocks(live: Live, ca
     for source in by_device.values():
         found = read_media(live.anyone.get(source["playlist_url"]).raise_for_status().text)
         assert found.length_us == source["shown_us"]
+        assert read_media(live.anyone.get(f"{source['playlist_url']}?sliced=true").text) == found
         dates = [piece.dated_at for piece in found.pieces if piece.dated_at is not None]
         assert dates == [at(1.25) + timedelta(microseconds=each["from_us"]) for each in source["stretches"]]
     again = live.as_("reviewer").get(f"/api/v1/grant-sets/{shown['set_id']}").json()

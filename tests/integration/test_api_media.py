@@ -129,6 +129,38 @@ def test_head_tells_what_get_would_without_a_body(live: Live, path: str) -> None
         )
 
 
+def test_a_slice_is_a_thing_of_its_own(live: Live, path: str) -> None:
+    whole, piece = BODY[100:1100], f"{path}/100-1099.mp4"
+    reply = ask(live, piece)
+    tag = f'"{hashlib.sha256(BODY).hexdigest()}.100-1099"'
+    assert (reply.status, reply.body) == (200, whole)
+    assert (reply.headers["etag"], reply.headers["content-type"]) == (tag, "video/mp4")
+    assert not {"digest", "repr-digest", "content-range"} & reply.headers.keys()
+    head = ask(live, piece, "Range: bytes=0-1", method="HEAD")
+    assert (head.status, head.headers["content-length"], head.body) == (200, "1000", b"")
+    for asked, first, last in (("0-", 0, 999), ("-10", 990, 999), ("5-5", 5, 5), ("990-5000", 990, 999)):
+        for _ in range(2):
+            part = ask(live, piece, f"Range: bytes={asked}", f"If-Range: {tag}")
+            assert (part.status, part.body) == (206, whole[first : last + 1])
+            assert part.headers["content-range"] == f"bytes {first}-{last}/1000"
+    beyond = ask(live, piece, "Range: bytes=1000-")
+    assert (beyond.status, beyond.headers["content-range"]) == (416, "bytes */1000")
+    assert ask(live, piece, f"If-None-Match: {tag}").status == 304
+    of_the_whole = f'"{hashlib.sha256(BODY).hexdigest()}"'
+    assert len(ask(live, piece, "Range: bytes=0-9", f"If-Range: {of_the_whole}").body) == 1000
+    assert ask(live, f"{path}/0-{SIZE - 1}.mp4").body == BODY
+
+
+@pytest.mark.parametrize(
+    "name",
+    [f"0-{SIZE}.mp4", f"{SIZE}-{SIZE}.mp4", "5-4.mp4", "00-4.mp4", "0-4.ts", "-4.mp4", "0-.mp4",
+     "0-4.mp4/0-1.mp4", "0-99999999999999999999.mp4"],
+)  # fmt: skip
+def test_what_is_no_slice_of_what_is_there_is_not_found(live: Live, path: str, name: str) -> None:
+    reply = ask(live, f"{path}/{name}")
+    assert (reply.status, b"nothing_here" in reply.body) == (404, True)
+
+
 def test_options_lets_any_page_ask_by_range(live: Live, path: str) -> None:
     reply = ask(live, path, "Origin: https://example.org", method="OPTIONS")
     assert reply.status == 204

@@ -442,6 +442,8 @@ def test_a_trusted_nginx_is_told_where_the_file_is_and_nobody_where_a_span_is(li
         assert (part.status_code, part.content) == (206, reel(51).rendition[:10])
         assert "x-accel-redirect" not in ask(media, Range="bytes=0-9").headers
         assert ask(media).status_code == 403
+        piece = ask(f"{url}/0-9.mp4")
+        assert (piece.content, "x-accel-redirect" in piece.headers) == (reel(51).rendition[:10], False)
         assert ask(url, "HEAD").headers["content-length"] == str(len(reel(51).rendition))
         assert ask(url.replace("/m/", "/m/x")).status_code == 404
 

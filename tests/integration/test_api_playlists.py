@@ -72,6 +72,38 @@ def test_ffmpeg_plays_every_picture_once(live: Live, tmp_path: Path) -> None:
 
 
 @ON_ONE_DATABASE
+def test_a_span_can_be_had_in_slices_by_players_that_ask_for_open_ranges(live: Live) -> None:
+    scene = live.scene
+    recording = scene.record(spans=[(scene.case_a, 0, 2_500_000), (scene.case_b, 2_500_000, 6_000_000)])
+    grant = live.grant("handler", recording.item_id, variant="original", reason="核对")
+    variants = text_of(live, grant["variants_url"] + "?sliced=true")
+    film = reel(1)
+    outside = film.index.fragments[2]
+    for stream in read_multivariant(variants):
+        url = urljoin(grant["variants_url"], stream.url)
+        text, ranged = text_of(live, url), text_of(live, url.removesuffix("?sliced=true"))
+        assert "BYTERANGE" not in text
+        assert read_media(text) == read_media(ranged)
+        (head,) = re.findall(r'URI="([^"]+)"', text)
+        for piece in (head, *(line for line in text.splitlines() if line.startswith("http"))):
+            first, last = map(int, piece.rsplit("/", 1)[1].removesuffix(".mp4").split("-"))
+            for asked in ({}, {"Range": "bytes=0-"}):
+                assert (
+                    httpx.get(piece, headers=asked, trust_env=False).content
+                    == film.rendition[first : last + 1]
+                )
+            beyond = httpx.get(piece, headers={"Range": f"bytes={last - first + 1}-"}, trust_env=False)
+            assert (beyond.status_code, beyond.headers["content-range"]) == (
+                416,
+                f"bytes */{last - first + 1}",
+            )
+        file = head.rsplit("/", 1)[0]
+        for first in (outside.offset_bytes, outside.offset_bytes - 1):
+            refused = httpx.get(f"{file}/{first}-{outside.end_bytes - 1}.mp4", trust_env=False)
+            assert (refused.status_code, refused.json()["code"]) == (403, "range_not_permitted")
+
+
+@ON_ONE_DATABASE
 def test_keyframes_of_a_span_never_leave_it(live: Live) -> None:
     scene = live.scene
     recording = scene.record(spans=[(scene.case_a, 0, 2_500_000), (scene.case_b, 2_500_000, 6_000_000)])

@@ -142,9 +142,13 @@ def _read_segments(lines: list[str], found: MediaPlaylist, *, of_captions: bool)
         mapped = taken("#EXT-X-MAP:(.*)")
         if mapped is not None:
             said = attributes_of(mapped[1], MAP)
-            size, offset = said["BYTERANGE"].split("@")
+            if "BYTERANGE" in said:
+                size, offset = said["BYTERANGE"].split("@")
+                uri = said["URI"]
+            else:
+                uri, offset, size = sliced(said["URI"])
             assert offset == "0"
-            head = (said["URI"], int(size))
+            head = (uri, int(size))
         dated = taken("#EXT-X-PROGRAM-DATE-TIME:(.*)")
         assert dated is None or DATE.fullmatch(dated[1])
         timed = taken(r"#EXTINF:(\d+)\.(\d{6}),")
@@ -158,17 +162,25 @@ def _read_segments(lines: list[str], found: MediaPlaylist, *, of_captions: bool)
             at += 1
             continue
         ranged = taken(r"#EXT-X-BYTERANGE:([1-9]\d*)@(\d+)")
-        assert ranged, lines[at]
         assert head is not None, "no EXT-X-MAP in force"
         url = lines[at]
         assert url
         assert not url.startswith("#")
+        if ranged is not None:
+            size, first = ranged.groups()
+        else:
+            url, first, size = sliced(url)
         assert head[0] == url, "an initialisation section of another file"
         at += 1
         date = datetime.fromisoformat(dated[1]) if dated else None
-        found.pieces.append(
-            Piece(url, duration_us, int(ranged[2]), int(ranged[1]), head, is_discontinuous, date)
-        )
+        found.pieces.append(Piece(url, duration_us, int(first), int(size), head, is_discontinuous, date))
+
+
+def sliced(url: str) -> tuple[str, str, str]:
+    """Address, first byte and size, from the address of a slice."""
+    match = re.fullmatch(r"(.+\.mp4)/(\d+)-(\d+)\.mp4", url)
+    assert match, f"neither a range nor a slice: {url}"
+    return match[1], match[2], str(int(match[3]) - int(match[2]) + 1)
 
 
 def goes_on(told: str, text: str, *, of_captions: bool = False) -> MediaPlaylist:

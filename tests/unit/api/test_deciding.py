@@ -1,4 +1,4 @@
-"""Decisions about bytes, while the database is being repaired."""
+"""Decisions about bytes: of a slice, and while the database is being repaired."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import asyncio
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
+from api.auth.capability import Capability, Use
 from api.deciding import Decision, Decisions
+from api.ranges import ByteRange
+from api.resolving import Servable
 from config.load import load_settings
-from evidence.errors import NotFound
+from evidence.errors import NotFound, NotPermitted, Unavailable
 from storage.open import found
 from tests.support.cluster import AGENCY
 
@@ -59,3 +64,30 @@ def test_while_the_database_is_repaired_whoever_waits_for_it_holds_up_nobody_els
         assert asyncio.run(ask()) < 2
     keeping.close()
     storage.database.dispose()
+
+
+def decided(use: Use = Use.MEDIA, sha256: bytes | None = None, *allowed: ByteRange) -> Decision:
+    ends_at = datetime(2026, 3, 1, tzinfo=UTC)
+    servable = Servable(Path("r.mp4"), 100, "video/mp4", sha256, allowed or None)
+    return Decision(servable, ends_at, Capability(use, UUID(int=1), UUID(int=2), ends_at, "grant-1"))
+
+
+def test_a_slice_of_what_grows_has_no_tag_and_is_waited_for() -> None:
+    found = decided().cut(ByteRange(90, 99))
+    assert (found.etag, found.size_bytes, b"etag" in found.described) == (None, 10, False)
+    with pytest.raises(Unavailable) as refused:
+        decided().cut(ByteRange(90, 100))
+    assert refused.value.code == "rendition_settling"
+    with pytest.raises(NotFound):
+        decided(Use.MEDIA, bytes(32)).cut(ByteRange(90, 100))
+
+
+def test_a_slice_is_of_footage_under_a_grant_and_wholly_in_its_span() -> None:
+    for use in (Use.CLIP, Use.CLIP_SET, Use.LIVE):
+        with pytest.raises(NotFound):
+            decided(use).cut(ByteRange(0, 9))
+    runs = ByteRange(0, 9), ByteRange(50, 59), ByteRange(60, 69)
+    assert decided(Use.MEDIA, bytes(32), *runs).cut(ByteRange(50, 69)).part == ByteRange(50, 69)
+    for outside in (ByteRange(0, 10), ByteRange(49, 50), ByteRange(0, 59), ByteRange(10, 10)):
+        with pytest.raises(NotPermitted):
+            decided(Use.MEDIA, bytes(32), *runs).cut(outside)
