@@ -3,11 +3,12 @@
 Four cameras film one scene into a real installation: B-frames, a variable rate, a codec that is encoded
 again, and a camera that was off for a while. What a reviewer is then given is played by the players of
 `players.py`. The keyframes are shown by hls.js as it scrubs, and decoded one by one by FFmpeg. Exit status 1
-when something did not play; RECORD=1 adds to what `players.py` keeps.
+when something did not play; ONLY=text plays what has it in its name, RECORD=1 adds to what is kept.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -110,7 +112,8 @@ def shown(client: httpx.Client, cluster: Cluster, folder: Path) -> Iterator[Play
         # A whole group lies inside, whatever the rate.
         span = {**of_item, "form": "watch", "from_ms": 1300, "to_ms": min(6800, int(length_s * 1000) - 700)}
         clip = client.post("/api/v1/clips", json=span).raise_for_status().json()
-        yield listed(client, f"{name}: a span", api + clip["grant"]["playlist_url"])
+        within = listed(client, f"{name}: a span", api + clip["grant"]["playlist_url"])
+        yield replace(within, is_of_span=True)
         for marked in (True, False):
             asked = {**of_item, "form": "file", "from_ms": 440, "to_ms": 4600, "marked": marked}
             made = client.post("/api/v1/clips", json=asked).raise_for_status()
@@ -197,7 +200,8 @@ def main() -> int:
         wait_rendered(cluster, redacted=False)
         client = stack.enter_context(cluster.sign_in(Role.LEGAL_REVIEWER))
         (folder / "taken").mkdir()
-        things = list(shown(client, cluster, folder / "taken"))
+        only = os.environ.get("ONLY", "")
+        things = [each for each in shown(client, cluster, folder / "taken") if only in each.name]
         players, browser, site = found_players(stack)
         play_all(things, players)
         for each in things:
