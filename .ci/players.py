@@ -146,18 +146,18 @@ def ran(command: list[object], *, user: str | None = None, env: dict[str, str] |
 
 def by_ffmpeg(played: Played) -> str | None:
     """The FFmpeg of the path: every frame decoded, none too many, no error said."""
-    return _decoded(shutil.which("ffmpeg") or "", played.url, played)
+    return _decoded(shutil.which("ffmpeg") or "", played.url, played, "-1")
 
 
 def by_ffmpeg_9(played: Played) -> str | None:
     """The same by ours, in slices: of ranges over HTTP it reads the first and then no other."""
-    return _decoded(packaged_ffmpeg(), played.in_slices, played)
+    return _decoded(packaged_ffmpeg(), played.in_slices, played, "demux")
 
 
-def _decoded(program: str, url: str, played: Played) -> str | None:
+def _decoded(program: str, url: str, played: Played, time_base: str) -> str | None:
     done = subprocess.run(
         [program, "-v", "error", "-progress", "pipe:1", "-i", url, "-map", "0",
-         "-fps_mode", "passthrough", "-enc_time_base", "-1", "-f", "null", "-"],
+         "-fps_mode", "passthrough", "-enc_time_base", time_base, "-f", "null", "-"],
         stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=PATIENCE_S,
     )  # fmt: skip
     if done.returncode != 0 or done.stderr.strip():
