@@ -213,8 +213,8 @@ class MediaListener:
         reply = Reply(200 if wanted is None else 206, ALWAYS + decision.described + lines.encode("ascii"))
         if request.method == "GET" and sent.length:
             first = sent.first if part is None else part.first + sent.first
-            where = ByteRange(first, first + sent.length - 1)
-            reply.file = self._file(decision, where, lambda: self._decisions.stands(token, name))
+            stored = ByteRange(first, first + sent.length - 1)
+            reply.file = self._file(decision, stored, lambda: self._decisions.stands(token, name))
         return reply
 
     def _file(
