@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.hls import read_multivariant
+from transcode.captions import CaptionTrack
 from transcode.playlist import Variant, multivariant_playlist
 from transcode.slices import in_slices, slice_of
 
@@ -27,6 +28,11 @@ def test_the_lists_of_a_multivariant_one_are_asked_for_in_slices_too() -> None:
     keys = Variant("keyframes-copy.m3u8", 9, 9, "avc1.64001F", 320, 180, is_of_keyframes=True)
     found = read_multivariant(in_slices(multivariant_playlist([rung, keys])))
     assert [each.url for each in found] == ["rung-copy.m3u8?sliced=true", "keyframes-copy.m3u8?sliced=true"]
+    aligned = Variant(
+        "index.m3u8", 9, 9, "avc1.64001F", 320, 180, captions=CaptionTrack("m", "marks-mixed.m3u8", "M")
+    )
+    (found_aligned,) = read_multivariant(in_slices(multivariant_playlist([aligned])))
+    assert (found_aligned.url, found_aligned.captions) == ("index.m3u8?sliced=true", "marks-mixed.m3u8")
 
 
 @pytest.mark.parametrize(
