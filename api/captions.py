@@ -12,6 +12,7 @@ be: a transcript is a second track, from here.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -45,12 +46,14 @@ def captions_of(session: Session, held: Sequence[Grant], now: datetime) -> Mappi
     rows = sessions.sessions_by_id(session, agency_id, {part.session_id for part in parts})
     rights = SessionRights(Asker(session, agency_id, actor_of(session, agency_id, account_id), now), rows)
     readable = {row.id for row in rows if rights.has(row, Act.READ_SESSIONS)}
-    markers = sessions.markers_of(session, agency_id, readable) if readable else []
+    within = min(part.from_at for part in parts), max(part.to_at for part in parts)
+    markers = sessions.markers_of(session, agency_id, readable, within) if readable else []
     said: dict[UUID, dict[UUID, Caption]] = {}
     for part in parts:
         for note in markers:
             if note.session_id == part.session_id and part.from_at <= note.at < part.to_at:
-                # By the clock of who recorded it, which wrote both: no correction comes between them.
+                # The time of a marker is that of the host it was sent to, of a part the recording one's: one
+                # clock where they are one host, and hosts that keep the same time where they are two.
                 at_us, length_us = (note.at - part.from_at) // US, (part.to_at - part.from_at) // US
                 text = note.text or " ".join(NOTE_WORDS[NoteKind.MARKER])
                 caption = Caption(at_us, min(at_us + READ_US, length_us), text)
@@ -63,7 +66,7 @@ def _shown(grant: Grant, captions: Collection[Caption]) -> list[Caption]:
     """Those of moments that the grant shows, in order."""
     first_us = grant.span_from_us or 0
     return sorted(
-        each
+        each if grant.span_to_us is None else replace(each, to_us=min(each.to_us, grant.span_to_us))
         for each in captions
         if first_us <= each.from_us and (grant.span_to_us is None or each.from_us < grant.span_to_us)
     )

@@ -163,7 +163,11 @@ class MediaListener:
         if not request.path.startswith(PREFIX):
             raise NotFound("address: expected one that was issued here, found another")
         token, name, part = _addressed(request.path)
-        decision = await self._decisions.decide(token, name, is_taking=request.method == "GET")
+        is_taking = request.method == "GET"
+        if part is not None and is_taking:
+            # A slice that nobody may have is not noted as taken.
+            (await self._decisions.decide(token, name, is_taking=False)).cut(part)
+        decision = await self._decisions.decide(token, name, is_taking=is_taking)
         try:
             return self._reply(request, decision.cut(part), token, name)
         except Unavailable as error:

@@ -78,6 +78,9 @@ class Piece:
     segments: Sequence[Segment]
     position_us: int
     """Of the list, where it begins."""
+    run_us: tuple[int, int | None]
+    """Media time its whole run begins and ends at: what is beyond was not shown, or is shown elsewhere. In a list
+    that grows nobody knows yet where it ends (None), and what was told may not change."""
 
     @property
     def start_us(self) -> int:
@@ -99,10 +102,12 @@ class Piece:
         lines = ["WEBVTT", f"X-TIMESTAMP-MAP=LOCAL:{_clock(self.position_us)},MPEGTS:{ticks}"]
         # One that is read across an edge has the same times in both pieces: players know it by them.
         shift_us = self.position_us - self.start_us
+        first_us, last_us = self.run_us
         for caption in self.part.captions:
-            if caption.to_us <= self.start_us or caption.from_us >= self.end_us:
+            to_us = caption.to_us if last_us is None else min(caption.to_us, last_us)
+            if caption.from_us < first_us or to_us <= self.start_us or caption.from_us >= self.end_us:
                 continue
-            start_us, end_us = max(0, caption.from_us + shift_us), caption.to_us + shift_us
+            start_us, end_us = caption.from_us + shift_us, to_us + shift_us
             lines += ["", f"{_clock(start_us)} --> {_clock(end_us)}", written(caption.text)]
         return "\n".join(lines) + "\n"
 
@@ -175,7 +180,8 @@ def pieces_of(shown: Sequence[tuple[Part, Stretch]], *, singly: bool = False) ->
                 edges.append(at)
         for begin, end in pairwise([*edges, len(segments)]):
             place_us = position_us + segments[begin].start_us - start_us
-            found.append(Piece(part, number, segments[begin:end], place_us))
+            run_us = start_us, None if singly else segments[-1].end_us
+            found.append(Piece(part, number, segments[begin:end], place_us, run_us))
         position_us += segments[-1].end_us - start_us
     return found
 

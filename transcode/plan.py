@@ -314,7 +314,7 @@ def _plan(report: ProbeReport, rung: Rung, encoder: Encoder) -> RenditionPlan:
     main = video or audio
     assert main is not None  # noqa: S101 - a rung is only there when something decodes
     options: dict[str, Any] = {**_container(has_picture=video is not None), **_bare()}
-    is_reordered = video is not None and rung.copies_video and video.is_reordered
+    is_reordered = video is not None and rung.copies_video and _can_be_marked(video)
     if video is not None:
         options |= _copied_video() if rung.copies_video else _encoded_video(rung, encoder)
         if is_reordered:
@@ -388,6 +388,11 @@ def _bare() -> dict[str, Any]:
 def _copied_video() -> dict[str, Any]:
     # Frames before the first keyframe count too; ladder.can_copy_video refuses sources that start so.
     return {"c:v": "copy", "copyinkf:v": None}
+
+
+def _can_be_marked(video: StreamReport) -> bool:
+    # A muxer's time scale has 31 bits.
+    return video.is_reordered and video.time_base_fraction.denominator * QUARTERS < 1 << 31
 
 
 def _marked(time_base: Fraction) -> dict[str, Any]:

@@ -8,6 +8,7 @@ that got one since its last look: whoever places them, none is missed while it r
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from uuid import UUID
 
 import structlog
@@ -20,6 +21,8 @@ from storage.db import agencies, custody
 from storage.open import Storage
 
 log = structlog.get_logger()
+MOST_A_ROUND = 1000
+"""Waiting leaves that are read at once; what is placed meanwhile is read from its place."""
 WORDS = {
     str(Action.BINDING_MADE): "bound",
     str(Action.BINDING_SUGGESTED): "suggested",
@@ -43,25 +46,40 @@ class BindingNews:
             for agency in agencies.agencies(session):
                 # What waits comes first: a leaf that is placed between the two is seen twice, and not never.
                 waiting = custody.waiting_leaves(session, agency.id, list(WORDS))
+                new = custody.bodies_of(
+                    session, agency.id, [each for each in waiting if each not in self._told][:MOST_A_ROUND]
+                )
                 size = custody.tree_size(session, agency.id)
                 since = self._placed.get(agency.id, size)
                 placed = custody.leaves_from(session, agency.id, since, list(WORDS)) if since < size else []
                 self._placed[agency.id] = size
-                still |= {leaf_id for leaf_id, _ in waiting}
-                for leaf_id, body in dict([*placed, *waiting]).items():
+                still |= {each for each in waiting if each in self._told} | {leaf_id for leaf_id, _ in new}
+                for leaf_id, body in dict([*placed, *new]).items():
                     if leaf_id not in self._told:
-                        told += self._tell(leaf_id, body)
+                        told += self._tell(agency.code, leaf_id, body)
         self._told = still
         return told
 
-    def _tell(self, leaf_id: UUID, body: bytes) -> bool:
+    def _tell(self, agency: str, leaf_id: UUID, body: bytes) -> bool:
         try:
             leaf = parse_leaf(body)
         except CustodyError as error:
-            # Somebody altered it: that is for whoever verifies the log, and nothing else waits for it.
-            log.error("binding_untold", leaf=str(leaf_id), reason=error.message)  # noqa: TRY400
-            return False
-        facts = {"case": leaf.facts["case"]}
-        what = WORDS[str(leaf.action)]
-        self._publisher.publish(Event(Topic.ITEM, leaf.agency, leaf.subject_id, what, leaf.made_at, facts))
+            return _untold(leaf_id, error.message)
+        what, case = WORDS.get(str(leaf.action)), _case_of(leaf.facts)
+        if what is None or case is None or leaf.agency != agency:
+            return _untold(leaf_id, "leaf: expected a binding of the agency that has it, found another")
+        self._publisher.publish(
+            Event(Topic.ITEM, agency, leaf.subject_id, what, leaf.made_at, {"case": case})
+        )
         return True
+
+
+def _untold(leaf_id: UUID, reason: str) -> bool:
+    """Somebody altered it: that is for whoever verifies the log, and nothing else waits for it."""
+    log.error("binding_untold", leaf=str(leaf_id), reason=reason)
+    return False
+
+
+def _case_of(facts: object) -> str | None:
+    found = facts.get("case") if isinstance(facts, Mapping) else None
+    return found if isinstance(found, str) else None

@@ -95,7 +95,6 @@ class Relay:
             return False
         self.sweep()
         announce_due(self._storage, self._announcer, self._settings.worker.announce_again_s)
-        self._bindings.round()
         if self._signing.is_due(time.monotonic()):
             placed = self.sequence()
             self._signing.took(placed, time.monotonic())
@@ -103,6 +102,8 @@ class Relay:
             # Before, so that a schedule that fails waits for its next time instead of filling every round.
             self._scheduled_at = time.monotonic()
             self.schedule()
+        # Last, so that nothing but people waits for news that cannot be told.
+        self._bindings.round()
         return True
 
     def schedule(self) -> None:

@@ -250,6 +250,7 @@ byId("search").addEventListener("submit", search);
 byId("variant").addEventListener("submit", (event) => event.preventDefault());
 byId("variant").elements.original.addEventListener("change", guarded(async () => { chooseVariant(); await stopWatching(); }));
 byId("clip").addEventListener("submit", takeClip);
+byId("video").addEventListener("captions-missing", ({ detail }) => { byId("clip-state").textContent = detail.message; });
 byId("more").addEventListener("click", guarded(() => list(state.cursor)));
 byId("close").addEventListener("click", () => byId("player").close());
 byId("player").addEventListener("close", () => { player?.close(); player = null; });

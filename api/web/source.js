@@ -202,7 +202,7 @@ export class Source {
       const [, attributes, list] = /#EXT-X-STREAM-INF:([^\n]*)\n([^#\s][^\n]*)/.exec(text);
       const group = /SUBTITLES="([^"]*)"/.exec(attributes)?.[1];
       const beside = group && text.split("\n").find((line) => line.startsWith("#EXT-X-MEDIA:") && line.includes(`GROUP-ID="${group}"`));
-      if (beside) this.#read(beside, base).catch((problem) => { if (!this.#ending.signal.aborted) this.onProblem(problem); });
+      if (beside) this.#read(beside, base).catch((problem) => { if (!this.#ending.signal.aborted) this.video.dispatchEvent(new CustomEvent("captions-missing", { detail: problem })); });
       base = new URL(list.trim(), base).href;
       text = await this.#text(base);
     }

@@ -100,6 +100,8 @@ export class Wall {
     pane.player = this.sourceOf(pane, problemOf);
     pane.player.readCaptions(this.readsCaptions);
     pane.video.addEventListener("captions", () => this.on.captions());
+    // The pictures play on.
+    pane.video.addEventListener("captions-missing", ({ detail }) => this.on.problem(detail));
     try { await pane.player.open(Math.max(0, this.placeOf(pane).position ?? 0)); } catch (problem) {
       if (this.panes.includes(pane)) problemOf(problem);
     }

@@ -95,18 +95,28 @@ def unsequenced(session: Session, agency_id: UUID, limit: int) -> list[tuple[UUI
     return [(leaf_id, leaf_hash(bytes(body))) for leaf_id, body in rows]
 
 
-def waiting_leaves(session: Session, agency_id: UUID, actions: Sequence[str]) -> list[tuple[UUID, bytes]]:
-    """Leaves of these actions that wait for a place, oldest id first, as (id, body)."""
-    return _bodies(
-        session,
-        select(CustodyLeaf.id, CustodyLeaf.body)
+def waiting_leaves(session: Session, agency_id: UUID, actions: Sequence[str]) -> list[UUID]:
+    """Leaves of these actions that wait for a place, oldest id first."""
+    query = (
+        select(CustodyLeaf.id)
         .join(
             CustodyPending,
             (CustodyPending.leaf_id == CustodyLeaf.id) & (CustodyPending.agency_id == CustodyLeaf.agency_id),
         )
         .where(CustodyLeaf.agency_id == agency_id, CustodyLeaf.action.in_(actions))
-        .order_by(CustodyLeaf.id),
+        .order_by(CustodyLeaf.id)
     )
+    return list(session.scalars(query))
+
+
+def bodies_of(session: Session, agency_id: UUID, leaf_ids: Sequence[UUID]) -> list[tuple[UUID, bytes]]:
+    """Leaves by their ids, oldest id first, as (id, body)."""
+    if not leaf_ids:
+        return []
+    query = select(CustodyLeaf.id, CustodyLeaf.body).where(
+        CustodyLeaf.agency_id == agency_id, CustodyLeaf.id.in_(leaf_ids)
+    )
+    return _bodies(session, query.order_by(CustodyLeaf.id))
 
 
 def leaves_from(

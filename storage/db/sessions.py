@@ -161,12 +161,16 @@ def sessions_by_id(session: Session, agency_id: UUID, session_ids: Collection[UU
     return list(session.scalars(query))
 
 
-def markers_of(session: Session, agency_id: UUID, session_ids: Collection[UUID]) -> list[SessionNote]:
-    """What people marked while these sessions ran, oldest first."""
+def markers_of(
+    session: Session, agency_id: UUID, session_ids: Collection[UUID], within: tuple[datetime, datetime]
+) -> list[SessionNote]:
+    """What people marked in these sessions from an instant on and before another, oldest first."""
     query = select(SessionNote).where(
         SessionNote.agency_id == agency_id,
         SessionNote.session_id.in_(session_ids),
         SessionNote.kind == str(NoteKind.MARKER),
+        SessionNote.at >= within[0],
+        SessionNote.at < within[1],
     )
     return list(session.scalars(query.order_by(SessionNote.at, SessionNote.id)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -9,6 +10,7 @@ from sqlalchemy import func, select
 
 from cli.logbook import live_lines
 from cli.verifier import verify_export
+from evidence.custody import Action, Leaf, leaf_bytes
 from evidence.events import Event, Topic
 from evidence.ids import new_id
 from ingest import binding
@@ -108,12 +110,23 @@ def test_an_altered_leaf_keeps_no_other_from_being_told(storage: Storage, tmp_pa
     relay.round()
     with storage.database.transaction() as session:
         agency = agencies.agencies(session)[0]
-        altered = CustodyLeaf(
-            id=new_id(), agency_id=agency.id, subject_id="x", action="binding:made", body=b"{}", made_at=DAY
-        )
-        session.add(altered)
-        session.flush()
-        session.add(CustodyPending(agency_id=agency.id, leaf_id=altered.id))
+        leaf = Leaf(
+            leaf_id=new_id(), agency=agency.code, action=Action.BINDING_MADE, subject_kind="item",
+            subject_id=str(item_id), made_at=DAY, actor="worker",
+        )  # fmt: skip
+        others = replace(leaf, agency="SX-000", facts={"case": str(case_id)})
+        for body in (b"{}", leaf_bytes(leaf), leaf_bytes(others)):
+            altered = CustodyLeaf(
+                id=new_id(),
+                agency_id=agency.id,
+                subject_id="x",
+                action="binding:made",
+                body=body,
+                made_at=DAY,
+            )
+            session.add(altered)
+            session.flush()
+            session.add(CustodyPending(agency_id=agency.id, leaf_id=altered.id))
         item = items.item_by_id(session, agency.id, item_id, lock=True)
         case = cases.case_by_id(session, agency.id, case_id)
         binding.bind(session, agency, item, case, author="a", reason="r", now=DAY)

@@ -61,12 +61,17 @@ def test_a_list_over_files_has_the_runs_of_the_pictures_and_their_positions() ->
     assert [each.url for each in told.pieces] == [f"marks-copy-{number}.vtt" for number in range(3)]
     assert (told.kind, told.is_ended) == ("VOD", True)
     # Each stays on the clock of its own file, and is not said of the next.
-    assert cues(captions.piece(0)) == [("00:00:05.500", "00:00:10.500", "at 5.5")]
-    assert cues(captions.piece(1)) == [("00:00:07.000", "00:00:12.000", "at 1")]
+    assert cues(captions.piece(0)) == [("00:00:05.500", "00:00:06.000", "at 5.5")]
+    assert cues(captions.piece(1)) == [("00:00:07.000", "00:00:10.000", "at 1")]
     assert clock_of(captions.piece(1)) == ("00:00:06.000", 7200)
     assert cues(captions.piece(2)) == []
     with pytest.raises(NotFound, match="below 3"):
         captions.piece(3)
+
+
+def test_what_was_marked_before_a_span_is_not_said_in_it() -> None:
+    spanned = Captions.beside([part(20, 2, 16, span=Span(4000, 18000), strict=True)])
+    assert cues(spanned.piece(0)) == [("00:00:12.000", "00:00:14.000", "at 16")]
 
 
 def test_hours_are_cut_into_pieces_and_a_caption_over_an_edge_is_the_same_in_both() -> None:
