@@ -290,7 +290,8 @@ def _shown_file(
         at_us = file.from_us + (first.start_pts - first.first_pts) * 1_000_000 // index.timescale
     media = [Window(begins - at_us, None if ends is None else ends - at_us) for begins, ends in windows]
     found = Shown(file, at_us, index, live_runs(index, media, is_whole=file.is_whole))
-    if file.is_whole:
+    if file.is_whole and path is not None and _is_of_all(path, index):
+        # Where it moved while it was read the index may be of its beginning alone: it is read again.
         _keep(_wholes, (*place[:3], at_us, place[4]), (index, found.runs))
     return found
 
@@ -337,6 +338,14 @@ def _index(path: Path, key: tuple[str, int]) -> FragmentIndex | None:
     if found is not None:
         _keep(_indexes, key, found)
     return found
+
+
+def _is_of_all(path: Path, index: FragmentIndex) -> bool:
+    """Whether nothing of a whole file comes behind what the index has."""
+    try:
+        return index.size_bytes == path.stat().st_size
+    except FileNotFoundError:
+        return False
 
 
 def _settling() -> Unavailable:

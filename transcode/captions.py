@@ -79,8 +79,8 @@ class Piece:
     position_us: int
     """Of the list, where it begins."""
     run_us: tuple[int, int | None]
-    """Media time its whole run begins and ends at: what is beyond was not shown, or is shown elsewhere. In a list
-    that grows nobody knows yet where it ends (None), and what was told may not change."""
+    """Media time its whole run begins and ends at: what is beyond was not shown, or is shown elsewhere. In a
+    list that grows nobody knows yet where it ends (None), and what was told may not change."""
 
     @property
     def start_us(self) -> int:

@@ -22,7 +22,7 @@ EXT-X-DISCONTINUITY before the EXT-X-MAP of what it separates.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
@@ -37,7 +37,7 @@ from media.fmp4 import Fragment, FragmentIndex
 from transcode.excerpt import covering
 
 if TYPE_CHECKING:
-    from transcode.captions import Caption, CaptionTrack
+    from transcode.captions import Caption
 
 MIN_SEGMENT = Fraction(2)
 SAFE_LIMIT_S = 16
@@ -197,53 +197,6 @@ class Stretch:
         return replace(self, run=Run(kept), shown_at=shown_at)
 
 
-@dataclass(frozen=True)
-class Variant:
-    """One rung in a multivariant playlist."""
-
-    url: str
-    peak_bitrate_bps: int
-    bitrate_bps: int
-    codecs: str
-    width_px: int = 0
-    height_px: int = 0
-    is_of_keyframes: bool = False
-    is_independent: bool = False
-    """Each of its segments can be decoded by itself, those that will come too."""
-    captions: CaptionTrack | None = None
-    """What is read beside it."""
-
-    @classmethod
-    def of(cls, url: str, *parts: Part) -> Variant:
-        """Of the parts that its playlist has: the rates of the densest, the codecs of each."""
-        indexes = [part.index for part in parts]
-        main = max((index.main for index in indexes), key=lambda track: track.height_px)
-        return cls(
-            url,
-            max(index.peak_bitrate_bps for index in indexes),
-            max(index.bitrate_bps for index in indexes),
-            _together(codec for index in indexes for codec in index.codecs.split(",")),
-            main.width_px,
-            main.height_px,
-            is_independent=all(
-                run.is_independent and not part.is_copied for part in parts for run in _runs(part, None)
-            ),
-        )
-
-    @classmethod
-    def of_keyframes(cls, url: str, *parts: Part) -> Variant | None:
-        """The same of its I-frame playlist; None where a part has none, or none yet of a known length."""
-        listed = [_keyframe_runs(part) for part in parts]
-        if not listed or not all(listed):
-            return None
-        runs = [run for found in listed for run in found]
-        length, size = sum(run.duration for run in runs), sum(run.size_bytes for run in runs)
-        main = max((part.index.main for part in parts), key=lambda track: track.height_px)
-        codecs = _together(part.index.main.codec for part in parts)
-        peak = max(run.peak_bitrate_bps for run in runs)
-        return cls(url, peak, int(size * 8 / length), codecs, main.width_px, main.height_px, True, True)
-
-
 def media_playlist(
     parts: Sequence[Part],
     *,
@@ -277,7 +230,7 @@ def shown_of(
     """What a list of these parts shows, in order, and what each stretch is of."""
     shown: list[tuple[Part, Stretch]] = []
     for part, after in zip_longest(parts, parts[1:]):
-        runs = _runs(part, limit_s, min_segment=min_segment)
+        runs = shown_runs(part, limit_s, min_segment=min_segment)
         shown += [(part, stretch_of(part, run)) for run in runs]
         goes_on = part.is_growing or (after is not None and after.since is not None)
         # In a list that grows, the last part may turn out to be the last of all, or not: each ends alike.
@@ -286,7 +239,7 @@ def shown_of(
     return shown
 
 
-def _runs(part: Part, limit_s: int | None, *, min_segment: Fraction = MIN_SEGMENT) -> Sequence[Run]:
+def shown_runs(part: Part, limit_s: int | None, *, min_segment: Fraction = MIN_SEGMENT) -> Sequence[Run]:
     if part.listing is not None and part.is_whole and min_segment == MIN_SEGMENT:
         runs = part.listing.runs
         if limit_s is None or all(run.longest_s <= limit_s for run in runs):
@@ -319,12 +272,12 @@ def iframe_playlist(
     """
     is_open = more_follows or _is_growing(parts)
     limit_s = limit_s or (SAFE_LIMIT_S if is_open else None)
-    stretches = [stretch_of(part, run) for part in parts for run in _keyframe_runs(part)]
+    stretches = [stretch_of(part, run) for part in parts for run in keyframe_runs(part)]
     is_known = is_known and not more_follows
     return write(stretches, limit_s=limit_s, is_open=is_open, is_known=is_known, of_keyframes=True)
 
 
-def _keyframe_runs(part: Part) -> Sequence[Run]:
+def keyframe_runs(part: Part) -> Sequence[Run]:
     if part.is_growing and part.is_copied:
         # How far apart a camera's keyframes will be nobody knows, and no target may be broken.
         return ()
@@ -335,37 +288,6 @@ def _keyframe_runs(part: Part) -> Sequence[Run]:
 
 def _is_growing(parts: Sequence[Part]) -> bool:
     return bool(parts) and parts[-1].is_growing
-
-
-def multivariant_playlist(variants: Sequence[Variant]) -> str:
-    """The playlist that offers every rung, the most modest first.
-
-    Raises:
-        NotFound: There is no rendition yet.
-    """
-    if not variants:
-        raise NotFound("renditions: expected at least one, found none yet", code="rendition_missing")
-    lines = ["#EXTM3U", f"#EXT-X-VERSION:{HLS_VERSION}"]
-    if all(variant.is_independent for variant in variants):
-        lines.append("#EXT-X-INDEPENDENT-SEGMENTS")
-    ordered = sorted(variants, key=lambda each: (each.is_of_keyframes, each.peak_bitrate_bps))
-    lines += [each.captions.line for each in ordered if each.captions is not None]
-    for variant in ordered:
-        attributes = [
-            f"BANDWIDTH={max(1, variant.peak_bitrate_bps)}",
-            f"AVERAGE-BANDWIDTH={max(1, variant.bitrate_bps)}",
-            f'CODECS="{variant.codecs}"',
-        ]
-        if variant.width_px:
-            attributes.append(f"RESOLUTION={variant.width_px}x{variant.height_px}")
-        if variant.is_of_keyframes:
-            attributes.append(f'URI="{quotable(variant.url)}"')
-            lines.append(f"#EXT-X-I-FRAME-STREAM-INF:{','.join(attributes)}")
-        else:
-            if variant.captions is not None:
-                attributes.append(f'SUBTITLES="{variant.captions.group}"')
-            lines += [f"#EXT-X-STREAM-INF:{','.join(attributes)}", quotable(variant.url)]
-    return "\n".join(lines) + "\n"
 
 
 def write(
@@ -598,10 +520,6 @@ def _ticks(index: FragmentIndex, span: Span) -> tuple[Fraction, Fraction]:
     if span.from_ms <= 0:
         begin = min(begin, Fraction(min((part.first_pts for part in index.fragments[:1]), default=0)))
     return begin, end
-
-
-def _together(codecs: Iterable[str]) -> str:
-    return ",".join(dict.fromkeys(codecs))
 
 
 def quotable(url: str) -> str:

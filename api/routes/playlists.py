@@ -33,8 +33,9 @@ from storage.db import agencies, grants, items
 from storage.db.tables import Grant
 from transcode.captions import MEDIA_TYPE as CAPTIONS_TYPE
 from transcode.captions import Captions
-from transcode.playlist import Part, iframe_playlist, media_playlist, multivariant_playlist
-from transcode.playlist import Variant as PlaylistVariant
+from transcode.multivariant import Variant as PlaylistVariant
+from transcode.multivariant import multivariant_playlist
+from transcode.playlist import Part, iframe_playlist, media_playlist
 from transcode.slices import in_slices
 
 gate = Gate("调阅 Viewing")

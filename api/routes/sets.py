@@ -71,8 +71,9 @@ from ingest.timeline import lane_of_item, timeline_of_case
 from storage.db import accounts, cases, grants, items
 from storage.db.tables import Grant, GrantSet
 from transcode.captions import Captions, pieces_of
-from transcode.playlist import SAFE_LIMIT_S, iframe_playlist, media_playlist, multivariant_playlist
-from transcode.playlist import Variant as PlaylistVariant
+from transcode.multivariant import Variant as PlaylistVariant
+from transcode.multivariant import multivariant_playlist
+from transcode.playlist import SAFE_LIMIT_S, iframe_playlist, media_playlist
 from transcode.synchrony import Aligned
 
 gate = Gate("调阅 Viewing")

@@ -37,6 +37,8 @@ SILENT_S = 2.0
 TRIES = 3
 """Greetings that break off; whoever has another key than ours does not say so."""
 HEARTBEAT_MS, DEAD_MS = 1_000, 5_000
+REFUSALS_EVERY_S = 60.0
+"""Refusals are told one by one no more often: whoever may not send could fill a disk with them."""
 
 
 def new_key(path: Path) -> Path:
@@ -100,7 +102,8 @@ class Pulled:
         except zmq.ZMQError as error:
             raise OSError(error.errno, f"{host}:{port}: {error.strerror}") from error
         self._run: tuple[bytes, str] | None = None
-        self._turned_away: set[bytes] = set()
+        self._refused_at_s: dict[str, float] = {}
+        self._untold: dict[str, int] = {}
         self._number, self._heard_at_s = 0, 0.0
         self._rest = b""
         self._has_ended = False
@@ -128,7 +131,7 @@ class Pulled:
         """Whether whoever has this key may send; ZeroMQ proved that they have it."""
         if key in self._allowed:
             return True
-        self._tell("sender refused: expected a key that is listed, found another")
+        self._refuse("sender refused: expected a key that is listed, found another")
         return False
 
     def read(self, size: int) -> bytes:
@@ -149,14 +152,15 @@ class Pulled:
     def _taken(self, head: bytes, frames: list[bytes], sender: str) -> bytes:
         """What of a message is footage, next in line."""
         if len(head) != HEAD.size or len(frames) != 1 or len(frames[0]) % PACKET_BYTES:
-            self._tell("message refused: expected a head and packets of MPEG-TS, found others")
+            self._refuse("message refused: expected a head and packets of MPEG-TS, found others")
             return b""
         magic, run, number = HEAD.unpack(head)
         if magic != MAGIC or not self._is_heard(run, sender):
             return b""
         if number < self._number:
             return b""
-        if number > self._number > 0:
+        if number > self._number:
+            # Those before the first that is heard too: a run that ended took what it had not read with it.
             self._tell(f"expected message {self._number}, found {number}: {number - self._number} were lost")
         self._number, self._heard_at_s = number + 1, time.monotonic()
         self._has_ended = not frames[0]
@@ -168,13 +172,22 @@ class Pulled:
         if run == self._run[0]:
             return True
         if sender == self._run[1] or time.monotonic() - self._heard_at_s > SILENT_S:
-            # Begun anew, with a clock of its own: the recording ends here, and the next begins with it.
+            # Begun anew, with a clock of its own: the recording ends here, and the next begins with it and tells
+            # how many messages it did not hear, this one among them.
             self._tell("sender_replaced")
             self._has_ended = True
-        elif run not in self._turned_away:
-            self._turned_away.add(run)
-            self._tell("sender refused: expected one sender, found a second")
+        else:
+            self._refuse("sender refused: expected one sender, found a second")
         return False
+
+    def _refuse(self, why: str) -> None:
+        """Tell of it, the first time and then at most once a minute with how often it was."""
+        now_s = time.monotonic()
+        self._untold[why] = self._untold.get(why, 0) + 1
+        if now_s - self._refused_at_s.get(why, -REFUSALS_EVERY_S) < REFUSALS_EVERY_S:
+            return
+        count, self._refused_at_s[why] = self._untold.pop(why), now_s
+        self._tell(why if count == 1 else f"{why}; {count} times")
 
 
 @dataclass(frozen=True)

@@ -242,13 +242,16 @@ def test_messages_that_were_lost_are_told_and_repeats_are_passed_over(tmp_path: 
         packets = [bytes([0x47, number]) + bytes(186) for number in range(8)]
         for run, number, part in (
             (b"runn-one", 5, packets[0]), (b"runn-one", 6, packets[1]), (b"runn-one", 6, packets[1]),
-            (b"runn-one", 9, packets[2]), (b"runn-one", 10, b"no packet"), (b"runn-two", 0, packets[3]),
+            (b"runn-one", 9, packets[2]), (b"runn-one", 10, b"no packet"), (b"runn-one", 10, b"none"),
+            (b"runn-two", 0, packets[3]),
         ):  # fmt: skip
             sender.send_multipart([HEAD.pack(MAGIC, run, number), part])
         heard = [source.read(188) for _ in range(4)]
     source.close()
     assert heard == [*packets[:3], b""]
+    # What is refused again within a minute is counted, and told with the next.
     assert told == [
+        "expected message 0, found 5: 5 were lost",
         "expected message 7, found 9: 2 were lost",
         "message refused: expected a head and packets of MPEG-TS, found others",
         "sender_replaced",

@@ -15,16 +15,15 @@ from hypothesis import strategies as st
 from evidence.errors import InvalidInput, NotFound
 from media.fmp4 import Fragment, FragmentIndex, Track
 from tests.support.hls import MediaPlaylist, goes_on, read_media, read_multivariant
+from transcode.multivariant import Variant, multivariant_playlist
 from transcode.playlist import (
     SAFE_LIMIT_S,
     Listing,
     Part,
     Span,
-    Variant,
     iframe_playlist,
     keyframes_of,
     media_playlist,
-    multivariant_playlist,
     seam_of,
     segments_of,
 )

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.hls import read_multivariant
 from transcode.captions import CaptionTrack
-from transcode.playlist import Variant, multivariant_playlist
+from transcode.multivariant import Variant, multivariant_playlist
 from transcode.slices import in_slices, slice_of
 
 
