@@ -172,8 +172,8 @@ class Pulled:
         if run == self._run[0]:
             return True
         if sender == self._run[1] or time.monotonic() - self._heard_at_s > SILENT_S:
-            # Begun anew, with a clock of its own: the recording ends here, and the next begins with it and tells
-            # how many messages it did not hear, this one among them.
+            # Begun anew, with a clock of its own: the recording ends here, and the next begins with it. That
+            # tells how many messages it did not hear, this one among them.
             self._tell("sender_replaced")
             self._has_ended = True
         else:
