@@ -6,6 +6,7 @@ trace is judged. R31, invariants 1, 3 and 4.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import re
@@ -22,7 +23,7 @@ import pytest
 
 from cli.programs import all_programs
 from tests.support.cluster import Cluster, accepts, wait_for
-from tests.support.syscalls import Call, read_trace
+from tests.support.syscalls import PAGE_BYTES, Call, read_trace, text_at
 
 FOOTAGE = os.urandom(1 << 20) * 2 + b"the end"
 SHA256 = hashlib.sha256(FOOTAGE).hexdigest()
@@ -178,3 +179,11 @@ def test_the_object_was_read_past_the_page_cache_before_the_receipt(traced: Trac
     assert sum(read.result for read in reads) == len(FOOTAGE)
     # Where a file system has no O_DIRECT, reading after the pages were dropped is what there is.
     assert any(call.name == "openat" and call.flags & os.O_DIRECT for call in on_object)
+
+
+def test_a_path_across_the_edge_of_a_page_is_read_whole() -> None:
+    held = ctypes.create_string_buffer(3 * PAGE_BYTES)
+    edge = (ctypes.addressof(held) // PAGE_BYTES + 2) * PAGE_BYTES
+    path = b"/data/objects/" + SHA256.encode()
+    ctypes.memmove(edge - 20, path + b"\0", len(path) + 1)
+    assert text_at(os.getpid(), edge - 20) == path.decode()

@@ -27,6 +27,8 @@ OPTIONS = 0x1 | 0x2 | 0x4 | 0x8 | 0x10 | 0x100000
 WALL = 0x40000000
 ENTRY, EXIT = 1, 2
 MOST_BYTES = 1 << 20
+PAGE_BYTES = 4096
+"""The smallest there are: reading to the end of one stays within any."""
 
 _X86_64 = {
     0: "read", 1: "write", 17: "pread64", 18: "pwrite64", 20: "writev", 44: "sendto", 46: "sendmsg",
@@ -159,7 +161,7 @@ class _Tracer:
         if name in ON_DESCRIPTOR:
             found["path"] = _behind(tid, words[0] & 0xFFFFFFFF)
         if name in PATHS:
-            texts = [_text(tid, words[at]) for at in PATHS[name]]
+            texts = [text_at(tid, words[at]) for at in PATHS[name]]
             found["path"], found["to"] = texts[0], texts[1] if len(texts) > 1 else ""
         if name == "openat":
             found["flags"] = words[2]
@@ -205,8 +207,13 @@ def _memory(tid: int, address: int, size: int) -> bytes:
             return b""  # A bad pointer is the kernel's to refuse.
 
 
-def _text(tid: int, address: int) -> str:
-    return _memory(tid, address, 4096 - address % 4096).split(b"\0")[0].decode("utf-8", "replace")
+def text_at(tid: int, address: int) -> str:
+    """A path, which may lie across the edge of a page: the next need not be there to be read with it."""
+    on_page = PAGE_BYTES - address % PAGE_BYTES
+    held = _memory(tid, address, on_page)
+    if b"\0" not in held:
+        held += _memory(tid, address + on_page, PAGE_BYTES)
+    return held.split(b"\0")[0].decode("utf-8", "replace")
 
 
 def _behind(tid: int, descriptor: int) -> str:
