@@ -104,7 +104,8 @@ class Pulled:
         self._run: tuple[bytes, str] | None = None
         self._refused_at_s: dict[str, float] = {}
         self._untold: dict[str, int] = {}
-        self._number, self._heard_at_s = 0, 0.0
+        self._number: int | None = None
+        self._heard_at_s = 0.0
         self._rest = b""
         self._has_ended = False
 
@@ -155,26 +156,28 @@ class Pulled:
             self._refuse("message refused: expected a head and packets of MPEG-TS, found others")
             return b""
         magic, run, number = HEAD.unpack(head)
-        if magic != MAGIC or not self._is_heard(run, sender):
+        if magic != MAGIC or not self._is_heard(run, sender, number):
             return b""
-        if number < self._number:
+        if self._number is None:
+            if number:
+                # An earlier recording has them, or its end took with it what it had not read.
+                self._tell(f"joined at message {number}: those before were not heard here")
+        elif number < self._number:
             return b""
-        if number > self._number:
-            # Those before the first that is heard too: a run that ended took what it had not read with it.
+        elif number > self._number:
             self._tell(f"expected message {self._number}, found {number}: {number - self._number} were lost")
         self._number, self._heard_at_s = number + 1, time.monotonic()
         self._has_ended = not frames[0]
         return frames[0]
 
-    def _is_heard(self, run: bytes, sender: str) -> bool:
+    def _is_heard(self, run: bytes, sender: str, number: int) -> bool:
         if self._run is None:
             self._run = (run, sender)
         if run == self._run[0]:
             return True
         if sender == self._run[1] or time.monotonic() - self._heard_at_s > SILENT_S:
-            # Begun anew, with a clock of its own: the recording ends here, and the next begins with it. That
-            # tells how many messages it did not hear, this one among them.
-            self._tell("sender_replaced")
+            # Begun anew, with a clock of its own: the recording ends here, and the next begins with it.
+            self._tell(f"sender_replaced: message {number} of the new one was not recorded")
             self._has_ended = True
         else:
             self._refuse("sender refused: expected one sender, found a second")

@@ -251,10 +251,10 @@ def test_messages_that_were_lost_are_told_and_repeats_are_passed_over(tmp_path: 
     assert heard == [*packets[:3], b""]
     # What is refused again within a minute is counted, and told with the next.
     assert told == [
-        "expected message 0, found 5: 5 were lost",
+        "joined at message 5: those before were not heard here",
         "expected message 7, found 9: 2 were lost",
         "message refused: expected a head and packets of MPEG-TS, found others",
-        "sender_replaced",
+        "sender_replaced: message 0 of the new one was not recorded",
     ]
     with pytest.raises(InvalidInput, match="expected zmq-listen"):
         Pulled.of("zmq-listen://127.0.0.1:5700", told.append)
