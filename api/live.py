@@ -49,6 +49,8 @@ from transcode.playlist import Run, Stretch, write
 SUBJECT = "room_session"
 INDEXES_KEPT = 2048
 """Of files: a day of twelve rooms with two streams, at a file in five minutes, some 250 MB at most."""
+LOOKS = 3
+"""For a file that moves: it does so twice, from its first name into the store."""
 SILENT = timedelta(seconds=5)
 """A stream of which nothing came for so long is away, whether people were told or not."""
 _NAME = re.compile(r"live-([0-9]{1,2})-([0-9a-f]{32})-([0-9]{6,9})\.mp4")
@@ -279,8 +281,7 @@ def _shown_file(
         whole = _wholes.get(place) if file.is_whole else None
     if whole is not None and at_us is not None:
         return Shown(file, at_us, *whole)
-    path = _find(session, storage, row, stream, file.run, file.number)
-    index = _index(path, (file.run, file.number)) if path is not None else None
+    index = _read(session, storage, row, stream, file.run, file.number)[1]
     if index is None or not index.fragments:
         if at_us is not None:
             raise _settling()
@@ -290,8 +291,7 @@ def _shown_file(
         at_us = file.from_us + (first.start_pts - first.first_pts) * 1_000_000 // index.timescale
     media = [Window(begins - at_us, None if ends is None else ends - at_us) for begins, ends in windows]
     found = Shown(file, at_us, index, live_runs(index, media, is_whole=file.is_whole))
-    if file.is_whole and path is not None and _is_of_all(path, index):
-        # Where it moved while it was read the index may be of its beginning alone: it is read again.
+    if file.is_whole:
         _keep(_wholes, (*place[:3], at_us, place[4]), (index, found.runs))
     return found
 
@@ -323,29 +323,42 @@ def _find(
     return None
 
 
+def _read(
+    session: Session, storage: Storage, row: RoomSession, stream: str, run: str, number: int
+) -> tuple[Path | None, FragmentIndex | None]:
+    """Where a file is, and its fragments as they are there now; looked for again where it moved meanwhile.
+
+    What was known of it before is never enough: it may lack the last fragments, and a list would end there.
+
+    Raises:
+        Unavailable: It is just changing places (``live_settling``).
+    """
+    for _ in range(LOOKS):
+        path = _find(session, storage, row, stream, run, number)
+        if path is None:
+            return None, None
+        try:
+            return path, _index(path, (run, number))
+        except FileNotFoundError:
+            continue
+    raise _settling()
+
+
 def _index(path: Path, key: tuple[str, int]) -> FragmentIndex | None:
-    """The fragments of a file, read on from where the reading before ended."""
+    """The fragments of a file, read on from where the reading before ended.
+
+    Raises:
+        FileNotFoundError: It moved this moment.
+    """
     with _lock:
         known = _indexes.get(key)
-    try:
-        if known is not None and path.stat().st_size < known.size_bytes:
-            # What a power cut left was cut back.
-            known = None
-        found = index_fragments(path, known)
-    except FileNotFoundError:
-        # It moved this moment; its bytes are the same wherever it is.
-        return known
+    if known is not None and path.stat().st_size < known.size_bytes:
+        # What a power cut left was cut back.
+        known = None
+    found = index_fragments(path, known)
     if found is not None:
         _keep(_indexes, key, found)
     return found
-
-
-def _is_of_all(path: Path, index: FragmentIndex) -> bool:
-    """Whether nothing of a whole file comes behind what the index has."""
-    try:
-        return index.size_bytes == path.stat().st_size
-    except FileNotFoundError:
-        return False
 
 
 def _settling() -> Unavailable:
@@ -375,8 +388,7 @@ def take(storage: Storage, agency_id: UUID, grant_id: UUID, name: str, *, is_tak
         at_us = _told(grant, stream).get((run, number))
         if at_us is None:
             raise NotFound("address: expected a file of the list, found another", code="nothing_here")
-        path = _find(session, storage, row, stream, run, number)
-        index = _index(path, (run, number)) if path is not None else None
+        path, index = _read(session, storage, row, stream, run, number)
         if path is None or index is None:
             raise _settling()
         allowed = _allowed(index, at_us, shown_windows(row, sessions.notes_of(session, agency_id, row.id)))
