@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
+from media.live.refusals import Refusals
 from media.live.rtmp import FLV_HEADER, Publication, Refused
 
 HELLO_S = 10.0
@@ -45,6 +46,7 @@ class RtmpSource:
 
     def __init__(self, host: str, port: int, app: str, key: str, tell: Callable[[str], None]) -> None:
         self._app, self._key, self._tell = app, key, tell
+        self._refusals = Refusals(tell)
         self._door = socket.create_server((host, port), backlog=MOST_CALLERS)
         self._door.setblocking(False)
         self._select = selectors.DefaultSelector()
@@ -78,6 +80,7 @@ class RtmpSource:
                 self._accept()
             else:
                 self._hear(self._callers[key.fd])
+        self._refusals.tell_due()
         at_s = time.monotonic()
         for caller in list(self._callers.values()):
             patience_s = REFUSED_PAUSE_S if caller.is_refused else HELLO_S
@@ -135,7 +138,7 @@ class RtmpSource:
             self._refuse(caller, "expected one publisher, found a second")
 
     def _refuse(self, caller: _Caller, why: str) -> None:
-        self._tell(f"publisher refused: {why}")
+        self._refusals.add(f"publisher refused: {why}")
         if caller is self._heard:
             self._let_go(caller)
             return

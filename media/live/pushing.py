@@ -26,6 +26,7 @@ from zmq.auth.thread import ThreadAuthenticator
 from zmq.utils.monitor import recv_monitor_message
 
 from evidence.errors import InvalidInput, NotPermitted
+from media.live.refusals import Refusals
 
 MAGIC = b"LHTS"
 HEAD = struct.Struct(">4s8sQ")
@@ -37,8 +38,6 @@ SILENT_S = 2.0
 TRIES = 3
 """Greetings that break off; whoever has another key than ours does not say so."""
 HEARTBEAT_MS, DEAD_MS = 1_000, 5_000
-REFUSALS_EVERY_S = 60.0
-"""Refusals are told one by one no more often: whoever may not send could fill a disk with them."""
 
 
 def new_key(path: Path) -> Path:
@@ -88,6 +87,7 @@ class Pulled:
         self, host: str, port: int, key: bytes, allowed: Iterable[bytes], tell: Callable[[str], None]
     ) -> None:
         self._allowed, self._tell = frozenset(allowed), tell
+        self._refusals = Refusals(tell)
         self._context = zmq.Context()
         self._guard = ThreadAuthenticator(self._context)
         self._guard.start()
@@ -102,8 +102,6 @@ class Pulled:
         except zmq.ZMQError as error:
             raise OSError(error.errno, f"{host}:{port}: {error.strerror}") from error
         self._run: tuple[bytes, str] | None = None
-        self._refused_at_s: dict[str, float] = {}
-        self._untold: dict[str, int] = {}
         self._number: int | None = None
         self._heard_at_s = 0.0
         self._rest = b""
@@ -132,7 +130,7 @@ class Pulled:
         """Whether whoever has this key may send; ZeroMQ proved that they have it."""
         if key in self._allowed:
             return True
-        self._refuse("sender refused: expected a key that is listed, found another")
+        self._refusals.add("sender refused: expected a key that is listed, found another")
         return False
 
     def read(self, size: int) -> bytes:
@@ -153,8 +151,9 @@ class Pulled:
     def _taken(self, head: bytes, frames: list[bytes], sender: str) -> bytes:
         """What of a message is footage, next in line."""
         if len(head) != HEAD.size or len(frames) != 1 or len(frames[0]) % PACKET_BYTES:
-            self._refuse("message refused: expected a head and packets of MPEG-TS, found others")
+            self._refusals.add("message refused: expected a head and packets of MPEG-TS, found others")
             return b""
+        self._refusals.tell_due()
         magic, run, number = HEAD.unpack(head)
         if magic != MAGIC or not self._is_heard(run, sender, number):
             return b""
@@ -180,17 +179,8 @@ class Pulled:
             self._tell(f"sender_replaced: message {number} of the new one was not recorded")
             self._has_ended = True
         else:
-            self._refuse("sender refused: expected one sender, found a second")
+            self._refusals.add("sender refused: expected one sender, found a second")
         return False
-
-    def _refuse(self, why: str) -> None:
-        """Tell of it, the first time and then at most once a minute with how often it was."""
-        now_s = time.monotonic()
-        self._untold[why] = self._untold.get(why, 0) + 1
-        if now_s - self._refused_at_s.get(why, -REFUSALS_EVERY_S) < REFUSALS_EVERY_S:
-            return
-        count, self._refused_at_s[why] = self._untold.pop(why), now_s
-        self._tell(why if count == 1 else f"{why}; {count} times")
 
 
 @dataclass(frozen=True)
