@@ -44,15 +44,23 @@ class Left:
 
 
 def salvage(folder: Path) -> Left:
-    """Finish what a dead recorder left open. The caller knows that nobody records into the folder."""
+    """Finish what a dead recorder left open. The caller knows that nobody records into the folder.
+
+    Raises:
+        OSError: A file holds something that the journal does not tell of; it stays, and so does the rest.
+    """
     said, _ = read(folder)
     booted = next((line.get("boot") for line in said if line["kind"] == "begun"), None)
     names, cut = [], 0
-    for path in sorted(folder.glob(f"*{OPEN_SUFFIX}")):
-        about = next(
-            (line for line in said if line["kind"] == "file" and path.name.startswith(line["name"])), None
-        )
+    files = [line for line in said if line["kind"] == "file"]
+    closed = {line["file"] for line in said if line["kind"] == "closed"}
+    # A file has its name before the line that says it is finished.
+    unsaid = [folder / line["name"] for line in files if line["file"] not in closed]
+    for path in sorted([*folder.glob(f"*{OPEN_SUFFIX}"), *(each for each in unsaid if each.exists())]):
+        about = next((line for line in files if path.name.startswith(line["name"])), None)
         if about is None:
+            if path.stat().st_size:
+                raise OSError(f"expected the journal to tell of {path.name}, found no line of it")
             # Its line is written before the file is made: without it nothing was.
             path.unlink()
             continue

@@ -164,7 +164,8 @@ class _Run:
         waits = [each for number, each in self.told.items() if number not in self.settled]
         if any(each.from_utc_us < to_us and from_us < each.to_utc_us for each in waits):
             return True
-        return not self.is_over and (self.clear_us is None or self.clear_us < to_us)
+        is_clear = self.is_over and self.trouble is None
+        return not is_clear and (self.clear_us is None or self.clear_us < to_us)
 
 
 class StreamRecorder:

@@ -24,16 +24,24 @@ class Journal:
     """The writing end."""
 
     def __init__(self, folder: Path) -> None:
-        self._descriptor = os.open(
-            folder / NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640
-        )
+        self._descriptor = os.open(folder / NAME, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        size = os.fstat(self._descriptor).st_size
+        if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
+            # What a power cut tore must not take the next line with it.
+            self._append(b"\n")
 
     def write(self, kind: str, *, sync: bool = False, **facts: Any) -> None:
         """Append one line; with ``sync`` it is on the disk at the return."""
         line = json.dumps({"kind": kind, **facts}, ensure_ascii=True, separators=(",", ":")).encode()
-        os.write(self._descriptor, line[: MAX_LINE_BYTES - 1] + b"\n")
+        self._append(line[: MAX_LINE_BYTES - 1] + b"\n")
         if sync:
             os.fdatasync(self._descriptor)
+
+    def _append(self, data: bytes) -> None:
+        """All of it: a disk that is full takes a part without a word, and fails at the next."""
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
 
     def close(self) -> None:
         """End it."""

@@ -137,6 +137,19 @@ def test_killed_it_loses_half_a_second_at_most_and_it_can_be_salvaged_twice(begu
     assert closed["why"] == "salvaged"
     assert salvage(run.folder).salvaged == ()
     assert len(lines(run.folder, "closed")) == 1
+    # The power went between the name and the line that says so, of which a piece was written.
+    journal = run.folder / NAME
+    said = journal.read_bytes()
+    journal.write_bytes(said[: said.index(b'{"kind":"closed"') + 9])
+    assert lines(run.folder, "closed") == []
+    assert salvage(run.folder).salvaged == ("000000.mp4",)
+    (again,) = lines(run.folder, "closed")
+    assert (again["sha256"], again["pictures"]) == (closed["sha256"], closed["pictures"])
+    # Footage of which nothing is known is nobody's to remove.
+    (run.folder / "000009.mp4.part").write_bytes(b"footage")
+    with pytest.raises(OSError, match=r"expected the journal to tell of 000009\.mp4\.part"):
+        salvage(run.folder)
+    assert (run.folder / "000009.mp4.part").exists()
 
 
 def test_a_zeroed_tail_after_a_power_cut_is_cut_off(begun: Any, tmp_path: Path) -> None:
