@@ -32,6 +32,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from os import sendfile
 from typing import Any, TypeVar
 
 import structlog
@@ -144,7 +145,7 @@ class Turns:
     """All that ask in one turn of the loop are decided on together in the next, then sent to, then done with.
 
     `sendfile` of a MiB leaves nothing of Python in the processor's cache, and what follows it costs twice:
-    between two of them stands as little as can be.
+    between two of them stands nothing but the next call.
     """
 
     def __init__(self, app: Application) -> None:
@@ -159,13 +160,23 @@ class Turns:
 
     def _take(self) -> None:
         asking, self._asking = self._asking, []
-        decide = partial(PlainLine.decide, answer=self.app.at_once())
-        for step in (decide, PlainLine.send, PlainLine.go_on):
-            for line in asking:
+        self._each(asking, partial(PlainLine.decide, answer=self.app.at_once()))
+        self._each(asking, PlainLine.send_head)
+        for line in asking:
+            ready = line.ready
+            if ready is not None:
                 try:
-                    step(line)
-                except Exception as error:
-                    line.fail(error)
+                    line.went = sendfile(*ready)
+                except OSError:
+                    line.went = 0  # Not now, or never: the task will see.
+        self._each(asking, PlainLine.go_on)
+
+    def _each(self, lines: list[PlainLine], step: Callable[[PlainLine], None]) -> None:
+        for line in lines:
+            try:
+                step(line)
+            except Exception as error:
+                line.fail(error)
 
 
 class PlainLine(Line):
@@ -183,6 +194,10 @@ class PlainLine(Line):
         self._turns, self._line, self._number = turns, line, line.fileno()
         self._asked: Request | None = None
         self._begun: Begun | None = None
+        self.ready: tuple[int, int, int, int] | None = None
+        """What `sendfile` is called with in this turn; None where it is not called."""
+        self.went = 0
+        """Bytes of the file that it sent."""
         self._loop.add_reader(self._number, self._readable)
 
     def close(self) -> None:
@@ -254,25 +269,28 @@ class PlainLine(Line):
                 count = 0
         self._begun = Begun(reply, reply.head(is_last=False), count)
 
-    def send(self) -> None:
-        """Send what the kernel takes."""
+    def send_head(self) -> None:
+        """Send the head, as far as the kernel takes it; it holds it back until the file follows."""
         begun = self._begun
         if begun is None:
             return
         file = begun.reply.file
         try:
             begun.sent = self._line.send(begun.head, 0 if file is None else socket.MSG_MORE)
-            if file is not None and begun.at_once and begun.sent == len(begun.head):
-                file.moved(os.sendfile(self._number, file.descriptor, file.at, begun.at_once))
         except OSError:
-            pass  # Not now, or never: the task will see.
+            return  # Not now, or never: the task will see.
+        if file is not None and begun.at_once and begun.sent == len(begun.head):
+            self.ready = (self._number, file.descriptor, file.at, begun.at_once)
 
     def go_on(self) -> None:
         """Have a task send the rest; without one, turn to the next request."""
         begun, self._begun = self._begun, None
+        went, self.ready, self.went = self.went, None, 0
         if begun is None:
             return
         file, rest = begun.reply.file, memoryview(begun.head)[begun.sent :]
+        if file is not None:
+            file.moved(went)
         if rest or (file is not None and file.left):
             self._take_time(self._finish(begun.reply, rest))
             return
