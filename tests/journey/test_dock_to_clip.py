@@ -1,4 +1,4 @@
-"""The whole way, over real processes: a dock uploads, a reviewer fetches a redacted clip by case number."""
+"""The whole way, over real processes: from a dock or a room to a clip that is fetched by case number."""
 
 from __future__ import annotations
 
@@ -9,40 +9,57 @@ import re
 import subprocess
 import sysconfig
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import av
 import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import sync_playwright
 from sqlalchemy import func, select
 from tusclient.client import TusClient
 
+from evidence.kinds import Role, SourceKind
+from ingest import roster
+from ingest.recorder.process import end_all
 from media.footage import Box, ClipTruth, make_clip, read_frame_number
-from storage.db import items
-from storage.db.tables import Item
-from tests.journey.chromium import Screening, watch_file, watch_playlist
+from storage.db import agencies, items
+from storage.db.tables import Derivative, Item
+from tests.journey.chromium import ARGUMENTS, Screening, browser_path, watch_file, watch_playlist
 from tests.support.cluster import (
     CASE_NO,
     DEVICE_NO,
     EVERYTHING,
     METADATA,
     OFFICER_NO,
+    PASSWORD,
     Cluster,
     running,
     wait_for,
 )
 from tests.support.databases import fresh_postgres_url
+from tests.support.media import make_plain
 from tests.support.samples import REPOSITORY, sample
 
 SECONDS, FPS = 2, 10
 # The log is signed once a second, however busy it is: the tests wait for it.
 SETTINGS = {"WORKER__CHECKPOINT_BUSY_EVERY_S": "1", "WORKER__CHECKPOINT_EVERY_S": "1"}
+SUPERVISED = {"purpose": "supervision", "reason": "现场督导"}
+ROOM = """
+[[recorder.rooms]]
+room_no = "R-1"
+name = "一号询问室"
+[[recorder.rooms.streams]]
+name = "main"
+url = "file://{camera}"
+"""
 # The face within the pasted square, as shares of its side, by eye: eyebrows to chin, ear to ear.
 FACE_WITHIN = (0.28, 0.20, 0.70, 0.78)
 FILL_LUMA = 40
@@ -76,9 +93,16 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
         started_at=datetime(2026, 3, 4, 2, tzinfo=UTC),
         face=face,
     )
-    with running(
-        folder / "host", *EVERYTHING, database_url=fresh_postgres_url(), settings=SETTINGS
-    ) as cluster:
+    camera = folder / "camera.mp4"
+    make_plain(camera, seconds=60, fps=FPS, keyframe_every=FPS)
+    (folder / "rooms.toml").write_text(ROOM.format(camera=camera), "utf-8")
+    settings = SETTINGS | {"CONFIG": str(folder / "rooms.toml")}
+    with (
+        running(
+            folder / "host", *EVERYTHING, database_url=fresh_postgres_url(), settings=settings
+        ) as cluster,
+        recorders_ended(cluster.settings.recorder_dir),
+    ):
         cluster.upload(source)
         cluster.wait_settled(180)
         with cluster.storage.database.read() as session:
@@ -197,6 +221,92 @@ def test_clip_file_plays_in_chromium(shown: Shown) -> None:
     assert_seen(watch_file(clip["file_url"], FPS), shown)
 
 
+@pytest.mark.browser
+def test_a_room_is_watched_live_and_is_then_an_item_with_clips_in_one_copy(shown: Shown) -> None:
+    cluster = shown.cluster
+    officer_in(cluster)
+    with cluster.sign_in(Role.OFFICER) as officer, cluster.sign_in(Role.LEGAL_REVIEWER) as legal:
+        begun = post(officer, "/api/v1/room-sessions", room_no="R-1", facts={"case_no": CASE_NO})
+        path = f"/api/v1/room-sessions/{begun['id']}"
+        watched_live(cluster.settings.api_url)
+        post(officer, f"{path}/stop")
+        wait_for(lambda: get(legal, path)["complete_at"] is not None, 60, "it is complete", cluster.describe)
+        (file,) = get(legal, path)["files"]
+        asked = {"case_no": CASE_NO, "item_id": file["item_id"], "variant": "original", **SUPERVISED}
+        wait_for(lambda: is_made(cluster, file["item_id"]), 120, "it is made", cluster.describe)
+        watched = post(legal, "/api/v1/clips", **asked, form="watch")
+        clip = cut_clip(legal, shown, **asked, from_ms=1000, to_ms=3000)
+        taken = legal.get(clip["file_url"]).raise_for_status().content
+    held = [path for path in cluster.data.rglob("*") if path.is_file() and hashed(path) == file["sha256"]]
+    assert [path.parts[len(cluster.data.parts)] for path in held] == ["objects"]
+    assert not list(cluster.settings.recorder_dir.rglob("*.mp4*"))
+    pictures, _ = decode(held[0].read_bytes())
+    numbers = [read_frame_number(picture) or 0 for picture in pictures]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    address = cluster.settings.api_url + watched["grant"]["playlist_url"]
+    seen = watch_playlist(address, FPS, NODE_MODULES / "hls.js" / "dist" / "hls.min.js")
+    assert [read_frame_number(picture) for picture in seen.pictures[: len(numbers)]] == numbers
+    cut, duration = decode(taken)
+    assert [read_frame_number(picture) for picture in cut] == numbers[FPS : 3 * FPS]
+    assert duration == 2
+
+
+def officer_in(cluster: Cluster) -> None:
+    """Who records, and the room's recorder in the register."""
+    storage, now = cluster.storage, cluster.storage.clock.now()
+    with storage.database.transaction() as session:
+        agency = agencies.agencies(session)[0]
+        roster.register_device(
+            session, agency, "R-1", kind=SourceKind.INTERVIEW_ROOM, model=None, actor="test", now=now
+        )
+        roster.add_account(
+            session, agency, username="officer", display_name="officer", password=PASSWORD,
+            roles=frozenset({Role.OFFICER}), must_change=False, officer_no=OFFICER_NO, actor="test", now=now,
+        )  # fmt: skip
+
+
+def is_made(cluster: Cluster, item_id: str) -> bool:
+    """Whether the rendition of the original is there."""
+    with cluster.storage.database.read() as session:
+        made = select(Derivative.id).where(
+            Derivative.item_id == UUID(item_id), Derivative.kind == "rendition"
+        )
+        return session.scalars(made).first() is not None
+
+
+def hashed(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def recorders_ended(folder: Path) -> Iterator[None]:
+    """A recorder outlives who started it."""
+    try:
+        yield
+    finally:
+        end_all(folder)
+
+
+def watched_live(address: str) -> None:
+    """The page shows the room within seconds, and its pictures go on."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path(), args=ARGUMENTS)
+        page = browser.new_context(locale="zh-CN").new_page()
+        page.goto(address)
+        page.fill("#sign-in [name=username]", str(Role.LEGAL_REVIEWER))
+        page.fill("#sign-in [name=password]", PASSWORD)
+        page.click("#sign-in button")
+        page.fill("#room-list input", "现场督导")
+        page.click("#room-list button")
+        page.wait_for_function("() => document.querySelector('#live-panes video')?.currentTime > 0")
+        before = page.evaluate("document.querySelector('#live-panes video').currentTime")
+        page.wait_for_function(
+            f"() => document.querySelector('#live-panes video').currentTime > {before + 2}"
+        )
+        browser.close()
+
+
 def assert_seen(screening: Screening, shown: Shown) -> None:
     assert abs(screening.duration_s - SECONDS) < 1 / FPS
     numbers = [read_frame_number(picture) for picture in screening.pictures]
@@ -217,9 +327,10 @@ def reviewer(shown: Shown) -> httpx.Client:
     return shown.cluster.sign_in()
 
 
-def cut_clip(client: httpx.Client, shown: Shown) -> dict[str, Any]:
+def cut_clip(client: httpx.Client, shown: Shown, **said: Any) -> dict[str, Any]:
     """A clip to take away, when it is cut."""
-    asked = client.post("/api/v1/clips", json={"case_no": CASE_NO, "form": "file", "item_id": shown.item_id})
+    body = {"case_no": CASE_NO, "item_id": shown.item_id, **said, "form": "file"}
+    asked = client.post("/api/v1/clips", json=body)
     assert asked.status_code == 202
     clip: dict[str, Any] = {}
 
@@ -238,7 +349,7 @@ def get(client: httpx.Client, path: str, **query: str) -> dict[str, Any]:
     return found
 
 
-def post(client: httpx.Client, path: str, **body: str) -> dict[str, Any]:
+def post(client: httpx.Client, path: str, **body: Any) -> dict[str, Any]:
     answer = client.post(path, json=body).raise_for_status()
     found: dict[str, Any] = answer.json()
     return found
