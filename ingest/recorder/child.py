@@ -41,7 +41,6 @@ def main() -> int:
         lambda tell: opened(address, told["carrier"], tell),
         Bounds(**told["bounds"]),
         waits=address.waits,
-        rests=address.gathers,
         lock=told["lock"],
     )
     stop_on_signals(recording)

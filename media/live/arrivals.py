@@ -24,7 +24,7 @@ from av.packet import Packet
 from av.stream import Stream
 
 from evidence.errors import EvidenceError
-from media.live.opening import Source, scrubbed
+from media.live.opening import Source, has_datagrams, scrubbed
 
 SECOND_US = 1_000_000
 MUCH_BYTES = 1 << 20
@@ -34,8 +34,8 @@ GATHERED_BYTES = 128 << 10
 """What may gather; of more the rests are shorter."""
 WAITED_US = 8_000
 """A read that took this long had to wait: nothing more lay ready. Our other thread may take 5 ms of it."""
-HELD = 250
-"""Packets of one stream that may wait for the first time."""
+HELD, HELD_PART = 250, 4
+"""Packets of one stream that may wait for the first time; and of all that may wait, which part (1 / 4)."""
 REORDERED = 17
 """Pictures that are decoded before the first is shown, and one more: no codec holds back more."""
 IN_ORDER = frozenset({"mjpeg"})
@@ -53,7 +53,7 @@ class Arrived(NamedTuple):
     packet: Packet[Any]
     stream: int
     arrival_us: int
-    """Monotonic."""
+    """Monotonic; where its sender says when it was sent, without what it waited on its way."""
     dts: int
     """In the stream's time base, made up from its neighbours where the source left it out."""
     media_us: int
@@ -186,29 +186,30 @@ class Arrivals:
     Args:
         opened: Opens the source; called in the thread.
         most_bytes: How much may wait.
-        rests: What comes may gather before it is read: nothing is lost by that.
     """
 
-    def __init__(self, opened: Callable[[], Source], most_bytes: int, *, rests: bool = False) -> None:
+    def __init__(self, opened: Callable[[], Source], most_bytes: int) -> None:
         self._opened = opened
-        self._rests = rests
+        self._source: Source | None = None
         self._most_bytes = most_bytes
         # One thread appends and one takes away; each counts for itself, so that no packet needs a lock.
         self._queue: deque[Arrived | Overrun] = deque()
-        self._put_bytes = self._taken_bytes = 0
+        self._held_bytes = self._put_bytes = self._taken_bytes = 0
         self._overruns: dict[int, Overrun] = {}
         self._news = threading.Event()
         self.last_us = monotonic_us()
-        """When the last packet came, or the wait began."""
+        """When the last packet came, whatever it has to wait for, or the wait began."""
         self.streams: Mapping[int, Stream] = {}
         self.ended: str | None = None
         """Why no more will come; None: it may."""
         self.is_open = False
+        self.rests = False
+        """What comes may gather before it is read: nothing is lost by that, but of datagrams."""
 
     @property
     def waiting_bytes(self) -> int:
-        """What has come and is not taken yet."""
-        return self._put_bytes - self._taken_bytes
+        """What has come and is not taken yet, or cannot be because its time of decoding is not known."""
+        return self._held_bytes + self._put_bytes - self._taken_bytes
 
     def start(self) -> None:
         """Begin; the thread ends with the process, never before a packet it waits for."""
@@ -216,17 +217,22 @@ class Arrivals:
 
     def take(self, patience_s: float) -> list[Arrived | Overrun]:
         """What has come after some patience, or when the reading thread rests; nothing may be in it."""
-        if self.ended is None and self.waiting_bytes < MUCH_BYTES:
+        if self.ended is None and self._put_bytes - self._taken_bytes < MUCH_BYTES:
             self._news.wait(patience_s)
         self._news.clear()
         taken = [self._queue.popleft() for _ in range(len(self._queue))]
         self._taken_bytes += sum(each.size_bytes for each in taken if isinstance(each, Arrived))
         return taken
 
+    def left(self) -> str | None:
+        """What is to be told of what is not read any more; None: nothing."""
+        return self._source.left() if self._source is not None and self._source.left is not None else None
+
     def _run(self) -> None:
         try:
             # Never closed: the streams belong to it, and files are written from them until the process ends.
-            source = self._opened()
+            self._source = source = self._opened()
+            self.rests = not has_datagrams()
             self.streams = {each.index: each for each in source.streams if each.type in {"video", "audio"}}
             self.is_open = True
             self._read(source)
@@ -239,19 +245,33 @@ class Arrivals:
 
     def _read(self, source: Source) -> None:
         times = {index: _times(stream) for index, stream in self.streams.items()}
-        asked_us, gathered_bytes = monotonic_us(), 0
+        try:
+            self._read_into(times, source)
+        finally:
+            # A line that broke takes nothing with it that had come.
+            self._wait_no_more(times)
+
+    def _read_into(self, times: Mapping[int, _Times], source: Source) -> None:
+        asked_us, gathered_bytes, most_held_bytes = monotonic_us(), 0, self._most_bytes // HELD_PART
         for packet in source.demux(*self.streams.values()):
             came_us, size_bytes = monotonic_us(), packet.size
             # The demuxer says goodbye with an empty packet for each stream.
             if size_bytes:
-                for arrived in times[packet.stream_index].take(packet, came_us):
+                self.last_us = came_us
+                self._held_bytes += size_bytes
+                sent_us = came_us if source.sent_us is None else source.sent_us()
+                for arrived in times[packet.stream_index].take(packet, sent_us):
                     self._put(arrived)
+                if self._held_bytes > most_held_bytes:
+                    self._wait_no_more(times)
             gathered_bytes += size_bytes
-            if self._rests and came_us - asked_us > WAITED_US:
+            if self.rests and came_us - asked_us > WAITED_US:
                 self._news.set()
                 time.sleep(REST_S * min(1.0, GATHERED_BYTES / max(1, gathered_bytes)))
                 gathered_bytes = 0
             asked_us = monotonic_us()
+
+    def _wait_no_more(self, times: Mapping[int, _Times]) -> None:
         for each in times.values():
             for arrived in each.rest():
                 self._put(arrived)
@@ -261,14 +281,13 @@ class Arrivals:
         self._news.set()
 
     def _put(self, arrived: Arrived) -> None:
-        self.last_us = arrived.arrival_us
-        waiting_bytes = self.waiting_bytes + arrived.size_bytes
-        is_full = waiting_bytes > self._most_bytes
+        is_full = self.waiting_bytes > self._most_bytes
+        self._held_bytes -= arrived.size_bytes
         if (is_full or self._overruns) and self._overran(arrived, is_full=is_full):
             return
         self._put_bytes += arrived.size_bytes
         self._queue.append(arrived)
-        if waiting_bytes >= MUCH_BYTES:
+        if self._put_bytes - self._taken_bytes >= MUCH_BYTES:
             self._news.set()
 
     def _overran(self, arrived: Arrived, *, is_full: bool) -> bool:

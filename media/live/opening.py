@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import os
 import re
+import socket
+import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import av
@@ -72,27 +75,26 @@ class Address:
         return self.scheme in {LISTENED, PUSHED} or "mode=listener" in urlsplit(self.url).query
 
     @property
-    def gathers(self) -> bool:
-        """Whether what comes may lie in sockets for a moment: of datagrams a burst would be lost."""
-        return self.scheme != "udp" and not (self.scheme in {"rtsp", "rtsps"} and self.transport == "udp")
-
-    @property
     def shown(self) -> str:
         """The address without what is secret in it."""
         return scrubbed(self.url)
 
 
-class Source(Protocol):
+@dataclass(frozen=True)
+class Source:
     """As much of an input container as recording needs."""
 
-    @property
-    def streams(self) -> Any:
-        """The source's streams."""
-        ...
+    streams: Iterable[Stream]
+    demux: Callable[..., Iterator[Packet[Any]]]
+    """Packets of the streams it is given, as they come."""
+    sent_us: Callable[[], int] | None = None
+    """When what was read last would have come had it not waited on its way, monotonic; None: nobody said."""
+    left: Callable[[], str | None] | None = None
+    """What is to be told of what is not read any more."""
 
-    def demux(self, *streams: Stream) -> Iterator[Packet[Any]]:
-        """Its packets, as they come."""
-        ...
+    @classmethod
+    def of(cls, container: InputContainer) -> Source:
+        return cls(container.streams, container.demux)
 
 
 def opened(address: Address, ffmpeg: str, tell: Callable[[str], None]) -> Source:
@@ -106,7 +108,7 @@ def opened(address: Address, ffmpeg: str, tell: Callable[[str], None]) -> Source
         av.FFmpegError: No connection, no right, no streams.
     """
     if address.scheme == PLAYED:
-        return _Paced(av.open(urlsplit(address.url).path))
+        return _paced(av.open(urlsplit(address.url).path))
     if address.scheme == LISTENED:
         return _read_from(RtmpSource.of(address.url, tell), "flv")
     if address.scheme == SUBSCRIBED:
@@ -118,8 +120,23 @@ def opened(address: Address, ffmpeg: str, tell: Callable[[str], None]) -> Source
         return _read_from(Pulled.of(address.url, tell), "mpegts")
     if address.scheme in CARRIED:
         return _read_from(_carried(address, ffmpeg), "mpegts")
-    direct: Source = av.open(address.url, options={**_probing(), **_asked(address), **address.options})
-    return direct
+    return Source.of(av.open(address.url, options={**_probing(), **_asked(address), **address.options}))
+
+
+def has_datagrams() -> bool:
+    """Whether this process listens to datagrams: what FFmpeg settled on, whatever address and options say."""
+    return any(_is_datagram(int(each.name)) for each in Path("/proc/self/fd").iterdir())
+
+
+def _is_datagram(descriptor: int) -> bool:
+    try:
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            return False
+        with socket.socket(fileno=os.dup(descriptor)) as copy:
+            return copy.type == socket.SOCK_DGRAM and copy.family in {socket.AF_INET, socket.AF_INET6}
+    except OSError:
+        # Closed since it was listed.
+        return False
 
 
 def scrubbed(text: str) -> str:
@@ -129,8 +146,7 @@ def scrubbed(text: str) -> str:
 
 
 def _read_from(file: Any, form: str) -> Source:
-    source: Source = av.open(file, format=form, options=_probing(), buffer_size=188 * 64)
-    return source
+    return Source.of(av.open(file, format=form, options=_probing(), buffer_size=188 * 64))
 
 
 def _probing() -> dict[str, str]:
@@ -155,22 +171,17 @@ def _carried(address: Address, ffmpeg: str) -> Any:
     return process.stdout
 
 
-class _Paced:
+def _paced(container: InputContainer) -> Source:
     """A file, played as fast as it lasts."""
 
-    def __init__(self, container: InputContainer) -> None:
-        self._container = container
-
-    @property
-    def streams(self) -> Any:
-        return self._container.streams
-
-    def demux(self, *streams: Stream) -> Iterator[Packet[Any]]:
+    def demux(*streams: Stream) -> Iterator[Packet[Any]]:
         began_s = first_s = None
-        for packet in self._container.demux(*streams):
+        for packet in container.demux(*streams):
             if packet.dts is not None and packet.time_base is not None:
                 at_s = float(packet.dts * packet.time_base)
                 if began_s is None or first_s is None:
                     began_s, first_s = time.monotonic(), at_s
                 time.sleep(max(0.0, at_s - first_s - (time.monotonic() - began_s)))
             yield packet
+
+    return Source(container.streams, demux)

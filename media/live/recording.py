@@ -109,7 +109,6 @@ class Recording:
         folder: Empty, its own; files, journal and lock are made in it.
         opened: Opens the source; given what hears of publishers that were refused.
         waits: The source comes to us, whenever it likes.
-        rests: What comes may gather in sockets before it is read.
         lock: The folder's lock, where whoever started this process took it.
     """
 
@@ -120,13 +119,12 @@ class Recording:
         bounds: Bounds,
         *,
         waits: bool = False,
-        rests: bool = False,
         lock: int | None = None,
     ) -> None:
         self.folder = folder
         self.bounds = bounds
-        self.arrivals = Arrivals(lambda: opened(self._refused), bounds.queue_bytes, rests=rests)
-        self._waits, self._patience_s = waits, RESTING_PATIENCE_S if rests else PATIENCE_S
+        self.arrivals = Arrivals(lambda: opened(self._refused), bounds.queue_bytes)
+        self._waits = waits
         if lock is None:
             lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -172,12 +170,15 @@ class Recording:
             self._close("ended")
         except OSError as error:
             why = f"disk: {error.strerror or error}"
+        left = self.arrivals.left()
+        if left is not None:
+            self._refused(left)
         self.journal.write("ended", sync=True, why=why, monotonic_us=monotonic_us())
         return why
 
     def _loop(self) -> str:
         while True:
-            for each in self.arrivals.take(self._patience_s):
+            for each in self.arrivals.take(RESTING_PATIENCE_S if self.arrivals.rests else PATIENCE_S):
                 if isinstance(each, Overrun):
                     self.journal.write("overrun", sync=True, **vars(each))
                 else:
