@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import stat
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -43,8 +44,13 @@ def _send(options: argparse.Namespace) -> int:
         raise InvalidInput(f"server: expected HOST:PORT, found {options.server[:80]}", code="stream_address")
     key, server_key = read_key(options.key), read_key(options.server_key)
     descriptor = sys.stdin.fileno() if options.source == STDIN else os.open(options.source, os.O_RDONLY)
-    done = push(whole_packets(descriptor), where.geturl(), key, server_key)
-    print(f"已发送 {done.messages} 条消息 / messages sent: {done.messages}, {done.size_bytes} bytes")
+    is_live = not stat.S_ISREG(os.fstat(descriptor).st_mode)
+    done = push(whole_packets(descriptor), where.geturl(), key, server_key, is_live=is_live)
+    sent = done.messages - done.unheard
+    print(f"已发送 {sent} 条消息 / messages sent: {sent} of {done.messages}, {done.size_bytes} bytes read")
+    if done.unheard:
+        unheard = done.unheard
+        print(f"无人录制时产生、未发送 {unheard} 条 / made while nobody recorded, and not sent: {unheard}")
     if not done.is_through:
         raise Unavailable(
             f"{options.server}: expected the recorder to take everything, found it away; look at the "

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -117,7 +117,8 @@ def opened(address: Address, ffmpeg: str, tell: Callable[[str], None]) -> Source
         # What it stands on is loaded for nobody else.
         from media.live.pushing import Pulled
 
-        return _read_from(Pulled.of(address.url, tell), "mpegts")
+        pulled = Pulled.of(address.url, tell)
+        return replace(_read_from(pulled, "mpegts"), sent_us=pulled.sent_us, left=pulled.left)
     if address.scheme in CARRIED:
         return _read_from(_carried(address, ffmpeg), "mpegts")
     return Source.of(av.open(address.url, options={**_probing(), **_asked(address), **address.options}))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -245,7 +247,7 @@ def test_messages_that_were_lost_are_told_and_repeats_are_passed_over(tmp_path: 
             (b"runn-one", 9, packets[2]), (b"runn-one", 10, b"no packet"), (b"runn-one", 10, b"none"),
             (b"runn-two", 0, packets[3]),
         ):  # fmt: skip
-            sender.send_multipart([HEAD.pack(MAGIC, run, number), part])
+            sender.send_multipart([HEAD.pack(MAGIC, run, number, number), part])
         heard = [source.read(188) for _ in range(4)]
     source.close()
     assert heard == [*packets[:3], b""]
@@ -260,6 +262,86 @@ def test_messages_that_were_lost_are_told_and_repeats_are_passed_over(tmp_path: 
         Pulled.of("zmq-listen://127.0.0.1:5700", told.append)
     with pytest.raises(InvalidInput, match="expected a key of 40 characters, found 4"):
         read_key(short)
+
+
+def test_what_was_made_while_nobody_recorded_is_counted_and_never_comes_later(tmp_path: Path) -> None:
+    ours, theirs = new_key(tmp_path / "ours"), new_key(tmp_path / "theirs")
+    told: list[str] = []
+    port = free_port()
+    url = f"zmq-listen://127.0.0.1:{port}?key_file={ours.with_suffix('')}&allow_file={theirs}"
+    goes_on, was_enough = threading.Event(), threading.Event()
+    made = 0
+
+    def making() -> Iterator[bytes]:
+        nonlocal made
+        while not was_enough.is_set():
+            if made == 2:
+                assert goes_on.wait(10)
+            yield b"\x47" + made.to_bytes(2) + bytes(185)
+            made += 1
+            time.sleep(0.01)
+
+    def heard(source: Pulled) -> int:
+        return int.from_bytes(source.read(188)[1:3])
+
+    first = Pulled.of(url, told.append)
+    with ThreadPoolExecutor(1) as pool:
+        keys = read_key(theirs.with_suffix("")), read_key(ours)
+        sent = pool.submit(push, making(), f"tcp://127.0.0.1:{port}", *keys)
+        assert [heard(first) for _ in range(2)] == [0, 1]
+        told += [first.left() or ""]
+        first.close()
+        # A pause: nobody listens, and what is made in it goes by.
+        time.sleep(0.1)
+        goes_on.set()
+        until = time.monotonic() + 10
+        while made < 6:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        second = Pulled.of(url, told.append)
+        joined = heard(second)
+        assert [heard(second) for _ in range(3)] == [joined + 1, joined + 2, joined + 3]
+        was_enough.set()
+        while second.read(188):
+            pass
+        second.close()
+        done = sent.result(10)
+    # One may have gone with the line, before the sender knew.
+    assert (done.messages, done.is_through) == (made, True)
+    assert joined >= 6 and 0 < done.unheard <= joined - 2
+    assert told == [
+        "left at message 2: from there on it was not heard here",
+        f"joined at message {joined}: those before were not heard here",
+    ]
+
+
+def test_what_waited_on_its_way_is_of_when_it_was_sent_and_what_waited_too_long_of_no_time(
+    tmp_path: Path,
+) -> None:
+    ours, theirs = new_key(tmp_path / "ours"), new_key(tmp_path / "theirs")
+    told: list[str] = []
+    port = free_port()
+    source = Pulled.of(
+        f"zmq-listen://127.0.0.1:{port}?key_file={ours.with_suffix('')}&allow_file={theirs}", told.append
+    )
+    packet = bytes([0x47]) + bytes(187)
+    begun_us = time.monotonic_ns() // 1000
+    with zmq.Context() as context, context.socket(zmq.PUSH) as sender:
+        private = read_key(theirs.with_suffix(""))
+        sender.curve_secretkey, sender.curve_publickey = private, zmq.curve_public(private)
+        sender.curve_serverkey = read_key(ours)
+        sender.connect(f"tcp://127.0.0.1:{port}")
+        # By a clock of its own. All come at once: the third with what it waited, half a minute.
+        sent_us = [7_000_000_000, 7_000_000_100, 6_970_000_000, 6_930_000_000]
+        for number, at_us in enumerate(sent_us):
+            sender.send_multipart([HEAD.pack(MAGIC, b"runn-one", number, at_us), packet])
+        heard = []
+        for _ in sent_us:
+            heard.append((source.read(188), (source.sent_us() - begun_us) / 1e6))
+    source.close()
+    assert [each for each, _ in heard] == [packet, packet, packet, b""]
+    assert [round(at_s, -1) for _, at_s in heard[:3]] == [0, 0, -30]
+    assert told == ["late: message 3 took 70 s longer than others; not recorded"]
 
 
 def test_mpeg_ts_over_tcp_and_udp(peers: Peers, footage: Path) -> None:
