@@ -11,6 +11,7 @@ The rules:
 4. A finished file that a session reaches into is taken into custody with what the session says of it. One
    that none does waits as long as the room pre-records, to be claimed, and is then dropped; that is logged.
 5. Every host says of a session that ended when nothing of it is left there (`ingest.recorder.handover`).
+   What cannot be looked into may be anything.
 6. While the database is away, and before the first answer, nothing is decided: what records goes on, and
    files wait on the disk.
 """
@@ -48,7 +49,7 @@ from media.live.recording import Bounds
 from media.run import packaged_ffmpeg
 from storage.db import agencies, room_streams, sessions
 from storage.db.alarms import NewAlarm, clear, raise_alarm, standing_about
-from storage.db.leadership import lead, resign
+from storage.db.leadership import lead, leader, resign
 from storage.db.room_tables import RoomSession
 from storage.open import Storage
 
@@ -165,16 +166,18 @@ class Rooms:
         While the database is away, whoever had it goes on. A lease found in other hands at our beginning may
         be that of this host's last daemon, which died: until it must have ended, what that one began goes on.
         """
-        name = f"room:{room.agency_id.hex}:{room.settings.room_no}"
         now = self._storage.clock.now()
         try:
             with self._storage.database.transaction() as session:
-                is_ours = lead(session, name, self._owner, now, LEASE)
+                is_ours = lead(session, _lease_of(room), self._owner, now, LEASE)
                 if is_ours:
                     room_streams.say(session, room.state.rows(room.streams, now))
         except EvidenceError as error:
             log.warning("recorder:lease_not_renewed", room=room.settings.room_no, code=error.code)
             return
+        if is_ours and not room.is_ours:
+            # Whoever had it meanwhile may have said something else of its streams.
+            room.told = {key: was for key, was in room.told.items() if key[1] != LOST}
         if is_ours or room.is_ours or time.monotonic() - self._began_at_s > LEASE.total_seconds():
             room.is_ours = is_ours
 
@@ -182,7 +185,7 @@ class Rooms:
         try:
             with self._storage.database.transaction() as session:
                 for room in self._rooms:
-                    resign(session, f"room:{room.agency_id.hex}:{room.settings.room_no}", self._owner)
+                    resign(session, _lease_of(room), self._owner)
         except EvidenceError as error:
             # The lease ends by itself.
             log.warning("recorder:not_resigned", code=error.code)
@@ -192,21 +195,17 @@ class Rooms:
         try:
             with self._storage.database.read() as session:
                 found = sessions.incomplete_sessions(session, room.agency_id, room.settings.room_no)
-                is_ours = bool(room.is_ours)
-                lasting = frozenset(each.id for each in found if not (each.ended_at or each.paused_since))
-                begun = [
-                    each.id
-                    for each in found
-                    if is_ours and each.ended_at is None and self._name not in each.held_by
-                ]
-                over = [each for each in found if handover.is_due(each, self._name, is_ours=is_ours)]
-                done = [each.id for each in over if not self._has_of(room, each)]
         except EvidenceError as error:
             log.warning("recorder:sessions_not_known", room=room.settings.room_no, code=error.code)
             return
+        is_ours = bool(room.is_ours)
         if is_ours:
-            self._heed(room, lasting)
-        self._say(room, begun, handover.begin_to_hold)
+            # First: what the disk does not answer must not keep the room from its sessions.
+            self._heed(room, frozenset(each.id for each in found if not (each.ended_at or each.paused_since)))
+            begun = [each.id for each in found if each.ended_at is None and self._name not in each.held_by]
+            self._say(room, begun, handover.begin_to_hold)
+        over = [each for each in found if handover.is_due(each, self._name, is_ours=is_ours)]
+        done = [each.id for each in over if not self._has_of(room, each)]
         self._say(room, done, handover.hold_no_more)
 
     def _heed(self, room: _Room, lasting: frozenset[UUID]) -> None:
@@ -235,11 +234,23 @@ class Rooms:
         """Whether something of a session that ended may be here that is not in custody."""
         begins, ends = to_micros(row.started_at), to_micros(row.ended_at or row.started_at)
         watched = {stream.name for stream in room.streams}
-        # Of a stream that is in the settings no more nobody knows what is left.
-        strays = [self._folder / row.room_no / str(name) for name in row.streams if name not in watched]
-        return any(stream.holds(begins, ends) for stream in room.streams) or any(
-            path.is_dir() and any(path.iterdir()) for path in strays
-        )
+        strays = [self._has_stray(room, str(name)) for name in row.streams if name not in watched]
+        return any(strays) or any(stream.holds(begins, ends) for stream in room.streams)
+
+    def _has_stray(self, room: _Room, name: str) -> bool:
+        """Whether anything is left of a stream that is in the settings no more: nobody knows of when."""
+        wrong = None
+        try:
+            has_any = any((self._folder / room.settings.room_no / name).iterdir())
+        except FileNotFoundError:
+            has_any = False
+        except OSError as error:
+            has_any, wrong = True, (
+                f"room {room.settings.room_no}/{name}: expected a folder that can be looked into, found "
+                f"{error.strerror or error}; kept, look at the disk"
+            )  # fmt: skip
+        self._tell(room, name, NOT_TAKEN_UP, wrong)
+        return has_any
 
     def _settle(self, room: _Room, stream: StreamRecorder, finished: Finished) -> None:
         """Take a finished file into custody, let it wait, or drop it."""
@@ -280,41 +291,55 @@ class Rooms:
         if room.is_wanted and stream.state.phase in {Phase.WAITING, Phase.STARTING}:
             if at_s - room.lost_since_s.setdefault(stream.name, at_s) > self._lost_after_s:
                 self._tell(
-                    room, stream, LOST,
+                    room, stream.name, LOST,
                     f"{subject}: expected its stream, found none ({stream.state.why}); "
                     "look at the recorder and the line",
                 )  # fmt: skip
         else:
             room.lost_since_s.pop(stream.name, None)
             if room.is_ours and room.is_wanted is not None:
-                self._tell(room, stream, LOST, None)
+                self._tell(room, stream.name, LOST, None)
         wrong = [f"{run}: {why}" for run, why in stream.troubles.items()]
         self._tell(
-            room, stream, NOT_TAKEN_UP,
+            room, stream.name, NOT_TAKEN_UP,
             f"{subject}: expected folders that can be taken up, found {len(wrong)} that cannot, {wrong[0]}; "
             "kept and tried again, look at the disk and the log" if wrong else None,
         )  # fmt: skip
 
-    def _tell(self, room: _Room, stream: StreamRecorder, code: str, wrong: str | None) -> None:
-        """Raise an alarm, or end one that this host raised, where that was not done yet."""
-        key = (stream.name, code)
-        if room.told.get(key) is (wrong is not None):
+    def _tell(self, room: _Room, name: str, code: str, wrong: str | None) -> None:
+        """Raise an alarm about a stream, or end what stands, where that was not done yet.
+
+        Whether it is away is for whoever holds the room to say, and to take back, whoever said it. What
+        cannot be taken up is said of this host's folder alone.
+        """
+        if room.told.get((name, code)) is (wrong is not None):
             return
-        subject_id, actor = f"{room.settings.room_no}/{stream.name}", "system"
+        stream = f"{room.settings.room_no}/{name}"
+        about = stream if code == LOST else f"{stream}@{self._name}"
         try:
             with self._storage.database.transaction() as session:
                 agency, now = agencies.agency_by_id(session, room.agency_id), self._storage.clock.now()
-                standing = standing_about(session, agency.id, "room", subject_id, code)
+                if code == LOST and leader(session, _lease_of(room), now) != self._owner:
+                    return
                 if wrong is not None:
-                    facts = {"stream": subject_id, "folder": self._name}
-                    wanted = NewAlarm(code, "room", subject_id, wrong, facts)
-                    raise_alarm(session, agency, wanted, actor=actor, now=now)
-                elif standing is not None and standing.facts.get("folder") == self._name:
-                    clear(session, agency, standing, actor=actor, reason="it is right again", now=now)
+                    facts = {"stream": stream, "folder": self._name}
+                    wanted = NewAlarm(code, "room", about, wrong, facts)
+                    raise_alarm(session, agency, wanted, actor="system", now=now)
+                # Once a folder's alarms were about the stream.
+                for each in {about, stream} if wrong is None else ():
+                    standing = standing_about(session, agency.id, "room", each, code)
+                    if standing is not None and (
+                        code == LOST or standing.facts.get("folder", self._name) == self._name
+                    ):
+                        clear(session, agency, standing, actor="system", reason="it is right again", now=now)
         except EvidenceError as error:
-            log.warning("recorder:not_told", stream=subject_id, code=error.code)
+            log.warning("recorder:not_told", stream=stream, code=error.code)
             return
-        room.told[key] = wrong is not None
+        room.told[name, code] = wrong is not None
+
+
+def _lease_of(room: _Room) -> str:
+    return f"room:{room.agency_id.hex}:{room.settings.room_no}"
 
 
 def start_rooms(

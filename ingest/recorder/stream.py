@@ -2,19 +2,22 @@
 
 The rules:
 
-1. At most one process records a stream. One that an earlier daemon started is taken over, not replaced.
+1. At most one process records a stream. One that an earlier daemon started is taken over, not replaced,
+   whatever is wrong with its folder; of two the second is ended.
 2. A process that ended, was killed, or has said nothing for `SILENT_S` is over: it is ended for good, what it
    left is salvaged, and another is started while the stream is wanted, after pauses that double up to
    `PAUSE_MOST_S` and are never the same for two streams.
 3. A finished file is told of until whoever asked says it is settled, also by the next daemon. A run's folder
    goes when it is over and all of its files are settled.
 4. A run that cannot be read or salvaged, because the disk is full or fails or for whatever other reason, is
-   kept as it is, told (`troubles`), and tried again after pauses that double. The others go on meanwhile.
+   kept as it is, told (`troubles`), and tried again after pauses that double. The others go on meanwhile. It
+   may hold something of every moment from the first to the last thing that is known of it, and of no other.
 5. Looking never waits for a process, so that one that hangs costs the other streams nothing.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import signal
@@ -43,6 +46,8 @@ END_S = 10.0
 """How long an ending process may take before it is killed."""
 PAUSE_LEAST_S, PAUSE_MOST_S = 0.5, 30.0
 AGAIN_LEAST_S, AGAIN_MOST_S = 5.0, 300.0
+LEEWAY_US = 8_000_000
+"""By so much what a run recorded may lie outside of what its journal tells; its lines are closer together."""
 STEADY_S = 60.0
 """A run that lasted this long makes the next pause short again."""
 MAX_TURNS = 1000
@@ -126,10 +131,17 @@ class _Run:
     """UTC less monotonic when it began; None: it has not said."""
     clear_us: int | None = None
     """UTC before which nothing of it is still to come but what is told; None: anything may be."""
+    first_us: int | None = None
+    """UTC of the first thing its journal tells; None: its beginning is not known."""
+    last_us: int = 0
+    """UTC of the last thing its journal tells."""
+    dead_us: int | None = None
+    """UTC when it was last written to, as its disk has it; None: somebody may record into it."""
     why: str | None = None
     """Why it ended, as it said itself; None: it goes on, or died."""
     is_over: bool = False
     heard_at_s: float = 0.0
+    heard_to: int = 0
     asked_to_end_at_s: float | None = None
     is_mute: bool = False
     trouble: str | None = None
@@ -144,14 +156,21 @@ class _Run:
     def forget(self) -> None:
         """Be as before anything was read of it."""
         self.read_to, self.turns, self.turns_left_out, self.told = 0, [], 0, {}
-        self.clock_us = self.clear_us = self.trouble = self.again_at_s = None
+        self.clock_us = self.clear_us = self.first_us = self.trouble = self.again_at_s = None
 
     def note_place(self, line: Mapping[str, Any]) -> None:
         """Follow from when on something of it is still to come, as its journal tells."""
         kind = line["kind"]
         if kind == "begun":
             self.clock_us, self.clear_us = line["utc_us"] - line["monotonic_us"], line["utc_us"]
-        elif kind == "file":
+            self.first_us = line["utc_us"]
+        if self.first_us is not None:
+            # A camera may begin with pictures it had kept.
+            self.first_us = min(self.first_us, line.get("from_utc_us", self.first_us))
+        if self.clock_us is not None and "monotonic_us" in line:
+            self.last_us = max(self.last_us, line["monotonic_us"] + self.clock_us)
+        self.last_us = max(self.last_us, line.get("to_utc_us", 0), line.get("arrived_utc_us", 0))
+        if kind == "file":
             # Where it begins is known for good with its first mark; what came before is in the file before.
             self.clear_us = min(self.clear_us or line["arrived_utc_us"], line["arrived_utc_us"])
         elif kind == "mark" and "file" in line:
@@ -164,8 +183,11 @@ class _Run:
         waits = [each for number, each in self.told.items() if number not in self.settled]
         if any(each.from_utc_us < to_us and from_us < each.to_utc_us for each in waits):
             return True
-        is_clear = self.is_over and self.trouble is None
-        return not is_clear and (self.clear_us is None or self.clear_us < to_us)
+        if self.trouble is None:
+            return not self.is_over and (self.clear_us is None or self.clear_us < to_us)
+        ends_us = None if self.dead_us is None else max(self.dead_us, self.last_us) + LEEWAY_US
+        is_before = self.first_us is not None and to_us <= self.first_us - LEEWAY_US
+        return not is_before and (ends_us is None or from_us < ends_us)
 
 
 class StreamRecorder:
@@ -196,6 +218,7 @@ class StreamRecorder:
         self.folder = folder
         self.state = State()
         self._start = partial(process.start, folder, address, bounds, ffmpeg)
+        self._file_us = round(bounds.file_s * 1e6)
         self._clock, self._silent_s = clock, silent_s
         self._log = log.bind(room=room, stream=name)
         # Not for secrets: two streams only must not knock at the same instant for ever.
@@ -205,7 +228,8 @@ class StreamRecorder:
         self._not_before_s = 0.0
         self._pause_s = PAUSE_LEAST_S
         self._began_at_s = 0.0
-        folder.mkdir(parents=True, exist_ok=True)
+        self._unread: str | None = None
+        """Why its runs could not be looked for; None: they were."""
         self._find_runs()
 
     def look(self, *, wanted: bool | None) -> list[Finished]:
@@ -214,13 +238,16 @@ class StreamRecorder:
         Args:
             wanted: None: nobody knows yet; what records goes on, and nothing is begun.
         """
+        if self._unread is not None:
+            self._find_runs()
         for run in list(self._runs.values()):
-            if run.again_at_s is None or run is self._now:
-                self._attempt(run, self._hear)
-            elif self._clock() >= run.again_at_s:
+            if run.again_at_s is not None and self._clock() >= run.again_at_s:
+                run.again_at_s = None
                 self._attempt(run, self._take_up)
-        if self._now is not None and not process.is_recording(self._now.folder):
-            self._bury(self._now)
+            elif run.again_at_s is None or run is self._now:
+                self._attempt(run, self._hear)
+        if self._now is not None:
+            self._attempt(self._now, self._bury_if_gone)
         if self._now is not None:
             self._watch(self._now, wanted=wanted)
         elif wanted and self._clock() >= self._not_before_s:
@@ -247,7 +274,7 @@ class StreamRecorder:
 
     def holds(self, from_us: int, to_us: int) -> bool:
         """Whether something of a stretch of wall time may be here that is nobody's yet."""
-        return any(run.holds(from_us, to_us) for run in self._runs.values())
+        return self._unread is not None or any(run.holds(from_us, to_us) for run in self._runs.values())
 
     def cut(self) -> None:
         """End the file at the next keyframe and go on: a session begins or ends here."""
@@ -258,21 +285,36 @@ class StreamRecorder:
     @property
     def troubles(self) -> dict[str, str]:
         """Runs that could not be read or salvaged, and why."""
-        return {name: run.trouble for name, run in self._runs.items() if run.trouble is not None}
+        found = {name: run.trouble for name, run in self._runs.items() if run.trouble is not None}
+        return found if self._unread is None else {self.folder.name: self._unread, **found}
 
     def _find_runs(self) -> None:
-        for folder in sorted(path for path in self.folder.iterdir() if path.is_dir()):
-            run = self._runs[folder.name] = _Run(folder, heard_at_s=self._clock())
-            self._attempt(run, self._take_up)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with os.scandir(self.folder) as found:
+                folders = sorted(Path(each.path) for each in found if each.is_dir())
+        except OSError as error:
+            if self._unread is None:
+                self._log.exception("recorder:not_looked_into")
+            self._unread = scrubbed(f"{type(error).__name__}: {error}")[:300]
+            return
+        self._unread = None
+        for folder in folders:
+            if folder.name not in self._runs:
+                run = self._runs[folder.name] = _Run(folder, heard_at_s=self._clock())
+                self._attempt(run, self._take_up)
 
     def _attempt(self, run: _Run, what: Callable[[_Run], None]) -> None:
         """Do something with a run; whatever is wrong with its folder costs the others nothing."""
         try:
             what(run)
         except Exception as error:
-            self._log.exception("recorder:not_taken_up", run=run.folder.name)
-            run.trouble = scrubbed(f"{type(error).__name__}: {error}")[:300]
-            self._again_later(run)
+            trouble = scrubbed(f"{type(error).__name__}: {error}")[:300]
+            if trouble != run.trouble:
+                self._log.exception("recorder:not_taken_up", run=run.folder.name)
+            run.trouble = trouble
+            if run.again_at_s is None:
+                self._again_later(run)
 
     def _again_later(self, run: _Run) -> None:
         run.again_at_s = self._clock() + run.again_pause_s
@@ -280,16 +322,58 @@ class StreamRecorder:
 
     def _take_up(self, run: _Run) -> None:
         """Find out what there is of a run, from its first line on."""
-        run.forget()
-        run.settled = set(_numbers(run.folder / SETTLED))
-        if not process.is_recording(run.folder):
-            self._finish(run)
-        elif self._now is None:
+        is_recording = self._is_recording(run)
+        if is_recording and self._now is None:
+            # Before anything is read of it: whoever records is watched, whatever is wrong with the folder.
             self._now = run
             self._log.info("recorder:taken_over", run=run.folder.name)
+        run.forget()
+        run.settled = set(_numbers(run.folder / SETTLED))
+        if is_recording and run is not self._now:
+            self._end_second(run)
+        if is_recording or run is self._now:
+            self._hear(run)
         else:
-            # Two at once: this one is taken up when it has ended.
-            self._again_later(run)
+            self._finish(run)
+
+    def _is_recording(self, run: _Run) -> bool:
+        now_us = time.time_ns() // 1000
+        try:
+            is_recording = process.is_recording(run.folder)
+        except OSError:
+            # Whoever records there nevertheless goes on writing.
+            changed_us = self._changed_us(run.folder, now_us)
+            run.dead_us = changed_us if changed_us < now_us - LEEWAY_US else None
+            raise
+        if is_recording:
+            run.dead_us = None
+        elif run.dead_us is None:
+            # Once: to salvage it is to write there.
+            run.dead_us = self._changed_us(run.folder, now_us)
+        return is_recording
+
+    def _changed_us(self, folder: Path, now_us: int) -> int:
+        """UTC when a run was last written to, or later where its disk does not tell."""
+        try:
+            written = [path.stat() for path in folder.iterdir() if path.name != SETTLED]
+            return max(each.st_mtime_ns for each in written or [folder.stat()]) // 1000
+        except OSError:
+            self._log.warning("recorder:not_listed", run=folder.name)
+        try:
+            # Each of its files was made there, and the last one is not longer than any.
+            return min(now_us, folder.stat().st_mtime_ns // 1000 + 2 * self._file_us)
+        except OSError:
+            return now_us
+
+    def _end_second(self, run: _Run) -> None:
+        """Two record at once: this one is to end, and is looked at again."""
+        self._again_later(run)
+        if run.asked_to_end_at_s is None:
+            run.asked_to_end_at_s = self._clock()
+            self._log.warning("recorder:second_ended", run=run.folder.name)
+            self._signal(run, signal.SIGTERM)
+        elif self._clock() - run.asked_to_end_at_s > END_S:
+            self._signal(run, signal.SIGKILL)
 
     def _begin(self) -> None:
         try:
@@ -318,13 +402,14 @@ class StreamRecorder:
     def _signal(self, run: _Run, number: int) -> None:
         try:
             process.ask_to_end(run.folder, number)
-        except Conflict:
-            # It holds the lock, and has not come to say who it is. Only its parent knows.
+        except (Conflict, OSError):
+            # It holds the lock, and who it is was not said yet or cannot be read. Only its parent knows.
             if run.child is not None:
                 run.child.send_signal(number)
 
-    def _bury(self, run: _Run) -> None:
-        """A process is gone."""
+    def _bury_if_gone(self, run: _Run) -> None:
+        if self._is_recording(run):
+            return
         self._now = None
         if run.child is not None:
             run.child.wait()
@@ -343,10 +428,13 @@ class StreamRecorder:
 
     def _finish(self, run: _Run) -> None:
         """Salvage, and hear what it said last."""
-        left = salvage(run.folder)
+        try:
+            left = salvage(run.folder)
+        finally:
+            # What was whole before is handed over, and says how much of time the rest may be of.
+            self._hear(run)
         if left.salvaged:
             self._log.warning("recorder:salvaged", files=left.salvaged, cut_bytes=left.cut_bytes)
-        self._hear(run)
         run.is_over = True
         self._forget_if_done(run)
 
@@ -363,8 +451,8 @@ class StreamRecorder:
 
     def _hear(self, run: _Run) -> None:
         said, run.read_to = read(run.folder, run.read_to)
-        if said:
-            run.heard_at_s = self._clock()
+        if said and run.read_to > run.heard_to:
+            run.heard_at_s, run.heard_to = self._clock(), run.read_to
         wrong: Exception | None = None
         for line in said:
             try:

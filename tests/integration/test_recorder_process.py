@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from hashlib import sha256
@@ -337,3 +339,121 @@ def test_a_process_that_says_nothing_is_killed(looked: Any, tmp_path: Path) -> N
     ask_to_end(folder, signal.SIGSTOP)
     (salvaged,) = look_until(recorder, bool)
     assert salvaged.why == "salvaged" and not is_recording(folder)
+
+
+@pytest.fixture
+def holding(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
+    """Processes that hold the lock of a run and say so, as recorders of an earlier daemon do."""
+    made: list[subprocess.Popen[bytes]] = []
+
+    def hold(name: str) -> subprocess.Popen[bytes]:
+        run = tmp_path / "stream" / name
+        run.mkdir(parents=True)
+        with (run / LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            made.append(subprocess.Popen(["/bin/sleep", "60"], pass_fds=(lock.fileno(),)))
+        begun = {"kind": "begun", "pid": made[-1].pid, "boot": "x", "utc_us": 0, "monotonic_us": 0}
+        (run / NAME).write_text(json.dumps(begun) + "\n")
+        return made[-1]
+
+    yield hold
+    for each in made:
+        each.kill()
+        each.wait()
+
+
+def test_a_recorder_whose_folder_is_in_trouble_is_watched_and_ended_like_any_other(
+    tmp_path: Path, holding: Callable[[str], subprocess.Popen[bytes]]
+) -> None:
+    live, at_s = holding("live"), [100.0]
+    settled = tmp_path / "stream" / "live" / "settled"
+    settled.mkdir()
+    recorder = StreamRecorder(
+        "main", tmp_path / "stream", Address("file:///x"), Bounds(), "", clock=lambda: at_s[0]
+    )
+    recorder.look(wanted=True)
+    # Not replaced: it records.
+    assert [path.name for path in (tmp_path / "stream").iterdir()] == ["live"]
+    assert set(recorder.troubles) == {"live"} and recorder.holds(10**18, 10**18 + 1)
+    settled.rmdir()
+    at_s[0] += 6
+    recorder.look(wanted=True)
+    assert recorder.troubles == {}
+    # A line that makes no sense is told as long as it stands there, and what is whole goes on.
+    with (tmp_path / "stream" / "live" / NAME).open("a") as journal:
+        journal.write('{"kind": "closed", "file": 0}\n')
+    for passed_s in (1, 6, 1):
+        at_s[0] += passed_s
+        recorder.look(wanted=True)
+        assert set(recorder.troubles) == {"live"}
+    # Read again, it has said nothing new: mute for eight seconds, it is ended.
+    at_s[0] += 3
+    recorder.look(wanted=True)
+    assert live.wait(5) == -signal.SIGKILL
+    recorder.look(wanted=False)
+    assert recorder.state.restarts == 1 and set(recorder.troubles) == {"live"}
+
+
+def test_of_two_that_record_one_stream_the_second_is_ended(
+    tmp_path: Path, holding: Callable[[str], subprocess.Popen[bytes]]
+) -> None:
+    first, second = holding("a"), holding("b")
+    at_s = [100.0]
+    recorder = StreamRecorder(
+        "main", tmp_path / "stream", Address("file:///x"), Bounds(), "", clock=lambda: at_s[0]
+    )
+    assert second.wait(5) == -signal.SIGTERM
+    at_s[0] += 6
+    recorder.look(wanted=None)
+    assert [path.name for path in (tmp_path / "stream").iterdir()] == ["a"]
+    assert first.poll() is None
+    recorder.look(wanted=False)
+    assert first.wait(5) == -signal.SIGTERM
+
+
+def test_a_run_in_trouble_may_hold_something_of_its_own_time_and_of_no_other(tmp_path: Path) -> None:
+    second_us, now_us = 1_000_000, time.time_ns() // 1000
+    begun_us, at_s = now_us - 3600 * second_us, [100.0]
+    begun = {"kind": "begun", "pid": 1, "boot": "x", "utc_us": begun_us, "monotonic_us": 0}
+    span = {"from_utc_us": begun_us - 2 * second_us, "to_utc_us": begun_us + 60 * second_us}
+    mark = {"kind": "mark", "file": 0, "monotonic_us": 61 * second_us, "waiting_bytes": 0, **span}
+    journals = {"told": [begun, {"kind": "closed", "file": 0}, mark, {**mark, "from_utc_us": begun_us + 30}]}
+    for name, lines in {**journals, "untold": [], "unasked": []}.items():
+        run = tmp_path / name / "run"
+        run.mkdir(parents=True)
+        (run / NAME).write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (run / "000000.mp4.part").write_bytes(b"abc")
+        for path in run.iterdir():
+            os.utime(path, (begun_us / 1e6,) * 2)
+    (tmp_path / "unasked" / "run" / LOCK).mkdir()
+
+    def of(name: str) -> StreamRecorder:
+        return StreamRecorder(
+            "main", tmp_path / name, Address("file:///x"), Bounds(), "", clock=lambda: at_s[0]
+        )
+
+    def holds(recorder: StreamRecorder, from_s: int, to_s: int) -> bool:
+        assert set(recorder.troubles) == {"run"}
+        return recorder.holds(begun_us + from_s * second_us, begun_us + to_s * second_us)
+
+    told, untold, unasked = of("told"), of("untold"), of("unasked")
+    # The file that nothing is known of but its end may be of any moment before what follows it, too.
+    spans = [(-90, -60), (-90, 0), (10, 20), (-90, 3000), (65, 66), (70, 3000)]
+    assert [holds(told, *span) for span in spans] == [False, True, True, True, True, False]
+    assert [holds(untold, *span) for span in ((-90, -60), (5, 6), (9, 3000))] == [True, True, False]
+    # A lock that cannot be asked may be held by somebody who writes just now.
+    assert holds(unasked, 4000, 5000)
+    os.utime(tmp_path / "unasked" / "run" / LOCK, (begun_us / 1e6,) * 2)
+    at_s[0] += 6
+    unasked.look(wanted=None)
+    assert not holds(unasked, 4000, 5000)
+
+
+def test_a_stream_whose_folder_cannot_be_looked_into_is_told_and_looked_into_again(tmp_path: Path) -> None:
+    (tmp_path / "stream").write_bytes(b"")
+    recorder = StreamRecorder("main", tmp_path / "stream", Address("file:///x"), Bounds(), "")
+    assert recorder.look(wanted=None) == []
+    assert set(recorder.troubles) == {"stream"} and recorder.holds(0, 1)
+    (tmp_path / "stream").unlink()
+    recorder.look(wanted=None)
+    assert (recorder.troubles, recorder.holds(0, 1)) == ({}, False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,13 +23,15 @@ from evidence.events import Event, Topic
 from ingest.daemon.holding import Holder
 from ingest.daemon.rooms import Rooms, address_of
 from ingest.recorder import sessions as use_case
+from ingest.recorder.registry import LOST, NOT_TAKEN_UP
 from messaging.events import EventPublisher
 from messaging.jobs import Announcer
 from storage.db import agencies, room_streams, sessions
-from storage.db.alarms import alarms
+from storage.db.alarms import NewAlarm, alarms, raise_alarm
 from storage.db.room_tables import RoomStream
 from storage.db.tables import Item, Reception
 from storage.open import Storage
+from tests.support.clocks import SettableClock
 from tests.support.media import frame_numbers, make_plain
 
 OFFICER = "operator:1"
@@ -100,6 +103,19 @@ class House:
             agency = agencies.agency_by_code(session, "demo")
             (found,) = room_streams.streams_of(session, agency.id)
             return found
+
+    def alarms(self) -> list[tuple[str, str]]:
+        with self.storage.database.read() as session:
+            agency = agencies.agency_by_code(session, "demo")
+            return [(row.code, row.subject_id) for row in alarms(session, agency.id)]
+
+    def follow(self, host: Rooms) -> None:
+        """As a look does, and begins nothing."""
+        (room,) = host._rooms
+        host._renew(room)
+        host._ask(room)
+        for stream in room.streams:
+            host._watch(room, stream)
 
     def phase(self, host: Rooms) -> str:
         return host._rooms[0].streams[0].state.phase
@@ -265,49 +281,95 @@ def test_a_stream_that_is_away_raises_an_alarm_that_ends_by_itself(
     home.settings = home.settings.model_copy(update={"recorder": RecorderSettings(rooms=[home.room])})
     host = home.host()
 
-    def standing() -> list[str]:
-        with home.storage.database.read() as session:
-            agency = agencies.agency_by_code(session, "demo")
-            return [row.subject_id for row in alarms(session, agency.id) if row.code == "recorder_lost"]
-
-    home.until(host, standing)
-    assert standing() == ["R101/main"]
+    home.until(host, home.alarms)
+    assert home.alarms() == [("recorder_lost", "R101/main")]
     make_plain(camera, seconds=8)
-    home.until(host, lambda: not standing(), 60)
+    home.until(host, lambda: not home.alarms(), 60)
 
 
-def test_what_cannot_be_taken_up_is_an_alarm_and_keeps_its_sessions_incomplete(
-    house: Callable[..., House],
-) -> None:
-    home = house()
+@pytest.fixture
+def home(sqlite_storage: Storage, tmp_path: Path, footage: Path) -> Iterator[House]:
+    made = House(sqlite_storage, tmp_path / "data", footage)
+    yield made
+    made.close()
+
+
+def test_that_a_stream_is_away_is_said_and_taken_back_by_whoever_records_the_room(home: House) -> None:
+    one, two = home.host("one"), home.host("two")
+    home.follow(one)
+    home.follow(one)
+    # Raised by a host that is gone since, or by an earlier version, which did not say which.
+    for facts in ({"folder": "another-1"}, {}):
+        home.write(raise_alarm, NewAlarm(LOST, "room", "R101/main", "away", {"stream": "R101/main", **facts}))
+        one._resign()
+        home.follow(two)
+        home.follow(two)
+        assert home.alarms() == []
+        home.follow(one)
+        two._resign()
+        one, two = two, one
+        home.follow(two)
+        home.follow(one)
+        one, two = two, one
+    # One that had the room, and has not heard yet that another has it.
+    two._rooms[0].is_ours = True
+    two._tell(two._rooms[0], "main", LOST, "away")
+    assert home.alarms() == []
+
+
+def test_what_cannot_be_taken_up_is_an_alarm_and_keeps_its_sessions_incomplete(home: House) -> None:
+    present = home.storage
+    clock = SettableClock(present.clock.now() - timedelta(seconds=60))
+    home.storage = replace(present, clock=clock)
+    before = home.start()
+    clock.advance(5)
+    home.write(use_case.stop, before)
     lock = home.settings.recorder_dir / "R101" / "main" / "damaged" / "lock"
     lock.mkdir(parents=True)
-    session_id = home.start()
-    home.write(use_case.stop, session_id)
+    os.utime(lock, (clock.now().timestamp(),) * 2)
+    home.storage = present
+    after = home.start()
+    home.write(use_case.stop, after)
     host = home.host()
-    (room,) = host._rooms
-
-    def standing() -> list[tuple[str, str]]:
-        with home.storage.database.read() as session:
-            agency = agencies.agency_by_code(session, "demo")
-            return [(row.code, row.subject_id) for row in alarms(session, agency.id)]
-
-    def look() -> None:
-        room.asked_at_s = float("-inf")
-        host.look(room)
-
-    look()
-    look()
-    assert standing() == [("recorder_not_taken_up", "R101/main")]
-    assert home.told(session_id).row.complete_at is None
-    assert [each.cause for each in home.told(session_id).breaks] == ["outstanding"]
+    about = f"R101/main@{host._name}"
+    # As an earlier version told of it, and as another host tells of its own.
+    told = {"stream": "R101/main", "folder": host._name}
+    home.write(raise_alarm, NewAlarm(NOT_TAKEN_UP, "room", "R101/main", "kept", told))
+    elsewhere = {**told, "folder": "another-1"}
+    home.write(raise_alarm, NewAlarm(NOT_TAKEN_UP, "room", "R101/main@another-1", "kept", elsewhere))
+    home.follow(host)
+    assert {each for _, each in home.alarms()} == {"R101/main", "R101/main@another-1", about}
+    assert home.told(before).row.complete_at is None
+    assert home.told(after).row.complete_at is not None
+    assert [each.cause for each in home.told(before).breaks] == ["outstanding"]
     lock.rmdir()
-    room.streams[0]._runs["damaged"].again_at_s = 0
-    look()
-    look()
-    assert (standing(), home.runs()) == ([], [])
-    assert home.told(session_id).row.complete_at is not None
-    assert home.told(session_id).breaks == []
+    host._rooms[0].streams[0]._runs["damaged"].again_at_s = 0
+    host.look(host._rooms[0])
+    home.follow(host)
+    assert (home.alarms(), home.runs()) == ([(NOT_TAKEN_UP, "R101/main@another-1")], [])
+    assert home.told(before).row.complete_at is not None
+    assert [each.cause for each in home.told(before).breaks] == ["nothing_recorded"]
+
+
+def test_a_folder_that_cannot_be_looked_into_keeps_no_room_from_its_sessions(home: House) -> None:
+    room = home.room
+    home.room = room.model_copy(
+        update={"streams": [*room.streams, StreamSettings(name="old", url="tcp://x:1")]}
+    )
+    over = home.start()
+    home.write(use_case.stop, over)
+    lasts = home.start()
+    host = home.host()
+    stray = home.settings.recorder_dir / "R101" / "old"
+    stray.write_bytes(b"")
+    home.follow(host)
+    assert host._rooms[0].lasting == {lasts}
+    assert home.told(over).row.complete_at is None
+    assert home.alarms() == [(NOT_TAKEN_UP, f"R101/old@{host._name}")]
+    stray.unlink()
+    home.follow(host)
+    assert home.told(over).row.complete_at is not None
+    assert home.alarms() == []
 
 
 def test_secrets_of_an_address_come_from_files_and_variables(
