@@ -5,7 +5,8 @@ reordering of B-frames) in edit lists. Players that are fed by fragments ignore 
 picture and sound would be shown apart by as much. So the edit lists are resolved here: each fragment's
 decoding time (``tfdt``) is moved to where the edit list would have put it, and the lists are taken
 out of use. Of reordered pictures `media.reordering` then tells anew when each is decoded. No byte changes
-its place, so a fragment can be served as soon as this has passed over it.
+its place, so a fragment can be served as soon as this has passed over it: where pictures are reordered,
+when the one behind it is there.
 
 Source: ISO/IEC 14496-12, clauses 8.6.6 (edit list) and 8.8.12 (``tfdt``).
 """
@@ -46,8 +47,11 @@ class GrowingRendition:
         self._settled_to = 0
         self._seen_bytes = 0
 
-    def advance(self) -> bool:
+    def advance(self, *, has_ended: bool = False) -> bool:
         """Settle and index what has become whole since the last call; says whether anything has.
+
+        Args:
+            has_ended: Nothing will follow what is there.
 
         Raises:
             MediaError: ``fragments_unreadable``: this is not what an encoder writes.
@@ -55,14 +59,14 @@ class GrowingRendition:
         if not self.path.exists():
             return False
         size = self.path.stat().st_size
-        if size == self._seen_bytes:
+        if size == self._seen_bytes and not has_ended:
             return False
         self._seen_bytes = size
         with self.path.open("r+b") as file:
             if self._shifts is None and not self._settle_init(file, size):
                 return False
-            end = self._settle_fragments(file, size)
-        before = len(self.index.fragments) if self.index else -1
+            end = self._settle_fragments(file, size, has_ended=has_ended)
+        before = len(self.index.fragments) if self.index else 0
         self.index = index_fragments(self.path, self.index, limit_bytes=end)
         return self.index is not None and len(self.index.fragments) > before
 
@@ -72,7 +76,7 @@ class GrowingRendition:
         Raises:
             MediaError: It wrote no fragment.
         """
-        self.advance()
+        self.advance(has_ended=True)
         if self.index is None or not self.index.fragments:
             raise media_error("fragments_unreadable", "expected at least one fragment, found none")
         return self.index
@@ -93,9 +97,10 @@ class GrowingRendition:
                 return True
         return False
 
-    def _settle_fragments(self, file: BinaryIO, size: int) -> int:
-        """Move the clocks of each whole fragment; returns where the last whole one ends."""
+    def _settle_fragments(self, file: BinaryIO, size: int, *, has_ended: bool) -> int:
+        """Move the clocks of each whole fragment; returns where the last of them ends."""
         moof: boxes.Box | None = None
+        waiting: tuple[boxes.Box, bytearray, int] | None = None
         for box in boxes.top_level(file, size, self._settled_to):
             if not box.is_whole:
                 break
@@ -103,13 +108,27 @@ class GrowingRendition:
                 moof = box
             elif box.kind == "mdat" and moof is not None:
                 body = bytearray(boxes.held(file, moof))
-                self._settle(body)
-                file.seek(moof.body_offset)
-                file.write(body)
-                moof, self._settled_to = None, box.end
+                if waiting is not None:
+                    self._write(file, waiting, body)
+                waiting, moof = (moof, body, box.end), None
+                # When its last pictures are decoded the next fragment says.
+                if self._pictures is None:
+                    self._write(file, waiting, None)
+                    waiting = None
+        if waiting is not None and has_ended:
+            self._write(file, waiting, None)
         return self._settled_to
 
-    def _settle(self, moof: bytearray) -> None:
+    def _write(
+        self, file: BinaryIO, fragment: tuple[boxes.Box, bytearray, int], following: bytearray | None
+    ) -> None:
+        moof, body, end = fragment
+        self._settle(body, following)
+        file.seek(moof.body_offset)
+        file.write(body)
+        self._settled_to = end
+
+    def _settle(self, moof: bytearray, following: bytearray | None) -> None:
         shifts = self._shifts or {}
         for kind, traf in boxes.children(moof):
             tfhd = boxes.find(traf, "tfhd") if kind == "traf" else None
@@ -119,7 +138,7 @@ class GrowingRendition:
             (track_id,) = boxes.unpack(">I", tfhd, 4)
             shift = shifts.get(track_id, 0)
             if track_id == self._pictures:
-                waits = settle_decoding(traf)
+                waits = settle_decoding(traf, following and self._pictures_of(following))
                 self._wait = waits if self._wait is None else self._wait
                 shift -= self._wait
             form = ">Q" if tfdt[0] == 1 else ">I"
@@ -130,6 +149,13 @@ class GrowingRendition:
                 raise media_error(
                     "fragments_unreadable", "a fragment's clock does not fit its field"
                 ) from error
+
+    def _pictures_of(self, moof: bytearray) -> memoryview | None:
+        for kind, traf in boxes.children(moof):
+            tfhd = boxes.find(traf, "tfhd") if kind == "traf" else None
+            if tfhd is not None and boxes.unpack(">I", tfhd, 4) == (self._pictures,):
+                return traf
+        return None
 
 
 def _shifts(moov: bytearray) -> dict[int, int]:

@@ -3,8 +3,9 @@
 Where pictures are stored in another order than that in which they are shown, each is decoded some pictures
 before its time, the first of a fragment too. Players that are fed by fragments place one by when it is
 decoded (``tfdt``): they would show such footage late by that delay, in a list longer than it said.
-Nothing but the first few pictures of a fragment needs to move: they share the time between the first one's
-being shown and the first of the others' being decoded. No picture is shown at another time than before.
+Nothing but the first and the last few pictures of a fragment needs to move: the first share the time between
+the first one's being shown and the first of the others' being decoded, the last come later as the fragment
+behind them does. No picture is shown at another time than before, or longer.
 
 FFmpeg's muxer has to be told two things for that, by ``setts`` (`transcode.plan`). It lays picture and sound
 beside each other by when they are decoded; so pictures come as much later as the first one waits, and go
@@ -66,11 +67,27 @@ class _Run(NamedTuple):
         return self.table[:, self.column_of[TRUN_SHIFT]].astype(np.uint32).view(np.int32).astype(np.int64)
 
 
-def settle_decoding(traf: memoryview) -> int:
+class _Group(NamedTuple):
+    """The pictures of a fragment without their marks, on the clock of the muxer."""
+
+    run: _Run
+    tfhd: memoryview
+    tfdt: memoryview
+    decoded: Ticks
+    """When each is decoded, and at last when the next would be."""
+    shown: Ticks
+    waits: int
+    """How long the muxer had the first one wait."""
+    ahead: int
+    """So many of them were moved so that they begin when the fragment is shown."""
+
+
+def settle_decoding(traf: memoryview, following: memoryview | None = None) -> int:
     """Take the marks off the pictures of a fragment; none changes its place, or the time it is shown.
 
     Args:
         traf: Of a marked track, as it lies in a ``moof`` that is to be written back.
+        following: Of the same track in the next fragment, not settled yet; None: none follows.
 
     Returns:
         How many ticks the muxer had the first picture wait.
@@ -78,44 +95,75 @@ def settle_decoding(traf: memoryview) -> int:
     Raises:
         MediaError: ``fragments_unreadable``.
     """
+    group = _group(traf)
+    if group is None:
+        return 0
+    after = _group(following) if following is not None else None
+    decoded = group.decoded
+    if after is not None and decoded[-1] < after.decoded[0]:
+        decoded = _to_the_next(decoded, group.shown, group.ahead, int(after.decoded[0]))
+    struct.pack_into(">Q" if group.tfdt[0] == 1 else ">I", group.tfdt, 4, int(decoded[0]))
+    _write(group.run, group.tfhd, decoded, group.shown)
+    return group.waits
+
+
+def _group(traf: memoryview) -> _Group | None:
     tfhd, tfdt = boxes.find(traf, "tfhd"), boxes.find(traf, "tfdt")
     if tfhd is None or tfdt is None:
         raise media_error("fragments_unreadable", "expected tfhd and tfdt in traf, found one missing")
     run = _run(traf, tfhd)
     if run is None:
-        return 0
-    form = ">Q" if tfdt[0] == 1 else ">I"
-    (clock,) = boxes.unpack(form, tfdt, 4)
+        return None
+    (clock,) = boxes.unpack(">Q" if tfdt[0] == 1 else ">I", tfdt, 4)
     if clock > MAX_TICKS:
         raise media_error("fragments_unreadable", "a fragment's clock is out of all bounds")
     marked = clock + np.concatenate(([0], np.cumsum(run.steps())))
     shown = marked[:-1] + run.shifts()
-    decoded = -(-marked // QUARTERS) * QUARTERS
+    decoded, ahead = -(-marked // QUARTERS) * QUARTERS, 0
     waits = int(shown[0] - decoded[0])
     if run.is_sync:
         # Players may begin with it.
-        decoded = _from_the_first_shown(decoded, shown)
-    struct.pack_into(form, tfdt, 4, int(decoded[0]))
-    _write(run, tfhd, decoded, shown)
-    return waits
+        decoded, ahead = _from_the_first_shown(decoded, shown)
+    return _Group(run, tfhd, tfdt, decoded, shown, waits, ahead)
 
 
-def _from_the_first_shown(decoded: Ticks, shown: Ticks) -> Ticks:
-    """Decoding times from the first moment shown on; as they are where no such times would do."""
+def _from_the_first_shown(decoded: Ticks, shown: Ticks) -> tuple[Ticks, int]:
+    """Decoding times from the first moment shown on, and of how many pictures; as they are where none would do."""
     first, count = int(shown.min()), len(shown)
     if count == 1:
-        alone: Ticks = decoded + (first - decoded[0])
-        return alone
+        return decoded + (first - decoded[0]), 1
     ahead = int(np.searchsorted(decoded, first, side="right"))
     # How long the last picture stands is told by when it and the next are decoded.
     if not 0 < ahead <= count or np.argmax(shown + np.diff(decoded)) < ahead:
-        return decoded
+        return decoded, 0
     moved = decoded.copy()
     moved[:ahead] = first + (decoded[ahead] - first) * np.arange(ahead) // ahead
     for number in reversed(range(ahead)):
         # Before it is shown, and before the next: pictures that lead an open group share a moment or two.
         moved[number] = min(moved[number], shown[number], moved[number + 1] - 1)
-    return moved
+    return moved, ahead
+
+
+def _to_the_next(decoded: Ticks, shown: Ticks, ahead: int, begins: int) -> Ticks:
+    """Decoding times up to when the next fragment begins; as they are where none would do.
+
+    A player that puts one fragment behind the other takes a hole of more than two pictures for a break: it
+    begins anew where the sound before it ended, and what it plays becomes longer with each.
+    """
+    last = int(np.argmax(shown + np.diff(decoded)))
+    ends = shown[last] + decoded[last + 1] - decoded[last]
+    moved = decoded.copy()
+    moved[-1] = begins
+    for number in reversed(range(ahead, len(shown))):
+        if number < last and shown[number] + moved[number + 1] - decoded[number] <= ends:
+            return moved
+        step = decoded[number + 1] - decoded[number]
+        moved[number] = min(shown[number], moved[number + 1] - step)
+        # How long the last one shown stands is told by it and the next.
+        stands_until = shown[number] + moved[number + 1] - moved[number]
+        if moved[number] < decoded[number] or stands_until > ends:
+            return decoded
+    return decoded
 
 
 def _run(traf: memoryview, tfhd: memoryview) -> _Run | None:

@@ -65,7 +65,46 @@ def test_the_first_pictures_share_the_time_before_the_others_are_decoded(tmp_pat
         assert [pts - zero for _, pts, _ in samples] == [place * FRAME for place in ORDER]
         assert [dts - zero for dts, _, _ in samples][:5] == [0, FRAME // 3, 2 * FRAME // 3, FRAME, 2 * FRAME]
         assert all(dts <= pts for dts, pts, _ in samples)
-        assert {length for _, _, length in samples[3:]} == {FRAME}
+        assert {length for _, _, length in samples[3:7]} == {FRAME}
+
+
+@pytest.mark.parametrize("tail", [(8, 6, 5, 7), (6, 5, 7, 8), (5, 6, 7, 8)], ids=["B-frames", "P", "none"])
+def test_the_last_pictures_are_decoded_up_to_where_the_next_fragment_begins(
+    tmp_path: Path, tail: tuple[int, ...]
+) -> None:
+    """Else a player that puts fragments behind each other takes the hole between them for a break."""
+    order = (*ORDER[:5], *tail)
+    index, (first, second) = settled(
+        tmp_path / "r.mp4",
+        fragment(at(0, order), begin=0),
+        fragment(at(9), begin=9 * FRAME, first_number=9),
+    )
+    assert [after - before for (before, *_), (after, *_) in pairwise([*first, second[0]])] == [
+        length for _, _, length in first
+    ]
+    assert [pts for _, pts, _ in first] == [place * FRAME for place in order]
+    assert all(dts <= pts for dts, pts, _ in first)
+    assert max(pts + length for _, pts, length in first) == 9 * FRAME
+    assert next(length for _, pts, length in first if pts == 8 * FRAME) == FRAME
+    assert index.fragments[0].tail_pts == 0
+
+
+def test_a_reordered_fragment_is_told_when_the_one_behind_it_is_there(tmp_path: Path) -> None:
+    """What was shown does not change any more."""
+    path = tmp_path / "r.mp4"
+    one, two = fragment(at(0), begin=0), fragment(at(9), begin=9 * FRAME, first_number=9)
+    head = init(video_timescale=10_000)
+    path.write_bytes(head + one)
+    growing = GrowingRendition(path, is_reordered=True)
+    assert not growing.advance()
+    with path.open("ab") as file:
+        file.write(two)
+    assert growing.advance()
+    seen = path.read_bytes()[: len(head + one)]
+    assert growing.index is not None
+    assert len(growing.index.fragments) == 1
+    assert len(growing.finish().fragments) == 2
+    assert path.read_bytes()[: len(head + one)] == seen
 
 
 def test_what_leads_an_open_group_keeps_its_place_before_it(tmp_path: Path) -> None:
