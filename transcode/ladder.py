@@ -1,7 +1,7 @@
 """Which renditions a recording gets: data in, data out.
 
 1. What browsers play is copied: H.264, 8 bit, 4:2:0, progressive, upright, undamaged, with AAC-LC
-   or no sound. One rendition, ``copy``.
+   or no sound. One rendition, ``copy``. But not a few pictures that may be stored in another order.
 2. When only the sound is foreign, the picture is copied and the sound encoded: ``copy`` all the same.
 3. Everything else is encoded into the rungs of `config.settings.EncodingSettings`: ``360p`` first, because
    it is playable soonest, then ``720p``, then ``1080p``. Nothing is enlarged: the first rung that the source
@@ -17,6 +17,7 @@ from fractions import Fraction
 
 from config.settings import EncodingSettings, RungSettings
 from media import formats
+from media.counting import MOST_REORDERED
 from media.report import ProbeReport, StreamReport
 
 SHIPPED = EncodingSettings()
@@ -105,6 +106,7 @@ def can_copy_video(video: StreamReport) -> bool:
         and video.pix_fmt in formats.BROWSER_PIXEL_FORMATS
         and not video.is_interlaced
         and video.rotation_deg == 0
+        and not _is_held_back(video)
         and video.starts_with_keyframe
         # A copy would show what an edit list hides.
         and video.hidden_count == 0
@@ -116,6 +118,15 @@ def can_copy_video(video: StreamReport) -> bool:
         and video.width_px % 2 == 0
         and video.height_px % 2 == 0
     )
+
+
+def _is_held_back(video: StreamReport) -> bool:
+    """Whether a decoder may hold back all of its pictures until their stream has ended, not knowing their order.
+
+    Behind a few seconds of sound in the same file GStreamer never comes that far.
+    """
+    pictures = video.packet_count or video.declared_frame_count
+    return video.is_reordered and pictures is not None and pictures <= MOST_REORDERED
 
 
 def can_copy_audio(audio: StreamReport) -> bool:

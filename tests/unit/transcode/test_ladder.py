@@ -38,11 +38,19 @@ def test_what_browsers_play_is_copied_once() -> None:
         {"jump_count": 1},
         {"decode_errors": 2},
         {"width_px": 1919},
+        {"is_reordered": True, "packet_count": 3},
     ],
     ids=lambda change: next(iter(change)),
 )
 def test_a_foreign_or_damaged_picture_is_encoded_small_first(foreign: dict[str, Any]) -> None:
     assert names(report(foreign, {})) == ["360p", "720p", "1080p"]
+
+
+def test_reordered_pictures_are_copied_where_no_decoder_holds_all_of_them() -> None:
+    assert names(report({"is_reordered": True, "packet_count": 17}, {})) == ["copy"]
+    assert names(report({"is_reordered": False, "packet_count": 3}, {})) == ["copy"]
+    of_header = {"is_reordered": True, "packet_count": None, "declared_frame_count": 3}
+    assert names(report(of_header, {})) == ["360p", "720p", "1080p"]
 
 
 def test_foreign_sound_leaves_the_picture_alone() -> None:
