@@ -335,21 +335,29 @@ def write(
     for number, stretch in enumerate(stretches):
         count = len(stretch.run.segments)
         if left_out < count:
-            if number and not left_out:
+            begins_anew = number > 0 and not left_out
+            if begins_anew:
                 lines.append("#EXT-X-DISCONTINUITY")
-            lines += _stretch(stretch.after(left_out))
+            lines += _stretch(stretch.after(left_out), with_map=begins_anew and not of_keyframes)
         left_out = max(0, left_out - count)
     if not is_open:
         lines.append("#EXT-X-ENDLIST")
     return "\n".join(lines) + "\n"
 
 
-def _stretch(stretch: Stretch) -> list[str]:
+def _stretch(stretch: Stretch, *, with_map: bool) -> list[str]:
+    """A stretch as lines; its first segment begins with the map where that lies right before it.
+
+    VLC 3 begins anew at a discontinuity, with the segment behind it and without its map.
+    """
     url = quotable(stretch.url)
     lines = [f'#EXT-X-MAP:URI="{url}",BYTERANGE="{stretch.init_size_bytes}@0"']
     if stretch.shown_at is not None:
         lines.append(f"#EXT-X-PROGRAM-DATE-TIME:{rfc3339(stretch.shown_at)}")
     text = stretch.run.lines + _lines(stretch.run.segments[-1])
+    first, head = stretch.run.segments[0], stretch.init_size_bytes
+    if with_map and first.offset_bytes == head:
+        text = text.replace(f":{first.size_bytes}@{head}\n", f":{head + first.size_bytes}@0\n", 1)
     return [*lines, text.replace(ADDRESS, url)[:-1]]
 
 

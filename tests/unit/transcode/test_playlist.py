@@ -309,6 +309,21 @@ def test_files_follow_each_other_behind_a_discontinuity_with_their_own_start_and
     assert found.target_s == 3
 
 
+def test_what_follows_a_discontinuity_begins_with_its_map_where_that_lies_before_it() -> None:
+    """VLC 3 begins anew there and asks for no map; a stretch from the middle of a file has none to give."""
+    cut = Part(index_of(2000, 2000), "c.mp4", Span(2000))
+    parts = [Part(index_of(2000, 2000), URL), Part(index_of(2000, 3000), "b.mp4"), cut]
+    assert ranges(media_playlist(parts)) == [
+        (1000, 6000),
+        (6000, 11_001),
+        (0, 6000),
+        (6000, 11_001),
+        (6000, 11_001),
+    ]
+    assert ranges(media_playlist([parts[1]]))[0] == (1000, 6000)
+    assert ranges(iframe_playlist(parts))[2] == (1000, 1900)
+
+
 def test_seconds_left_out_within_a_file_are_a_discontinuity_with_a_date() -> None:
     whole = index_of(2000, 2000, 2000)
     gone = FragmentIndex(1000, whole.tracks, 0, (whole.fragments[0], whole.fragments[2]))
