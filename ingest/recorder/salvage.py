@@ -8,7 +8,9 @@ Procedure, for each file that was open (there is one at most):
 3. Rename it, sync the folder, and write its line into the journal, as its recorder would have.
 
 Each step can be done twice. What cannot be cut at a fragment (Matroska, MPEG-TS) is kept as it is: readers
-resynchronise.
+resynchronise. How long it is, the journal knows: as of the last mark behind which something was written,
+because what waited in the muxer at that mark was written with it. So it is never said to hold more than it
+does, and at most a second and a fragment less.
 """
 
 from __future__ import annotations
@@ -126,7 +128,7 @@ def _finish(
     with path.open("r+b") as file:
         file.truncate(end)
         os.fsync(file.fileno())
-    facts = _facts(path, about)
+    facts = _facts(path, about, marks)
     if facts is None:
         path.unlink()
         fsync_directory(folder)
@@ -148,26 +150,32 @@ def _finish(
             sha256=digest.hexdigest(),
             playable_from_us=None,
             **facts,
-            **_wall(marks, about, facts),
         )
     finally:
         journal.close()
     return True
 
 
-def _facts(path: Path, about: Mapping[str, Any]) -> dict[str, int] | None:
-    """Duration and pictures as the bytes have them; None: there is nothing."""
-    if about["container"] not in FRAGMENTED:
-        return {"duration_us": 0, "pictures": 0} if path.stat().st_size else None
-    index = index_fragments(path) if path.stat().st_size else None
-    if index is None or not index.fragments:
+def _facts(path: Path, about: Mapping[str, Any], marks: Sequence[Mapping[str, Any]]) -> dict[str, int] | None:
+    """Duration, pictures, and where the file stands in wall time; None: there is nothing in it."""
+    size = path.stat().st_size
+    if not size:
         return None
-    return {"duration_us": int(index.duration * 1_000_000), "pictures": index.frame_count}
-
-
-def _wall(
-    marks: Sequence[Mapping[str, Any]], about: Mapping[str, Any], facts: Mapping[str, int]
-) -> dict[str, int]:
-    """Where the file stands in wall time, by the last mark, or else by when its first packet came."""
-    begins = int(marks[-1]["from_utc_us"]) if marks else int(about["arrived_utc_us"])
-    return {"from_utc_us": begins, "to_utc_us": begins + facts["duration_us"]}
+    if about["container"] in FRAGMENTED:
+        index = index_fragments(path)
+        if index is None or not index.fragments:
+            return None
+        mark = marks[-1] if marks else None
+        duration_us, pictures = int(index.duration * 1_000_000), index.frame_count
+    else:
+        mark = next((each for each in reversed(marks) if each["synced_bytes"] < size), None)
+        duration_us, pictures = (int(mark["end_us"]), int(mark.get("pictures", 0))) if mark is not None else (0, 0)
+    if mark is None:
+        # Less than a second of it came: it begins when its first packet did.
+        begins = int(about["arrived_utc_us"])
+        ends = begins + duration_us
+    else:
+        # Pauses of the source are in wall time, and not in its duration.
+        begins = int(mark["from_utc_us"])
+        ends = max(begins, int(mark["to_utc_us"]) + duration_us - int(mark["end_us"]))
+    return {"duration_us": duration_us, "pictures": pictures, "from_utc_us": begins, "to_utc_us": ends}

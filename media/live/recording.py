@@ -354,7 +354,7 @@ class Recording:
         facts: dict[str, Any] = {}
         if now is not None:
             facts = {"file": now.number, "synced_bytes": now.file.sync(), **self._wall(now)}
-            facts["end_us"] = now.end_us - now.begin_us
+            facts |= {"end_us": now.end_us - now.begin_us, "pictures": now.pictures}
         self.journal.write(
             "mark",
             sync=now is not None,

@@ -22,7 +22,7 @@ from ingest.recorder.salvage import salvage
 from ingest.recorder.stream import Finished, Phase, StreamRecorder
 from media.live.journal import LOCK, NAME, read
 from media.live.opening import Address
-from media.live.recording import Bounds
+from media.live.recording import Bounds, boot_id
 from media.run import packaged_ffmpeg
 from tests.support.media import frame_numbers, make_plain
 
@@ -137,6 +137,7 @@ def test_killed_it_loses_half_a_second_at_most_and_it_can_be_salvaged_twice(begu
     assert received_s - len(numbers) * FRAME_S <= 0.6
     assert closed["sha256"] == sha256((run.folder / "000000.mp4").read_bytes()).hexdigest()
     assert closed["why"] == "salvaged"
+    assert closed["to_utc_us"] - closed["from_utc_us"] == pytest.approx(len(numbers) * FRAME_S * 1e6, abs=2e4)
     assert salvage(run.folder).salvaged == ()
     assert len(lines(run.folder, "closed")) == 1
     # The power went between the name and the line that says so, of which a piece was written.
@@ -176,6 +177,35 @@ def test_a_zeroed_tail_after_a_power_cut_is_cut_off(begun: Any, tmp_path: Path) 
     assert closed["size_bytes"] == synced
     numbers = frame_numbers(run.folder / "000000.mp4")
     assert numbers == list(range(len(numbers))) and len(numbers) >= 25
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "ts"])
+def test_what_has_no_fragments_is_as_long_as_its_journal_knows_it_to_be(tmp_path: Path, suffix: str) -> None:
+    container = {"mkv": "matroska", "ts": "mpegts"}[suffix]
+    name = f"000000.{suffix}"
+    said: list[dict[str, Any]] = [
+        {"kind": "begun", "boot": boot_id()},
+        {"kind": "file", "file": 0, "name": name, "container": container, "run": 0, "arrived_utc_us": 5_000},
+        # The source stood still for two seconds.
+        {"kind": "mark", "file": 0, "synced_bytes": 100, "end_us": 900_000, "pictures": 22,
+         "from_utc_us": 4_000, "to_utc_us": 2_904_000},
+        # What was told last may be in the muxer still: nothing was written behind it.
+        {"kind": "mark", "file": 0, "synced_bytes": 200, "end_us": 1_900_000, "pictures": 47,
+         "from_utc_us": 4_000, "to_utc_us": 3_904_000},
+    ]  # fmt: skip
+
+    def facts(marks: int, size: int) -> list[int]:
+        folder = tmp_path / f"{marks}-{size}"
+        folder.mkdir()
+        (folder / NAME).write_text("".join(json.dumps(line) + "\n" for line in said[: 2 + marks]))
+        (folder / f"{name}.part").write_bytes(b"f" * size)
+        assert salvage(folder).salvaged == (name,)
+        (closed,) = lines(folder, "closed")
+        return [closed[each] for each in ("duration_us", "pictures", "from_utc_us", "to_utc_us")]
+
+    assert facts(2, 200) == [900_000, 22, 4_000, 2_904_000]
+    assert facts(2, 201) == [1_900_000, 47, 4_000, 3_904_000]
+    assert facts(0, 50) == [0, 0, 5_000, 5_000]
 
 
 def test_where_nothing_was_written_nothing_is_kept(begun: Any, tmp_path: Path) -> None:
