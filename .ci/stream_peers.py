@@ -41,6 +41,7 @@ import av
 from benchmarks.support import Figure, write_results
 from evidence.kinds import SourceKind
 from ingest import roster
+from ingest.recorder import places
 from ingest.recorder import sessions as use_case
 from ingest.recorder.process import end_all, is_recording
 from media.footage import make_clip
@@ -420,7 +421,9 @@ class Recorded:
     def __init__(self, cluster: Cluster, bench: Bench, line: Line) -> None:
         self._cluster, self._bench, self._line = cluster, bench, line
         self._room = next(room for room in cluster.settings.recorder.rooms if room.room_no == line.room)
-        self._folder = cluster.settings.recorder_dir / line.room / "main"
+        with cluster.storage.database.read() as session:
+            agency_id = agencies.agencies(session)[0].id
+        self._folder = places.room_folder(cluster.settings.recorder_dir, agency_id, line.room) / "main"
         self._known: list[UUID | None] = []
 
     def judge(self) -> tuple[int, list[str]]:
@@ -599,7 +602,7 @@ def main() -> int:
         cluster = stack.enter_context(
             running(folder / "installation", "broker", "relay", "ingest", settings=settings)
         )
-        stack.callback(end_all, cluster.settings.recorder_dir)
+        stack.callback(lambda: end_all(places.runs_of(cluster.settings.recorder_dir)))
         with cluster.storage.database.transaction() as session:
             for line in lines:
                 roster.register_device(

@@ -34,6 +34,7 @@ from evidence.errors import Conflict, NotFound, NotPermitted, Unavailable
 from evidence.ids import new_id
 from evidence.kinds import RetrievalPurpose
 from ingest.recorder import registry
+from ingest.recorder.places import room_folder
 from ingest.recorder.watching import Journals, Recorded, places_of, recorded, shown_windows
 from media.fmp4 import FragmentIndex, index_fragments
 from storage.db import agencies, custody, sessions
@@ -154,12 +155,16 @@ def require_here(session: Session, installation: Installation, row: RoomSession,
     host_id = installation.settings.ingest.host_id
     owner = leader(session, f"room:{row.agency_id.hex}:{row.room_no}", now)
     is_ours = owner is None or host_id is None or owner.rpartition(":")[0] == host_id
-    if not is_ours or not (installation.storage.recorder / row.room_no).is_dir():
+    if not is_ours or not _folder(installation.storage, row).is_dir():
         raise Unavailable(
             f"room {row.room_no}: expected it recorded on this host, found it is not; "
             "ask the host that records it",
             code="live_elsewhere",
         )
+
+
+def _folder(storage: Storage, row: RoomSession) -> Path:
+    return room_folder(storage.recorder, row.agency_id, row.room_no)
 
 
 def in_force(
@@ -309,14 +314,14 @@ def _find(
     session: Session, storage: Storage, row: RoomSession, stream: str, run: str, number: int
 ) -> Path | None:
     """Where a file is, in the order it goes from one place to the next; None: on its way, or nowhere."""
-    for path in places_of(storage.recorder, row.room_no, stream, run, number):
+    for path in places_of(_folder(storage, row) / stream, run, number):
         if path.exists():
             return path
     held = received(session, row.agency_id, f"recorder:{run}:{number}")
     if held is not None:
         return local_path(storage, held.store_key)
     # Adopted, and its rows are being written.
-    for file in _journals.of_stream(storage.recorder / row.room_no / stream):
+    for file in _journals.of_stream(_folder(storage, row) / stream):
         if (file.run, file.number) == (run, number) and file.sha256 is not None:
             key = object_key(row.agency_id.hex, Namespace.ORIGINAL, file.sha256)
             return local_path(storage, key) if storage.objects.exists(key) else None

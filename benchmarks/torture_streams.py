@@ -43,10 +43,10 @@ from evidence.clock import to_micros
 from evidence.errors import Conflict
 from evidence.kinds import SourceKind
 from ingest import roster
-from ingest.recorder import sealing
+from ingest.recorder import places, sealing
 from ingest.recorder import sessions as use_case
 from ingest.recorder.process import end_all, is_recording
-from media.live.journal import LOCK, NAME, read
+from media.live.journal import NAME, read
 from storage.check import Depth, check
 from storage.db import agencies, items, sessions
 from storage.db.tables import Item
@@ -230,7 +230,7 @@ class Torture:
         return struck_us, gone_us
 
     def _recording(self) -> list[Path]:
-        return [lock.parent for lock in self._folder.glob(f"*/*/*/{LOCK}") if is_recording(lock.parent)]
+        return [run for run in places.runs_of(self._folder) if is_recording(run)]
 
     def _await_recording(self, besides: Path | None = None) -> Path:
         found: list[Path] = []
@@ -375,7 +375,7 @@ def main() -> int:
                 str(each) for each in check(cluster.storage, Depth.DIGESTS) if each.code != "orphan_file"
             ]
         finally:
-            end_all(cluster.settings.recorder_dir)
+            end_all(places.runs_of(cluster.settings.recorder_dir))
     print_table(["blow", "times"], list(torture.done.items()))
     for line in torture.found:
         print(line)

@@ -14,7 +14,7 @@ from cli.options import Branch
 from cli.shell import Desk, Parser, add_json, at_desk, print_json, print_table
 from evidence.clock import rfc3339
 from evidence.errors import Conflict
-from ingest.recorder import process, registry
+from ingest.recorder import places, process, registry
 from ingest.recorder.registry import StreamNow
 from ingest.recorder.stream import Phase
 from media.live.pushing import new_key
@@ -68,11 +68,11 @@ def arguments(parser: Parser, _name: str) -> None:
 
 def _end(options: argparse.Namespace) -> int:
     with at_desk(options) as desk, desk.read() as session:
-        folder = desk.settings.recorder_dir
+        runs = list(places.runs_of(desk.settings.recorder_dir, desk.agency.id, options.room))
         # What is no room any more may still be recorded.
-        if options.room is not None and not (folder / options.room).is_dir():
+        if options.room is not None and not runs:
             registry.room_of(session, desk.agency, desk.settings.recorder.rooms, options.room)
-    ended = process.end_all(folder, options.room)
+    ended = process.end_all(runs)
     print(f"已结束 {ended.count} 路录制 / recorders ended: {ended.count}, by force: {ended.forced}")
     for run in ended.left:
         print(f"{run}: expected its recorder to end, found it recording; run this again", file=sys.stderr)

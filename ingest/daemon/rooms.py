@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 from uuid import UUID
@@ -39,7 +40,7 @@ from ingest.daemon.holding import Holder
 from ingest.daemon.pulled import agency_of
 from ingest.daemon.room_state import RoomState
 from ingest.facts import Statement
-from ingest.recorder import handover
+from ingest.recorder import handover, places
 from ingest.recorder import sessions as use_case
 from ingest.recorder.registry import LOST, NOT_TAKEN_UP
 from ingest.recorder.stream import Finished, Phase, StreamRecorder
@@ -69,6 +70,7 @@ log = structlog.get_logger(__name__)
 class _Room:
     settings: RoomSettings
     agency_id: UUID
+    folder: Path
     streams: list[StreamRecorder]
     state: RoomState
     lasting: frozenset[UUID] | None = None
@@ -119,12 +121,22 @@ class Rooms:
         self._name = handover.name_of(folder)
         ffmpeg = str(settings.media.ffmpeg) if settings.media.ffmpeg else packaged_ffmpeg()
         self._rooms = []
-        for room in settings.recorder.rooms:
-            agency_id = agency_of(storage, room.agency)
+        found = [(room, agency_of(storage, room.agency)) for room in settings.recorder.rooms]
+        for room, agency_id in found:
+            if {of for other, of in found if other.room_no == room.room_no} == {agency_id}:
+                self._take_up_before(room.room_no, agency_id)
             with storage.database.read() as session:
                 agency = agency_id, agencies.agency_by_id(session, agency_id).code
             state = RoomState(agency, room.room_no, self._owner, settings.data.free_floor_bytes)
-            self._rooms.append(_Room(room, agency_id, _streams(room, settings, folder, ffmpeg), state))
+            own = places.room_folder(folder, agency_id, room.room_no)
+            self._rooms.append(_Room(room, agency_id, own, _streams(room, settings, own, ffmpeg), state))
+
+    def _take_up_before(self, room_no: str, agency_id: UUID) -> None:
+        try:
+            places.take_up_before(self._folder, agency_id, room_no)
+        except OSError:
+            # It is nobody's then, and told with the first session that ends.
+            log.exception("recorder:not_taken_up", room=room_no)
 
     def run(self, stop: threading.Event) -> None:
         """Look after them until ``stop`` is set. What records goes on: the next daemon takes it over."""
@@ -234,23 +246,27 @@ class Rooms:
         """Whether something of a session that ended may be here that is not in custody."""
         begins, ends = to_micros(row.started_at), to_micros(row.ended_at or row.started_at)
         watched = {stream.name for stream in room.streams}
-        strays = [self._has_stray(room, str(name)) for name in row.streams if name not in watched]
-        return any(strays) or any(stream.holds(begins, ends) for stream in room.streams)
+        number = row.room_no
+        left = [
+            self._has_left(room, f"{number}/{name}", partial(_listed, room.folder / str(name)))
+            for name in row.streams
+            if name not in watched
+        ]
+        left.append(self._has_left(room, number, partial(places.nobodys, self._folder, number)))
+        return any(left) or any(stream.holds(begins, ends) for stream in room.streams)
 
-    def _has_stray(self, room: _Room, name: str) -> bool:
-        """Whether anything is left of a stream that is in the settings no more: nobody knows of when."""
-        wrong = None
+    def _has_left(self, room: _Room, about: str, look: Callable[[], list[Path]]) -> bool:
+        """Whether anything lies where no stream of the settings takes it up: nobody knows of when."""
         try:
-            has_any = any((self._folder / room.settings.room_no / name).iterdir())
-        except FileNotFoundError:
-            has_any = False
+            found = [str(path.relative_to(self._folder)) for path in look()]
         except OSError as error:
-            has_any, wrong = True, (
-                f"room {room.settings.room_no}/{name}: expected a folder that can be looked into, found "
-                f"{error.strerror or error}; kept, look at the disk"
-            )  # fmt: skip
-        self._tell(room, name, NOT_TAKEN_UP, wrong)
-        return has_any
+            found = [error.strerror or str(error)]
+        wrong = None if not found else (
+            f"room {about}: expected nothing that no stream of recorder.rooms takes up, found {found[0]}; "
+            "kept, move it to the folder of the stream whose it is"
+        )  # fmt: skip
+        self._tell(room, about, NOT_TAKEN_UP, wrong)
+        return bool(found)
 
     def _settle(self, room: _Room, stream: StreamRecorder, finished: Finished) -> None:
         """Take a finished file into custody, let it wait, or drop it."""
@@ -287,34 +303,33 @@ class Rooms:
 
     def _watch(self, room: _Room, stream: StreamRecorder) -> None:
         """Have people told of what is wrong with a stream, and when it is right again."""
-        at_s, subject = time.monotonic(), f"room {room.settings.room_no}/{stream.name}"
+        at_s, about = time.monotonic(), f"{room.settings.room_no}/{stream.name}"
         if room.is_wanted and stream.state.phase in {Phase.WAITING, Phase.STARTING}:
             if at_s - room.lost_since_s.setdefault(stream.name, at_s) > self._lost_after_s:
                 self._tell(
-                    room, stream.name, LOST,
-                    f"{subject}: expected its stream, found none ({stream.state.why}); "
+                    room, about, LOST,
+                    f"room {about}: expected its stream, found none ({stream.state.why}); "
                     "look at the recorder and the line",
                 )  # fmt: skip
         else:
             room.lost_since_s.pop(stream.name, None)
             if room.is_ours and room.is_wanted is not None:
-                self._tell(room, stream.name, LOST, None)
+                self._tell(room, about, LOST, None)
         wrong = [f"{run}: {why}" for run, why in stream.troubles.items()]
         self._tell(
-            room, stream.name, NOT_TAKEN_UP,
-            f"{subject}: expected folders that can be taken up, found {len(wrong)} that cannot, {wrong[0]}; "
-            "kept and tried again, look at the disk and the log" if wrong else None,
+            room, about, NOT_TAKEN_UP,
+            f"room {about}: expected folders that can be taken up, found {len(wrong)} that cannot, "
+            f"{wrong[0]}; kept and tried again, look at the disk and the log" if wrong else None,
         )  # fmt: skip
 
-    def _tell(self, room: _Room, name: str, code: str, wrong: str | None) -> None:
-        """Raise an alarm about a stream, or end what stands, where that was not done yet.
+    def _tell(self, room: _Room, stream: str, code: str, wrong: str | None) -> None:
+        """Raise an alarm about a stream (its room and name), or end what stands, where that was not done yet.
 
         Whether it is away is for whoever holds the room to say, and to take back, whoever said it. What
         cannot be taken up is said of this host's folder alone.
         """
-        if room.told.get((name, code)) is (wrong is not None):
+        if room.told.get((stream, code)) is (wrong is not None):
             return
-        stream = f"{room.settings.room_no}/{name}"
         about = stream if code == LOST else f"{stream}@{self._name}"
         try:
             with self._storage.database.transaction() as session:
@@ -335,7 +350,14 @@ class Rooms:
         except EvidenceError as error:
             log.warning("recorder:not_told", stream=stream, code=error.code)
             return
-        room.told[name, code] = wrong is not None
+        room.told[stream, code] = wrong is not None
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:
+        return []
 
 
 def _lease_of(room: _Room) -> str:
@@ -371,7 +393,7 @@ def _streams(room: RoomSettings, settings: Settings, folder: Path, ffmpeg: str) 
     return [
         StreamRecorder(
             stream.name,
-            folder / room.room_no / stream.name,
+            folder / stream.name,
             address_of(stream),
             bounds,
             ffmpeg,

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -136,13 +137,12 @@ def ask_to_end(folder: Path, number: int = signal.SIGTERM) -> None:
             os.close(handle)
 
 
-def end_all(recorder_folder: Path, room_no: str | None = None, patience_s: float = PATIENCE_S) -> Ended:
-    """End every recorder of this host, or of one room of it: in order, and by force after ``patience_s``.
+def end_all(runs: Iterable[Path], patience_s: float = PATIENCE_S) -> Ended:
+    """End the recorders of these runs: in order, and by force after ``patience_s``.
 
     What they recorded stays where it is, and the next daemon takes it into custody.
     """
-    runs = [lock.parent for lock in sorted(recorder_folder.glob(f"*/*/*/{LOCK}"))]
-    left = [run for run in runs if room_no in (None, run.parent.parent.name) and is_recording(run)]
+    left = [run for run in runs if is_recording(run)]
     found, forced, until = len(left), 0, time.monotonic() + patience_s
     for number in (signal.SIGTERM, signal.SIGKILL):
         forced = len(left) if number is signal.SIGKILL else 0

@@ -322,6 +322,11 @@ class StreamRecorder:
 
     def _take_up(self, run: _Run) -> None:
         """Find out what there is of a run, from its first line on."""
+        if run.folder not in self.folder.iterdir():
+            # Whoever could not mend it moved it away.
+            self._log.warning("recorder:gone", run=run.folder.name, trouble=run.trouble)
+            del self._runs[run.folder.name]
+            return
         is_recording = self._is_recording(run)
         if is_recording and self._now is None:
             # Before anything is read of it: whoever records is watched, whatever is wrong with the folder.

@@ -18,6 +18,7 @@ from typing import Any
 
 from evidence.clock import to_micros
 from evidence.session import NoteKind, Paused, pauses
+from ingest.recorder.places import room_folder
 from ingest.recorder.sessions import said_of
 from media.live.container import SUFFIXES
 from media.live.journal import NAME, read
@@ -141,7 +142,7 @@ def recorded(
     ends_us = None if row.ended_at is None else to_micros(row.ended_at)
     here = {
         each.key: each
-        for each in journals.of_stream(folder / row.room_no / stream)
+        for each in journals.of_stream(room_folder(folder, row.agency_id, row.room_no) / stream)
         if (not each.is_whole or each.to_us > begins_us) and (ends_us is None or each.from_us < ends_us)
     }
     for part in parts:
@@ -183,7 +184,7 @@ def _pauses(notes: Sequence[SessionNote], ends_us: int | None) -> list[Paused]:
     )
 
 
-def places_of(folder: Path, room_no: str, stream: str, run: str, number: int) -> tuple[Path, Path]:
+def places_of(stream_folder: Path, run: str, number: int) -> tuple[Path, Path]:
     """Where a file that plays may lie on this host, in the order it goes from one to the next."""
-    whole = folder / room_no / stream / run / f"{number:06d}.{SUFFIXES[CONTAINER]}"
+    whole = stream_folder / run / f"{number:06d}.{SUFFIXES[CONTAINER]}"
     return whole.with_name(whole.name + OPEN_SUFFIX), whole

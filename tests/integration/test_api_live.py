@@ -141,7 +141,7 @@ def test_a_session_is_watched_live_side_by_side_and_stays_one_copy(
     scene = live.scene
     begun = call(live, "officer", "POST", "/room-sessions", 201, room_no="R-1", facts={"case_no": CASE_A})
     session_id, path = begun["id"], f"/room-sessions/{begun['id']}"
-    until(lambda: list((scene.storage.recorder / "R-1" / "main").glob("*/*.part")))
+    until(lambda: list(scene.storage.recorder.glob("*/R-1/main/*/*.part")))
     for name in (*(set(Role) - {Role.LEGAL_REVIEWER, Role.ARCHIVIST, Role.HANDLER}), "handler2"):
         call(live, str(name), "POST", f"{path}/live-grants", 403, **WHY)
     call(live, "handler", "POST", f"{path}/live-grants", 422, purpose="supervision")
@@ -183,7 +183,7 @@ def test_a_session_is_watched_live_side_by_side_and_stays_one_copy(
     ask = f"{API}{path}/live-grants"
     over = until(lambda: (found := live.as_("handler").post(ask, json=WHY)).status_code == 409 and found)
     assert over.json()["code"] == "live_over"
-    left = (scene.storage.recorder / "R-1").glob("*/*/*.mp4*")
+    left = scene.storage.recorder.glob("*/R-1/*/*/*.mp4*")
     assert {sha256(path.read_bytes()).digest() for path in left}.isdisjoint(
         sha256(each).digest() for each in kept(scene)
     )

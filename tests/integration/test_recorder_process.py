@@ -14,9 +14,11 @@ from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from ingest.recorder.places import nobodys, room_folder, runs_of, take_up_before
 from ingest.recorder.process import Ended, Started, ask_to_end, end_all, is_recording, start
 from ingest.recorder.salvage import salvage
 from ingest.recorder.stream import Finished, Phase, StreamRecorder
@@ -98,17 +100,34 @@ def test_asked_to_end_it_ends_the_file_in_order(begun: Any) -> None:
 
 
 def test_all_of_a_host_are_ended_and_one_that_hangs_by_force(begun: Any, tmp_path: Path) -> None:
-    here = tmp_path / "recorder"
-    good, hangs = begun(into="recorder/R1/main"), begun(into="recorder/R2/main")
+    here, agency, other = tmp_path / "recorder", UUID(int=1), UUID(int=2)
+    good, hangs = begun(into=f"recorder/{agency.hex}/R1/main"), begun(into="recorder/R2/main")
     wait_for(good.folder, "mark")
     wait_for(hangs.folder, "mark")
-    assert end_all(here, "R3") == Ended(0, 0, ())
-    assert end_all(here, "R1", 10) == Ended(1, 0, ())
+    assert end_all(runs_of(here, other, "R1")) == Ended(0, 0, ())
+    assert end_all(runs_of(here, agency, "R1"), 10) == Ended(1, 0, ())
     assert lines(good.folder, "closed")[0]["why"] == "ended"
     os.kill(hangs.process.pid, signal.SIGSTOP)
     assert is_recording(hangs.folder)
-    assert end_all(here, patience_s=0.3) == Ended(1, 1, ())
+    assert end_all(runs_of(here), patience_s=0.3) == Ended(1, 1, ())
     assert not is_recording(hangs.folder)
+
+
+def test_what_was_recorded_before_agencies_had_folders_is_one_agency_s_or_nobody_s(tmp_path: Path) -> None:
+    one, two = UUID(int=1), UUID(int=2)
+    take_up_before(tmp_path, one, "R1")
+    assert (list(tmp_path.iterdir()), nobodys(tmp_path, "R1")) == ([], [])
+    run = tmp_path / "R1" / "main" / "run"
+    run.mkdir(parents=True)
+    (run / LOCK).touch()
+    assert nobodys(tmp_path, "R1") == [run]
+    assert list(runs_of(tmp_path, two, "R1")) == [run]
+    for _ in range(2):
+        take_up_before(tmp_path, one, "R1")
+    assert (room_folder(tmp_path, one, "R1") / "main" / "run" / LOCK).exists()
+    assert nobodys(tmp_path, "R1") == []
+    # Known by two names, it is one run, and of one agency.
+    assert [list(runs_of(tmp_path, *of)) for of in ((), (one, "R1"), (two, "R1"))] == [[run], [run], []]
 
 
 def test_a_number_that_is_somebody_elses_by_now_gets_no_signal(tmp_path: Path) -> None:
@@ -117,7 +136,7 @@ def test_a_number_that_is_somebody_elses_by_now_gets_no_signal(tmp_path: Path) -
     (dead / LOCK).touch()
     (dead / NAME).write_text(json.dumps({"kind": "begun", "pid": os.getpid()}) + "\n")
     ask_to_end(dead, signal.SIGKILL)
-    assert end_all(tmp_path) == Ended(0, 0, ())
+    assert end_all([dead]) == Ended(0, 0, ())
 
 
 def test_killed_it_loses_half_a_second_at_most_and_it_can_be_salvaged_twice(begun: Any) -> None:
@@ -477,6 +496,10 @@ def test_a_run_in_trouble_may_hold_something_of_its_own_time_and_of_no_other(tmp
     at_s[0] += 6
     unasked.look(wanted=None)
     assert not holds(unasked, 4000, 5000)
+    (tmp_path / "unasked" / "run").rename(tmp_path / "away")
+    at_s[0] += 11
+    unasked.look(wanted=None)
+    assert (unasked.troubles, unasked.holds(begun_us, begun_us + 1)) == ({}, False)
 
 
 def test_a_stream_whose_folder_cannot_be_looked_into_is_told_and_looked_into_again(tmp_path: Path) -> None:

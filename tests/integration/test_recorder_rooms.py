@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,22 +15,24 @@ from uuid import UUID
 
 import pytest
 import zmq
-from sqlalchemy import select
+from sqlalchemy import inspect, select
 
 from config.settings import RecorderSettings, RoomSettings, Settings, StreamSettings
 from evidence.clock import SystemClock
 from evidence.errors import Unavailable
 from evidence.events import Event, Topic
+from evidence.ids import new_id
 from ingest.daemon.holding import Holder
 from ingest.daemon.rooms import Rooms, address_of
 from ingest.recorder import sessions as use_case
+from ingest.recorder.places import room_folder
 from ingest.recorder.registry import LOST, NOT_TAKEN_UP
 from messaging.events import EventPublisher
 from messaging.jobs import Announcer
 from storage.db import agencies, room_streams, sessions
 from storage.db.alarms import NewAlarm, alarms, raise_alarm
 from storage.db.room_tables import RoomStream
-from storage.db.tables import Item, Reception
+from storage.db.tables import Agency, Item, Reception
 from storage.open import Storage
 from tests.support.clocks import SettableClock
 from tests.support.media import frame_numbers, make_plain
@@ -111,7 +114,7 @@ class House:
 
     def follow(self, host: Rooms) -> None:
         """As a look does, and begins nothing."""
-        (room,) = host._rooms
+        room = host._rooms[0]
         host._renew(room)
         host._ask(room)
         for stream in room.streams:
@@ -121,7 +124,12 @@ class House:
         return host._rooms[0].streams[0].state.phase
 
     def runs(self) -> list[Path]:
-        return list((self.folder / "recorder" / "R101" / "main").iterdir())
+        return list((self.of_room() / "main").iterdir())
+
+    def of_room(self, code: str = "demo") -> Path:
+        with self.storage.database.read() as session:
+            agency = agencies.agency_by_code(session, code)
+        return room_folder(self.settings.recorder_dir, agency.id, "R101")
 
     def close(self) -> None:
         self.holder.close(1)
@@ -324,7 +332,7 @@ def test_what_cannot_be_taken_up_is_an_alarm_and_keeps_its_sessions_incomplete(h
     before = home.start()
     clock.advance(5)
     home.write(use_case.stop, before)
-    lock = home.settings.recorder_dir / "R101" / "main" / "damaged" / "lock"
+    lock = home.of_room() / "main" / "damaged" / "lock"
     lock.mkdir(parents=True)
     os.utime(lock, (clock.now().timestamp(),) * 2)
     home.storage = present
@@ -360,7 +368,7 @@ def test_a_folder_that_cannot_be_looked_into_keeps_no_room_from_its_sessions(hom
     home.write(use_case.stop, over)
     lasts = home.start()
     host = home.host()
-    stray = home.settings.recorder_dir / "R101" / "old"
+    stray = home.of_room() / "old"
     stray.write_bytes(b"")
     home.follow(host)
     assert host._rooms[0].lasting == {lasts}
@@ -370,6 +378,33 @@ def test_a_folder_that_cannot_be_looked_into_keeps_no_room_from_its_sessions(hom
     home.follow(host)
     assert home.told(over).row.complete_at is not None
     assert home.alarms() == []
+
+
+def test_agencies_with_a_room_of_one_number_have_a_folder_each(home: House) -> None:
+    before = home.settings.recorder_dir / "R101" / "main" / "dead"
+    before.mkdir(parents=True)
+    with home.storage.database.transaction() as session:
+        demo = agencies.agency_by_code(session, "demo")
+        columns = {each.key: getattr(demo, each.key) for each in inspect(Agency).columns}
+        session.add(Agency(**columns | {"id": new_id(), "code": "other"}))
+    alone, room = home.settings, home.room.model_copy(update={"agency": "other"})
+    home.settings = alone.model_copy(update={"recorder": RecorderSettings(rooms=[home.room, room])})
+    over = home.start()
+    home.write(use_case.stop, over)
+    host = home.host()
+    assert [each.streams[0].folder.parent for each in host._rooms] == [home.of_room(), home.of_room("other")]
+    assert home.of_room() != home.of_room("other")
+    # Nobody knows whose it is.
+    home.follow(host)
+    assert before.exists() and home.told(over).row.complete_at is None
+    assert home.alarms() == [(NOT_TAKEN_UP, f"R101@{host._name}")]
+    # Where it is one agency's alone, it is taken up.
+    shutil.rmtree(home.of_room())
+    home.settings = alone
+    host = home.host()
+    home.follow(host)
+    assert (before.exists(), home.alarms()) == (False, [])
+    assert home.told(over).row.complete_at is not None
 
 
 def test_secrets_of_an_address_come_from_files_and_variables(
