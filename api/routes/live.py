@@ -14,9 +14,11 @@ from api.auth.seat import DeskOf
 from api.desk import InstallationOf, Work
 from api.routes.playlists import PLAYLIST, PlaylistResponse, Token, answer_playlist
 from api.schemas.live import LiveRequest, LiveShown, LiveStream
+from api.schemas.rooms import Unregistered
 from evidence.access import Act, may
 from evidence.errors import NotFound, NotPermitted
 from evidence.session import State
+from ingest.recorder import registry
 from storage.db import sessions
 from storage.db.room_tables import LiveGrant, RoomSession
 
@@ -123,6 +125,9 @@ def _show(work: Work, row: RoomSession, grant: LiveGrant) -> LiveShown:
         started_at=row.started_at,
         ended_at=row.ended_at,
         paused_since=row.paused_since,
+        unregistered=Unregistered(**registry.unregistered(work.session, work.agency, row).to_json()),
+        complete_at=row.complete_at,
+        held_by=row.held_by,
         expires_at=grant.expires_at,
         now=work.now,
         streams=[

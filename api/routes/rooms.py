@@ -112,6 +112,10 @@ def list_sessions(
     room_no: RoomNo | None = None,
     state: State | None = None,
     case_id: UUID | None = None,
+    complete: Annotated[
+        bool | None,
+        Query(description="文件是否已全部入库,进行中的为否 / All of its files are in; no while it lasts"),
+    ] = None,
     cursor: Annotated[str | None, Query(max_length=200)] = None,
     limit: Limit = PAGE_DEFAULT,
 ) -> Page[SessionShown]:
@@ -124,13 +128,14 @@ def list_sessions(
             room_no=room_no,
             state=state,
             case_id=case_id,
+            is_complete=complete,
             after=after,
             limit=limit + 1,
         )
         shown = found[:limit]
         rights = SessionRights(work, shown)
         return Page(
-            items=[SessionShown(**_plain(row, rights)) for row in shown],
+            items=[SessionShown(**each) for each in _plain(work, shown, rights)],
             next_cursor=write_cursor(shown[-1].started_at, shown[-1].id) if len(found) > limit else None,
         )
 
@@ -362,9 +367,15 @@ def _now(row: RoomSession | None) -> RoomNow | None:
     return RoomNow(session_id=row.id, started_at=row.started_at, paused_since=row.paused_since)
 
 
-def _plain(row: RoomSession, rights: SessionRights) -> dict[str, Any]:
-    facts = Facts.from_json(row.facts)
-    may_read = rights.has(row, Act.READ_SESSIONS)
+def _plain(work: Work, rows: Sequence[RoomSession], rights: SessionRights) -> list[dict[str, Any]]:
+    """What a list shows of sessions, in their order."""
+    readable = [row for row in rows if rights.has(row, Act.READ_SESSIONS)]
+    unknown = registry.unregistered_of(work.session, work.agency, readable)
+    return [_row(row, unknown.get(row.id)) for row in rows]
+
+
+def _row(row: RoomSession, unknown: registry.Unregistered | None) -> dict[str, Any]:
+    facts, may_read = Facts.from_json(row.facts), unknown is not None
     return {
         "id": row.id,
         "room_no": row.room_no,
@@ -381,14 +392,16 @@ def _plain(row: RoomSession, rights: SessionRights) -> dict[str, Any]:
         "case_id": row.case_id if may_read else None,
         "facts": SessionFactsShown(**facts.to_json()) if may_read else None,
         "missing": facts.missing(),
+        "unregistered": None if unknown is None else Unregistered(**unknown.to_json()),
+        "complete_at": row.complete_at,
+        "held_by": row.held_by,
     }
 
 
 def _detail(work: Work, row: RoomSession) -> SessionDetail:
     told = sessions.tell(work.session, work.agency_id, row)
     return SessionDetail(
-        **_plain(row, SessionRights(work, [row])),
-        unregistered=Unregistered(**registry.unregistered(work.session, work.agency, row).to_json()),
+        **_plain(work, [row], SessionRights(work, [row]))[0],
         device_no=row.device_no,
         streams=row.streams,
         files=[
@@ -396,8 +409,6 @@ def _detail(work: Work, row: RoomSession) -> SessionDetail:
             for each in sealing.files_of(work.session, work.agency_id, told)
         ],
         notes=[_note(note) for note in told.notes],
-        complete_at=row.complete_at,
-        held_by=row.held_by,
         manifest_sha256=sha256(row.manifest.encode()).hexdigest() if row.manifest else None,
     )
 

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from api.live import StreamNow
 from api.schemas.common import Input, Line, Output
+from api.schemas.rooms import Unregistered
 from evidence.kinds import RetrievalPurpose
 from evidence.session import State
 
@@ -48,6 +49,9 @@ class LiveShown(Output):
     started_at: datetime
     ended_at: datetime | None
     paused_since: datetime | None
+    unregistered: Unregistered
+    complete_at: datetime | None = Field(description="文件全部入库的时间;空为可能还有 / Null: more may come")
+    held_by: list[str] = Field(description="可能还有文件的主机 / Hosts that may still have files of it")
     expires_at: datetime
     now: datetime = Field(description="服务器时间 / The server's clock, to tell the delay by")
     streams: list[LiveStream]

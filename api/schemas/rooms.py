@@ -131,6 +131,13 @@ class SessionFactsShown(Output):
     object_of_proof: str | None
 
 
+class Unregistered(Output):
+    """What was stated and is not registered here: kept as stated, and said."""
+
+    case_no: bool = Field(description="案号未在本机构登记,未关联案件 / No such case here; bound to none")
+    officers: list[str] = Field(description="未在本机构登记的人员编号 / Numbers no officer here has")
+
+
 class SessionShown(Output):
     """A session in a list."""
 
@@ -149,6 +156,11 @@ class SessionShown(Output):
     case_id: UUID | None
     facts: SessionFactsShown | None = Field(description="无权查看时为空 / Null where it is not yours")
     missing: list[str] = Field(description="未登记事项 / Facts that are missing")
+    unregistered: Unregistered | None = Field(
+        description="所登记而本机构没有的编号;无权查看时为空 / Null where it is not yours to read"
+    )
+    complete_at: datetime | None = Field(description="文件全部入库的时间;空为可能还有 / Null: more may come")
+    held_by: list[str] = Field(description="可能还有文件的主机 / Hosts that may still have files of it")
 
 
 class SessionFile(Output):
@@ -221,22 +233,12 @@ class BreakLogShown(Output):
     unexplained: int = Field(description="尚未说明的条数 / How many nobody explained")
 
 
-class Unregistered(Output):
-    """What was stated and is not registered here: kept as stated, and said."""
-
-    case_no: bool = Field(description="案号未在本机构登记,未关联案件 / No such case here; bound to none")
-    officers: list[str] = Field(description="未在本机构登记的人员编号 / Numbers no officer here has")
-
-
 class SessionDetail(SessionShown):
     """A session with what belongs to it."""
 
     unregistered: Unregistered
-
     device_no: str
     streams: list[str]
     files: list[SessionFile]
     notes: list[SessionNoteShown]
-    complete_at: datetime | None = Field(description="文件全部入库的时间;空为可能还有 / Null: more may come")
-    held_by: list[str] = Field(description="可能还有文件的主机 / Hosts that may still have files of it")
     manifest_sha256: str | None = Field(description="封存清单摘要 / Of the sealed list; null: not sealed")

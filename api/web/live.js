@@ -114,19 +114,30 @@ export async function closeRooms() {
 
 async function list() {
   const { token } = state;
-  const page = await askJson("GET", "/api/v1/room-sessions?state=open&limit=100");
+  const page = await askJson("GET", "/api/v1/room-sessions?complete=false&limit=100");
   // While somebody writes down why, the list stays as it is.
   if (token !== state.token || byId("room-list").contains(document.activeElement)) return;
   byId("room-list").replaceChildren(...(page.items.length ? page.items.map(row) : [make("li", {}, word("noRooms"))]));
 }
 
 function row(session) {
-  const said = session.paused_since ? word("pausedSince", { time: when(session.paused_since) }) : word("since", { time: when(session.started_at) });
+  const said = session.ended_at ? word("endedAt", { time: when(session.ended_at) })
+    : session.paused_since ? word("pausedSince", { time: when(session.paused_since) }) : word("since", { time: when(session.started_at) });
   const about = session.may_read ? session.facts?.case_no || word("unnamed") : "";
   const reason = make("input", { "aria-label": word("liveReason"), placeholder: word("liveReason"), maxlength: "500", required: "" });
   const go = make("button", { class: "small" }, word("watchLive"));
   const form = make("form", { class: "row", onsubmit: guarded(() => watch(session, reason.value)) }, reason, go);
-  return make("li", {}, make("b", {}, session.room_name), make("span", {}, about), make("span", { class: "wait" }, said), session.may_read ? form : null);
+  return make("li", {}, make("b", {}, session.room_name), make("span", {}, about), make("span", { class: "wait" }, said),
+    ...doubtsOf(session).map((each) => make("span", { class: "wait" }, each)), session.may_read && !session.ended_at ? form : null);
+}
+
+// What a person has to know of a session beside its footage: what no register has, and where files of it still are.
+function doubtsOf({ unregistered, held_by: hosts, complete_at: isIn }) {
+  const unknown = [...(unregistered?.case_no ? [word("facts").case_no] : []), ...(unregistered?.officers || []).map((number) => word("officerNo", { number }))];
+  return [
+    unknown.length && word("unregistered", { names: unknown.join(word("comma")) }),
+    !isIn && hosts.length && word("heldBy", { hosts: hosts.join(word("comma")) }),
+  ].filter(Boolean);
 }
 
 // -- watching ---------------------------------------------------------------------------------
@@ -211,6 +222,8 @@ function drawState() {
   const names = (streams) => streams.map((stream) => stream.name).join(word("comma"));
   const away = named("away"), unplayable = named("not_playable");
   byId("live-told").textContent = [
+    // While it lasts it is plain where its footage is.
+    ...doubtsOf(now.ended_at ? now : { ...now, held_by: [] }),
     now.paused_since && word("livePaused"),
     now.ended_at && word("liveOver"),
     away.length && word("liveAway", { names: names(away) }),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from sqlalchemy.orm import Session
@@ -80,12 +81,24 @@ class Unregistered:
 
 def unregistered(session: Session, agency: Agency, row: RoomSession) -> Unregistered:
     """Look up what is stated of a session."""
-    facts = Facts.from_json(row.facts)
-    known = agencies.known_officers(session, agency.id, facts.officers)
-    return Unregistered(
-        facts.case_no is not None and row.case_id is None,
-        tuple(number for number in facts.officers if number not in known),
+    return unregistered_of(session, agency, [row])[row.id]
+
+
+def unregistered_of(
+    session: Session, agency: Agency, rows: Sequence[RoomSession]
+) -> dict[UUID, Unregistered]:
+    """Look up what is stated of sessions, by their ids."""
+    facts = {row.id: Facts.from_json(row.facts) for row in rows}
+    known = agencies.known_officers(
+        session, agency.id, {number for each in facts.values() for number in each.officers}
     )
+    return {
+        row.id: Unregistered(
+            facts[row.id].case_no is not None and row.case_id is None,
+            tuple(number for number in facts[row.id].officers if number not in known),
+        )
+        for row in rows
+    }
 
 
 @dataclass(frozen=True)

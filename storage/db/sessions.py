@@ -77,6 +77,7 @@ def page_of_sessions(
     room_no: str | None = None,
     state: str | None = None,
     case_id: UUID | None = None,
+    is_complete: bool | None = None,
     after: tuple[datetime, UUID] | None = None,
     limit: int,
 ) -> list[RoomSession]:
@@ -92,6 +93,8 @@ def page_of_sessions(
         query = query.where(RoomSession.state == state)
     if case_id is not None:
         query = query.where(RoomSession.case_id == case_id)
+    if is_complete is not None:
+        query = query.where(RoomSession.complete_at.is_not(None) == is_complete)
     if after is not None:
         query = query.where(tuple_(RoomSession.started_at, RoomSession.id) < after)
     return list(

@@ -139,7 +139,8 @@ def test_a_session_is_watched_live_side_by_side_and_stays_one_copy(
 ) -> None:
     live, rooms = recorded
     scene = live.scene
-    begun = call(live, "officer", "POST", "/room-sessions", 201, room_no="R-1", facts={"case_no": CASE_A})
+    facts = {"case_no": CASE_A, "officers": ["330199"]}
+    begun = call(live, "officer", "POST", "/room-sessions", 201, room_no="R-1", facts=facts)
     session_id, path = begun["id"], f"/room-sessions/{begun['id']}"
     until(lambda: list(scene.storage.recorder.glob("*/R-1/main/*/*.part")))
     for name in (*(set(Role) - {Role.LEGAL_REVIEWER, Role.ARCHIVIST, Role.HANDLER}), "handler2"):
@@ -153,7 +154,8 @@ def test_a_session_is_watched_live_side_by_side_and_stays_one_copy(
     assert scene.leaves(session_id, "live:issued") == []
     for stream in rooms._rooms[0].streams:
         stream.cut()
-    watched_on_the_page(live, page, [each.pieces[0].dated_at for each in first])
+    (host,) = call(live, "handler", "GET", path)["held_by"]
+    watched_on_the_page(live, page, [each.pieces[0].dated_at for each in first], host)
 
     # What was told stays, over the end of a file and its way into the store.
     grown = until(lambda: with_files(listed(live, shown), 2))
@@ -170,6 +172,8 @@ def test_a_session_is_watched_live_side_by_side_and_stays_one_copy(
     assert bytes_of(live, piece.url, piece.first, end - piece.first) == held[piece.first : end]
     assert len(scene.leaves(session_id, "live:issued")) == 2
     state = call(live, "handler", "GET", f"/live-grants/{shown['grant_id']}")
+    assert state["unregistered"] == {"case_no": False, "officers": ["330199"]}
+    assert (len(state["held_by"]), state["complete_at"]) == (1, None)
     assert [(each["name"], each["state"]) for each in state["streams"]] == [
         ("main", "live"),
         ("room", "live"),
@@ -200,7 +204,7 @@ def test_a_session_is_watched_live_side_by_side_and_stays_one_copy(
     assert scene.leaves(session_id, "grant:revoked")[-1]["facts"]["why"] == "revoked"
 
 
-def watched_on_the_page(live: Live, page: Page, dates: list[datetime | None]) -> None:
+def watched_on_the_page(live: Live, page: Page, dates: list[datetime | None], host: str) -> None:
     page.goto(live.api_url)
     page.fill("#sign-in [name=username]", "handler")
     page.fill("#sign-in [name=password]", PASSWORD)
@@ -224,7 +228,9 @@ def watched_on_the_page(live: Live, page: Page, dates: list[datetime | None]) ->
     page.wait_for_timeout(1500)
     one, two = behind_s()
     assert max(one, two) < 6 and abs(one - two) < 0.25, (one, two)
-    expect(page.locator("#live-told")).to_be_empty()
+    expect(page.locator("#live-told")).to_have_text("已登记但本机构名册没有:执法人员 330199")
+    for said in ("执法人员 330199", f"影像仍在录制主机 {host}"):
+        expect(page.locator("#room-list")).to_contain_text(said)
     expect(page.locator("#live-panes figcaption").first).to_contain_text("实时")
     page.click("[data-live=start]")
     until_page(page, lambda: all(each is not None and each < FPS for each in numbers(page)))
@@ -232,6 +238,7 @@ def watched_on_the_page(live: Live, page: Page, dates: list[datetime | None]) ->
     until_page(page, lambda: max(behind_s(), default=9) < 6)
     page.click("#language")
     expect(page.locator("#live-behind")).to_contain_text("behind")
+    expect(page.locator("#live-told")).to_have_text("stated, and not registered here: officer 330199")
     page.click("[data-live=close]")
     expect(page.locator("#live-panes video")).to_have_count(0)
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -11,8 +15,17 @@ from uuid import UUID
 import pytest
 
 from api.schemas.common import write_cursor
+from evidence.clock import to_micros
+from evidence.ids import new_id
 from evidence.kinds import Role
+from ingest.recorder.places import room_folder
+from ingest.recorder.salvage import salvage
+from media.live.journal import NAME
+from media.live.recording import boot_id
 from storage.db import agencies, room_streams
+from storage.db.leadership import lead
+from tests.support.hls import Piece, read_media
+from tests.support.media import ffmpeg
 from tests.support.rooms import ROOM, all_in, finished_file, hand_in, read_back
 from tests.support.scene import CASE_A, Live, live_scene
 
@@ -131,6 +144,12 @@ def test_a_list_shows_that_a_session_was_and_its_facts_to_whom_they_belong(live:
     page = call(live, "officer", "GET", "/room-sessions", limit=1)
     (row,) = page["items"]
     assert (row["id"], row["may_read"], row["facts"]) == (second["id"], False, None)
+    assert (row["unregistered"], row["held_by"], row["complete_at"]) == (None, [], None)
+    open_or_not_in = call(live, "archivist", "GET", "/room-sessions", complete=False)["items"]
+    assert [each["id"] for each in open_or_not_in] == [second["id"]]
+    assert open_or_not_in[0]["unregistered"] == {"case_no": False, "officers": []}
+    all_in(live.scene.storage, UUID(second["id"]))
+    assert call(live, "archivist", "GET", "/room-sessions", complete=False)["items"] == []
     rest = call(live, "officer", "GET", "/room-sessions", cursor=page["next_cursor"])["items"]
     assert second["id"] not in [each["id"] for each in rest]
     found = call(live, "archivist", "GET", "/room-sessions", room_no="R-1", state="ended")["items"]
@@ -191,3 +210,100 @@ def test_what_is_no_room_or_no_start_is_refused_in_words(live: Live) -> None:
         assert call(live, "officer", "POST", "/room-sessions", status, **body)["code"] == code
     for role in set(Role) - {Role.OFFICER, Role.HANDLER}:
         call(live, str(role), "POST", "/room-sessions", 403, room_no="R-1")
+
+
+class Recorder:
+    """What the recorder of a stream has on this host's disk: one file that grows, and its journal."""
+
+    def __init__(self, live: Live, stream: str, footage: Path) -> None:
+        scene = live.scene
+        with scene.storage.database.read() as session:
+            agency = agencies.agency_by_code(session, "demo")
+        self._clock = scene.clock
+        self.run = room_folder(scene.storage.recorder, agency.id, "R-1") / stream / new_id().hex
+        self.run.mkdir(parents=True)
+        self._from_us = to_micros(scene.clock.now())
+        shutil.copy(footage, self.run / "000000.mp4.part")
+        self._say("begun", boot=boot_id(), utc_us=self._from_us, monotonic_us=0)
+        self._say("file", name="000000.mp4", run=0, container="mp4", streams=[{"codec": "h264"}],
+                  arrived_utc_us=self._from_us)  # fmt: skip
+        self.goes_on()
+
+    def goes_on(self) -> None:
+        to_us = to_micros(self._clock.now())
+        self._say("mark", from_utc_us=self._from_us, to_utc_us=to_us, synced_bytes=0, waiting_bytes=0,
+                  monotonic_us=to_us - self._from_us)  # fmt: skip
+
+    def _say(self, kind: str, **facts: Any) -> None:
+        with (self.run / NAME).open("a") as journal:
+            journal.write(json.dumps({"kind": kind, "file": 0, **facts}) + "\n")
+
+
+def test_who_watches_is_told_of_a_pause_a_silent_stream_a_dead_recorder_and_another_host(
+    live: Live, tmp_path: Path
+) -> None:
+    scene, clock, footage = live.scene, live.scene.clock, tmp_path / "camera.mp4"
+    ffmpeg("-f", "lavfi", "-i", "testsrc=size=64x48:rate=10:duration=10", "-c:v", "libx264", "-g", 5,
+           "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-use_editlist", 0,
+           "-movflags", "empty_moov+default_base_moof+frag_keyframe", footage)  # fmt: skip
+    began = clock.now()
+    begun = call(live, "officer", "POST", "/room-sessions", 201, room_no="R-1", facts={"case_no": CASE_A})
+    path, why = f"/room-sessions/{begun['id']}", {"purpose": "supervision", "reason": "督导"}
+    main, _ = Recorder(live, "main", footage), Recorder(live, "room", footage)
+    shown = call(live, "handler", "POST", f"{path}/live-grants", 201, **why)
+
+    def states() -> list[str]:
+        told = call(live, "handler", "GET", f"/live-grants/{shown['grant_id']}")
+        return [each["state"] for each in told["streams"]]
+
+    def pieces() -> list[Piece]:
+        answer = live.anyone.get(shown["streams"][0]["playlist_url"])
+        assert answer.status_code == 200, answer.text
+        return read_media(answer.text).pieces
+
+    def at(seconds: int) -> datetime:
+        return began + timedelta(seconds=seconds)
+
+    assert states() == ["live", "live"]
+    clock.advance(3)
+    call(live, "officer", "POST", f"{path}/pause", reason="emergency", statement="突发情况")
+    assert states() == ["paused", "paused"]
+    clock.advance(2)
+    call(live, "officer", "POST", f"{path}/resume")
+    clock.advance(5)
+    main.goes_on()
+    assert states() == ["live", "away"]
+
+    # Nothing of the pause is listed, and none of its bytes are given.
+    told = pieces()
+    assert [each.dated_at for each in told if each.dated_at] == [at(0), at(5)]
+    last, first = next(pair for pair in pairwise(told) if pair[1].is_discontinuous)
+    assert last.url == first.url and last.first + last.size < first.first
+    assert sum(each.duration_us for each in told[: told.index(first)]) <= 3_000_000
+    paused = {"Range": f"bytes={last.first + last.size}-{first.first - 1}"}
+    assert live.anyone.get(first.url, headers=paused).status_code == 403
+
+    # Killed: what was told stays, and what the next one records follows at its own time.
+    salvage(main.run)
+    assert pieces()[: len(told)] == told
+    clock.advance(2)
+    Recorder(live, "main", footage)
+    grown = pieces()
+    assert grown[: len(told)] == told
+    assert [each.dated_at for each in grown if each.dated_at] == [at(0), at(5), at(12)]
+
+    # Recorded by another host, it is not this one's to show.
+    here = live.app.state.installation
+    ingest = scene.settings.ingest.model_copy(update={"host_id": "one"})
+    with scene.storage.database.transaction() as session:
+        agency = agencies.agency_by_code(session, "demo")
+        lead(session, f"room:{agency.id.hex}:R-1", "two:1", clock.now(), timedelta(seconds=10))
+    live.app.state.installation = replace(here, settings=scene.settings.model_copy(update={"ingest": ingest}))
+    try:
+        answer = live.anyone.get(shown["streams"][0]["playlist_url"])
+        assert (answer.status_code, answer.json()["code"]) == (503, "live_elsewhere")
+        assert call(live, "handler", "POST", f"{path}/live-grants", 503, **why)["code"] == "live_elsewhere"
+        clock.advance(11)
+        assert pieces() == grown
+    finally:
+        live.app.state.installation = here
