@@ -43,7 +43,7 @@ from ingest.facts import Statement
 from ingest.recorder import handover, places
 from ingest.recorder import sessions as use_case
 from ingest.recorder.registry import LOST, NOT_TAKEN_UP
-from ingest.recorder.stream import Finished, Phase, StreamRecorder
+from ingest.recorder.stream import LEEWAY_US, Finished, Phase, StreamRecorder, written_us
 from ingest.sources.base import StagedFile
 from media.live.opening import Address
 from media.live.recording import Bounds
@@ -248,25 +248,28 @@ class Rooms:
         watched = {stream.name for stream in room.streams}
         number = row.room_no
         left = [
-            self._has_left(room, f"{number}/{name}", partial(_listed, room.folder / str(name)))
+            self._has_left(room, f"{number}/{name}", partial(_listed, room.folder / str(name)), begins)
             for name in row.streams
             if name not in watched
         ]
-        left.append(self._has_left(room, number, partial(places.nobodys, self._folder, number)))
+        left.append(self._has_left(room, number, partial(places.nobodys, self._folder, number), begins))
         return any(left) or any(stream.holds(begins, ends) for stream in room.streams)
 
-    def _has_left(self, room: _Room, about: str, look: Callable[[], list[Path]]) -> bool:
-        """Whether anything lies where no stream of the settings takes it up: nobody knows of when."""
+    def _has_left(self, room: _Room, about: str, look: Callable[[], list[Path]], begins_us: int) -> bool:
+        """Whether something written since a moment lies where no stream of the settings takes it up."""
+        file_s, now_us = room.settings.file_s, time.time_ns() // 1000
         try:
-            found = [str(path.relative_to(self._folder)) for path in look()]
+            runs = look()
+            found = str(runs[0].relative_to(self._folder)) if runs else None
+            is_late = any(written_us(run, file_s, now_us) > begins_us - LEEWAY_US for run in runs)
         except OSError as error:
-            found = [error.strerror or str(error)]
-        wrong = None if not found else (
-            f"room {about}: expected nothing that no stream of recorder.rooms takes up, found {found[0]}; "
+            found, is_late = error.strerror or str(error), True
+        wrong = None if found is None else (
+            f"room {about}: expected nothing that no stream of recorder.rooms takes up, found {found}; "
             "kept, move it to the folder of the stream whose it is"
         )  # fmt: skip
         self._tell(room, about, NOT_TAKEN_UP, wrong)
-        return bool(found)
+        return is_late
 
     def _settle(self, room: _Room, stream: StreamRecorder, finished: Finished) -> None:
         """Take a finished file into custody, let it wait, or drop it."""

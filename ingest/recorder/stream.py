@@ -218,7 +218,7 @@ class StreamRecorder:
         self.folder = folder
         self.state = State()
         self._start = partial(process.start, folder, address, bounds, ffmpeg)
-        self._file_us = round(bounds.file_s * 1e6)
+        self._file_s = bounds.file_s
         self._clock, self._silent_s = clock, silent_s
         self._log = log.bind(room=room, stream=name)
         # Not for secrets: two streams only must not knock at the same instant for ever.
@@ -347,28 +347,15 @@ class StreamRecorder:
             is_recording = process.is_recording(run.folder)
         except OSError:
             # Whoever records there nevertheless goes on writing.
-            changed_us = self._changed_us(run.folder, now_us)
+            changed_us = written_us(run.folder, self._file_s, now_us)
             run.dead_us = changed_us if changed_us < now_us - LEEWAY_US else None
             raise
         if is_recording:
             run.dead_us = None
         elif run.dead_us is None:
             # Once: to salvage it is to write there.
-            run.dead_us = self._changed_us(run.folder, now_us)
+            run.dead_us = written_us(run.folder, self._file_s, now_us)
         return is_recording
-
-    def _changed_us(self, folder: Path, now_us: int) -> int:
-        """UTC when a run was last written to, or later where its disk does not tell."""
-        try:
-            written = [path.stat() for path in folder.iterdir() if path.name != SETTLED]
-            return max(each.st_mtime_ns for each in written or [folder.stat()]) // 1000
-        except OSError:
-            self._log.warning("recorder:not_listed", run=folder.name)
-        try:
-            # Each of its files was made there, and the last one is not longer than any.
-            return min(now_us, folder.stat().st_mtime_ns // 1000 + 2 * self._file_us)
-        except OSError:
-            return now_us
 
     def _end_second(self, run: _Run) -> None:
         """Two record at once: this one is to end, and is looked at again."""
@@ -493,6 +480,24 @@ class StreamRecorder:
             self.state.bytes_s, self.state.packets_s = line["bytes_s"], line["packets_s"]
             self.state.pictures_s = line["pictures_s"]
             self.state.waiting_bytes = line["waiting_bytes"]
+
+
+def written_us(run: Path, file_s: float, now_us: int) -> int:
+    """UTC when a run was last written to, or later where its disk does not tell.
+
+    Args:
+        file_s: How long its files get.
+    """
+    try:
+        entries = [path.stat() for path in run.iterdir() if path.name != SETTLED]
+        return max(each.st_mtime_ns for each in entries or [run.stat()]) // 1000
+    except OSError as error:
+        log.warning("recorder:not_listed", run=run.name, why=error.strerror)
+    try:
+        # Each of its files was made there, and the last one is not much longer than another.
+        return min(now_us, run.stat().st_mtime_ns // 1000 + round(2 * file_s * 1e6))
+    except OSError:
+        return now_us
 
 
 def _finished(stream: str, run: _Run, line: dict[str, Any]) -> Finished:

@@ -378,6 +378,15 @@ def test_a_folder_that_cannot_be_looked_into_keeps_no_room_from_its_sessions(hom
     home.follow(host)
     assert home.told(over).row.complete_at is not None
     assert home.alarms() == []
+    # What was written last before a session began has nothing of it, and is told all the same.
+    (stray / "run").mkdir(parents=True)
+    home.write(use_case.stop, lasts)
+    home.follow(host)
+    assert home.told(lasts).row.complete_at is None
+    os.utime(stray / "run", (time.time() - 60,) * 2)
+    home.follow(host)
+    assert home.told(lasts).row.complete_at is not None
+    assert home.alarms() == [(NOT_TAKEN_UP, f"R101/old@{host._name}")]
 
 
 def test_agencies_with_a_room_of_one_number_have_a_folder_each(home: House) -> None:
