@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from granian.constants import Interfaces
 
 from api import problems, serving
+from api.auth.calling import Calls
 from api.auth.gate import Gate
 from api.auth.throttle import Throttle
 from api.desk import Installation
@@ -25,6 +26,7 @@ from api.routes import (
     cases,
     clip_sets,
     clips,
+    conduct,
     continuity,
     custody,
     devices,
@@ -39,6 +41,7 @@ from api.routes import (
     redaction,
     reports,
     rooms,
+    scheduling,
     sessions,
     sets,
     system,
@@ -66,6 +69,8 @@ GATES: tuple[Gate, ...] = (
     ledger.gate,
     reports.gate,
     rooms.gate,
+    scheduling.gate,
+    conduct.gate,
     live.gate,
     accounts.gate,
     jobs.gate,
@@ -100,6 +105,7 @@ def create_app(storage: Storage, settings: Settings) -> FastAPI:
     app.state.metrics = Metrics()
     app.state.metrics.registry.register(RoomMetrics(storage, settings.recorder.rooms))
     app.state.throttle = Throttle()
+    app.state.calls = Calls()
     app.state.news = NewsRoom(settings.events_subscribe_url, cases_in(storage))
     problems.install(app)
     for gate in GATES:

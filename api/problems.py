@@ -53,7 +53,7 @@ KINDS: tuple[tuple[type[EvidenceError], int, str], ...] = (
 # What was there for this caller and has been taken back is gone, not missing.
 GONE = frozenset({"derivative_withdrawn", "grant_ended"})
 # Whoever is told so asked too often, or holds too many; others are served.
-TOO_MANY = frozenset({"sign_in_throttled", "streams_too_many", "grant_crowded"})
+TOO_MANY = frozenset({"sign_in_throttled", "streams_too_many", "grant_crowded", "trigger_throttled"})
 
 STATUS_TITLES = {
     400: "请求格式错误 / Malformed request",

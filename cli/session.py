@@ -1,4 +1,7 @@
-"""`liuhen session`: start, stop, mark, pause, seal and show sessions of interview rooms; end sheets."""
+"""`liuhen session`: start, stop, mark, pause, seal and show sessions of interview rooms; end sheets.
+
+Those of the checklist are in `cli.conduct`.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,19 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
-from sqlalchemy.orm import Session
-
-from cli.options import Branch, read_id, read_instant
+from cli import conduct
+from cli.options import Branch, read_instant
+from cli.session_of import add_facts, add_session, id_of, stated_of, tell_missing
 from cli.shell import Desk, Parser, add_json, at_desk, operator, print_json, print_table, write_new
 from evidence.breaks import CAUSE_WORDS, missing_us
 from evidence.clock import from_micros, rfc3339
-from evidence.errors import InvalidInput
 from evidence.kinds import GapReason
 from evidence.session import NOTE_WORDS, REASON_WORDS, STATE_WORDS, Facts, NoteKind, State
 from ingest.recorder import registry, sealing, sessions, sheet
 from ingest.recorder.sessions import Told
 from storage.db import sessions as rows
 from storage.db.room_tables import RoomSession
-from storage.db.tables import Agency
 
 REASONS = ", ".join(f"{reason} {words[0]}" for reason, words in REASON_WORDS.items())
 
@@ -37,24 +37,24 @@ def arguments(parser: Parser, _name: str) -> None:
         metavar="TIME",
         help="由预录补记的实际开始时间 / true start, if it was forgotten",
     )
-    _add_facts(starting)
+    add_facts(starting)
     stating = branch.add("facts", "登记事项 / state facts", _facts)
-    _add_session(stating)
-    _add_facts(stating)
+    add_session(stating)
+    add_facts(stating)
     for name, text, run in (
         ("stop", "结束会话 / end a session", _stop),
         ("resume", "结束暂停 / end a pause", _resume),
         ("seal", "封存:签署文件清单 / seal: sign the list of files", _seal),
     ):
-        _add_session(branch.add(name, text, run))
+        add_session(branch.add(name, text, run))
     marking = branch.add("mark", "标记此刻 / note something now", _mark)
-    _add_session(marking)
+    add_session(marking)
     marking.add_argument("text", metavar="TEXT", help="内容 / in words")
     pausing = branch.add("pause", "暂停录制 / record nothing for now", _pause)
-    _add_session(pausing)
+    add_session(pausing)
     _add_reason(pausing)
     reasoning = branch.add("reason", "说明中断原因 / say why there is a break", _reason)
-    _add_session(reasoning)
+    add_session(reasoning)
     reasoning.add_argument("stream", metavar="STREAM", help="信号 / stream")
     reasoning.add_argument("from_at", metavar="FROM", help="起 / from, as `show` prints it")
     reasoning.add_argument("to_at", metavar="TO", help="止 / to")
@@ -65,18 +65,13 @@ def arguments(parser: Parser, _name: str) -> None:
     listing.add_argument("--limit", type=int, default=50, metavar="N", help="最多几条 / at most; 50")
     add_json(listing)
     showing = branch.add("show", "会话详情与中断记录 / a session and its break log", _show)
-    _add_session(showing)
+    add_session(showing)
     add_json(showing)
+    conduct.add_to(branch)
     printing = branch.add("sheet", "结束单,供签名 / end sheet, to be signed", _sheet)
-    _add_session(printing)
+    add_session(printing)
     printing.add_argument(
         "--pdf", type=Path, metavar="FILE", help="写入 PDF,缺省输出 JSON / write a PDF; default JSON"
-    )
-
-
-def _add_session(parser: Parser) -> None:
-    parser.add_argument(
-        "session", metavar="SESSION", help="会话编号,或询问室编号 / id, or the room it lasts in"
     )
 
 
@@ -84,25 +79,6 @@ def _add_reason(parser: Parser) -> None:
     reasons = [str(reason) for reason in GapReason]
     parser.add_argument("reason", choices=reasons, metavar="REASON", help=f"原因 / reason: {REASONS}")
     parser.add_argument("text", metavar="TEXT", help="说明 / in words")
-
-
-def _add_facts(parser: Parser) -> None:
-    parser.add_argument("--case", dest="case_no", metavar="NO", help="案件编号 / case number")
-    parser.add_argument("--place", metavar="TEXT", help="地点 / place; default: the room's")
-    parser.add_argument(
-        "--officer",
-        dest="officers",
-        action="append",
-        metavar="NO",
-        help="人员编号,可重复 / officer; repeatable",
-    )
-    parser.add_argument("--party", metavar="TEXT", help="被询问人 / who is heard")
-    parser.add_argument("--proof", dest="object_of_proof", metavar="TEXT", help="证明对象 / object of proof")
-
-
-def _stated(options: argparse.Namespace) -> dict[str, Any]:
-    names = ("case_no", "place", "officers", "party", "object_of_proof")
-    return {name: value for name in names if (value := getattr(options, name)) is not None}
 
 
 def _start(options: argparse.Namespace) -> int:
@@ -113,7 +89,7 @@ def _start(options: argparse.Namespace) -> int:
             session,
             agency,
             room,
-            facts=_stated(options),
+            facts=stated_of(options),
             started_at=started_at or None,
             actor=operator(),
             now=desk.now(),
@@ -124,19 +100,19 @@ def _start(options: argparse.Namespace) -> int:
     print(f"已开始 / started: {row.id}  {row.room_no}  {since}")
     if away:
         print(f"未在录制,请检查设备 / not recorded now, look at the recorder: {', '.join(away)}")
-    _tell_missing(missing, unknown)
+    tell_missing(missing, unknown)
     return 0
 
 
 def _facts(options: argparse.Namespace) -> int:
-    stated = _stated(options)
+    stated = stated_of(options)
     with at_desk(options) as desk, desk.write() as (session, agency):
-        session_id = _id_of(session, agency, options.session)
+        session_id = id_of(session, agency, options.session)
         row = sessions.state_facts(session, agency, session_id, stated, actor=operator(), now=desk.now())
         missing = Facts.from_json(row.facts).missing()
         unknown = registry.unregistered(session, agency, row).names()
     print(f"已登记 / stated: {', '.join(stated)}")
-    _tell_missing(missing, unknown)
+    tell_missing(missing, unknown)
     return 0
 
 
@@ -188,7 +164,7 @@ def _seal(options: argparse.Namespace) -> int:
         row = sealing.seal(
             session,
             agency,
-            _id_of(session, agency, options.session),
+            id_of(session, agency, options.session),
             desk.storage.keys,
             actor=operator(),
             now=desk.now(),
@@ -200,31 +176,8 @@ def _seal(options: argparse.Namespace) -> int:
 def _change(options: argparse.Namespace, do: Callable[..., Any], *given: Any, **named: Any) -> Any:
     """Do one thing to the session a command names, as its one transaction."""
     with at_desk(options) as desk, desk.write() as (session, agency):
-        session_id = _id_of(session, agency, options.session)
+        session_id = id_of(session, agency, options.session)
         return do(session, agency, session_id, *given, actor=operator(), now=desk.now(), **named)
-
-
-def _id_of(session: Session, agency: Agency, text: str) -> UUID:
-    """The session of that id, or the one that lasts in the room of that number.
-
-    Raises:
-        InvalidInput: It is neither.
-    """
-    for row in rows.open_sessions(session, agency.id, text):
-        return row.id
-    try:
-        return read_id(text, "session")
-    except InvalidInput as error:
-        raise InvalidInput(
-            f"session: expected an id, or a room in use, found {text[:60]!r}; see `liuhen session list`"
-        ) from error
-
-
-def _tell_missing(missing: list[str], unknown: list[str]) -> None:
-    if missing:
-        print(f"未登记 / not stated yet: {', '.join(missing)}")
-    if unknown:
-        print(f"未在本机构登记,按所述保留 / not registered here, kept as stated: {', '.join(unknown)}")
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -258,7 +211,7 @@ def _list(options: argparse.Namespace) -> int:
 def _show(options: argparse.Namespace) -> int:
     with at_desk(options) as desk, desk.read() as session:
         agency_id = desk.agency.id
-        row = rows.session_by_id(session, agency_id, _id_of(session, desk.agency, options.session))
+        row = rows.session_by_id(session, agency_id, id_of(session, desk.agency, options.session))
         told = sessions.tell(session, agency_id, row)
         files = sealing.files_of(session, agency_id, told)
         unknown = registry.unregistered(session, desk.agency, row)
@@ -271,7 +224,7 @@ def _show(options: argparse.Namespace) -> int:
 
 def _sheet(options: argparse.Namespace) -> int:
     with at_desk(options) as desk, desk.read() as session:
-        session_id = _id_of(session, desk.agency, options.session)
+        session_id = id_of(session, desk.agency, options.session)
         made = sheet.end_sheet(session, desk.agency, session_id, desk.storage.keys, desk.now())
         zone, now = desk.agency.time_zone, desk.now()
     if options.pdf is None:
@@ -328,7 +281,7 @@ def _print(desk: Desk, told: Told, files: list[dict[str, Any]], unknown: list[st
     print(f"{desk.local(row.started_at)} – {desk.local(row.ended_at)}")
     for name, value in told.facts.to_json().items():
         print(f"  {name}: {', '.join(value) if isinstance(value, list) else value or '—'}")
-    _tell_missing(told.facts.missing(), unknown)
+    tell_missing(told.facts.missing(), unknown)
     print_table(
         ("信号 stream", "序 no", "起 from", "止 to", "SHA-256", "核对 read back"),
         [

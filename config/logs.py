@@ -1,8 +1,8 @@
 """Logs as JSON lines on standard error, the same for every process.
 
 An address of media is a secret, and an exception may carry one in its words: whatever is as long as the token
-of one, and made of its characters, is left out of every line. So are the tokens of sessions and docks, which
-are shorter, by how they begin. Tracebacks are text without the values of variables.
+of one, and made of its characters, is left out of every line. So are the tokens of sessions, docks and
+triggers, which are shorter, by how they begin. Tracebacks are text without the values of variables.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import sys
 import structlog
 
 # Longer than a SHA-256 in hexadecimal; the token of an address has 106 characters. An escape of JSON before
-# it is no part of it. Those of sessions and docks (`storage.db.credentials`) have 47.
-_SECRET = re.compile(r"(\\(?:u[0-9a-f]{4}|.))?[A-Za-z0-9_-]{72,}|lh[su]_[A-Za-z0-9_-]{43}")
+# it is no part of it. Those of sessions, docks and triggers (`storage.db.credentials`,
+# `storage.db.triggers`) have 47.
+_SECRET = re.compile(r"(\\(?:u[0-9a-f]{4}|.))?[A-Za-z0-9_-]{72,}|lh[sut]_[A-Za-z0-9_-]{43}")
 WITHHELD = "[withheld]"
 
 

@@ -249,6 +249,14 @@ class StreamSettings(Group):
         return self
 
 
+class PointSettings(Group):
+    """Something that must be said or seen in the recording of a session (R11)."""
+
+    code: str = Field(pattern=r"^[a-z0-9_]{1,32}$", description="Short name, its own in the list")
+    zh: str = Field(min_length=1, max_length=100, description="In Chinese")
+    en: str = Field("", max_length=100, description="In English; empty: in Chinese alone")
+
+
 class RoomSettings(Group):
     """One interview or hearing room with a recorder of its own."""
 
@@ -264,7 +272,23 @@ class RoomSettings(Group):
         description="How much is kept beforehand, for a start that was forgotten; 0: nothing",
     )
     file_s: float = Field(300.0, ge=10, le=3600, description="How long a file gets")
+    session_kind: Literal["interview", "hearing"] = Field(
+        "interview", description="What it is for; says which checklist its sessions have"
+    )
+    checklist: list[PointSettings] = Field(
+        default_factory=list,
+        max_length=40,
+        description="What must be said and seen on record (R11); empty: the usual of its kind",
+    )
     streams: list[StreamSettings] = Field(default_factory=list, description="Its streams, the main one first")
+
+    @field_validator("checklist")
+    @classmethod
+    def _points_each_once(cls, checklist: list[PointSettings]) -> list[PointSettings]:
+        codes = [point.code for point in checklist]
+        if len(set(codes)) != len(codes):
+            raise ValueError(f"expected a code for each point, found {codes}")
+        return checklist
 
     @field_validator("streams")
     @classmethod

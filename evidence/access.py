@@ -149,7 +149,9 @@ def may(actor: Actor, act: Act, subject: Subject | None = None) -> bool:
     return False
 
 
-def may_with_session(actor: Actor, act: Act, subject: Subject, started_by: str) -> bool:
+def may_with_session(
+    actor: Actor, act: Act, subject: Subject, started_by: str, *, is_nobodys: bool = False
+) -> bool:
     """Whether the actor may read or run one session of a room.
 
     Legal review and the archive read every one. An officer or handler reads and runs what is theirs: started
@@ -157,6 +159,8 @@ def may_with_session(actor: Actor, act: Act, subject: Subject, started_by: str) 
 
     Args:
         started_by: Label of who started it.
+        is_nobodys: The room's recorder began it, and nobody said yet who conducts it and of which case it is:
+            whoever is there and may run sessions says so. By itself that gives no right to what was recorded.
     """
     if not may(actor, act):
         return False
@@ -164,7 +168,7 @@ def may_with_session(actor: Actor, act: Act, subject: Subject, started_by: str) 
         return True
     conducts = actor.officer_id is not None and actor.officer_id in subject.collector_officer_ids
     handles = Role.HANDLER in actor.roles and actor.account_id in subject.handler_ids
-    return started_by == actor.label or handles or conducts
+    return started_by == actor.label or handles or conducts or is_nobodys
 
 
 def require(actor: Actor, act: Act, subject: Subject | None = None) -> None:

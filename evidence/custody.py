@@ -160,6 +160,9 @@ class Action(StrEnum):
     LIVE_ISSUED = "live:issued"
     ORIGINAL_ISSUED = "original:issued"
     PREVIEW_ISSUED = "preview:issued"
+    PLANNED_SESSION_BEGUN = "planned_session:begun"
+    PLANNED_SESSION_MADE = "planned_session:made"
+    PLANNED_SESSION_WITHDRAWN = "planned_session:withdrawn"
     PLAYLIST_ISSUED = "playlist:issued"
     POLICY_SET = "policy:set"
     RECEIPT_ISSUED = "receipt:issued"
@@ -177,6 +180,7 @@ class Action(StrEnum):
     ROOM_SESSION_MARKED = "room_session:marked"
     ROOM_SESSION_PART_NOTED = "room_session:part_noted"
     ROOM_SESSION_PAUSED = "room_session:paused"
+    ROOM_SESSION_POINT_NOTED = "room_session:point_noted"
     ROOM_SESSION_REASON_GIVEN = "room_session:reason_given"
     ROOM_SESSION_RECORDED_AT = "room_session:recorded_at"
     ROOM_SESSION_RESUMED = "room_session:resumed"
@@ -195,6 +199,8 @@ class Action(StrEnum):
     TOKEN_REVOKED = "token:revoked"  # noqa: S105 -- an event, not a secret
     TOKEN_ROTATED = "token:rotated"  # noqa: S105 -- an event, not a secret
     TRACK_ISSUED = "track:issued"
+    TRIGGER_ISSUED = "trigger:issued"
+    TRIGGER_REVOKED = "trigger:revoked"
     UPLOAD_EXPIRED = "upload:expired"
     UPLOAD_TERMINATED = "upload:terminated"
     WAVEFORM_ISSUED = "waveform:issued"

@@ -63,6 +63,8 @@ class NoteKind(StrEnum):
     RESUME = "resume"  # 继续
     FACTS = "facts"  # 事项登记
     REASON = "reason"  # 中断说明
+    SHOWN = "shown"  # 已见于录像
+    NOT_SHOWN = "not_shown"  # 未见于录像的说明
 
 
 NOTE_WORDS: Mapping[NoteKind, tuple[str, str]] = {
@@ -71,7 +73,23 @@ NOTE_WORDS: Mapping[NoteKind, tuple[str, str]] = {
     NoteKind.RESUME: ("继续", "resumed"),
     NoteKind.FACTS: ("事项登记", "facts stated"),
     NoteKind.REASON: ("中断说明", "reason of a break"),
+    NoteKind.SHOWN: ("已录入画面或声音", "shown"),
+    NoteKind.NOT_SHOWN: ("未录入的说明", "not shown"),
 }
+
+
+class TriggerAction(StrEnum):
+    """What the recorder of a room may ask for by itself."""
+
+    START = "start"
+    STOP = "stop"
+    PAUSE = "pause"
+    RESUME = "resume"
+    MARK = "mark"
+
+
+TRIGGER_LABEL = "trigger:"
+"""How the label of a recorder that calls begins; its key's id follows."""
 REASON_WORDS: Mapping[GapReason, tuple[str, str]] = {
     GapReason.SECRET_OR_PRIVACY: ("涉密或隐私", "secret or privacy"),
     GapReason.EMERGENCY: ("紧急情况", "emergency"),
@@ -204,6 +222,10 @@ class Note:
     from_us: int | None = None
     to_us: int | None = None
     """Of that break, UTC."""
+    point: str | None = None
+    """Code of the point of the checklist it is about; None for the others."""
+    shown_us: int | None = None
+    """When that point is to be seen or heard, UTC; None where it is not."""
 
 
 @dataclass(frozen=True)

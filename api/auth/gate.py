@@ -34,6 +34,8 @@ class Open(StrEnum):
     """Any session, also before the first password is changed: about the session itself."""
     CAPABILITY = "capability"
     """The address is the proof: signed, for one grant, with an end."""
+    TRIGGER = "trigger"
+    """The key of a room's recorder (`api.auth.calling`)."""
     LOOPBACK = "loopback"
     """Only from this machine."""
 
@@ -99,6 +101,8 @@ class Gate:
         elif access is Open.SIGNED_IN:
             checks.append(Depends(_signed_in))
             statuses |= {401}
+        elif access is Open.TRIGGER:
+            statuses |= {401, 409, 429}
         statuses |= set(options.pop("problems", ()))
         extra = {DECLARED: str(access), **options.pop("openapi_extra", {})}
         add = self.router.api_route(

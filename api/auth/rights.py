@@ -25,10 +25,10 @@ from evidence.access import Act, Actor, Subject, may, may_with_session, require
 from evidence.errors import Conflict, InvalidInput, NotFound, NotPermitted
 from evidence.item import SHOWABLE, Binding, Custody
 from evidence.kinds import ClaimSource, Role
-from evidence.session import NoteKind
+from evidence.session import TRIGGER_LABEL, NoteKind
 from ingest.facts import Statement, weigh
 from storage.db import accounts, agencies, cases, items, ledger, sessions
-from storage.db.room_tables import RoomSession
+from storage.db.room_tables import PlannedSession, RoomSession
 from storage.db.tables import Case, CaseBinding, Item
 
 Span = tuple[int, int]
@@ -285,7 +285,7 @@ def require_case(actor: Actor, case: Case) -> None:
 class SessionRights:
     """What the actor may do with sessions of rooms; what several of them need is read once."""
 
-    def __init__(self, work: Asking, rows: Sequence[RoomSession]) -> None:
+    def __init__(self, work: Asking, rows: Sequence[RoomSession | PlannedSession]) -> None:
         self._actor = work.actor
         case_ids = {row.case_id for row in rows if row.case_id is not None}
         is_handler = Role.HANDLER in work.actor.roles
@@ -297,8 +297,8 @@ class SessionRights:
             else None
         )
 
-    def has(self, row: RoomSession, act: Act) -> bool:
-        """Whether the actor may read or run the session: by duty, or because it is theirs."""
+    def has(self, row: RoomSession | PlannedSession, act: Act) -> bool:
+        """Whether the actor may read or run the session, or one planned: by duty, or because it is theirs."""
         handler_id = self._handlers.get(row.case_id) if row.case_id is not None else None
         conducts = self._number is not None and self._number in row.facts["officers"]
         officer_id = self._actor.officer_id if conducts else None
@@ -306,11 +306,14 @@ class SessionRights:
             frozenset() if handler_id is None else frozenset({handler_id}),
             frozenset() if officer_id is None else frozenset({officer_id}),
         )
-        return may_with_session(self._actor, act, subject, row.started_by)
+        is_nobodys = (
+            row.started_by.startswith(TRIGGER_LABEL) and not row.facts["officers"] and row.case_id is None
+        )
+        return may_with_session(self._actor, act, subject, row.started_by, is_nobodys=is_nobodys)
 
 
-def require_session(work: Asking, row: RoomSession, act: Act) -> None:
-    """Raise unless the actor may read or run the session.
+def require_session(work: Asking, row: RoomSession | PlannedSession, act: Act) -> None:
+    """Raise unless the actor may read or run the session, or one that is planned.
 
     Raises:
         NotPermitted: ``session_not_yours``.

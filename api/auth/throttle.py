@@ -24,14 +24,41 @@ WINDOW_S = 60.0
 PEERS_MOST = 4096
 
 
+class Tally:
+    """How often each of many was heard of within a minute; whoever was longest ago is forgotten first."""
+
+    def __init__(self) -> None:
+        self._heard: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._heard)
+
+    def note(self, name: str) -> None:
+        """Hear of somebody."""
+        now = time.monotonic()
+        with self._lock:
+            since, count = self._heard.pop(name, (now, 0))
+            if now - since >= WINDOW_S:
+                since, count = now, 0
+            self._heard[name] = (since, count + 1)
+            while len(self._heard) > PEERS_MOST:
+                self._heard.popitem(last=False)
+
+    def count(self, name: str) -> int:
+        """How often, since the first of this minute."""
+        with self._lock:
+            since, count = self._heard.get(name, (0.0, 0))
+        return count if time.monotonic() - since < WINDOW_S else 0
+
+
 class Throttle:
     """One for each application."""
 
     def __init__(self, *, at_once: int = AT_ONCE, wrong_most: int = WRONG_MOST) -> None:
         self._proving = threading.BoundedSemaphore(at_once)
         self._wrong_most = wrong_most
-        self._wrong: OrderedDict[str, tuple[float, int]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._wrong = Tally()
 
     @contextmanager
     def turn(self, peer: str) -> Iterator[None]:
@@ -41,7 +68,7 @@ class Throttle:
             Unavailable: Too many at once (``sign_in_busy``), or too many wrong ones from this peer
                 (``sign_in_throttled``).
         """
-        if self._count(peer) >= self._wrong_most:
+        if self._wrong.count(peer) >= self._wrong_most:
             raise Unavailable(
                 f"sign-in: expected at most {self._wrong_most} wrong passwords a minute, found more; wait",
                 code="sign_in_throttled",
@@ -56,20 +83,8 @@ class Throttle:
             self._proving.release()
 
     def note_wrong(self, peer: str) -> None:
-        """Count a wrong password; the peer heard of longest ago is forgotten when there are too many."""
-        now = time.monotonic()
-        with self._lock:
-            since, count = self._wrong.pop(peer, (now, 0))
-            if now - since >= WINDOW_S:
-                since, count = now, 0
-            self._wrong[peer] = (since, count + 1)
-            while len(self._wrong) > PEERS_MOST:
-                self._wrong.popitem(last=False)
-
-    def _count(self, peer: str) -> int:
-        with self._lock:
-            since, count = self._wrong.get(peer, (0.0, 0))
-        return count if time.monotonic() - since < WINDOW_S else 0
+        """Count a wrong password."""
+        self._wrong.note(peer)
 
 
 def peer_of(request: Request, *, behind_proxy: bool) -> str:

@@ -384,6 +384,7 @@ def _row(row: RoomSession, unknown: registry.Unregistered | None) -> dict[str, A
         "requested_at": row.requested_at,
         "started_at": row.started_at,
         "paused_since": row.paused_since,
+        "planned_until": row.planned_until,
         "ended_at": row.ended_at,
         "sealed_at": row.sealed_at,
         "started_by": row.started_by,
@@ -427,6 +428,7 @@ def _note(row: SessionNote) -> SessionNoteShown:
         stream=row.stream,
         from_at=row.from_at,
         to_at=row.to_at,
+        point=row.point,
     )
 
 

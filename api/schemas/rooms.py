@@ -148,6 +148,7 @@ class SessionShown(Output):
     requested_at: datetime = Field(description="登记开始的时间 / When somebody started it")
     started_at: datetime
     paused_since: datetime | None
+    planned_until: datetime | None = Field(description="预定的结束时间 / When its plan says it ends")
     ended_at: datetime | None
     sealed_at: datetime | None
     started_by: str
@@ -192,6 +193,7 @@ class SessionNoteShown(Output):
     stream: str | None
     from_at: datetime | None
     to_at: datetime | None
+    point: str | None = Field(description="所涉核对事项 / Point of the checklist it is about")
 
 
 class BreakReasonShown(Output):

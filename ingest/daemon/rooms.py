@@ -10,9 +10,10 @@ The rules:
    pause a moment later, because what was seen before it is still on the line.
 4. A finished file that a session reaches into is taken into custody with what the session says of it. One
    that none does waits as long as the room pre-records, to be claimed, and is then dropped; that is logged.
-5. Every host says of a session that ended when nothing of it is left there (`ingest.recorder.handover`).
+5. A session that is planned begins at its time (`evidence.schedule`), by whoever holds the lease.
+6. Every host says of a session that ended when nothing of it is left there (`ingest.recorder.handover`).
    What cannot be looked into may be anything.
-6. While the database is away, and before the first answer, nothing is decided: what records goes on, and
+7. While the database is away, and before the first answer, nothing is decided: what records goes on, and
    files wait on the disk.
 """
 
@@ -37,6 +38,7 @@ from evidence.clock import from_micros, to_micros
 from evidence.errors import EvidenceError, Unavailable
 from evidence.kinds import ClaimSource, SourceKind
 from ingest.daemon.holding import Holder
+from ingest.daemon.plans import keep_plans
 from ingest.daemon.pulled import agency_of
 from ingest.daemon.room_state import RoomState
 from ingest.facts import Statement
@@ -203,7 +205,9 @@ class Rooms:
             log.warning("recorder:not_resigned", code=error.code)
 
     def _ask(self, room: _Room) -> None:
-        """Which sessions last; where that changed, a file ends."""
+        """Which sessions last; where that changed, a file ends. What is planned for now is begun before."""
+        if room.is_ours:
+            keep_plans(self._storage, room.settings, room.agency_id)
         try:
             with self._storage.database.read() as session:
                 found = sessions.incomplete_sessions(session, room.agency_id, room.settings.room_no)

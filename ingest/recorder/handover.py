@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from evidence.custody import Action
 from evidence.ids import new_id
-from ingest.recorder.sessions import SUBJECT
+from ingest.recorder.noting import SUBJECT
 from storage.db import custody, sessions
 from storage.db.custody import Happening
 from storage.db.room_tables import RoomSession

@@ -169,7 +169,9 @@ def _facts(path: Path, about: Mapping[str, Any], marks: Sequence[Mapping[str, An
         duration_us, pictures = int(index.duration * 1_000_000), index.frame_count
     else:
         mark = next((each for each in reversed(marks) if each["synced_bytes"] < size), None)
-        duration_us, pictures = (int(mark["end_us"]), int(mark.get("pictures", 0))) if mark is not None else (0, 0)
+        duration_us, pictures = (
+            (int(mark["end_us"]), int(mark.get("pictures", 0))) if mark is not None else (0, 0)
+        )
     if mark is None:
         # Less than a second of it came: it begins when its first packet did.
         begins = int(about["arrived_utc_us"])

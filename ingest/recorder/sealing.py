@@ -22,7 +22,8 @@ from evidence.custody import Action
 from evidence.errors import Conflict
 from evidence.item import SHOWABLE, Custody
 from evidence.session import State, move
-from ingest.recorder.sessions import SUBJECT, Told, tell
+from ingest.recorder.noting import SUBJECT
+from ingest.recorder.sessions import Told, tell
 from storage.db import custody, sessions
 from storage.db.custody import Happening
 from storage.db.room_tables import RoomSession

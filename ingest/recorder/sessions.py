@@ -22,6 +22,7 @@ from config.settings import RoomSettings
 from evidence.breaks import ENDED, Break, Happened, Part, break_log, place, touches
 from evidence.case import normalise_case_no
 from evidence.clock import from_micros, rfc3339, to_micros
+from evidence.conduct import Point, points_of
 from evidence.custody import Action
 from evidence.errors import Conflict, InvalidInput, NotFound
 from evidence.ids import new_id
@@ -30,6 +31,7 @@ from evidence.kinds import ClaimSource, GapReason, SourceKind
 from evidence.session import Facts, Note, NoteKind, State, begin_at, line, move
 from ingest import binding, roster
 from ingest.facts import Statement
+from ingest.recorder.noting import add_note, held, known_note, leaf, require
 from media.live.journal import read
 from storage.db import cases, custody, items, sessions
 from storage.db.custody import Happening
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
 
 CLOCK = "server"
 """Whose clock a recorder's times are by."""
-SUBJECT = "room_session"
 FILLED = {"place": ("captured_place", "place"), "object_of_proof": ("object_of_proof", "object_of_proof")}
 """Facts of a session that are facts of its items: the item's field, and the claim's."""
 
@@ -65,9 +66,13 @@ def start(
     facts: Mapping[str, Any],
     started_at: datetime | None = None,
     actor: str,
+    started_by: str | None = None,
     now: datetime,
 ) -> RoomSession:
     """Begin a session now, or as far back as the room keeps what was recorded beforehand.
+
+    Args:
+        started_by: Whose session it is, where that is another than who begins it: who planned it.
 
     Raises:
         InvalidInput: A fact that is none, or a beginning the room does not keep.
@@ -95,11 +100,12 @@ def start(
         device_no=room.recorded_as,
         streams=[stream.name for stream in room.streams],
         state=str(State.OPEN),
-        case_id=_case_of(session, agency, stated),
+        case_id=case_of(session, agency, stated),
         facts=stated.to_json(),
         requested_at=now,
         started_at=begins,
-        started_by=actor,
+        started_by=started_by or actor,
+        points=[point.to_json() for point in _points(room)],
     )
     told = {
         "room_no": row.room_no,
@@ -109,7 +115,7 @@ def start(
         "missing": stated.missing(),
     }
     with roster.unless_taken(session, _open(room.room_no, None)):
-        row.leaf_id = _leaf(
+        row.leaf_id = leaf(
             session, agency, row, Action.ROOM_SESSION_STARTED, told, actor, now, private={"facts": row.facts}
         )
         session.add(row)
@@ -123,13 +129,13 @@ def stop(session: Session, agency: Agency, session_id: UUID, *, actor: str, now:
         NotFound: There is none.
         Conflict: It has ended (``session_state``).
     """
-    row = _held(session, agency, session_id, State.OPEN)
+    row = held(session, agency, session_id, State.OPEN)
     row.state = str(move(State(row.state), State.ENDED))
     # A clock that was set back makes no session of negative length.
     row.ended_at = max(now, row.started_at)
     row.ended_by, row.paused_since = actor, None
     facts = {"room_no": row.room_no, "started_at": rfc3339(row.started_at), "ended_at": rfc3339(row.ended_at)}
-    _leaf(session, agency, row, Action.ROOM_SESSION_ENDED, facts, actor, now)
+    leaf(session, agency, row, Action.ROOM_SESSION_ENDED, facts, actor, now)
     return row
 
 
@@ -153,17 +159,11 @@ def mark(
         Conflict: The session has ended (``session_state``), or the key is another note's (``note_key_used``).
     """
     row = sessions.session_by_id(session, agency.id, session_id, lock=True)
-    known = sessions.note_by_key(session, agency.id, row.id, key) if key is not None else None
+    known = known_note(session, agency, row, key, NoteKind.MARKER, line(text, "text"), actor)
     if known is not None:
-        if (known.kind, known.text, known.by) != (NoteKind.MARKER, line(text, "text"), actor):
-            raise Conflict(
-                f"marker: expected a key of its own, found that of another note of session {row.id}; "
-                "make a new key for a new marker",
-                code="note_key_used",
-            )
         return known
-    _require(row, State.OPEN)
-    return _note(
+    require(row, State.OPEN)
+    return add_note(
         session, agency, row, Action.ROOM_SESSION_MARKED, NoteKind.MARKER, text, actor=actor, now=now, key=key
     )
 
@@ -184,11 +184,11 @@ def pause(
         InvalidInput: No words.
         Conflict: The session has ended (``session_state``) or is paused (``session_paused``).
     """
-    row = _held(session, agency, session_id, State.OPEN)
+    row = held(session, agency, session_id, State.OPEN)
     if row.paused_since is not None:
         raise Conflict(f"session {row.id}: expected one that runs, found it paused", code="session_paused")
     row.paused_since = now
-    return _note(
+    return add_note(
         session, agency, row, Action.ROOM_SESSION_PAUSED, NoteKind.PAUSE, text,
         actor=actor, now=now, reason=reason,
     )  # fmt: skip
@@ -200,11 +200,11 @@ def resume(session: Session, agency: Agency, session_id: UUID, *, actor: str, no
     Raises:
         Conflict: The session has ended (``session_state``) or is not paused (``session_not_paused``).
     """
-    row = _held(session, agency, session_id, State.OPEN)
+    row = held(session, agency, session_id, State.OPEN)
     if row.paused_since is None:
         raise Conflict(f"session {row.id}: expected it paused, found it runs", code="session_not_paused")
     row.paused_since = None
-    return _note(
+    return add_note(
         session, agency, row, Action.ROOM_SESSION_RESUMED, NoteKind.RESUME, None, actor=actor, now=now
     )
 
@@ -226,12 +226,12 @@ def state_facts(
     """
     if not changes:
         raise InvalidInput("facts: expected at least one, found none", code="session_fact")
-    row = _held(session, agency, session_id, State.OPEN, State.ENDED)
+    row = held(session, agency, session_id, State.OPEN, State.ENDED)
     stated = Facts.from_json(row.facts).changed(changes)
     before, row.facts = row.facts, stated.to_json()
-    row.case_id = _case_of(session, agency, stated)
+    row.case_id = case_of(session, agency, stated)
     changed = {name: row.facts[name] for name in sorted(changes) if row.facts[name] != before[name]}
-    _note(
+    add_note(
         session, agency, row, Action.ROOM_SESSION_FACTS_SET, NoteKind.FACTS,
         json.dumps(changed, ensure_ascii=False, sort_keys=True), actor=actor, now=now,
         facts={"facts": sorted(changed), "missing": stated.missing()},
@@ -261,7 +261,7 @@ def give_reason(
         NotFound: Nothing of that stream is missing there (``break_unknown``).
         Conflict: The session is sealed (``session_state``).
     """
-    row = _held(session, agency, session_id, State.OPEN, State.ENDED)
+    row = held(session, agency, session_id, State.OPEN, State.ENDED)
     from_us, to_us = to_micros(from_at), to_micros(to_at)
     touched = [
         each
@@ -273,7 +273,7 @@ def give_reason(
             f"break: expected one of the session's break log, found none of {stream[:16]} there; look at it",
             code="break_unknown",
         )
-    return _note(
+    return add_note(
         session, agency, row, Action.ROOM_SESSION_REASON_GIVEN, NoteKind.REASON, text, actor=actor, now=now,
         reason=reason, stream=stream, from_at=from_at, to_at=to_at,
     )  # fmt: skip
@@ -319,7 +319,7 @@ def note_part(
         "to_at": rfc3339(part.to_at),
         "after_seal": row.state == State.SEALED,
     }
-    part.leaf_id = _leaf(session, agency, row, Action.ROOM_SESSION_PART_NOTED, facts, "system", now)
+    part.leaf_id = leaf(session, agency, row, Action.ROOM_SESSION_PART_NOTED, facts, "system", now)
     session.add(part)
     session.flush()
 
@@ -412,22 +412,9 @@ def said_of(row: SessionNote) -> Note:
         row.stream,
         to_micros(row.from_at) if row.from_at else None,
         to_micros(row.to_at) if row.to_at else None,
+        row.point,
+        to_micros(row.shown_at) if row.shown_at else None,
     )
-
-
-def _held(session: Session, agency: Agency, session_id: UUID, *allowed: State) -> RoomSession:
-    row = sessions.session_by_id(session, agency.id, session_id, lock=True)
-    _require(row, *allowed)
-    return row
-
-
-def _require(row: RoomSession, *allowed: State) -> None:
-    if State(row.state) not in allowed:
-        raise Conflict(
-            f"session {row.id}: expected it {' or '.join(allowed)}, found it {row.state}",
-            code="session_state",
-            current=row.state,
-        )
 
 
 def _open(room_no: str, session_id: UUID | None) -> Conflict:
@@ -438,71 +425,16 @@ def _open(room_no: str, session_id: UUID | None) -> Conflict:
     )
 
 
-def _case_of(session: Session, agency: Agency, facts: Facts) -> UUID | None:
+def _points(room: RoomSettings) -> tuple[Point, ...]:
+    return points_of(room.session_kind, [Point(own.code, own.zh, own.en) for own in room.checklist])
+
+
+def case_of(session: Session, agency: Agency, facts: Facts) -> UUID | None:
     """The case of the number stated, where the register has it; another number is kept as stated."""
     if facts.case_no is None:
         return None
     case = cases.case_by_key(session, agency.id, normalise_case_no(facts.case_no))
     return case.id if case is not None else None
-
-
-def _note(
-    session: Session,
-    agency: Agency,
-    row: RoomSession,
-    action: Action,
-    kind: NoteKind,
-    text: str | None,
-    *,
-    actor: str,
-    now: datetime,
-    key: UUID | None = None,
-    reason: GapReason | None = None,
-    stream: str | None = None,
-    from_at: datetime | None = None,
-    to_at: datetime | None = None,
-    facts: Mapping[str, Any] | None = None,
-) -> SessionNote:
-    words = "" if text is None else text if kind is NoteKind.FACTS else line(text, "text")
-    note = SessionNote(
-        id=new_id(),
-        agency_id=agency.id,
-        session_id=row.id,
-        kind=str(kind),
-        at=now,
-        by=actor,
-        text=words,
-        reason=str(reason) if reason else None,
-        stream=stream,
-        from_at=from_at,
-        to_at=to_at,
-        client_key=key,
-    )
-    told = {"note": str(note.id), **(facts or {})}
-    if reason is not None:
-        told["reason"] = str(reason)
-    if stream is not None and from_at is not None and to_at is not None:
-        told |= {"stream": stream, "from_at": rfc3339(from_at), "to_at": rfc3339(to_at)}
-    note.leaf_id = _leaf(
-        session, agency, row, action, told, actor, now, private={"text": words} if words else None
-    )
-    session.add(note)
-    session.flush()
-    return note
-
-
-def _leaf(
-    session: Session,
-    agency: Agency,
-    row: RoomSession,
-    action: Action,
-    facts: Mapping[str, Any],
-    actor: str,
-    now: datetime,
-    private: Mapping[str, Any] | None = None,
-) -> UUID:
-    happening = Happening(action, SUBJECT, str(row.id), actor, facts, private)
-    return custody.record(session, agency, happening, now)
 
 
 def _fill(

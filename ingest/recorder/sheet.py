@@ -20,13 +20,16 @@ from evidence.breaks import CAUSE_WORDS, Cause, missing_us
 from evidence.clock import from_micros, rfc3339
 from evidence.errors import Conflict
 from evidence.kinds import GapReason
-from evidence.session import NOTE_WORDS, REASON_WORDS, STATE_WORDS, NoteKind, State
+from evidence.session import NOTE_WORDS, REASON_WORDS, STATE_WORDS, TRIGGER_LABEL, NoteKind, State
+from ingest.recorder.conduct import Checked, checklist
 from ingest.recorder.registry import unregistered
+from ingest.recorder.schedule import PLAN_LABEL, late_ms
 from ingest.recorder.sealing import files_of, signed
 from ingest.recorder.sessions import Told, tell
 from media.fonts import find_font, require_font
 from media.pages import Line, Look, as_pdf, draw_pages
-from storage.db import accounts, agencies, custody, sessions
+from storage.db import accounts, agencies, custody, planned_sessions, sessions, triggers
+from storage.db.room_tables import RoomSession
 from storage.db.tables import Agency
 from storage.keys import KeyRing
 
@@ -82,6 +85,8 @@ def end_sheet(
         "officers": [_officer(session, agency, number) for number in told.facts.officers],
         "missing_facts": told.facts.missing(),
         "unregistered": unregistered(session, agency, row).to_json(),
+        "plan": _plan(session, agency, row),
+        "checklist": [_point(session, agency, each) for each in checklist(row, told.notes, told.parts)],
         "streams": _streams(told),
         "breaks": _breaks(session, agency, told),
         "notes": [
@@ -91,6 +96,7 @@ def end_sheet(
                 "by": _who(session, agency, note.by),
                 "reason": note.reason,
                 "text": note.text,
+                "point": note.point,
             }
             for note in told.notes
         ],
@@ -156,12 +162,44 @@ def _breaks(session: Session, agency: Agency, told: Told) -> list[dict[str, Any]
 
 
 def _who(session: Session, agency: Agency, label: str) -> str:
-    """Somebody as people know them; a label of no account stays what it is."""
+    """Somebody as people know them; a label of nobody here stays what it is."""
     kind, _, account_id = label.partition(":")
+    if f"{kind}:" == PLAN_LABEL:
+        return "按预定 by plan"
+    if f"{kind}:" == TRIGGER_LABEL:
+        return f"录像机 recorder {triggers.key_by_id(session, agency.id, UUID(account_id)).name}"
     if kind != "account":
         return label
     row = accounts.account_by_id(session, agency.id, UUID(account_id))
     return f"{row.display_name} ({row.username})"
+
+
+def _plan(session: Session, agency: Agency, row: RoomSession) -> dict[str, Any] | None:
+    """What was planned, and how late it was begun; None where nothing was."""
+    plan = planned_sessions.plan_of_session(session, agency.id, row.id)
+    if plan is None:
+        return None
+    return {
+        "planned_by": _who(session, agency, plan.planned_by),
+        "starts_at": rfc3339(plan.starts_at),
+        "ends_at": rfc3339(plan.ends_at),
+        "late_ms": late_ms(plan, row),
+    }
+
+
+def _point(session: Session, agency: Agency, each: Checked) -> dict[str, Any]:
+    """A point of the checklist: when and where it is shown, or why it is not (R11)."""
+    note = each.noted.note
+    return {
+        **each.noted.point.to_json(),
+        "is_shown": each.noted.is_shown,
+        "at": None if each.at is None else rfc3339(each.at),
+        "offset_ms": each.offset_ms,
+        "places": [place.to_json() for place in each.places],
+        "text": "" if note is None else note.text,
+        "by": None if note is None else _who(session, agency, note.by),
+        "noted_at": None if note is None else rfc3339(from_micros(note.at_us)),
+    }
 
 
 def _officer(session: Session, agency: Agency, number: str) -> dict[str, str | None]:
@@ -191,8 +229,15 @@ def _lines(sheet: Mapping[str, Any], zone: ZoneInfo) -> Iterator[Line]:
             f"由预录补记,登记于 Claimed from what was recorded beforehand, at  {when(sheet['requested_at'])}"
         )
     yield Line(f"开始人 Started by  {sheet['started_by']} · 结束人 Ended by  {sheet['ended_by']}")
+    if sheet["plan"] is not None:
+        plan = sheet["plan"]
+        window = f"{when(plan['starts_at'])} – {when(plan['ends_at'])}"
+        late = f"迟 late {plan['late_ms'] / 1000:.1f} s"
+        yield Line(f"预定 Planned  {window} · 预定人 by  {plan['planned_by']} · {late}")
     yield Line("登记事项 Facts", Look.HEAD, keeps=2)
     yield from _facts(sheet)
+    yield Line("应当录入的事项 What must be said and seen", Look.HEAD, keeps=2)
+    yield from _of_checklist(sheet["checklist"], when, is_complete=sheet["complete_at"] is not None)
     yield Line("录制情况 What was recorded", Look.HEAD, keeps=2)
     for each in sheet["streams"]:
         lost = f"缺失 missing {each['missing_ms'] / 1000:.3f} s"
@@ -200,7 +245,7 @@ def _lines(sheet: Mapping[str, Any], zone: ZoneInfo) -> Iterator[Line]:
     yield Line("中断及原因 Breaks and reasons", Look.HEAD, keeps=2)
     yield from _of_breaks(sheet["breaks"], when)
     yield Line("标记与记事 Markers and notes", Look.HEAD, keeps=2)
-    yield from _of_notes(sheet["notes"], when)
+    yield from _of_notes(sheet, when)
     yield Line("文件与摘要 Files and digests", Look.HEAD, keeps=4)
     yield from _of_files(sheet["files"], when)
     if sheet["complete_at"] is None:
@@ -225,6 +270,29 @@ def _facts(sheet: Mapping[str, Any]) -> Iterator[Line]:
         yield Line(f"未登记 Not stated:  {'; '.join(FACT_WORDS[name] for name in sheet['missing_facts'])}")
 
 
+def _of_checklist(
+    points: Sequence[Mapping[str, Any]], when: Callable[[str], str], *, is_complete: bool
+) -> Iterator[Line]:
+    if not points:
+        yield Line("无 None")
+    for each in points:
+        name = f"{each['zh']} {each['en']}".strip()
+        said = f" · {each['text']}" if each["text"] else ""
+        if not each["is_shown"]:
+            yield Line(f"□ {name}", keeps=2)
+            why = f"{each['text']} · {each['by']}" if each["by"] else "未说明 nobody said why"
+            yield Line(f"→ 未录入 not shown: {why}", Look.SMALL)
+            continue
+        yield Line(f"√ {name}", keeps=2)
+        missing = "该时刻无录像 nothing recorded then" if is_complete else "文件尚未齐全 files may still come"
+        places = ", ".join(
+            f"{place['stream']} {place['sequence_no']} +{place['offset_ms'] / 1000:.1f} s"
+            for place in each["places"]
+        )
+        clock = f"{when(each['at'])} · +{each['offset_ms'] / 1000:.1f} s"
+        yield Line(f"→ {clock} · {places or missing} · {each['by']}{said}", Look.SMALL)
+
+
 def _of_breaks(breaks: Sequence[Mapping[str, Any]], when: Callable[[str], str]) -> Iterator[Line]:
     if not breaks:
         yield Line("无 None")
@@ -241,13 +309,15 @@ def _of_breaks(breaks: Sequence[Mapping[str, Any]], when: Callable[[str], str]) 
     yield from _more(len(breaks))
 
 
-def _of_notes(notes: Sequence[Mapping[str, Any]], when: Callable[[str], str]) -> Iterator[Line]:
+def _of_notes(sheet: Mapping[str, Any], when: Callable[[str], str]) -> Iterator[Line]:
+    notes, points = sheet["notes"], {each["code"]: each["zh"] for each in sheet["checklist"]}
     if not notes:
         yield Line("无 None")
     for each in notes[:MOST_LISTED]:
         zh, en = NOTE_WORDS[NoteKind(each["kind"])]
         said = _stated(each["text"]) if each["kind"] == NoteKind.FACTS else each["text"]
-        yield Line(f"{when(each['at'])} · {zh} {en} · {said or NONE} · {each['by']}", Look.SMALL)
+        about = f" · {points[each['point']]}" if each["point"] else ""
+        yield Line(f"{when(each['at'])} · {zh} {en}{about} · {said or NONE} · {each['by']}", Look.SMALL)
     yield from _more(len(notes))
 
 

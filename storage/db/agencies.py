@@ -53,6 +53,11 @@ def agency_by_id(session: Session, agency_id: UUID) -> Agency:
     return agency
 
 
+def hold(session: Session, agency: Agency) -> None:
+    """Have whoever else holds this agency wait until the transaction ends; nobody else does."""
+    session.refresh(agency, with_for_update={"key_share": True})
+
+
 def agencies(session: Session) -> list[Agency]:
     """All agencies, oldest first."""
     return list(session.scalars(select(Agency).order_by(Agency.id)))

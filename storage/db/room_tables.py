@@ -1,4 +1,4 @@
-"""The tables of interview rooms: sessions, the files that belong to them, and what people noted.
+"""The tables of interview rooms: sessions, plans of them, their files, what people noted, and what may call.
 
 They follow the rules of `storage.db.tables`: every row belongs to an agency, every column says unit,
 clock and when it is null. All but the state of streams, which is overwritten at will, are witnessed. Rooms
@@ -16,9 +16,11 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from evidence.ids import new_id
 from storage.db.tables import Base
+from storage.db.types import Digest
 
 ONE_OPEN = "ix_room_session_one_open"
 INCOMPLETE = "ix_room_session_incomplete"
+TO_KEEP = "ix_planned_session_to_keep"
 
 
 def _id() -> Mapped[UUID]:
@@ -83,6 +85,12 @@ class RoomSession(Base):
     )
     complete_at: Mapped[datetime | None] = mapped_column(
         comment="server clock, when the last of them had none any more; null: files may still come"
+    )
+    points: Mapped[list[Any]] = mapped_column(
+        default=list, comment="evidence.conduct.Point, what its checklist had at the start (R11)"
+    )
+    planned_until: Mapped[datetime | None] = mapped_column(
+        comment="when its plan says that it ends; null: of no plan"
     )
 
 
@@ -151,10 +159,100 @@ class SessionNote(Base):
     stream: Mapped[str | None] = mapped_column(comment="whose break is explained; null: none is")
     from_at: Mapped[datetime | None] = mapped_column(comment="of that break; null: none is explained")
     to_at: Mapped[datetime | None] = mapped_column(comment="of that break; null: none is explained")
+    point: Mapped[str | None] = mapped_column(
+        comment="code of the point of its checklist that it is about; null: about none"
+    )
+    shown_at: Mapped[datetime | None] = mapped_column(
+        comment="when that point is to be seen or heard in the recording; null: it is not, or about none"
+    )
     client_key: Mapped[UUID | None] = mapped_column(
         comment="made by whoever asked, the same for the same note; null: none given"
     )
     leaf_id: Mapped[UUID] = mapped_column(comment="custody leaf of the note")
+
+
+class PlannedSession(Base):
+    """A session that is to begin by itself (R9)."""
+
+    __tablename__ = "planned_session"
+    __table_args__ = (
+        Index(None, "agency_id", "room_no", "starts_at"),
+        # Asked every second by whoever records.
+        Index(
+            TO_KEEP,
+            "agency_id",
+            "room_no",
+            sqlite_where=text("over_at IS NULL AND withdrawn_at IS NULL"),
+            postgresql_where=text("over_at IS NULL AND withdrawn_at IS NULL"),
+        ),
+        CheckConstraint("ends_at > starts_at", name="forward"),
+    )
+    id: Mapped[UUID] = _id()
+    agency_id: Mapped[UUID] = _agency()
+    room_no: Mapped[str] = mapped_column(comment="number of the room in the settings")
+    starts_at: Mapped[datetime] = mapped_column(comment="when it is to begin, by the server's clock")
+    ends_at: Mapped[datetime] = mapped_column(comment="when it is to end, by the server's clock")
+    time_zone: Mapped[str] = mapped_column(comment="IANA zone it was planned in")
+    ends_itself: Mapped[bool] = mapped_column(comment="ended then; else people are told, and it goes on")
+    case_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("case_file.id"), comment="null: no number stated, or none of the register then"
+    )
+    facts: Mapped[dict[str, Any]] = mapped_column(comment="evidence.session.Facts known beforehand")
+    planned_by: Mapped[str] = mapped_column(comment="actor label")
+    planned_at: Mapped[datetime] = mapped_column(comment="server clock")
+    leaf_id: Mapped[UUID] = mapped_column(comment="custody leaf of the plan")
+    withdrawn_at: Mapped[datetime | None] = mapped_column(comment="server clock; null: not withdrawn")
+    withdrawn_by: Mapped[str | None] = mapped_column(comment="actor label; null: not withdrawn")
+    session_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("room_session.id"), comment="the session it became; null: none yet"
+    )
+    begun_at: Mapped[datetime | None] = mapped_column(
+        comment="server clock, when it became that session; null: not yet"
+    )
+    missed_at: Mapped[datetime | None] = mapped_column(
+        comment="server clock, when its end had passed and nothing had begun; null: it has not been"
+    )
+    end_told_at: Mapped[datetime | None] = mapped_column(
+        comment="server clock, when people were told that its end had passed; null: not told"
+    )
+    over_at: Mapped[datetime | None] = mapped_column(
+        comment="server clock, when its session was found ended; null: it is to be kept"
+    )
+
+    @property
+    def started_by(self) -> str:
+        """Whose session it becomes: who planned it."""
+        return self.planned_by
+
+
+class TriggerKey(Base):
+    """What a room's recorder proves itself with when it calls: by a button, a contact, its own menu."""
+
+    __tablename__ = "trigger_key"
+    id: Mapped[UUID] = _id()
+    agency_id: Mapped[UUID] = _agency()
+    room_no: Mapped[str] = mapped_column(comment="number of the room in the settings")
+    name: Mapped[str] = mapped_column(comment="what people call the recorder")
+    key_digest: Mapped[bytes] = mapped_column(Digest, unique=True, comment="SHA-256 of the key")
+    created_at: Mapped[datetime] = mapped_column(comment="server clock")
+    revoked_at: Mapped[datetime | None] = mapped_column(comment="server clock; null: in force")
+
+
+class TriggerCall(Base):
+    """What a recorder asked with a key of its own for the call. Append-only."""
+
+    __tablename__ = "trigger_call"
+    __table_args__ = (UniqueConstraint("agency_id", "trigger_id", "call_key"),)
+    id: Mapped[UUID] = _id()
+    agency_id: Mapped[UUID] = _agency()
+    trigger_id: Mapped[UUID] = mapped_column(ForeignKey("trigger_key.id"))
+    call_key: Mapped[str] = mapped_column(comment="made by the recorder, the same for the same call")
+    action: Mapped[str] = mapped_column(comment="evidence.session.TriggerAction")
+    session_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("room_session.id"), comment="session it was about; null: none was open"
+    )
+    changed: Mapped[bool] = mapped_column(comment="something was changed by it")
+    at: Mapped[datetime] = mapped_column(comment="server clock")
 
 
 class RoomStream(Base):

@@ -47,6 +47,15 @@ def sessions_over(
     return list(session.scalars(query.order_by(RoomSession.started_at, RoomSession.id)))
 
 
+def last_end(session: Session, agency_id: UUID, room_no: str) -> datetime | None:
+    """When the last session of a room ended; None: none has."""
+    return session.scalar(
+        select(func.max(RoomSession.ended_at)).where(
+            RoomSession.agency_id == agency_id, RoomSession.room_no == room_no
+        )
+    )
+
+
 def all_open(session: Session, agency_id: UUID) -> list[RoomSession]:
     """Sessions of every room that last."""
     query = select(RoomSession).where(RoomSession.agency_id == agency_id, RoomSession.ended_at.is_(None))

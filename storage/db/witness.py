@@ -65,6 +65,9 @@ WITNESSED: tuple[type[tables.Base], ...] = (
     room_tables.SessionPart,
     room_tables.SessionNote,
     room_tables.LiveGrant,
+    room_tables.PlannedSession,
+    room_tables.TriggerKey,
+    room_tables.TriggerCall,
 )
 # Counted up and down by sign-ins; nothing is decided in court by them.
 VOLATILE = {"account": frozenset({"failed_logins", "failed_at"})}

@@ -14,10 +14,14 @@ from uuid import UUID
 
 import pytest
 
+from api.auth.calling import Calls
+from api.problems import problem_of
 from api.schemas.common import write_cursor
 from evidence.clock import to_micros
+from evidence.errors import Unavailable
 from evidence.ids import new_id
 from evidence.kinds import Role
+from ingest.recorder import triggers
 from ingest.recorder.places import room_folder
 from ingest.recorder.salvage import salvage
 from media.live.journal import NAME
@@ -136,6 +140,47 @@ def test_a_session_is_run_from_the_room_and_read_by_those_whose_duty_it_is(
     call(live, "system_admin", "GET", f"{path}/sheet", 403)
     started = scene.leaves(shown["id"], "room_session:started")[0]
     assert started["actor"] == f"account:{scene.accounts['officer']}"
+
+
+def test_a_session_is_planned_and_shown_to_whom_it_belongs(live: Live) -> None:
+    day = {"room_no": "R-1", "starts_at": "2026-03-05T09:00", "ends_at": "2026-03-05T11:00"}
+    facts = {"case_no": CASE_A, "officers": ["330102"], "party": "李某"}
+    planned = call(live, "officer", "POST", "/planned-sessions", 201, **day, facts=facts)
+    assert (planned["state"], planned["starts_at"], planned["time_zone"]) == (
+        "ahead", "2026-03-05T01:00:00Z", "Asia/Shanghai",
+    )  # fmt: skip
+    assert planned["missing"] == ["object_of_proof", "second_officer"]
+    over = {**day, "starts_at": "2026-03-05T02:59:00Z", "ends_at": "2026-03-05T04:00:00Z"}
+    refused = call(live, "handler2", "POST", "/planned-sessions", 409, **over)
+    assert (refused["code"], refused["plan"]) == ("plan_overlaps", planned["id"])
+    for changed, code in (
+        ({"starts_at": "2026-03-01T09:00"}, "plan_time"),
+        ({"time_zone": "Asia/Nowhere"}, "plan_time"),
+        ({"starts_at": "tomorrow"}, "request_invalid"),
+    ):
+        assert call(live, "officer", "POST", "/planned-sessions", 422, **{**day, **changed})["code"] == code
+    call(live, "officer", "POST", "/planned-sessions", 404, **{**day, "room_no": "R-9"})
+    for name, may_read in (("officer2", True), ("handler", True), ("handler2", False), ("archivist", True)):
+        (shown,) = call(live, name, "GET", "/planned-sessions", room_no="R-1")
+        assert (shown["may_read"], shown["facts"] is not None) == (may_read, may_read)
+    path = f"/planned-sessions/{planned['id']}"
+    for name in ("handler2", "archivist", "system_admin"):
+        assert live.as_(name).delete(f"{API}{path}").status_code == 403
+    for _ in range(2):
+        assert live.as_("officer2").delete(f"{API}{path}").status_code == 204
+    assert call(live, "officer", "GET", "/planned-sessions", days=1)[0]["state"] == "withdrawn"
+
+
+def test_a_recorder_that_chatters_and_whoever_tries_keys_are_told_to_wait() -> None:
+    calls = Calls(wrong_most=2, calls_most=1)
+    for kind, most in (("wrong", 2), ("call", 1)):
+        for _ in range(most):
+            calls.admit(kind, "one")
+            calls.note(kind, "one")
+        with pytest.raises(Unavailable) as refused:
+            calls.admit(kind, "one")
+        assert problem_of(refused.value).status == 429
+        calls.admit(kind, "another")
 
 
 def test_a_list_shows_that_a_session_was_and_its_facts_to_whom_they_belong(live: Live) -> None:
@@ -307,3 +352,60 @@ def test_who_watches_is_told_of_a_pause_a_silent_stream_a_dead_recorder_and_anot
         assert pieces() == grown
     finally:
         live.app.state.installation = here
+
+
+def test_the_recorder_of_a_room_begins_what_whoever_conducts_it_then_states(live: Live) -> None:
+    storage, now = live.scene.storage, live.scene.clock.now()
+    with storage.database.transaction() as session:
+        agency = agencies.agency_by_code(session, "demo")
+        key, row = triggers.issue(session, agency, ROOM, "主机", actor="operator:1", now=now)
+
+    def press(action: str, status: int = 200, held: str = key, **given: Any) -> Any:
+        headers = {"Authorization": f"Bearer {held}", **given.pop("headers", {})}
+        answer = live.anyone.post(f"{API}/room-triggers/{action}", headers=headers, **given)
+        assert answer.status_code == status, answer.text
+        return answer.json()
+
+    once = {"headers": {"Idempotency-Key": "press-1"}}
+    begun = press("start", **once)
+    assert (begun["room_no"], begun["changed"]) == ("R-1", True)
+    assert press("start", **once) == begun
+    assert press("start")["changed"] is False
+    assert press("mark", json={"text": "出示证件"})["session_id"] == begun["session_id"]
+    assert press("dance", 422)["code"] == "request_invalid"
+    assert press("stop", 409, **once)["code"] == "trigger_key_used"
+    # A session is no recorder's key, nor the other way round; and it is nobody's until somebody says so.
+    assert press("start", 401, live.as_("officer").headers["authorization"][7:])["code"] == "trigger_unknown"
+    answer = live.anyone.get(f"{API}/rooms", headers={"Authorization": f"Bearer {key}"})
+    assert answer.status_code == 401
+    path = f"/room-sessions/{begun['session_id']}"
+    for name in ("system_admin", "auditor"):
+        call(live, name, "GET", path, 403)
+    taken = call(live, "officer2", "PATCH", f"{path}/facts", officers=["330101", "330102"], case_no=CASE_A)
+    assert taken["started_by"] == f"trigger:{row.id}"
+    assert call(live, "handler2", "GET", path, 403)["code"] == "session_not_yours"
+    marks = [leaf["actor"] for leaf in live.scene.leaves(begun["session_id"], "room_session:marked")]
+    assert marks == [f"trigger:{row.id}"]
+
+    # What must be said and seen.
+    found = call(live, "officer", "GET", f"{path}/checklist")
+    assert found["open"] == [each["point"] for each in found["points"]]
+    shown = call(live, "officer", "POST", f"{path}/points", 201, point="certificates_shown")
+    (point,) = [each for each in shown["points"] if each["point"] == "certificates_shown"]
+    assert (point["is_shown"], point["by"]) == (True, f"account:{live.scene.accounts['officer']}")
+    told = call(
+        live, "handler", "POST", f"{path}/point-reasons", 201, point="recusal_asked", statement="离场"
+    )
+    assert {"certificates_shown", "recusal_asked"} & set(told["open"]) == set()
+    assert call(live, "handler", "POST", f"{path}/points", 404, point="weather")["code"] == "point_unknown"
+    for name in ("handler2", "archivist"):
+        call(live, name, "POST", f"{path}/points", 403, point="grounds_told")
+    call(live, "handler2", "GET", f"{path}/checklist", 403)
+    assert call(live, "archivist", "GET", f"{path}/checklist") == told
+
+    assert press("stop")["changed"] is True
+    assert press("stop") == {"action": "stop", "room_no": "R-1", "session_id": None, "changed": False}
+    with storage.database.transaction() as session:
+        agency = agencies.agency_by_code(session, "demo")
+        triggers.revoke(session, agency, row.id, actor="operator:1", now=now)
+    assert press("start", 401)["code"] == "trigger_unknown"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,14 @@ def test_a_session_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert room["state"] == "暂停 paused"
     assert liuhen("session", "resume", "R-1") == 0
     assert liuhen("session", "mark", "R-1", "出示证件") == 0
+    assert liuhen("session", "tick", "R-1", "certificates_shown", "--text", "两人均出示") == 0
+    assert liuhen("session", "tick", "R-1", "weather") == 3
+    assert liuhen("session", "untold", "R-1", "recusal_asked", "当事人中途离场") == 0
+    points = {each["code"]: each for each in listed("session", "checklist", "R-1")}
+    assert [points[code]["is_shown"] for code in ("certificates_shown", "recusal_asked")] == [True, False]
+    assert points["recusal_asked"]["text"] == "当事人中途离场"
+    assert liuhen("session", "checklist", "R-1") == 0
+    assert "两人均出示" in capsys.readouterr().out
     assert liuhen("session", "facts", "R-1", "--proof", "是否知情") == 0
     assert liuhen("session", "stop", "R-1") == 0
     # The room is free again: a session that has ended goes by its id.
@@ -87,7 +96,9 @@ def test_a_session_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert liuhen("session", "mark", session_id, "太迟") == 4
     assert liuhen("session", "seal", session_id) == 4
     shown = listed("session", "show", session_id)
-    assert [note["kind"] for note in shown["notes"]] == ["pause", "resume", "marker", "facts"]
+    assert [note["kind"] for note in shown["notes"]] == [
+        "pause", "resume", "marker", "shown", "not_shown", "facts",
+    ]  # fmt: skip
     assert [each["stream"] for each in shown["breaks"]][:1] == ["main"]
     assert liuhen("session", "show", session_id) == 0
     told = capsys.readouterr().out
@@ -107,6 +118,24 @@ def test_a_session_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert (signed[:5], pages.read_bytes()) == (b"%PDF-", signed)
     (row,) = listed("session", "list", "--room", "R-1", "--state", "ended")
     assert (row["id"], row["missing"]) == (session_id, "case_no, second_officer")
+
+    # What is to begin by itself, and what may begin it.
+    soon = datetime.now(UTC).date() + timedelta(days=2)
+    day = (f"{soon}T09:00", f"{soon}T10:00")
+    assert liuhen("plan", "add", "R-1", *day, "--officer", "330101") == 0
+    assert "未登记 / not stated yet: case_no, party" in capsys.readouterr().out
+    assert liuhen("plan", "add", "R-1", *day) == 4
+    (plan,) = listed("plan", "list", "--room", "R-1")
+    assert (plan["state"], plan["session"]) == ("ahead", None)
+    assert liuhen("plan", "withdraw", plan["id"]) == 0
+    assert liuhen("plan", "list") == 0
+    assert "已撤销 withdrawn" in capsys.readouterr().out
+    assert liuhen("trigger", "issue", "R-1", "主机") == 0
+    assert capsys.readouterr().out.startswith("lht_")
+    (key,) = listed("trigger", "list")
+    assert (key["name"], key["revoked_at"]) == ("主机", "")
+    assert liuhen("trigger", "revoke", key["id"]) == 0
+    assert liuhen("trigger", "list") == 0
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,7 @@ APPEND_ONLY: dict[str, set[str]] = {
     "policy": set(),
     "session_note": set(),
     "session_part": set(),
+    "trigger_call": set(),
     "alarm": {"cleared_at", "cleared_by", "cleared_reason"},
     "av_number": {"voided_at", "void_reason"},
     "case_binding": {"ended_at", "ended_by", "ended_reason"},
@@ -96,7 +97,18 @@ APPEND_ONLY: dict[str, set[str]] = {
         "manifest",
         "held_by",
         "complete_at",
+        "planned_until",
     },
+    "planned_session": {
+        "withdrawn_at",
+        "withdrawn_by",
+        "session_id",
+        "begun_at",
+        "missed_at",
+        "end_told_at",
+        "over_at",
+    },
+    "trigger_key": {"revoked_at"},
 }
 
 

@@ -1,4 +1,4 @@
-"""The tables of interview rooms: sessions, the files that belong to them, and what people noted
+"""The tables of interview rooms: sessions, plans of them, their files, what people noted, and what may call
 
 Revision: 0003, after: 0002
 """
@@ -15,7 +15,7 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-APPEND_ONLY = ("session_note", "session_part")
+APPEND_ONLY = ("session_note", "session_part", "trigger_call")
 # What is added to a row later; every other column is written with the row, and no row goes.
 ADDED_LATER = {
     "room_session": (
@@ -30,7 +30,18 @@ ADDED_LATER = {
         "manifest",
         "held_by",
         "complete_at",
+        "planned_until",
     ),
+    "planned_session": (
+        "withdrawn_at",
+        "withdrawn_by",
+        "session_id",
+        "begun_at",
+        "missed_at",
+        "end_told_at",
+        "over_at",
+    ),
+    "trigger_key": ("revoked_at",),
 }
 
 
@@ -99,6 +110,18 @@ def upgrade() -> None:
             nullable=True,
             comment="server clock, when the last of them had none any more; null: files may still come",
         ),
+        sa.Column(
+            "points",
+            storage.db.types.Json(),
+            nullable=False,
+            comment="evidence.conduct.Point, what its checklist had at the start (R11)",
+        ),
+        sa.Column(
+            "planned_until",
+            storage.db.types.Instant(),
+            nullable=True,
+            comment="when its plan says that it ends; null: of no plan",
+        ),
         sa.CheckConstraint("ended_at >= started_at", name=op.f("ck_room_session_forward")),
         sa.ForeignKeyConstraint(["agency_id"], ["agency.id"], name=op.f("fk_room_session_agency_id")),
         sa.ForeignKeyConstraint(["case_id"], ["case_file.id"], name=op.f("fk_room_session_case_id")),
@@ -156,6 +179,18 @@ def upgrade() -> None:
             storage.db.types.Instant(),
             nullable=True,
             comment="of that break; null: none is explained",
+        ),
+        sa.Column(
+            "point",
+            sa.Text(),
+            nullable=True,
+            comment="code of the point of its checklist that it is about; null: about none",
+        ),
+        sa.Column(
+            "shown_at",
+            storage.db.types.Instant(),
+            nullable=True,
+            comment="when that point is to be seen or heard in the recording; null: it is not, or about none",
         ),
         sa.Column(
             "client_key",
@@ -308,7 +343,162 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["agency_id"], ["agency.id"], name=op.f("fk_room_stream_agency_id")),
         sa.PrimaryKeyConstraint("agency_id", "room_no", "stream", name=op.f("pk_room_stream")),
     )
+    _plans_and_triggers()
     _refuse_changes()
+
+
+def _plans_and_triggers() -> None:
+    op.create_table(
+        "planned_session",
+        sa.Column("id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("agency_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("room_no", sa.Text(), nullable=False, comment="number of the room in the settings"),
+        sa.Column(
+            "starts_at",
+            storage.db.types.Instant(),
+            nullable=False,
+            comment="when it is to begin, by the server's clock",
+        ),
+        sa.Column(
+            "ends_at",
+            storage.db.types.Instant(),
+            nullable=False,
+            comment="when it is to end, by the server's clock",
+        ),
+        sa.Column("time_zone", sa.Text(), nullable=False, comment="IANA zone it was planned in"),
+        sa.Column(
+            "ends_itself",
+            sa.Boolean(),
+            nullable=False,
+            comment="ended then; else people are told, and it goes on",
+        ),
+        sa.Column(
+            "case_id",
+            storage.db.types.Id(length=16),
+            nullable=True,
+            comment="null: no number stated, or none of the register then",
+        ),
+        sa.Column(
+            "facts",
+            storage.db.types.Json(),
+            nullable=False,
+            comment="evidence.session.Facts known beforehand",
+        ),
+        sa.Column("planned_by", sa.Text(), nullable=False, comment="actor label"),
+        sa.Column("planned_at", storage.db.types.Instant(), nullable=False, comment="server clock"),
+        sa.Column(
+            "leaf_id", storage.db.types.Id(length=16), nullable=False, comment="custody leaf of the plan"
+        ),
+        sa.Column(
+            "withdrawn_at",
+            storage.db.types.Instant(),
+            nullable=True,
+            comment="server clock; null: not withdrawn",
+        ),
+        sa.Column("withdrawn_by", sa.Text(), nullable=True, comment="actor label; null: not withdrawn"),
+        sa.Column(
+            "session_id",
+            storage.db.types.Id(length=16),
+            nullable=True,
+            comment="the session it became; null: none yet",
+        ),
+        sa.Column(
+            "begun_at",
+            storage.db.types.Instant(),
+            nullable=True,
+            comment="server clock, when it became that session; null: not yet",
+        ),
+        sa.Column(
+            "missed_at",
+            storage.db.types.Instant(),
+            nullable=True,
+            comment="server clock, when its end had passed and nothing had begun; null: it has not been",
+        ),
+        sa.Column(
+            "end_told_at",
+            storage.db.types.Instant(),
+            nullable=True,
+            comment="server clock, when people were told that its end had passed; null: not told",
+        ),
+        sa.Column(
+            "over_at",
+            storage.db.types.Instant(),
+            nullable=True,
+            comment="server clock, when its session was found ended; null: it is to be kept",
+        ),
+        sa.CheckConstraint("ends_at > starts_at", name=op.f("ck_planned_session_forward")),
+        sa.ForeignKeyConstraint(["agency_id"], ["agency.id"], name=op.f("fk_planned_session_agency_id")),
+        sa.ForeignKeyConstraint(["case_id"], ["case_file.id"], name=op.f("fk_planned_session_case_id")),
+        sa.ForeignKeyConstraint(
+            ["session_id"], ["room_session.id"], name=op.f("fk_planned_session_session_id")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_planned_session")),
+    )
+    op.create_index(
+        op.f("ix_planned_session_agency_id_room_no_starts_at"),
+        "planned_session",
+        ["agency_id", "room_no", "starts_at"],
+        unique=False,
+    )
+    op.create_index(
+        "ix_planned_session_to_keep",
+        "planned_session",
+        ["agency_id", "room_no"],
+        unique=False,
+        sqlite_where=sa.text("over_at IS NULL AND withdrawn_at IS NULL"),
+        postgresql_where=sa.text("over_at IS NULL AND withdrawn_at IS NULL"),
+    )
+    op.create_table(
+        "trigger_key",
+        sa.Column("id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("agency_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("room_no", sa.Text(), nullable=False, comment="number of the room in the settings"),
+        sa.Column("name", sa.Text(), nullable=False, comment="what people call the recorder"),
+        sa.Column(
+            "key_digest",
+            storage.db.types.Digest(length=32),
+            nullable=False,
+            comment="SHA-256 of the key",
+        ),
+        sa.Column("created_at", storage.db.types.Instant(), nullable=False, comment="server clock"),
+        sa.Column(
+            "revoked_at", storage.db.types.Instant(), nullable=True, comment="server clock; null: in force"
+        ),
+        sa.ForeignKeyConstraint(["agency_id"], ["agency.id"], name=op.f("fk_trigger_key_agency_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_trigger_key")),
+        sa.UniqueConstraint("key_digest", name=op.f("uq_trigger_key_key_digest")),
+    )
+    op.create_table(
+        "trigger_call",
+        sa.Column("id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("agency_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("trigger_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column(
+            "call_key",
+            sa.Text(),
+            nullable=False,
+            comment="made by the recorder, the same for the same call",
+        ),
+        sa.Column("action", sa.Text(), nullable=False, comment="evidence.session.TriggerAction"),
+        sa.Column(
+            "session_id",
+            storage.db.types.Id(length=16),
+            nullable=True,
+            comment="session it was about; null: none was open",
+        ),
+        sa.Column("changed", sa.Boolean(), nullable=False, comment="something was changed by it"),
+        sa.Column("at", storage.db.types.Instant(), nullable=False, comment="server clock"),
+        sa.ForeignKeyConstraint(["agency_id"], ["agency.id"], name=op.f("fk_trigger_call_agency_id")),
+        sa.ForeignKeyConstraint(["session_id"], ["room_session.id"], name=op.f("fk_trigger_call_session_id")),
+        sa.ForeignKeyConstraint(["trigger_id"], ["trigger_key.id"], name=op.f("fk_trigger_call_trigger_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_trigger_call")),
+        sa.UniqueConstraint(
+            "agency_id",
+            "trigger_id",
+            "call_key",
+            name=op.f("uq_trigger_call_agency_id_trigger_id_call_key"),
+        ),
+    )
 
 
 def _refuse_changes() -> None:

@@ -23,6 +23,7 @@ DECLARED_OPEN = {
     ("GET", "/api/v1/playlists/{token}/lane-{lane}/{name}.m3u8"): Open.CAPABILITY,
     ("GET", "/api/v1/playlists/{token}/lane-{lane}/marks-{name}-{number}.vtt"): Open.CAPABILITY,
     ("GET", "/api/v1/playlists/{token}/live-{lane}.m3u8"): Open.CAPABILITY,
+    ("POST", "/api/v1/room-triggers/{action}"): Open.TRIGGER,
     ("GET", "/healthz"): Open.ANYONE,
     ("GET", "/readyz"): Open.ANYONE,
     ("GET", "/metrics"): Open.LOOPBACK,

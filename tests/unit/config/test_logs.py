@@ -14,6 +14,7 @@ import pytest
 
 from api.auth.capability import Use, mint
 from config.logs import WITHHELD, withhold
+from storage.db import triggers
 from storage.db.credentials import SESSION_PREFIX, UPLOAD_PREFIX
 from storage.keys import KeyRing, Purpose
 
@@ -45,8 +46,8 @@ def test_the_token_of_an_address_is_in_no_line_and_each_line_is_json(tmp_path: P
     assert "KeyError" in theirs["exception"]
 
 
-@pytest.mark.parametrize("prefix", [SESSION_PREFIX, UPLOAD_PREFIX])
-def test_the_token_of_a_session_or_a_dock_is_in_no_line(prefix: str) -> None:
+@pytest.mark.parametrize("prefix", [SESSION_PREFIX, UPLOAD_PREFIX, triggers.PREFIX])
+def test_the_token_of_a_session_a_dock_or_a_trigger_is_in_no_line(prefix: str) -> None:
     token = prefix + secrets.token_urlsafe(32)
     for before, after in (("Bearer ", '", "'), ("\\t", "\\n"), ("token=", "&"), ("x", "")):
         assert withhold(f"{before}{token}{after}") == f"{before}{WITHHELD}{after}"

@@ -1,0 +1,390 @@
+"""Planned sessions, recorders that call, the checklist: done once whatever happens, by whom is on record."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from PIL import PdfParser
+
+from config.settings import RoomSettings
+from evidence.clock import rfc3339
+from evidence.errors import EvidenceError
+from evidence.kinds import GapReason
+from evidence.schedule import PlanState
+from evidence.session import TriggerAction
+from ingest.recorder import conduct, schedule, sealing, sessions, sheet, triggers
+from storage.db import agencies, alarms, custody, planned_sessions
+from storage.db import sessions as rows
+from storage.db import triggers as keys
+from storage.db.room_tables import PlannedSession, RoomSession
+from storage.open import Storage
+from tests.support.clocks import SettableClock
+from tests.support.installations import settings_for
+from tests.support.rooms import ROOM, all_in, finished_file, hand_in, read_back, recorded_for_real
+
+BARE = ROOM.model_copy(update={"pre_record_s": 0, "streams": ROOM.streams[:1]})
+A, B = (f"account:{UUID(int=number)}" for number in (1, 2))
+FACTS = {"case_no": "示执罚〔2026〕17号", "officers": ["330101", "330102"], "party": "李某"}
+
+
+class Desk:
+    """What people and the host do about one room."""
+
+    def __init__(self, storage: Storage, clock: SettableClock) -> None:
+        self.storage, self.clock = storage, clock
+
+    def write(self, do: Callable[..., Any], *given: Any, actor: str = "operator:1", **named: Any) -> Any:
+        with self.storage.database.transaction() as session:
+            agency = agencies.agency_by_code(session, "demo")
+            return do(session, agency, *given, actor=actor, now=self.clock.now(), **named)
+
+    def refused(self, do: Callable[..., Any], *given: Any, **named: Any) -> str:
+        with pytest.raises(EvidenceError) as refused:
+            self.write(do, *given, **named)
+        return refused.value.code
+
+    def plan(self, after_s: float, for_s: float = 3600, **named: Any) -> UUID:
+        starts = self.clock.now() + timedelta(seconds=after_s)
+        facts = {"facts": {}, "time_zone": "Asia/Shanghai", "ends_itself": False, **named}
+        row: PlannedSession = self.write(
+            schedule.plan, BARE, starts_at=starts, ends_at=starts + timedelta(seconds=for_s), **facts
+        )
+        return row.id
+
+    def keep(self, room: RoomSettings = BARE) -> None:
+        """As the host that records the room does each second."""
+        with self.storage.database.transaction() as session:
+            agency = agencies.agency_by_code(session, "demo")
+            for row in planned_sessions.due(session, agency.id, room.room_no, self.clock.now()):
+                schedule.keep(session, agency, room, row.id, now=self.clock.now())
+
+    def state(self, plan_id: UUID) -> tuple[PlanState, RoomSession | None]:
+        with self.storage.database.read() as session:
+            row = session.get_one(PlannedSession, plan_id)
+            found = session.get(RoomSession, row.session_id) if row.session_id else None
+            return schedule.state_at(row, self.clock.now()), found
+
+    def sessions(self) -> list[RoomSession]:
+        with self.storage.database.read() as session:
+            agency = agencies.agency_by_code(session, "demo")
+            return rows.page_of_sessions(session, agency.id, limit=50)
+
+    def standing(self) -> list[str]:
+        with self.storage.database.read() as session:
+            return [each.code for each in alarms.alarms(session, agencies.agency_by_code(session, "demo").id)]
+
+    def leaves(self, subject_id: UUID) -> list[dict[str, Any]]:
+        with self.storage.database.read() as session:
+            agency = agencies.agency_by_code(session, "demo")
+            found = custody.leaves_about(session, agency.id, str(subject_id))
+            return [json.loads(leaf.body or b"{}") for leaf in found]
+
+
+@pytest.fixture
+def desk(storage: Storage, clock: SettableClock) -> Desk:
+    """Over each database in turn."""
+    return Desk(storage, clock)
+
+
+@pytest.fixture
+def one_desk(sqlite_storage: Storage, clock: SettableClock) -> Desk:
+    """Where the database has no part."""
+    return Desk(sqlite_storage, clock)
+
+
+def at_once(*acts: Callable[[], object]) -> list[object]:
+    """What acts came to that were begun together: their answer, or the code of the refusal."""
+    outcomes: list[object] = []
+    together = threading.Barrier(len(acts))
+
+    def act(do: Callable[[], object]) -> None:
+        together.wait()
+        try:
+            outcomes.append(do())
+        except EvidenceError as error:
+            outcomes.append(error.code)
+
+    threads = [threading.Thread(target=act, args=(each,)) for each in acts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return outcomes
+
+
+def test_a_plan_becomes_one_session_at_its_time_and_people_are_told_of_its_end(desk: Desk) -> None:
+    outcomes = at_once(
+        lambda: desk.plan(60, facts={"officers": ["330101"]}, actor=A), lambda: desk.plan(3000)
+    )
+    (plan_id,) = [each for each in outcomes if isinstance(each, UUID)]
+    assert "plan_overlaps" in outcomes
+    with desk.storage.database.read() as session:
+        row = session.get_one(PlannedSession, plan_id)
+        starts, ends, by = row.starts_at, row.ends_at, row.planned_by
+    desk.clock.advance((starts - desk.clock.now()).total_seconds() - 1)
+    desk.keep()
+    assert desk.state(plan_id) == (PlanState.AHEAD, None)
+    desk.clock.advance(1.4)
+    at_once(desk.keep, desk.keep)
+    desk.keep()
+    desk.clock.advance(-120)
+    desk.keep()
+    desk.clock.advance(120)
+    desk.keep()
+    (row_of,) = desk.sessions()
+    state, found = desk.state(plan_id)
+    assert (state, found and found.id) == (PlanState.BEGUN, row_of.id)
+    assert (row_of.started_by, row_of.planned_until) == (by, ends)
+    assert row_of.started_at == starts + timedelta(seconds=0.4)
+    begun = [leaf for leaf in desk.leaves(plan_id) if leaf["action"] == "planned_session:begun"]
+    assert [(leaf["actor"], leaf["facts"]["late_ms"]) for leaf in begun] == [(f"plan:{plan_id}", 400)]
+    (started,) = [leaf for leaf in desk.leaves(row_of.id) if leaf["action"] == "room_session:started"]
+    assert started["actor"] == f"plan:{plan_id}"
+    assert "case_no" in started["facts"]["missing"]
+    assert desk.refused(schedule.withdraw, plan_id) == "plan_begun"
+    assert desk.standing() == []
+
+    # Its end ends nothing that it was not told to end.
+    desk.clock.advance(3600)
+    desk.keep()
+    desk.keep()
+    assert (desk.standing(), desk.state(plan_id)[0]) == (["plan_overdue"], PlanState.BEGUN)
+    with desk.storage.database.transaction() as session:
+        agency = agencies.agency_by_code(session, "demo")
+        (alarm,) = alarms.alarms(session, agency.id)
+        alarms.clear(session, agency, alarm, actor=A, reason="知道", now=desk.clock.now())
+    desk.keep()
+    assert desk.standing() == []
+    desk.write(sessions.stop, row_of.id)
+    desk.keep()
+    assert desk.state(plan_id)[0] is PlanState.OVER
+
+
+def test_a_session_begun_by_hand_is_the_planned_one_and_gets_what_it_lacks(one_desk: Desk) -> None:
+    plan_id = one_desk.plan(600, facts=FACTS, actor=A, ends_itself=True)
+    one_desk.clock.advance(300)
+    by_hand: RoomSession = one_desk.write(sessions.start, BARE, facts={"party": "李某某"}, actor=B)
+    one_desk.clock.advance(301)
+    one_desk.keep()
+    (row,) = one_desk.sessions()
+    assert (row.id, row.started_by) == (by_hand.id, B)
+    assert (row.facts["party"], row.facts["case_no"]) == ("李某某", FACTS["case_no"])
+    assert row.facts["officers"] == FACTS["officers"]
+    (stated,) = [leaf for leaf in one_desk.leaves(row.id) if leaf["action"] == "room_session:facts_set"]
+    assert stated["actor"] == A
+    assert one_desk.standing() == []
+    one_desk.clock.advance(3600)
+    one_desk.keep()
+    (row,) = one_desk.sessions()
+    assert (row.state, row.ended_by) == ("ended", f"plan:{plan_id}")
+    assert one_desk.state(plan_id)[0] is PlanState.OVER
+
+
+def test_a_plan_waits_for_the_session_of_another_case_and_is_told_of(one_desk: Desk) -> None:
+    other: RoomSession = one_desk.write(sessions.start, BARE, facts={"case_no": "示执罚〔2026〕9号"})
+    plan_id = one_desk.plan(60, facts=FACTS)
+    next_id = one_desk.plan(3660)
+    one_desk.clock.advance(60)
+    one_desk.keep()
+    one_desk.keep()
+    assert (one_desk.standing(), one_desk.state(plan_id)) == (["plan_waits"], (PlanState.WAITING, None))
+    one_desk.clock.advance(30)
+    one_desk.write(sessions.stop, other.id)
+    one_desk.keep()
+    state, found = one_desk.state(plan_id)
+    assert (state, one_desk.standing()) == (PlanState.BEGUN, ["plan_late"])
+    # Nor is what runs of one plan the next one's, though it says no case.
+    assert found is not None
+    one_desk.clock.advance(3600)
+    one_desk.keep()
+    assert one_desk.state(next_id) == (PlanState.WAITING, None)
+    one_desk.write(schedule.withdraw, next_id)
+    one_desk.write(schedule.withdraw, next_id)
+    assert one_desk.state(next_id)[0] is PlanState.WITHDRAWN
+    assert "plan_waits" not in one_desk.standing()
+    # What was withdrawn is in nobody's way.
+    one_desk.plan(3600)
+
+
+def test_a_host_that_was_down_begins_late_with_what_the_room_kept_and_says_so(one_desk: Desk) -> None:
+    plan_id = one_desk.plan(60)
+    starts = one_desk.clock.now() + timedelta(seconds=60)
+    one_desk.clock.advance(60 + 300)
+    one_desk.keep(ROOM)
+    (row,) = one_desk.sessions()
+    assert (row.started_at, row.requested_at) == (starts, one_desk.clock.now())
+    assert one_desk.standing() == ["plan_late"]
+    (begun,) = [leaf for leaf in one_desk.leaves(plan_id) if leaf["action"] == "planned_session:begun"]
+    assert begun["facts"]["late_ms"] == 300_000
+    one_desk.write(sessions.stop, row.id)
+    made = sheet_of(one_desk, row.id)
+    assert (made["plan"]["late_ms"], made["plan"]["starts_at"]) == (300_000, rfc3339(starts))
+
+
+def test_a_plan_that_was_missed_is_told_of_once_and_is_due_again_where_the_clock_was_wrong(
+    one_desk: Desk,
+) -> None:
+    plan_id = one_desk.plan(60)
+    one_desk.clock.advance(90_000)
+    one_desk.keep()
+    one_desk.keep()
+    assert (one_desk.standing(), one_desk.state(plan_id)) == (["plan_missed"], (PlanState.MISSED, None))
+    one_desk.clock.advance(61 - 90_000)
+    one_desk.keep()
+    assert one_desk.state(plan_id)[0] is PlanState.BEGUN
+    assert len(one_desk.sessions()) == 1
+
+
+def test_the_host_that_records_a_room_keeps_its_plans(
+    one_desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan_id = one_desk.plan(5)
+    room = BARE.model_copy(update={"streams": []})
+    (tmp_path / "host").mkdir()
+    settings = settings_for(
+        tmp_path / "host", one_desk.storage.database.url, recorder__rooms=[room.model_dump()]
+    )
+    monkeypatch.setattr("ingest.daemon.rooms.LOOK_EVERY_S", 3600.0)
+    with recorded_for_real(settings, one_desk.storage, tmp_path) as held:
+        (watched,) = held._rooms
+        held.look(watched)
+        assert one_desk.sessions() == []
+        one_desk.clock.advance(5)
+        watched.asked_at_s = float("-inf")
+        held.look(watched)
+        (row,) = one_desk.sessions()
+        assert (one_desk.state(plan_id)[0], watched.lasting) == (PlanState.BEGUN, frozenset({row.id}))
+
+
+# -- recorders that call ------------------------------------------------------------------------
+
+
+def key_of(desk: Desk) -> UUID:
+    key, row = desk.write(triggers.issue, BARE, "询问室录像机")
+    with desk.storage.database.read() as session:
+        assert keys.key_of(session, key).id == row.id
+    assert key.startswith(keys.PREFIX)
+    return UUID(str(row.id))
+
+
+def ask(desk: Desk, key_id: UUID, action: str, **named: Any) -> triggers.Called:
+    with desk.storage.database.transaction() as session:
+        agency = agencies.agency_by_code(session, "demo")
+        return triggers.call(
+            session, agency, BARE, key_id, TriggerAction(action), now=desk.clock.now(), **named
+        )
+
+
+def test_a_recorder_starts_pauses_marks_and_ends_and_it_is_on_record_that_it_did(one_desk: Desk) -> None:
+    key_id = key_of(one_desk)
+    for action in ("stop", "pause", "resume", "mark"):
+        assert ask(one_desk, key_id, action) == triggers.Called(None, False)
+    begun = ask(one_desk, key_id, "start")
+    assert begun.changed
+    assert begun.session_id is not None
+    same = triggers.Called(begun.session_id, False)
+    assert [ask(one_desk, key_id, action) for action in ("start", "resume")] == [same, same]
+    one_desk.clock.advance(10)
+    assert ask(one_desk, key_id, "pause", reason=GapReason.SECRET_OR_PRIVACY, text="涉密").changed
+    assert ask(one_desk, key_id, "pause") == same
+    assert ask(one_desk, key_id, "resume").changed
+    assert ask(one_desk, key_id, "mark").changed
+    assert ask(one_desk, key_id, "stop").changed
+    told = [(leaf["action"].partition(":")[2], leaf["actor"]) for leaf in one_desk.leaves(begun.session_id)]
+    assert told == [
+        (what, f"trigger:{key_id}") for what in ("started", "paused", "resumed", "marked", "ended")
+    ]
+    made = sheet_of(one_desk, begun.session_id)
+    assert made["started_by"] == "录像机 recorder 询问室录像机"
+    assert [each["text"] for each in made["notes"]] == ["涉密", "", triggers.SAID]
+
+
+def test_a_call_that_is_repeated_late_begins_nothing_and_two_at_once_are_one(desk: Desk) -> None:
+    key_id = key_of(desk)
+    outcomes = at_once(*[lambda: ask(desk, key_id, "start", call_key="press-1")] * 2)
+    assert outcomes[0] == outcomes[1]
+    (row,) = desk.sessions()
+    ask(desk, key_id, "stop")
+    assert ask(desk, key_id, "start", call_key="press-1") == triggers.Called(row.id, True)
+    assert [each.state for each in desk.sessions()] == ["ended"]
+    with pytest.raises(EvidenceError) as refused:
+        ask(desk, key_id, "stop", call_key="press-1")
+    assert refused.value.code == "trigger_key_used"
+    desk.write(triggers.revoke, key_id)
+    desk.write(triggers.revoke, key_id)
+    assert [leaf["action"] for leaf in desk.leaves(key_id)] == ["trigger:issued", "trigger:revoked"]
+
+
+# -- what must be said and seen -----------------------------------------------------------------
+
+
+def sheet_of(desk: Desk, session_id: UUID) -> dict[str, Any]:
+    with desk.storage.database.read() as session:
+        agency = agencies.agency_by_code(session, "demo")
+        return sheet.end_sheet(session, agency, session_id, desk.storage.keys, desk.clock.now())
+
+
+def test_what_was_shown_stands_on_the_sheet_with_its_place_and_what_was_not_with_its_reason(
+    one_desk: Desk, tmp_path: Path
+) -> None:
+    row: RoomSession = one_desk.write(sessions.start, BARE, facts=FACTS)
+    zero, key = one_desk.clock.now(), UUID(int=7)
+    assert one_desk.refused(conduct.note_shown, row.id, "weather") == "point_unknown"
+    one_desk.clock.advance(30)
+    first = one_desk.write(conduct.note_shown, row.id, "certificates_shown", text="两人均出示", key=key)
+    one_desk.clock.advance(5)
+    again = one_desk.write(conduct.note_shown, row.id, "certificates_shown", text="两人均出示", key=key)
+    assert again.id == first.id
+    one_desk.write(conduct.note_shown, row.id, "grounds_told")
+    one_desk.clock.advance(25)
+    one_desk.write(sessions.stop, row.id)
+    assert one_desk.refused(conduct.note_shown, row.id, "rights_told") == "point_time"
+    early, late = zero - timedelta(seconds=1), zero + timedelta(seconds=61)
+    for at in (early, late):
+        assert one_desk.refused(conduct.note_shown, row.id, "rights_told", at=at) == "point_time"
+    # Looked up in the recording afterwards; and one that was ticked by mistake.
+    one_desk.write(conduct.note_shown, row.id, "rights_told", at=zero + timedelta(seconds=50))
+    one_desk.write(conduct.note_not_shown, row.id, "grounds_told", "事由见通知书")
+    file = finished_file(one_desk.storage, tmp_path, zero, zero + timedelta(seconds=45), why="salvaged")
+    item_id = hand_in(one_desk.storage, row.id, file)
+
+    made = sheet_of(one_desk, row.id)
+    told = {each["code"]: each for each in made["checklist"]}
+    shown = told["certificates_shown"]
+    assert (shown["is_shown"], shown["at"], shown["offset_ms"], shown["text"]) == (
+        True, rfc3339(zero + timedelta(seconds=30)), 30_000, "两人均出示",
+    )  # fmt: skip
+    assert shown["places"] == [
+        {"stream": "main", "sequence_no": 1, "item_id": str(item_id), "offset_ms": 30_000}
+    ]
+    assert (told["rights_told"]["is_shown"], told["rights_told"]["places"]) == (True, [])
+    assert (told["grounds_told"]["is_shown"], told["grounds_told"]["text"]) == (False, "事由见通知书")
+    assert (told["recusal_asked"]["is_shown"], told["recusal_asked"]["by"]) == (False, None)
+    assert len(PdfParser.PdfParser(buf=sheet.as_pages(made, "Asia/Shanghai", zero)).pages) == 2
+    lines = [line.text for line in sheet._of_checklist(made["checklist"], str, is_complete=True)]
+    assert "□ 告知申请回避的权利并询问是否申请 told of recusal, and asked whether it is wanted" in lines
+    assert "→ 未录入 not shown: 未说明 nobody said why" in lines
+    assert any("main 1 +30.0 s" in line for line in lines)
+    assert any("该时刻无录像" in line for line in lines)
+
+    read_back(one_desk.storage, item_id)
+    all_in(one_desk.storage, row.id)
+    one_desk.write(sealing.seal, row.id, one_desk.storage.keys)
+    assert one_desk.refused(conduct.note_not_shown, row.id, "recusal_asked", "x") == "session_state"
+    assert one_desk.refused(conduct.note_shown, row.id, "recusal_asked", at=zero) == "session_state"
+    # Sent again after a lost answer it is the first, also then.
+    sent = one_desk.write(conduct.note_shown, row.id, "certificates_shown", text="两人均出示", key=key)
+    assert sent.id == first.id
+    noted = [
+        leaf["facts"] for leaf in one_desk.leaves(row.id) if leaf["action"] == "room_session:point_noted"
+    ]
+    assert [(each["point"], each["shown"]) for each in noted] == [
+        ("certificates_shown", True), ("grounds_told", True), ("rights_told", True), ("grounds_told", False),
+    ]  # fmt: skip
