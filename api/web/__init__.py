@@ -19,6 +19,7 @@ TYPES = {
         (
             "page.js",
             "common.js",
+            "conduct.js",
             "live.js",
             "review.js",
             "source.js",

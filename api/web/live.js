@@ -4,6 +4,7 @@
 // a segment and its way take. So no clock of this machine has to be right.
 
 import { Problem, askJson, byId, guarded, localTime, make, microsOf, pause, state, textOf, when, word } from "./common.js";
+import { checklistOf, drawPlans } from "./conduct.js";
 import { Source } from "./source.js";
 import { Wall, end } from "./wall.js";
 
@@ -101,16 +102,20 @@ export async function openRooms(me) {
   byId("rooms").hidden = !me?.acts.includes("read_sessions");
   clearInterval(live.list);
   if (byId("rooms").hidden) return;
-  live.list = setInterval(() => { if (state.token) list().catch(() => {}); }, LIST_MS);
+  live.list = setInterval(() => { if (state.token) { list().catch(() => {}); showPlans(); } }, LIST_MS);
   await list();
 }
 
 export async function closeRooms() {
   clearInterval(live.list);
   byId("room-list").replaceChildren();
+  byId("plans").replaceChildren();
   byId("rooms").hidden = true;
   await closeLive();
 }
+
+const showPlans = () => { if (byId("plans-box").open) drawPlans().catch(() => {}); };
+byId("plans-box").addEventListener("toggle", showPlans);
 
 async function list() {
   const { token } = state;
@@ -121,14 +126,15 @@ async function list() {
 }
 
 function row(session) {
-  const said = session.ended_at ? word("endedAt", { time: when(session.ended_at) })
-    : session.paused_since ? word("pausedSince", { time: when(session.paused_since) }) : word("since", { time: when(session.started_at) });
+  const until = session.planned_until && !session.ended_at ? ` · ${word("plannedUntil", { time: when(session.planned_until) })}` : "";
+  const said = (session.ended_at ? word("endedAt", { time: when(session.ended_at) })
+    : session.paused_since ? word("pausedSince", { time: when(session.paused_since) }) : word("since", { time: when(session.started_at) })) + until;
   const about = session.may_read ? session.facts?.case_no || word("unnamed") : "";
   const reason = make("input", { "aria-label": word("liveReason"), placeholder: word("liveReason"), maxlength: "500", required: "" });
   const go = make("button", { class: "small" }, word("watchLive"));
   const form = make("form", { class: "row", onsubmit: guarded(() => watch(session, reason.value)) }, reason, go);
   return make("li", {}, make("b", {}, session.room_name), make("span", {}, about), make("span", { class: "wait" }, said),
-    ...doubtsOf(session).map((each) => make("span", { class: "wait" }, each)), session.may_read && !session.ended_at ? form : null);
+    ...doubtsOf(session).map((each) => make("span", { class: "wait" }, each)), session.may_read && !session.ended_at ? form : null, session.may_read ? checklistOf(session) : null);
 }
 
 // What a person has to know of a session beside its footage: what no register has, and where files of it still are.
@@ -257,7 +263,7 @@ export function translateRooms() {
   byId("live-play").textContent = word(wall.isPlaying ? "pause" : "play");
   wall.translate();
   drawState();
-  if (!byId("rooms").hidden) list().catch(() => {});
+  if (!byId("rooms").hidden) { list().catch(() => {}); showPlans(); }
 }
 
 byId("live").addEventListener("click", (event) => {

@@ -8,8 +8,8 @@ import { take } from "./taking.js";
 import { WORDS } from "./words.js";
 
 const COMMANDS = {
-  manage_devices: "device, dock, officer, token", see_rooms: "room", read_sessions: "session show, session sheet",
-  run_sessions: "session start, session stop", manage_accounts: "account", manage_jobs: "jobs", manage_alarms: "alarm",
+  manage_devices: "device, dock, officer, token", see_rooms: "room", read_sessions: "session show, session sheet, session checklist",
+  run_sessions: "session start, session stop, session tick, plan", manage_accounts: "account", manage_jobs: "jobs", manage_alarms: "alarm",
   manage_duty: "duty", read_policy: "policy", read_custody: "custody", report_on_equipment: "report",
   report_on_conduct: "report", watch_events: "watch",
 };
