@@ -16,12 +16,13 @@ What of a session was not recorded, and why, is `evidence.breaks`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from evidence.errors import Conflict, InvalidInput
 from evidence.kinds import GapReason
@@ -226,6 +227,27 @@ class Note:
     """Code of the point of the checklist it is about; None for the others."""
     shown_us: int | None = None
     """When that point is to be seen or heard, UTC; None where it is not."""
+
+
+class Said(Protocol):
+    """What is asked of a note, as facts or as a row."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def by(self) -> str: ...
+
+
+def case_named_by(notes: Iterable[Said], started_by: str) -> str:
+    """Label of whoever said last which case a session is of; of who started it, where nobody said since.
+
+    Args:
+        notes: Of the session, oldest first.
+    """
+    named = [note.by for note in notes if note.kind == NoteKind.FACTS and "case_no" in json.loads(note.text)]
+    return named[-1] if named else started_by
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,10 @@ from evidence.custody import Action
 from evidence.errors import Conflict, InvalidInput
 from evidence.item import Binding
 from evidence.kinds import ClaimSource
+from evidence.session import case_named_by
 from ingest.facts import RANK
 from ingest.reach import revoke_after_narrowing, revoke_after_unbinding
-from storage.db import agencies, cases, custody, items
+from storage.db import agencies, cases, custody, items, sessions
 from storage.db.custody import Happening
 from storage.db.tables import Agency, Case, CaseBinding, Item
 
@@ -59,8 +60,24 @@ def bind_by_claims(session: Session, agency: Agency, item: Item, now: datetime) 
         if case.closed_at is not None and (item.captured_from or now) > case.closed_at:
             items.flag(item, "case_closed", f"case {case.case_no}: expected open at capture, found closed")
             return None
-        return bind(session, agency, item, case, author=PIPELINE, reason="case number named", now=now)
+        author = _named_by(session, agency, item)
+        return bind(session, agency, item, case, author=author, reason="case number named", now=now)
     return _suggest(session, agency, item, now)
+
+
+def _named_by(session: Session, agency: Agency, item: Item) -> str:
+    """Who named the case: of a session of a room, whoever said it there, if another than who began it.
+
+    What a person binds gives that person no right (`api.auth.rights`); nor shall naming a case in a session
+    that somebody else, or the room's recorder, began.
+    """
+    for claim in items.claimed(session, agency.id, item.id, "recording"):
+        kind, _, rest = claim.value.partition(":")
+        if claim.source == ClaimSource.SERVER and kind == "session":
+            row = sessions.session_by_id(session, agency.id, UUID(rest.partition(":")[0]))
+            named_by = case_named_by(sessions.notes_of(session, agency.id, row.id), row.started_by)
+            return PIPELINE if named_by == row.started_by else named_by
+    return PIPELINE
 
 
 def _suggest(session: Session, agency: Agency, item: Item, now: datetime) -> CaseBinding | None:

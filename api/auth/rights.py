@@ -12,7 +12,6 @@ right to themselves:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,7 +24,7 @@ from evidence.access import Act, Actor, Subject, may, may_with_session, require
 from evidence.errors import Conflict, InvalidInput, NotFound, NotPermitted
 from evidence.item import SHOWABLE, Binding, Custody
 from evidence.kinds import ClaimSource, Role
-from evidence.session import TRIGGER_LABEL, NoteKind
+from evidence.session import TRIGGER_LABEL, case_named_by
 from ingest.facts import Statement, weigh
 from storage.db import accounts, agencies, cases, items, ledger, sessions
 from storage.db.room_tables import PlannedSession, RoomSession
@@ -345,8 +344,7 @@ def require_live(work: Asking, row: RoomSession) -> None:
 def _named_by_others(work: Asking, row: RoomSession) -> bool:
     """Whether somebody else said which case the session is of."""
     notes = sessions.notes_of(work.session, work.agency_id, row.id)
-    named = [note.by for note in notes if note.kind == NoteKind.FACTS and "case_no" in json.loads(note.text)]
-    return (named[-1] if named else row.started_by) != work.actor.label
+    return case_named_by(notes, row.started_by) != work.actor.label
 
 
 def actor_of(session: Session, agency_id: UUID, account_id: UUID) -> Actor:

@@ -14,13 +14,15 @@ import pytest
 from PIL import PdfParser
 
 from config.settings import RoomSettings
+from evidence.case import normalise_case_no
 from evidence.clock import rfc3339
 from evidence.errors import EvidenceError
-from evidence.kinds import GapReason
+from evidence.kinds import EnforcementKind, GapReason
 from evidence.schedule import PlanState
 from evidence.session import TriggerAction
+from ingest import binding
 from ingest.recorder import conduct, schedule, sealing, sessions, sheet, triggers
-from storage.db import agencies, alarms, custody, planned_sessions
+from storage.db import agencies, alarms, cases, custody, items, planned_sessions
 from storage.db import sessions as rows
 from storage.db import triggers as keys
 from storage.db.room_tables import PlannedSession, RoomSession
@@ -320,6 +322,39 @@ def test_a_call_that_is_repeated_late_begins_nothing_and_two_at_once_are_one(des
     desk.write(triggers.revoke, key_id)
     desk.write(triggers.revoke, key_id)
     assert [leaf["action"] for leaf in desk.leaves(key_id)] == ["trigger:issued", "trigger:revoked"]
+
+
+def test_who_names_a_case_in_a_session_that_a_recorder_began_binds_it_and_nobody_else(
+    one_desk: Desk, tmp_path: Path
+) -> None:
+    key_id = key_of(one_desk)
+    with one_desk.storage.database.transaction() as session:
+        agency = agencies.agency_by_code(session, "demo")
+        cases.add_case(
+            session, agency.id, case_no=FACTS["case_no"], case_no_key=normalise_case_no(FACTS["case_no"]),
+            kind=EnforcementKind.PENALTY, cause=None, party=None, handler_id=None, officer_no=None,
+            opened_at=one_desk.clock.now(), closed_at=None, now=one_desk.clock.now(),
+        )  # fmt: skip
+
+    def bound_by(session_id: UUID, number: int) -> str | None:
+        zero = one_desk.clock.now()
+        one_desk.clock.advance(10)
+        file = finished_file(one_desk.storage, tmp_path, zero, one_desk.clock.now(), number=number)
+        item_id = hand_in(one_desk.storage, session_id, file)
+        with one_desk.storage.database.transaction() as session:
+            agency = agencies.agency_by_code(session, "demo")
+            item = items.item_by_id(session, agency.id, item_id, lock=True)
+            made = binding.bind_by_claims(session, agency, item, one_desk.clock.now())
+            return None if made is None else made.author
+
+    begun = ask(one_desk, key_id, "start").session_id
+    assert begun is not None
+    assert bound_by(begun, 0) is None
+    one_desk.write(sessions.state_facts, begun, {"case_no": FACTS["case_no"]}, actor=A)
+    assert bound_by(begun, 1) == A
+    ask(one_desk, key_id, "stop")
+    own: RoomSession = one_desk.write(sessions.start, BARE, facts={"case_no": FACTS["case_no"]}, actor=A)
+    assert bound_by(own.id, 2) == binding.PIPELINE
 
 
 # -- what must be said and seen -----------------------------------------------------------------

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from evidence.access import Act, Actor, Subject, check_roles, may, require
+from evidence.access import Act, Actor, Subject, check_roles, may, may_with_session, require
 from evidence.errors import InvalidInput, NotPermitted
 from evidence.ids import new_id
 from evidence.kinds import SEPARATED_ROLES, Role
@@ -66,3 +66,12 @@ def test_a_refusal_names_the_act_and_no_person() -> None:
         require(someone, Act.SEE_ORIGINAL)
     assert "see_original" in refused.value.message
     assert someone.username not in refused.value.message.split()
+
+
+def test_a_session_that_a_recorder_began_is_run_by_whoever_may_run_any_until_it_is_somebody_s() -> None:
+    runs = {Role.OFFICER, Role.HANDLER}
+    for role in Role:
+        someone = actor(role)
+        found = may_with_session(someone, Act.RUN_SESSIONS, Subject(), "trigger:1", is_nobodys=True)
+        assert found == (role in runs)
+        assert not may_with_session(someone, Act.RUN_SESSIONS, Subject(), "trigger:1")

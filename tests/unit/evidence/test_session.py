@@ -17,12 +17,23 @@ from evidence.session import (
     NoteKind,
     State,
     begin_at,
+    case_named_by,
     line,
     move,
     pauses,
 )
 
 NOW = datetime(2026, 3, 3, 2, tzinfo=UTC)
+
+
+def test_who_named_the_case_last_is_who_said_it() -> None:
+    def stated(by: str, text: str) -> Note:
+        return Note(NoteKind.FACTS, 0, by, text)
+
+    marker = Note(NoteKind.MARKER, 0, "account:m", "case_no")
+    assert case_named_by([marker, stated("account:p", '{"party": "x"}')], "account:s") == "account:s"
+    notes = [stated("account:a", '{"case_no": "x"}'), stated("account:b", '{"case_no": null}'), marker]
+    assert case_named_by(notes, "account:s") == "account:b"
 
 
 def test_a_session_ends_once_and_is_sealed_once() -> None:
