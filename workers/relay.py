@@ -29,7 +29,7 @@ from workers.bindings import BindingNews
 from workers.cadence import Cadence
 from workers.context import worker_label
 from workers.runner import announce_due
-from workers.schedule import check_absence, want_rereads
+from workers.schedule import check_absence, tell_unkept_plans, want_rereads
 from workers.sweep import Sweep
 
 LEADERSHIP = "relay"
@@ -111,6 +111,8 @@ class Relay:
         wanted = want_rereads(self._storage, timedelta(days=self._settings.worker.reread_days))
         if wanted:
             log.info("rereads_wanted", count=wanted)
+        if told := tell_unkept_plans(self._storage):
+            log.warning("plans_unkept", count=told)
         for event in check_absence(self._storage, self._checked_days):
             self._publisher.publish(event)
 

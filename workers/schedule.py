@@ -1,4 +1,4 @@
-"""What comes round by the clock: originals due to be read back again, and the day's check for absence.
+"""What comes round by the clock: originals due to be read back, planned sessions nobody begins, absence.
 
 The relay looks every minute. What it wants are jobs like any other, behind all that footage waits for.
 """
@@ -14,6 +14,7 @@ import structlog
 from evidence.clock import rfc3339
 from evidence.events import Event
 from ingest import absence
+from ingest.recorder import schedule as plans
 from storage.db import agencies, alarms, jobs
 from storage.db.jobs import Wanted
 from storage.open import Storage
@@ -42,6 +43,18 @@ def want_rereads(storage: Storage, every: timedelta) -> int:
                 jobs.want(session, agency_id, wanted_job, now)
                 wanted += 1
     return wanted
+
+
+def tell_unkept_plans(storage: Storage) -> int:
+    """Have people told of planned sessions that no host begins; how many were not told of before."""
+    with storage.database.read() as session:
+        owners = [row.id for row in agencies.agencies(session)]
+    told = 0
+    for agency_id in owners:
+        with storage.database.transaction() as session:
+            agency = agencies.agency_by_id(session, agency_id)
+            told += plans.tell_unkept(session, agency, storage.clock.now())
+    return told
 
 
 def check_absence(storage: Storage, done: dict[UUID, date]) -> list[Event]:

@@ -57,7 +57,7 @@ def plan(body: Planning, desk: DeskOf) -> PlanShown:
         return _shown(work, row, SessionRights(work, [row]))
 
 
-@gate.get("/planned-sessions", Act.READ_SESSIONS, summary="预定的会话 Planned sessions")
+@gate.get("/planned-sessions", Act.SEE_ROOMS, summary="预定的会话 Planned sessions")
 def list_plans(
     desk: DeskOf,
     room_no: RoomNo | None = None,

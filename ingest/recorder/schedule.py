@@ -6,8 +6,8 @@ became a session is written with the session itself. The rules are `evidence.sch
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -29,10 +29,15 @@ from storage.db.room_tables import PlannedSession, RoomSession
 from storage.db.tables import Agency
 
 SUBJECT = "planned_session"
+UNKEPT_AFTER = timedelta(seconds=30)
 PLAN_LABEL = "plan:"
 """How the label of a plan begins that is kept by itself; its id follows."""
 WAITS = "plan_waits"
 """Code of the alarm that a plan is due and its room has the session of another."""
+UNKEPT = "plan_unkept"
+"""Code of the alarm that a plan is due and no host does anything about it."""
+DUE = (WAITS, UNKEPT)
+"""Codes of those that end when a plan begins, is withdrawn or missed."""
 LATE_BEGUN = "plan_late"
 """Code of the alarm that a planned session began late."""
 MISSED = "plan_missed"
@@ -118,7 +123,7 @@ def withdraw(session: Session, agency: Agency, plan_id: UUID, *, actor: str, now
     if row.withdrawn_at is None:
         row.withdrawn_at, row.withdrawn_by = now, actor
         _leaf(session, agency, row, Action.PLANNED_SESSION_WITHDRAWN, {"room_no": row.room_no}, actor, now)
-        _clear(session, agency, row, WAITS, actor, now)
+        _clear(session, agency, row, DUE, actor, now)
     return row
 
 
@@ -137,6 +142,20 @@ def keep(session: Session, agency: Agency, room: RoomSettings, plan_id: UUID, *,
         _miss(session, agency, row, now)
     else:
         _begin(session, agency, room, row, now)
+
+
+def tell_unkept(session: Session, agency: Agency, now: datetime) -> int:
+    """Have people told of plans that are due and that no host looks after; how many they did not know of."""
+    told = 0
+    for row in planned_sessions.unkept(session, agency.id, now - UNKEPT_AFTER):
+        if alarms.standing_about(session, agency.id, SUBJECT, str(row.id), WAITS) is not None:
+            continue
+        message = (
+            f"room {row.room_no}: expected a host to begin the session planned for {rfc3339(row.starts_at)}, "
+            "found none that does; see whether `liuhen ingest` runs with this room, or start it by hand"
+        )
+        told += _tell(session, agency, row, UNKEPT, message, {}, now)
+    return told
 
 
 def missing_of(row: PlannedSession, room: RoomSettings | None) -> list[str]:
@@ -205,7 +224,7 @@ def _begin(session: Session, agency: Agency, room: RoomSettings, row: PlannedSes
         "begun_by_hand": found.requested_at < now,
     }
     _leaf(session, agency, row, Action.PLANNED_SESSION_BEGUN, facts, label, now)
-    _clear(session, agency, row, WAITS, label, now)
+    _clear(session, agency, row, DUE, label, now)
     if late > LATE_MS:
         told = (
             f"room {row.room_no}: expected the session planned for {rfc3339(row.starts_at)} to begin then, "
@@ -239,7 +258,7 @@ def _see_to_its_end(
             _tell(session, agency, row, OVERDUE, told, {"session": str(session_id)}, now)
     if found.state != State.OPEN:
         row.over_at = now
-        _clear(session, agency, row, OVERDUE, label, now)
+        _clear(session, agency, row, (OVERDUE,), label, now)
 
 
 def _miss(session: Session, agency: Agency, row: PlannedSession, now: datetime) -> None:
@@ -250,7 +269,7 @@ def _miss(session: Session, agency: Agency, row: PlannedSession, now: datetime) 
         f"room {row.room_no}: expected the session planned for {rfc3339(row.starts_at)} to begin before its "
         "end, found that nothing had; see whether the room's host ran, and plan it anew"
     )
-    _clear(session, agency, row, WAITS, f"{PLAN_LABEL}{row.id}", now)
+    _clear(session, agency, row, DUE, f"{PLAN_LABEL}{row.id}", now)
     _tell(session, agency, row, MISSED, told, {}, now)
 
 
@@ -270,17 +289,18 @@ def _tell(
     told: str,
     facts: Mapping[str, Any],
     now: datetime,
-) -> None:
+) -> bool:
     wanted = alarms.NewAlarm(code, SUBJECT, str(row.id), told, {"room_no": row.room_no, **facts})
-    alarms.raise_alarm(session, agency, wanted, actor=f"{PLAN_LABEL}{row.id}", now=now)
+    return alarms.raise_alarm(session, agency, wanted, actor=f"{PLAN_LABEL}{row.id}", now=now)
 
 
 def _clear(
-    session: Session, agency: Agency, row: PlannedSession, code: str, actor: str, now: datetime
+    session: Session, agency: Agency, row: PlannedSession, codes: Sequence[str], actor: str, now: datetime
 ) -> None:
-    standing = alarms.standing_about(session, agency.id, SUBJECT, str(row.id), code)
-    if standing is not None:
-        alarms.clear(session, agency, standing, actor=actor, reason="it is over", now=now)
+    for code in codes:
+        standing = alarms.standing_about(session, agency.id, SUBJECT, str(row.id), code)
+        if standing is not None:
+            alarms.clear(session, agency, standing, actor=actor, reason="it is over", now=now)
 
 
 def _leaf(

@@ -32,6 +32,18 @@ def due(session: Session, agency_id: UUID, room_no: str, now: datetime) -> list[
     return list(session.scalars(query.order_by(PlannedSession.starts_at, PlannedSession.id)))
 
 
+def unkept(session: Session, agency_id: UUID, due_at: datetime) -> list[PlannedSession]:
+    """Plans of every room that were due at an instant and about which nothing was done."""
+    query = select(PlannedSession).where(
+        PlannedSession.agency_id == agency_id,
+        TO_KEEP,
+        PlannedSession.session_id.is_(None),
+        PlannedSession.missed_at.is_(None),
+        PlannedSession.starts_at <= due_at,
+    )
+    return list(session.scalars(query.order_by(PlannedSession.starts_at, PlannedSession.id)))
+
+
 def overlapping(
     session: Session, agency_id: UUID, room_no: str, starts_at: datetime, ends_at: datetime
 ) -> list[PlannedSession]:

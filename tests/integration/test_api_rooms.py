@@ -160,7 +160,13 @@ def test_a_session_is_planned_and_shown_to_whom_it_belongs(live: Live) -> None:
     ):
         assert call(live, "officer", "POST", "/planned-sessions", 422, **{**day, **changed})["code"] == code
     call(live, "officer", "POST", "/planned-sessions", 404, **{**day, "room_no": "R-9"})
-    for name, may_read in (("officer2", True), ("handler", True), ("handler2", False), ("archivist", True)):
+    for name, may_read in (
+        ("officer2", True),
+        ("handler", True),
+        ("handler2", False),
+        ("archivist", True),
+        ("system_admin", False),
+    ):
         (shown,) = call(live, name, "GET", "/planned-sessions", room_no="R-1")
         assert (shown["may_read"], shown["facts"] is not None) == (may_read, may_read)
     path = f"/planned-sessions/{planned['id']}"

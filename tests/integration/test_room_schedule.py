@@ -30,6 +30,7 @@ from storage.open import Storage
 from tests.support.clocks import SettableClock
 from tests.support.installations import settings_for
 from tests.support.rooms import ROOM, all_in, finished_file, hand_in, read_back, recorded_for_real
+from workers.schedule import tell_unkept_plans
 
 BARE = ROOM.model_copy(update={"pre_record_s": 0, "streams": ROOM.streams[:1]})
 A, B = (f"account:{UUID(int=number)}" for number in (1, 2))
@@ -198,6 +199,7 @@ def test_a_plan_waits_for_the_session_of_another_case_and_is_told_of(one_desk: D
     one_desk.keep()
     assert (one_desk.standing(), one_desk.state(plan_id)) == (["plan_waits"], (PlanState.WAITING, None))
     one_desk.clock.advance(30)
+    assert tell_unkept_plans(one_desk.storage) == 0
     one_desk.write(sessions.stop, other.id)
     one_desk.keep()
     state, found = one_desk.state(plan_id)
@@ -218,7 +220,11 @@ def test_a_plan_waits_for_the_session_of_another_case_and_is_told_of(one_desk: D
 def test_a_host_that_was_down_begins_late_with_what_the_room_kept_and_says_so(one_desk: Desk) -> None:
     plan_id = one_desk.plan(60)
     starts = one_desk.clock.now() + timedelta(seconds=60)
-    one_desk.clock.advance(60 + 300)
+    one_desk.clock.advance(60 + 29)
+    assert tell_unkept_plans(one_desk.storage) == 0
+    one_desk.clock.advance(271)
+    assert [tell_unkept_plans(one_desk.storage) for _ in range(2)] == [1, 0]
+    assert one_desk.standing() == ["plan_unkept"]
     one_desk.keep(ROOM)
     (row,) = one_desk.sessions()
     assert (row.started_at, row.requested_at) == (starts, one_desk.clock.now())
