@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -241,6 +241,39 @@ def watched_on_the_page(live: Live, page: Page, dates: list[datetime | None], ho
     expect(page.locator("#live-told")).to_have_text("stated, and not registered here: officer 330199")
     page.click("[data-live=close]")
     expect(page.locator("#live-panes video")).to_have_count(0)
+    ticked_on_the_page(live, page)
+
+
+def ticked_on_the_page(live: Live, page: Page) -> None:
+    """What must be said is ticked while it runs, and the next session planned and withdrawn."""
+    page.click("#room-list summary")
+    shown, untold = (page.locator(f"[data-point={code}]") for code in ("certificates_shown", "recusal_asked"))
+    shown.get_by_role("button", name="Shown now").click()
+    expect(shown).to_contain_text("✓")
+    untold.get_by_label("Why it is not shown").fill("当事人中途离场")
+    untold.get_by_role("button", name="State").click()
+    expect(untold).to_contain_text("当事人中途离场")
+    (session,) = call(live, "handler", "GET", "/room-sessions", state="open")["items"]
+    found = call(live, "handler", "GET", f"/room-sessions/{session['id']}/checklist")
+    count = f"{len(found['open'])} of {len(found['points'])}"
+    expect(page.locator("#room-list summary")).to_contain_text(count)
+    told = {each["point"]: (each["is_shown"], each["text"]) for each in found["points"]}
+    assert told["certificates_shown"] == (True, "")
+    assert told["recusal_asked"] == (False, "当事人中途离场")
+
+    page.click("#plans-box summary")
+    form, day = page.locator("#plan-form"), (datetime.now(UTC) + timedelta(days=2)).date()
+    form.get_by_label("From").fill(f"{day}T09:00")
+    form.get_by_label("To", exact=True).fill(f"{day}T11:00")
+    form.get_by_label("Officers").fill("330101,330102")
+    form.get_by_role("button", name="Plan").click()
+    row = page.locator("#plans li")
+    expect(row).to_contain_text(f"{day} 09:00:00 +08:00")
+    expect(row).to_contain_text("not stated: case, who is heard, object of proof")
+    (plan,) = call(live, "handler", "GET", "/planned-sessions")
+    assert plan["facts"]["officers"] == ["330101", "330102"]
+    row.get_by_role("button", name="Withdraw").click()
+    expect(row).to_contain_text("withdrawn")
 
 
 def test_the_page_joins_an_update_to_what_it_knows(recorded: tuple[Live, Rooms], page: Page) -> None:

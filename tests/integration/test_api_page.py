@@ -425,47 +425,6 @@ def expected(seconds: float) -> list[int]:
     return [51_000 + int(seconds * 25 + 1e-6), 52_000 + int((seconds - 1) * 25 + 1e-6)]
 
 
-def test_what_must_be_said_is_ticked_and_the_next_session_planned(live: Live, page: Page) -> None:
-    facts = {"case_no": CASE_A}
-    begun = live.as_("officer").post("/api/v1/room-sessions", json={"room_no": "R-1", "facts": facts}).json()
-    checklist = f"/api/v1/room-sessions/{begun['id']}/checklist"
-    page.goto(live.api_url)
-    page.locator("#sign-in").get_by_label("用户名").fill("officer")
-    page.locator("#sign-in").get_by_label("口令").fill(PASSWORD)
-    page.get_by_role("button", name="登录").click()
-    page.locator("#room-list summary").click()
-    point = page.locator("[data-point=certificates_shown]")
-    expect(point).to_contain_text("出示执法证件")
-    point.get_by_role("button", name="此刻已录入").click()
-    expect(point).to_contain_text("✓")
-    untold = page.locator("[data-point=recusal_asked]")
-    untold.get_by_label("未录入的理由").fill("当事人中途离场")
-    untold.get_by_role("button", name="说明").click()
-    expect(untold).to_contain_text("当事人中途离场")
-    found = live.as_("officer").get(checklist).json()
-    expect(page.locator("#room-list summary")).to_contain_text(
-        f"{len(found['open'])} / {len(found['points'])}"
-    )
-    told = {each["point"]: each for each in found["points"]}
-    assert told["certificates_shown"]["is_shown"]
-    assert told["recusal_asked"]["text"] == "当事人中途离场"
-
-    page.locator("#plans-box summary").click()
-    form = page.locator("#plan-form")
-    form.get_by_label("开始").fill("2026-03-05T09:00")
-    form.get_by_label("结束", exact=True).fill("2026-03-05T11:00")
-    form.get_by_label("办案人员编号").fill("330101,330102")
-    form.get_by_role("button", name="预定").click()
-    row = page.locator("#plans li")
-    expect(row).to_contain_text("2026-03-05 09:00:00 +08:00")
-    expect(row).to_contain_text("未登记:案件编号、被询问人、证明对象")
-    (plan,) = live.as_("officer").get("/api/v1/planned-sessions").json()
-    assert plan["facts"]["officers"] == ["330101", "330102"]
-    row.get_by_role("button", name="撤销").click()
-    expect(row).to_contain_text("已撤销")
-    assert live.as_("officer").post(f"/api/v1/room-sessions/{begun['id']}/stop").status_code == 200
-
-
 @pytest.mark.parametrize("role", sorted(SEPARATED_ROLES))
 def test_who_sees_no_footage_is_told_what_the_account_is_for_and_why(
     live: Live, page: Page, role: Role
