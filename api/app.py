@@ -17,6 +17,7 @@ from api.auth.gate import Gate
 from api.auth.throttle import Throttle
 from api.desk import Installation
 from api.hardening import Hardening, Metrics
+from api.live_sharing import encodes_of
 from api.news import NewsRoom, cases_in
 from api.room_metrics import RoomMetrics
 from api.routes import (
@@ -132,6 +133,7 @@ def main() -> None:
     listener = serving.listener_of("api", settings.api)
     listener.require_private()
     app = create_app(open_storage(settings), settings)
+    encodes_of(app.state.installation).clear()
     serving.run(app, listener, Interfaces.ASGI)
 
 

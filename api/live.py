@@ -1,8 +1,9 @@
 """A session as it is watched while it is recorded: the right to it, its lists, and the bytes they name.
 
 What is shown is the recorder's own file, fragment by fragment as they lie (`ingest.recorder.watching`), or
-the object that it became: nothing is copied, cut or encoded, and nothing here writes where a recorder does. A
-file is named by stream, run and number, so that its address stays when it is closed, renamed and handed over.
+the object that it became: nothing is copied or cut, and nothing here writes where a recorder does. Of what
+browsers do not play it is what an encode makes that all who watch share (`api.live_sharing`). A file is named
+by stream, run and number, so that its address stays when it is closed, renamed and handed over.
 
 A list only grows. Which files it has, in which order, and what wall time each begins at is written into the
 grant when a file is first told; what is told of a file is worked out from its fragments, the same each time
@@ -26,11 +27,12 @@ from sqlalchemy.orm import Session
 from api.auth.capability import Use, mint
 from api.auth.rights import Asker, actor_of, require_live
 from api.desk import Installation, Work
+from api.live_sharing import encoded, encodes_of, is_encoded, nothing_yet, want
 from api.ranges import ByteRange
 from api.resolving import Servable, local_path
 from evidence.clock import from_micros, rfc3339, to_micros
 from evidence.custody import Action
-from evidence.errors import Conflict, NotFound, NotPermitted, Unavailable
+from evidence.errors import Conflict, MediaError, NotFound, NotPermitted, Unavailable
 from evidence.ids import new_id
 from evidence.kinds import RetrievalPurpose
 from ingest.recorder import registry
@@ -45,6 +47,7 @@ from storage.db.room_tables import LiveGrant, RoomSession, SessionNote, SessionP
 from storage.objects.base import Namespace, object_key
 from storage.open import Storage
 from transcode.live import LIMIT_S, Window, live_runs, older_than_updates
+from transcode.live_encodes import EncodeNow, place_of
 from transcode.playlist import Run, Stretch, write
 
 SUBJECT = "room_session"
@@ -54,6 +57,8 @@ LOOKS = 3
 """For a file that moves: it does so twice, from its first name into the store."""
 SILENT = timedelta(seconds=5)
 """A stream of which nothing came for so long is away, whether people were told or not."""
+BROWSER_ENTRIES = frozenset({"avc1", "avc3", "av01", "vp09", "mp4a", ".mp3", "Opus", "fLaC"})
+"""Sample entries of what `ingest.recorder.watching` takes for played."""
 _NAME = re.compile(r"live-([0-9]{1,2})-([0-9a-f]{32})-([0-9]{6,9})\.mp4")
 
 StreamNow = Literal["live", "waiting", "away", "paused", "not_playable", "over"]
@@ -201,7 +206,8 @@ def playlist(
     Raises:
         NotFound: The grant has ended, the session has no such stream (``nothing_here``), or nothing of it is
             whole yet (``live_waiting``).
-        Unavailable: Recorded elsewhere.
+        Unavailable: Recorded elsewhere; or it has to be encoded, and there is no room for that
+            (``live_busy``, ``live_disk``).
     """
     storage = installation.storage
     with storage.database.read() as session:
@@ -209,11 +215,13 @@ def playlist(
         require_here(session, installation, row, now)
         stream = _stream(row, lane)
         watched = Watched.of(session, row)
-        shown, is_open = _shown(session, storage, watched, stream, grant)
+        shown, is_open = _shown(session, installation, watched, stream, grant)
+        is_wanted = row.ended_at is None and is_encoded(installation, watched.files(storage, stream))
+    encode = want(installation, row, [stream])[stream] if is_wanted else None
     if len(shown) > len(_told(grant, stream)):
         with storage.database.transaction() as session:
             grant, row = in_force(session, agency_id, grant_id, now, lock=True)
-            shown, is_open = _shown(session, storage, Watched.of(session, row), stream, grant)
+            shown, is_open = _shown(session, installation, Watched.of(session, row), stream, grant)
             told = [[each.file.run, each.file.number, each.at_us] for each in shown]
             grant.told = {**grant.told, stream: told}
     stretches = [
@@ -228,6 +236,9 @@ def playlist(
         for run in each.runs
     ]
     if not stretches:
+        refusal = nothing_yet(stream, encode) if encode is not None else None
+        if refusal is not None:
+            raise refusal
         raise NotFound(
             f"stream {stream}: expected footage of the session, found none whole yet; ask again",
             code="live_waiting",
@@ -253,23 +264,30 @@ def _address(installation: Installation, grant: LiveGrant, lane: int, file: Reco
 
 
 def _shown(
-    session: Session, storage: Storage, watched: Watched, stream: str, grant: LiveGrant
+    session: Session, installation: Installation, watched: Watched, stream: str, grant: LiveGrant
 ) -> tuple[list[Shown], bool]:
     """The files of a stream's list: those told before, and those that follow them; and whether more will."""
-    told = _told(grant, stream)
-    files = watched.files(storage, stream)
+    told, storage = _told(grant, stream), installation.storage
+    files = _played(installation, watched, stream)
     windows = shown_windows(watched.row, watched.notes)
     last = max((place for place, file in enumerate(files) if (file.run, file.number) in told), default=-1)
     found: list[Shown] = []
     for place, file in enumerate(files):
         at_us = told.get((file.run, file.number))
-        if not file.plays or (at_us is None and place < last):
+        if at_us is None and (place < last or not file.is_new):
             continue
         each = _shown_file(session, storage, watched.row, stream, file, windows, at_us)
         if each is not None and (each.runs or at_us is not None):
             found.append(each)
     is_open = watched.row.ended_at is None or any(not file.is_whole for file in files)
     return found, is_open
+
+
+def _played(installation: Installation, watched: Watched, stream: str) -> list[Recorded]:
+    """What browsers play of a stream: the recorder's files, and what encodes made of the others."""
+    recorded_so = [each for each in watched.files(installation.storage, stream) if each.plays]
+    both = [*recorded_so, *encoded(installation, watched.row, stream)]
+    return sorted(both, key=lambda each: (each.from_us, each.run, each.number))
 
 
 def _shown_file(
@@ -286,19 +304,38 @@ def _shown_file(
         whole = _wholes.get(place) if file.is_whole else None
     if whole is not None and at_us is not None:
         return Shown(file, at_us, *whole)
-    index = _read(session, storage, row, stream, file.run, file.number)[1]
+    try:
+        index = _read(session, storage, row, stream, file.run, file.number)[1]
+    except MediaError:
+        if file.codecs is not None:
+            raise
+        # Its journal is gone, and it is of no container that browsers play.
+        return None
+    if index is not None and file.codecs is None and file.zero_us is None and not _is_played(index):
+        return None
     if index is None or not index.fragments:
         if at_us is not None:
             raise _settling()
         return None
-    first = index.fragments[0]
     if at_us is None:
-        at_us = file.from_us + (first.start_pts - first.first_pts) * 1_000_000 // index.timescale
+        at_us = _wall_at_zero(file, index)
     media = [Window(begins - at_us, None if ends is None else ends - at_us) for begins, ends in windows]
     found = Shown(file, at_us, index, live_runs(index, media, is_whole=file.is_whole))
     if file.is_whole:
         _keep(_wholes, (*place[:3], at_us, place[4]), (index, found.runs))
     return found
+
+
+def _is_played(index: FragmentIndex) -> bool:
+    return all(track.codec.partition(".")[0] in BROWSER_ENTRIES for track in index.tracks)
+
+
+def _wall_at_zero(file: Recorded, index: FragmentIndex) -> int:
+    """UTC at the first picture."""
+    if file.zero_us is not None:
+        return file.zero_us + index.origin_pts * 1_000_000 // index.timescale
+    first = index.fragments[0]
+    return file.from_us + (first.start_pts - first.first_pts) * 1_000_000 // index.timescale
 
 
 def _keep(kept: OrderedDict[Any, Any], key: Hashable, found: object) -> None:
@@ -314,7 +351,8 @@ def _find(
     session: Session, storage: Storage, row: RoomSession, stream: str, run: str, number: int
 ) -> Path | None:
     """Where a file is, in the order it goes from one place to the next; None: on its way, or nowhere."""
-    for path in places_of(_folder(storage, row) / stream, run, number):
+    made = place_of(storage.scratch, row.room_no, stream, run, number)
+    for path in (*places_of(_folder(storage, row) / stream, run, number), made):
         if path.exists():
             return path
     held = received(session, row.agency_id, f"recorder:{run}:{number}")
@@ -442,6 +480,10 @@ class Standing:
     """From when on anything of it is recorded; None: nothing is."""
     to_at: datetime | None
     """Up to when."""
+    encode: EncodeNow | None
+    """How its shared encode stands; None: it needs none."""
+    encode_px: int | None
+    """Lines of the encoded picture; None: none, or it is copied."""
 
 
 def standings(work: Work, row: RoomSession) -> list[Standing]:
@@ -450,12 +492,16 @@ def standings(work: Work, row: RoomSession) -> list[Standing]:
     rooms = registry.rooms_of(work.session, work.agency, work.settings.recorder.rooms)
     room = next((each for each in rooms if each.room_no == row.room_no), None)
     away = registry.away(work.session, work.agency, room) if room is not None else []
+    installation = Installation(work.storage, work.settings)
     found = []
     for lane, stream in enumerate(row.streams):
         files = watched.files(work.storage, stream)
         last = files[-1] if files else None
-        state = _state(work, row, last, is_away=stream in away)
-        begins = max(files[0].from_us, to_micros(row.started_at)) if files else None
+        by_encode = is_encoded(installation, files)
+        encode = encodes_of(installation).standing(row.room_no, stream) if by_encode else None
+        state = _state(work, row, last, is_away=stream in away, is_played=encode is not None)
+        played = _played(installation, watched, stream) if by_encode else files
+        begins = max(played[0].from_us, to_micros(row.started_at)) if played else None
         found.append(
             Standing(
                 str(stream),
@@ -464,13 +510,23 @@ def standings(work: Work, row: RoomSession) -> list[Standing]:
                 (last.codecs or ()) if last is not None else (),
                 from_micros(begins) if begins is not None else None,
                 from_micros(last.to_us) if last is not None else None,
+                encode.now if encode is not None else None,
+                encode.height_px if encode is not None else None,
             )
         )
     return found
 
 
-def _state(work: Work, row: RoomSession, last: Recorded | None, *, is_away: bool) -> StreamNow:
-    if last is not None and not last.plays:
+def begin_encodes(installation: Installation, row: RoomSession, standings: Sequence[Standing]) -> None:
+    """Have what browsers do not play of a session that runs encoded, before its first list is asked for."""
+    if row.ended_at is None:
+        want(installation, row, [each.name for each in standings if each.encode is not None])
+
+
+def _state(
+    work: Work, row: RoomSession, last: Recorded | None, *, is_away: bool, is_played: bool
+) -> StreamNow:
+    if last is not None and not last.plays and not is_played:
         return "not_playable"
     if row.ended_at is not None:
         return "over"

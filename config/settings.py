@@ -346,6 +346,9 @@ class MediaSettings(Group):
     tls_cert: Path | None = Field(None, description="Certificate chain (PEM)")
     tls_key: Path | None = Field(None, description="Private key (PEM)")
     grant_s: int = Field(4 * 3600, gt=0, description="Life of a viewing grant")
+    live_encodes: int = Field(
+        2, ge=0, le=64, description="Streams a host encodes at once for live view in browsers; 0: none"
+    )
     unmarked_clips: bool = Field(
         False, description="Legal review and the archive may take clips away without a mark, for a reason"
     )

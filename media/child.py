@@ -55,7 +55,16 @@ def apply_limits(parent_pid: int, limits: dict[str, int]) -> None:
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent_pid:
         os._exit(ORPHANED)
-    libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    confine(limits)
+
+
+def confine(limits: dict[str, int]) -> None:
+    """Take away what this process does not need.
+
+    Args:
+        limits: As `apply_limits`.
+    """
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     os.nice(limits["niceness"])
     memory = limits["memory_bytes"]
     wanted = [

@@ -37,11 +37,16 @@ def ask(session_id: UUID, body: LiveRequest, desk: DeskOf) -> LiveShown:
     """录制中(或文件尚未全部入库)的会话;须有原件权限、目的与理由;每路一个播放列表,可回看至开头。
 
     A session that is recorded, or whose files are not all items yet; by the right to originals, purpose and
-    reason. A playlist for each stream, from the session's beginning until now. The recording is untouched.
+    reason. A playlist for each stream, from the session's beginning until now; of what browsers do not play
+    from where its shared encode began. The recording is untouched.
     """
     with desk.writing() as work:
         row = sessions.session_by_id(work.session, work.agency_id, session_id)
-        return _show(work, row, live.issue(work, row, body.purpose, body.reason))
+        grant_id = live.issue(work, row, body.purpose, body.reason).id
+    with desk.reading() as work:
+        grant, row = live.in_force(work.session, work.agency_id, grant_id, work.now)
+        live.begin_encodes(desk.installation, row, live.standings(work, row))
+        return _show(work, row, grant)
 
 
 @gate.get(
@@ -141,6 +146,8 @@ def _show(work: Work, row: RoomSession, grant: LiveGrant) -> LiveShown:
                 playlist_url=None
                 if each.state == "not_playable"
                 else f"/api/v1/playlists/{token}/live-{each.lane}.m3u8",
+                encode=each.encode,
+                encode_px=each.encode_px,
             )
             for each in live.standings(work, row)
         ],

@@ -12,6 +12,7 @@ from api.schemas.common import Input, Line, Output
 from api.schemas.rooms import Unregistered
 from evidence.kinds import RetrievalPurpose
 from evidence.session import State
+from transcode.live_encodes import EncodeNow
 
 
 class LiveRequest(Input):
@@ -35,6 +36,15 @@ class LiveStream(Output):
     codecs: list[str] = Field(description="录制的编码 / As it is recorded", examples=[["h264", "aac"]])
     from_at: datetime | None = Field(description="可回看的起点,空为尚无 / How far one can go back")
     to_at: datetime | None = Field(description="已录到何时 / Up to when it is recorded")
+    encode: EncodeNow | None = Field(
+        description=(
+            "浏览器不能播放的编码由共用的实时转码代为播放:running 转码中;starting 启动中;"
+            "reduced 主机跟不上,已降低清晰度;restarting 中断后重启;"
+            "busy 转码路数已满;full 磁盘空间留给录制;idle 无人观看。空为不需要 / "
+            "The shared encode of what browsers do not play; null: it needs none"
+        )
+    )
+    encode_px: int | None = Field(description="转码画面的行数,原样复制时为空 / Lines of the encoded picture")
     playlist_url: str | None = Field(description="HLS(EVENT);不能播放时为空 / Null where it does not play")
 
 

@@ -233,6 +233,10 @@ function drawState() {
     now.paused_since && word("livePaused"),
     now.ended_at && word("liveOver"),
     away.length && word("liveAway", { names: names(away) }),
+    ...Object.entries(word("encodeStates")).map(([encode, said]) => {
+      const found = now.streams.filter((stream) => stream.encode === encode);
+      return found.length && !now.ended_at && said.replace("{names}", names(found));
+    }),
     unplayable.length && word("liveUnplayable", { names: names(unplayable), codecs: [...new Set(unplayable.flatMap((stream) => stream.codecs))].join(word("comma")) }),
   ].filter(Boolean).join(" · ");
   for (const pane of wall.panes) {

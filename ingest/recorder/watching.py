@@ -20,7 +20,7 @@ from evidence.clock import to_micros
 from evidence.session import NoteKind, Paused, pauses
 from ingest.recorder.places import room_folder
 from ingest.recorder.sessions import said_of
-from media.live.container import SUFFIXES
+from media.live.container import BROWSER_PICTURES, BROWSER_SOUNDS, SUFFIXES
 from media.live.journal import NAME, read
 from media.live.recording import OPEN_SUFFIX
 from storage.db.room_tables import RoomSession, SessionNote, SessionPart
@@ -28,9 +28,6 @@ from storage.db.room_tables import RoomSession, SessionNote, SessionPart
 RUNS_KEPT = 512
 """Journals that are remembered, so that each reading goes on where the one before ended."""
 CONTAINER = "mp4"
-PICTURES = frozenset({"h264", "av1", "vp9"})
-SOUNDS = frozenset({"aac", "mp3", "opus", "flac"})
-"""What browsers play of what `media.live.container` writes; not H.265, Motion JPEG and telephone sound."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +47,10 @@ class Recorded:
     codecs: tuple[str, ...] | None = None
     """None: nobody here knows any more."""
     plays: bool = True
+    zero_us: int | None = None
+    """UTC at the zero of its clock, where it is known so; else that of its first fragment is ``from_us``."""
+    is_new: bool = True
+    """Whoever was not told of it yet may be."""
 
     @property
     def key(self) -> str:
@@ -116,7 +117,8 @@ class Journals:
                     is_held=False,
                     sha256=file.sha256,
                     codecs=file.codecs,
-                    plays=file.container == CONTAINER and set(file.codecs) <= PICTURES | SOUNDS,
+                    plays=file.container == CONTAINER
+                    and set(file.codecs) <= BROWSER_PICTURES | BROWSER_SOUNDS,
                 )
 
     def _journal(self, run: Path) -> _Journal:

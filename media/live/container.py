@@ -38,16 +38,19 @@ PICTURES_IN_MP4 = frozenset({"h264", "hevc", "mpeg4", "mjpeg", "av1", "vp9"})
 SOUNDS_IN_MP4 = frozenset({"aac", "mp3", "mp2", "opus", "ac3", "eac3", "flac"})
 SOUNDS_IN_MOV = frozenset({"pcm_alaw", "pcm_mulaw", "pcm_s16le", "pcm_s16be", "adpcm_ima_qt"})
 """Telephone sound and plain samples, which QuickTime names and MP4 does not."""
+BROWSER_PICTURES = frozenset({"h264", "av1", "vp9"})
+BROWSER_SOUNDS = frozenset({"aac", "mp3", "opus", "flac"})
+"""What browsers play of all these; not H.265, Motion JPEG and telephone sound."""
 SUFFIXES: Mapping[str, str] = {"mp4": "mp4", "mov": "mov", "matroska": "mkv", "mpegts": "ts"}
-_FRAGMENTS = {
+FRAGMENTS = {
     # One begins at each keyframe as well, so that whoever joins can begin there.
     "movflags": "empty_moov+default_base_moof+frag_discont+frag_keyframe",
     "frag_duration": str(FRAGMENT_MS * 1000),
     "use_editlist": "0",
 }
 _OPTIONS: Mapping[str, Mapping[str, str]] = {
-    "mp4": _FRAGMENTS,
-    "mov": _FRAGMENTS,
+    "mp4": FRAGMENTS,
+    "mov": FRAGMENTS,
     "matroska": {
         "live": "1",
         "cluster_time_limit": str(FRAGMENT_MS),

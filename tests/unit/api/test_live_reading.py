@@ -66,3 +66,16 @@ def test_a_file_that_moved_after_it_was_found_is_read_whole_where_it_went(
     # Kept, though FFmpeg's own index lies behind the last fragment: asked again, nothing is looked for.
     assert whole.stat().st_size > index.size_bytes
     assert shown(monkeypatch, []) == found
+
+
+def test_a_file_whose_journal_is_gone_is_shown_by_what_it_says_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever wrote down its codec went with its run's folder."""
+    make_plain(tmp_path / "plain.mp4", seconds=1, codec="hevc")
+    flags = "empty_moov+default_base_moof+frag_discont+frag_keyframe"
+    ffmpeg("-i", tmp_path / "plain.mp4", "-c", "copy", "-movflags", flags, tmp_path / "whole.mp4")
+    assert shown(monkeypatch, [tmp_path / "whole.mp4"]) is None
+    (tmp_path / "sound.mkv").write_bytes(b"\x1a\x45\xdf\xa3" + bytes(64))
+    live._indexes.clear()
+    assert shown(monkeypatch, [tmp_path / "sound.mkv"]) is None

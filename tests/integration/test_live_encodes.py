@@ -1,0 +1,189 @@
+"""Shared live encodes on a host: what they make of a recorder's file, how many there may be, what is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+from media.fmp4 import index_fragments
+from media.live.following import GrowingBytes, StreamFiles
+from media.live.journal import NAME, Journal, read
+from media.live.pace import Pace, Verdict
+from media.live.shown_file import LEAD_IN_US, ShownFile
+from media.supervise import Limits
+from tests.support.media import ffmpeg, make_plain
+from transcode import live_encodes
+from transcode.live_encodes import LOCK, STATE, Bounds, EncodeNow, LiveEncodes
+
+FPS = 10
+BEGAN_US = 1_770_000_000_000_000
+SECONDS = 6
+FRAGMENTS = "empty_moov+default_base_moof+frag_discont+frag_keyframe"
+
+
+@pytest.fixture(scope="module")
+def camera(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """H.264 with telephone sound, as a camera sends it and a recorder writes it."""
+    folder = tmp_path_factory.mktemp("camera")
+    make_plain(folder / "plain.mp4", seconds=SECONDS, fps=FPS, height_px=400, width_px=640)
+    ffmpeg(
+        "-i", folder / "plain.mp4", "-c:v", "copy", "-c:a", "pcm_alaw", "-ar", "8000",
+        "-movflags", FRAGMENTS, folder / "camera.mov",
+    )  # fmt: skip
+    return folder / "camera.mov"
+
+
+def recorded(folder: Path, camera: Path, number: int = 0) -> Path:
+    """A run of a stream whose file is over."""
+    run = folder / "R-1" / "main" / f"{number:032x}"
+    run.mkdir(parents=True)
+    (run / "000000.mov").write_bytes(camera.read_bytes())
+    journal = Journal(run)
+    journal.write("file", file=0, name="000000.mov", container="mov", streams=[])
+    journal.write("closed", file=0, from_utc_us=BEGAN_US, to_utc_us=BEGAN_US + SECONDS * 1_000_000)
+    journal.close()
+    return run
+
+
+@pytest.fixture
+def encodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveEncodes]:
+    monkeypatch.setattr(live_encodes, "IDLE_S", 0.5)
+    limits = Limits(cpu_s=60, memory_bytes=1 << 30, file_size_bytes=1 << 30)
+    found = LiveEncodes(tmp_path, tmp_path / "recorder", Bounds(1, limits, 0, keep_s=60))
+    yield found
+    until(lambda: all(not live_encodes._is_held(lock) for lock in tmp_path.glob(f"live/*/*/*/{LOCK}")))
+
+
+def until(is_so: Callable[[], Any], patience_s: float = 20) -> Any:
+    deadline = time.monotonic() + patience_s
+    while not (found := is_so()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
+
+
+def test_the_picture_of_a_camera_with_telephone_sound_is_copied(
+    encodes: LiveEncodes, tmp_path: Path, camera: Path
+) -> None:
+    recorded(tmp_path / "recorder", camera)
+    assert encodes.want("R-1", "main") is EncodeNow.STARTING
+    # A second who looks meanwhile shares it; another stream has to wait, and is told so.
+    assert encodes.want("R-1", "main") is EncodeNow.RUNNING
+    assert encodes.want("R-1", "room") is EncodeNow.BUSY
+    (piece,) = until(lambda: [each for each in encodes.pieces("R-1", "main") if each.is_whole])
+    path = live_encodes.place_of(tmp_path, "R-1", "main", piece.encode, piece.number)
+    index = index_fragments(path)
+    assert index is not None and index.codecs.startswith("avc1.") and index.codecs.endswith(",mp4a.40.2")
+    # The very packets of the last keyframe before what is newest, at the time at which they were taken.
+    with av.open(str(camera)) as source, av.open(str(path)) as made:
+        sent = [bytes(each) for each in source.demux(video=0) if each.size]
+        shown = [bytes(each) for each in made.demux(video=0) if each.size]
+    first = len(sent) - len(shown)
+    assert shown == sent[first:] and first == 2 * FPS
+    assert (
+        piece.zero_us + index.origin_pts * 1_000_000 // index.timescale == BEGAN_US + first * 1_000_000 // FPS
+    )
+    # Nobody looked any more, so it ended, and is no death that the next one has to wait for.
+    encode = path.parent
+    assert until(lambda: read(encode)[0][-1]["kind"] == "ended" and read(encode)[0][-1]["why"]) == "unwatched"
+    until(lambda: not live_encodes._is_held(encode / LOCK))
+    assert encodes.standing("R-1", "main").now is EncodeNow.IDLE
+    # What it made is told for as long as a grant that begins now may name it, and is cleared away after that.
+    assert piece.is_new and encodes.clear() == 0
+    for name in (NAME, STATE, "."):
+        os.utime(encode / name, (time.time() - 70,) * 2)
+    assert [each.is_new for each in encodes.pieces("R-1", "main")] == [False] and encodes.clear() == 0
+    for name in (NAME, STATE, "."):
+        os.utime(encode / name, (time.time() - 130,) * 2)
+    assert encodes.clear() == 1 and encodes.pieces("R-1", "main") == []
+
+
+def test_an_encode_that_dies_again_and_again_is_begun_ever_later(
+    encodes: LiveEncodes, tmp_path: Path
+) -> None:
+    folder = tmp_path / "live" / "R-1" / "main"
+    for count in range(1, 4):
+        dead = folder / live_encodes._next_name(folder)
+        dead.mkdir(parents=True)
+        for name in (LOCK, live_encodes.WORDS):
+            (dead / name).touch()
+        (dead / NAME).write_text(json.dumps({"kind": "begun", "pid": 1}) + "\n")
+        deaths, since_s = live_encodes._deaths(folder)
+        assert deaths == count and since_s < 5
+        assert encodes.want("R-1", "main") is EncodeNow.RESTARTING
+        assert encodes.standing("R-1", "main").now is EncodeNow.RESTARTING
+    # A clock that was set back keeps nobody waiting for as long.
+    os.utime(dead / NAME, (time.time() + 3600,) * 2)
+    assert live_encodes._deaths(folder)[1] == float("inf")
+    full = LiveEncodes(tmp_path, tmp_path / "recorder", replace(encodes.bounds, floor_bytes=1 << 60))
+    assert full.want("R-1", "main") is EncodeNow.FULL
+
+
+class Slow(Pace):
+    """Too slow at given pictures."""
+
+    def judge(self, _: int, media_us: int, smaller: Sequence[int], *, is_caught_up: bool) -> Verdict:
+        assert not is_caught_up
+        number = round(media_us * FPS / 1e6)
+        if number == 50:
+            assert [*smaller] == [2]
+            self.rung = smaller[0]
+            return Verdict.LOWER
+        return Verdict.SKIP if number == 55 and not smaller else Verdict.KEEP
+
+
+class Told:
+    """An encode, as much of it as a file needs."""
+
+    def __init__(self, stream: Path, folder: Path) -> None:
+        self.files, self.folder, self.journal, self.pace = (
+            StreamFiles(stream),
+            folder,
+            Journal(folder),
+            Slow(),
+        )
+        self.pieces = 0
+        self.said: list[dict[str, Any]] = []
+
+    def is_over(self) -> bool:
+        return False
+
+    def next_piece(self) -> int:
+        self.pieces += 1
+        return self.pieces - 1
+
+    def say(self, state: dict[str, Any]) -> None:
+        self.said.append(state)
+
+
+def test_an_encode_that_is_too_slow_goes_on_with_a_smaller_picture_and_then_leaves_out(
+    tmp_path: Path, camera: Path
+) -> None:
+    ffmpeg("-i", camera, "-c:v", "mjpeg", "-an", "-movflags", FRAGMENTS, tmp_path / "slow.mov")
+    run = recorded(tmp_path / "recorder", tmp_path / "slow.mov")
+    out = tmp_path / "out"
+    out.mkdir()
+    told = Told(run.parent, out)
+    file = told.files.following()
+    assert file is not None
+    descriptor = told.files.open(file)
+    assert descriptor is not None
+    with closing(GrowingBytes(descriptor, told.files.has_ended, told.is_over)) as reader:
+        ShownFile(told, file, reader, 0, joins=True).encode()
+    said, _ = read(out)
+    assert [line["height_px"] for line in said if line["kind"] == "piece"] == [400, 360]
+    assert [line["verdict"] for line in said if line["kind"] == "slow"] == ["lower", "skip"]
+    indexes = [index_fragments(path) for path in sorted(out.glob("*.mp4"))]
+    found = [index.frame_count for index in indexes if index is not None]
+    # From the first picture of the lead to the 50th, five smaller ones, and none that was too late.
+    first = SECONDS * FPS - 1 - LEAD_IN_US * FPS // 1_000_000
+    assert found == [50 - first, 5]

@@ -1,0 +1,352 @@
+"""Shared encodes of what browsers do not play live: begun when somebody looks, one for all who do.
+
+    SCRATCH/live/ROOM/STREAM/wanted           touched by whoever looks; not touched, an encode ends
+                            /lock             held by the encode of this stream, so that there is one
+                            /ID/000000.mp4 …  its pieces, a journal, how it stands, a lock that says it lives
+    SCRATCH/live-slots/0 …                    held by the encodes of this host, so that they are bounded
+
+The folders are all there is to know: any process of this host begins an encode, finds one, or reads what it
+made. Locks are handed on to the process and let go by the kernel at its end. What an encode made stays until
+every grant under which it was told has ended.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from media.fmp4 import index_fragments
+from media.live.journal import LOCK, NAME, read
+from media.supervise import Limits, python_environment
+
+log = structlog.get_logger()
+ENTRY = "media.live.encoder"
+LIVE, SLOTS, WANTED, WORDS, STATE = "live", "live-slots", "wanted", "stderr", "state.json"
+UNWATCHED, DISK_FLOOR = "unwatched", "disk_floor"
+"""Why an encode ends in its time, as `media.live.encoding` says it."""
+COUNT_DIGITS = 8
+_NAME = re.compile(r"[0-9a-f]{32}")
+IDLE_S = 30.0
+AGAIN_S = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
+"""How long after its death the next is begun, by how many died one after the other."""
+LIVED_S = 120.0
+"""One that lived so long is not counted among those that died one after the other."""
+
+
+class EncodeNow(StrEnum):
+    """How the encode of a stream stands."""
+
+    RUNNING = "running"
+    STARTING = "starting"
+    """Nothing of it can be shown yet."""
+    REDUCED = "reduced"
+    """The host does not keep up: the picture is smaller than it could be."""
+    RESTARTING = "restarting"
+    """It ended before its time; the next one is begun soon."""
+    BUSY = "busy"
+    """As many encodes as this host may have are in use."""
+    FULL = "full"
+    """The disk is; footage comes first."""
+    IDLE = "idle"
+    """Nobody asked for it."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What the encodes of this host keep to."""
+
+    most: int
+    """How many there may be; 0: none."""
+    limits: Limits
+    floor_bytes: int
+    keep_s: float
+    """How long what was made stays after somebody looked: as long as a grant lives."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """A piece of an encode."""
+
+    encode: str
+    number: int
+    zero_us: int
+    """UTC at the zero of the file's clock."""
+    from_us: int
+    to_us: int | None
+    """None: nothing says so."""
+    is_whole: bool
+    """It gets no more."""
+    is_new: bool
+    """A grant may be told of it: it stays as long as one that begins now."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How an encode stands, for whoever watches."""
+
+    now: EncodeNow
+    height_px: int | None
+    """Lines of the encoded picture; None: it is copied, or there is none yet."""
+
+
+class LiveEncodes:
+    """The encodes of this host.
+
+    Args:
+        scratch: Of the installation.
+        recorder: Where this host's recorders write.
+        bounds: What they keep to.
+    """
+
+    def __init__(self, scratch: Path, recorder: Path, bounds: Bounds) -> None:
+        self._root, self._slots = scratch / LIVE, scratch / SLOTS
+        self._recorder = recorder
+        self.bounds = bounds
+
+    def want(self, room_no: str, stream: str) -> EncodeNow:
+        """Say that somebody looks, and have the stream encoded if it is not.
+
+        Returns:
+            `EncodeNow.STARTING` where one was begun, ``RUNNING`` where there was one, or why there is none.
+        """
+        folder = self._root / room_no / stream
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / WANTED).touch()
+        with ExitStack() as held:
+            lock = _locked(folder / LOCK, held)
+            if lock is None:
+                return EncodeNow.RUNNING
+            deaths, since_s = _deaths(folder)
+            if since_s < AGAIN_S[min(deaths, len(AGAIN_S) - 1)]:
+                return EncodeNow.RESTARTING
+            if _free_bytes(folder) < self.bounds.floor_bytes:
+                return EncodeNow.FULL
+            slot = self._slot(held)
+            if slot is None:
+                return EncodeNow.BUSY
+            self._begin(folder, self._recorder / room_no / stream, (lock, slot), held)
+        return EncodeNow.STARTING
+
+    def _slot(self, held: ExitStack) -> int | None:
+        self._slots.mkdir(exist_ok=True)
+        for number in range(self.bounds.most):
+            slot = _locked(self._slots / str(number), held)
+            if slot is not None:
+                return slot
+        return None
+
+    def _begin(self, folder: Path, stream_folder: Path, locks: tuple[int, int], held: ExitStack) -> None:
+        before = self.pieces(stream_folder.parent.name, stream_folder.name)
+        last = before[-1] if before else None
+        after_us = _end_of(folder / last.encode / f"{last.number:06d}.mp4", last) if last else 0
+        own = folder / _next_name(folder)
+        own.mkdir()
+        lock = os.open(own / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        held.callback(os.close, lock)
+        # Whoever asks about it holds it for a moment.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        limits = self.bounds.limits
+        told = {
+            "limits": dict(_pair(each) for each in limits.for_child().split(",")),
+            "stream_folder": str(stream_folder.resolve()),
+            "folder": str(own.resolve()),
+            "wanted": str((folder / WANTED).resolve()),
+            "idle_s": IDLE_S,
+            "floor_bytes": self.bounds.floor_bytes,
+            "after_us": after_us,
+        }
+        with (own / WORDS).open("wb") as words:
+            process = subprocess.Popen(
+                [sys.executable, "-m", ENTRY],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=words,
+                cwd=Path(__file__).parents[1],
+                env=python_environment(own),
+                pass_fds=(*locks, lock),
+                start_new_session=True,
+            )
+        if process.stdin is not None:
+            # One that died at once says so by its lock.
+            with suppress(BrokenPipeError):
+                process.stdin.write(json.dumps(told).encode())
+                process.stdin.close()
+        log.info("live_encode_begun", room_no=stream_folder.parent.name, stream=stream_folder.name)
+        threading.Thread(target=self._see_off, args=(process,), name="live-encode", daemon=True).start()
+
+    def _see_off(self, process: subprocess.Popen[bytes]) -> None:
+        """Reap it, and clear away what it made once no grant can name it any more."""
+        code = process.wait()
+        log.info("live_encode_ended", code=code)
+        time.sleep(2 * self.bounds.keep_s + 2 * IDLE_S)
+        self.clear()
+
+    def clear(self) -> int:
+        """Remove what no grant can name any more; how many encodes' it was."""
+        found = [path.parent for path in self._root.glob(f"*/*/*/{LOCK}")]
+        past_s = time.time() - 2 * self.bounds.keep_s - IDLE_S
+        over = [each for each in found if not _is_held(each / LOCK) and _ended_at(each) < past_s]
+        for each in over:
+            shutil.rmtree(each, ignore_errors=True)
+        return len(over)
+
+    def pieces(self, room_no: str, stream: str) -> list[Told]:
+        """What there is of a stream, in the order it was made."""
+        folder = self._root / room_no / stream
+        return [piece for encode in _encodes(folder) for piece in _pieces(encode, self.bounds.keep_s)]
+
+    def standing(self, room_no: str, stream: str) -> Standing:
+        """How the encode of a stream stands, without beginning one."""
+        folder = self._root / room_no / stream
+        encodes = _encodes(folder)
+        if not encodes or not _is_held(encodes[-1] / LOCK):
+            return Standing(self._why_none(folder), None)
+        state = _state(encodes[-1])
+        if state is None:
+            return Standing(EncodeNow.STARTING, None)
+        now = EncodeNow.REDUCED if state["is_reduced"] else EncodeNow.RUNNING
+        return Standing(now, state["height_px"])
+
+    def _why_none(self, folder: Path) -> EncodeNow:
+        if _deaths(folder)[0]:
+            return EncodeNow.RESTARTING
+        if folder.exists() and _free_bytes(folder) < self.bounds.floor_bytes:
+            return EncodeNow.FULL
+        slots = [self._slots / str(number) for number in range(self.bounds.most)]
+        return EncodeNow.BUSY if all(_is_held(slot) for slot in slots) else EncodeNow.IDLE
+
+
+def place_of(scratch: Path, room_no: str, stream: str, encode: str, number: int) -> Path:
+    """Where a piece lies, if there is one of that name."""
+    return scratch / LIVE / room_no / stream / encode / f"{number:06d}.mp4"
+
+
+def _pair(text: str) -> tuple[str, int]:
+    name, _, value = text.partition("=")
+    return name, int(value)
+
+
+def _locked(path: Path, held: ExitStack) -> int | None:
+    """A lock, held until ``held`` is left and by whoever inherits it; None: another holds it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    held.callback(os.close, descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return None
+    return descriptor
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        # Shared: two who ask at once are not to take each other for the encode.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _encodes(folder: Path) -> list[Path]:
+    """Those of a stream, in the order they were begun."""
+    try:
+        return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
+    except FileNotFoundError:
+        return []
+
+
+def _next_name(folder: Path) -> str:
+    """Counts, because a clock may be set back; and never the same again, because addresses are made of it."""
+    last = int(_encodes(folder)[-1].name[:COUNT_DIGITS], 16) if _encodes(folder) else 0
+    return f"{last + 1:0{COUNT_DIGITS}x}{os.urandom(12).hex()}"
+
+
+def _ended_at(encode: Path) -> float:
+    """When an encode that is over last did something."""
+    return max(
+        (path.stat().st_mtime for path in (encode / NAME, encode / STATE, encode) if path.exists()), default=0
+    )
+
+
+def _ended_early(encode: Path) -> bool:
+    said, _ = read(encode)
+    why = next((str(line["why"]) for line in said if line["kind"] == "ended"), "died")
+    return why not in {UNWATCHED, DISK_FLOOR}
+
+
+def _deaths(folder: Path) -> tuple[int, float]:
+    """How many ended before their time one after the other until now, and seconds since the last."""
+    encodes = _encodes(folder)
+    count = 0
+    for encode in reversed(encodes):
+        if not _ended_early(encode):
+            break
+        count += 1
+        if _ended_at(encode) - (encode / WORDS).stat().st_ctime > LIVED_S:
+            break
+    since_s = time.time() - _ended_at(encodes[-1]) if encodes else math.inf
+    # A clock that was set back says nothing of how long ago it was.
+    return count, since_s if since_s >= 0 else math.inf
+
+
+def _state(encode: Path) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads((encode / STATE).read_text())
+    except FileNotFoundError:
+        return None
+    return found
+
+
+def _pieces(encode: Path, keep_s: float) -> list[Told]:
+    # Asked first: what is read after it was over is all there is.
+    is_over = not _is_held(encode / LOCK)
+    is_new = not is_over or time.time() - _ended_at(encode) < keep_s
+    said, _ = read(encode)
+    ends = {line["piece"]: line["to_utc_us"] for line in said if line["kind"] == "closed"}
+    return [
+        Told(
+            encode.name,
+            line["piece"],
+            line["zero_utc_us"],
+            line["from_utc_us"],
+            ends.get(line["piece"]),
+            is_whole=is_over or line["piece"] in ends,
+            is_new=is_new,
+        )
+        for line in said
+        if line["kind"] == "piece"
+    ]
+
+
+def _end_of(path: Path, piece: Told) -> int:
+    """UTC up to where a piece can be shown."""
+    index = index_fragments(path) if path.exists() else None
+    if index is None or not index.fragments:
+        return piece.from_us
+    last = index.origin_pts + index.fragments[-1].end_pts
+    return piece.zero_us + last * 1_000_000 // index.timescale
+
+
+def _free_bytes(folder: Path) -> int:
+    free = os.statvfs(folder)
+    return free.f_bavail * free.f_frsize
