@@ -27,7 +27,7 @@ from sqlalchemy.orm import Session
 from api.auth.capability import Use, mint
 from api.auth.rights import Asker, actor_of, require_live
 from api.desk import Installation, Work
-from api.live_sharing import encoded, encodes_of, is_encoded, nothing_yet, want
+from api.live_sharing import encoded, encodes_of, is_encoded, lane_of, nothing_yet, want
 from api.ranges import ByteRange
 from api.resolving import Servable, local_path
 from evidence.clock import from_micros, rfc3339, to_micros
@@ -351,7 +351,7 @@ def _find(
     session: Session, storage: Storage, row: RoomSession, stream: str, run: str, number: int
 ) -> Path | None:
     """Where a file is, in the order it goes from one place to the next; None: on its way, or nowhere."""
-    made = place_of(storage.scratch, row.room_no, stream, run, number)
+    made = place_of(storage.scratch, lane_of(row, stream), run, number)
     for path in (*places_of(_folder(storage, row) / stream, run, number), made):
         if path.exists():
             return path
@@ -498,7 +498,7 @@ def standings(work: Work, row: RoomSession) -> list[Standing]:
         files = watched.files(work.storage, stream)
         last = files[-1] if files else None
         by_encode = is_encoded(installation, files)
-        encode = encodes_of(installation).standing(row.room_no, stream) if by_encode else None
+        encode = encodes_of(installation).standing(lane_of(row, stream)) if by_encode else None
         state = _state(work, row, last, is_away=stream in away, is_played=encode is not None)
         played = _played(installation, watched, stream) if by_encode else files
         begins = max(played[0].from_us, to_micros(row.started_at)) if played else None

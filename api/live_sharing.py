@@ -6,14 +6,21 @@ What an encode has made is named and told as the recorder's own files are (`api.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from api.desk import Installation
 from evidence.clock import to_micros
 from evidence.errors import Unavailable
+from ingest.recorder.places import room_folder
 from ingest.recorder.watching import Recorded
 from media.supervise import Limits
 from storage.db.room_tables import RoomSession
 from transcode.live_encodes import Bounds, EncodeNow, LiveEncodes
+
+
+def lane_of(row: RoomSession, stream: str) -> Path:
+    """A stream's folder, as seen from that of the recorders or of the encodes: no two agencies share one."""
+    return room_folder(Path(), row.agency_id, row.room_no) / stream
 
 
 def encodes_of(installation: Installation) -> LiveEncodes:
@@ -48,7 +55,7 @@ def encoded(installation: Installation, row: RoomSession, stream: str) -> list[R
             zero_us=each.zero_us,
             is_new=each.is_new,
         )
-        for each in encodes_of(installation).pieces(row.room_no, stream)
+        for each in encodes_of(installation).pieces(lane_of(row, stream))
         if (each.to_us is None or each.to_us > begins_us) and (ends_us is None or each.from_us < ends_us)
     ]
 
@@ -56,7 +63,7 @@ def encoded(installation: Installation, row: RoomSession, stream: str) -> list[R
 def want(installation: Installation, row: RoomSession, streams: Sequence[str]) -> dict[str, EncodeNow]:
     """Somebody looks at these streams of a session that runs: have them encoded."""
     encodes = encodes_of(installation)
-    return {stream: encodes.want(row.room_no, stream) for stream in streams}
+    return {stream: encodes.want(lane_of(row, stream)) for stream in streams}
 
 
 def nothing_yet(stream: str, now: EncodeNow) -> Unavailable | None:

@@ -118,13 +118,16 @@ class LiveEncodes:
         self._recorder = recorder
         self.bounds = bounds
 
-    def want(self, room_no: str, stream: str) -> EncodeNow:
+    def want(self, stream: Path) -> EncodeNow:
         """Say that somebody looks, and have the stream encoded if it is not.
+
+        Args:
+            stream: Its folder, as seen from that of this host's recorders; here it has one of that name.
 
         Returns:
             `EncodeNow.STARTING` where one was begun, ``RUNNING`` where there was one, or why there is none.
         """
-        folder = self._root / room_no / stream
+        folder = self._root / stream
         folder.mkdir(parents=True, exist_ok=True)
         (folder / WANTED).touch()
         with ExitStack() as held:
@@ -139,7 +142,7 @@ class LiveEncodes:
             slot = self._slot(held)
             if slot is None:
                 return EncodeNow.BUSY
-            self._begin(folder, self._recorder / room_no / stream, (lock, slot), held)
+            self._begin(stream, (lock, slot), held)
         return EncodeNow.STARTING
 
     def _slot(self, held: ExitStack) -> int | None:
@@ -150,8 +153,8 @@ class LiveEncodes:
                 return slot
         return None
 
-    def _begin(self, folder: Path, stream_folder: Path, locks: tuple[int, int], held: ExitStack) -> None:
-        before = self.pieces(stream_folder.parent.name, stream_folder.name)
+    def _begin(self, stream: Path, locks: tuple[int, int], held: ExitStack) -> None:
+        folder, before = self._root / stream, self.pieces(stream)
         last = before[-1] if before else None
         after_us = _end_of(folder / last.encode / f"{last.number:06d}.mp4", last) if last else 0
         own = folder / _next_name(folder)
@@ -163,7 +166,7 @@ class LiveEncodes:
         limits = self.bounds.limits
         told = {
             "limits": dict(_pair(each) for each in limits.for_child().split(",")),
-            "stream_folder": str(stream_folder.resolve()),
+            "stream_folder": str((self._recorder / stream).resolve()),
             "folder": str(own.resolve()),
             "wanted": str((folder / WANTED).resolve()),
             "idle_s": IDLE_S,
@@ -186,7 +189,7 @@ class LiveEncodes:
             with suppress(BrokenPipeError):
                 process.stdin.write(json.dumps(told).encode())
                 process.stdin.close()
-        log.info("live_encode_begun", room_no=stream_folder.parent.name, stream=stream_folder.name)
+        log.info("live_encode_begun", room_no=stream.parent.name, stream=stream.name)
         threading.Thread(target=self._see_off, args=(process,), name="live-encode", daemon=True).start()
 
     def _see_off(self, process: subprocess.Popen[bytes]) -> None:
@@ -198,21 +201,22 @@ class LiveEncodes:
 
     def clear(self) -> int:
         """Remove what no grant can name any more; how many encodes' it was."""
-        found = [path.parent for path in self._root.glob(f"*/*/*/{LOCK}")]
+        found = [path.parent for path in self._root.glob(f"*/*/*/*/{LOCK}")]
         past_s = time.time() - 2 * self.bounds.keep_s - IDLE_S
         over = [each for each in found if not _is_held(each / LOCK) and _ended_at(each) < past_s]
         for each in over:
             shutil.rmtree(each, ignore_errors=True)
         return len(over)
 
-    def pieces(self, room_no: str, stream: str) -> list[Told]:
+    def pieces(self, stream: Path) -> list[Told]:
         """What there is of a stream, in the order it was made."""
-        folder = self._root / room_no / stream
-        return [piece for encode in _encodes(folder) for piece in _pieces(encode, self.bounds.keep_s)]
+        return [
+            piece for encode in _encodes(self._root / stream) for piece in _pieces(encode, self.bounds.keep_s)
+        ]
 
-    def standing(self, room_no: str, stream: str) -> Standing:
+    def standing(self, stream: Path) -> Standing:
         """How the encode of a stream stands, without beginning one."""
-        folder = self._root / room_no / stream
+        folder = self._root / stream
         encodes = _encodes(folder)
         if not encodes or not _is_held(encodes[-1] / LOCK):
             return Standing(self._why_none(folder), None)
@@ -231,9 +235,9 @@ class LiveEncodes:
         return EncodeNow.BUSY if all(_is_held(slot) for slot in slots) else EncodeNow.IDLE
 
 
-def place_of(scratch: Path, room_no: str, stream: str, encode: str, number: int) -> Path:
+def place_of(scratch: Path, stream: Path, encode: str, number: int) -> Path:
     """Where a piece lies, if there is one of that name."""
-    return scratch / LIVE / room_no / stream / encode / f"{number:06d}.mp4"
+    return scratch / LIVE / stream / encode / f"{number:06d}.mp4"
 
 
 def _pair(text: str) -> tuple[str, int]:

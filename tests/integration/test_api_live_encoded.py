@@ -90,7 +90,7 @@ def numbers_of(live: Live, found: MediaPlaylist, piece: Piece) -> list[int | Non
 
 
 def encodes_of(scene: Scene) -> list[Path]:
-    return sorted(path.parent for path in scene.storage.scratch.glob("live/R-1/main/*/journal.jsonl"))
+    return sorted(path.parent for path in scene.storage.scratch.glob("live/*/R-1/main/*/journal.jsonl"))
 
 
 def test_one_encode_is_shared_and_begun_again_when_it_dies(
@@ -101,9 +101,7 @@ def test_one_encode_is_shared_and_begun_again_when_it_dies(
     monkeypatch.setattr(live_encodes, "IDLE_S", 1.0)
     begun = call(live, "officer", "POST", "/room-sessions", 201, room_no="R-1", facts={"case_no": "无号"})
     path = f"/room-sessions/{begun['id']}"
-    run = until(
-        lambda: [each for each in (scene.storage.recorder / "R-1" / "main").glob("*") if marks(each)]
-    )[0]
+    run = until(lambda: [each for each in scene.storage.recorder.glob("*/R-1/main/*") if marks(each)])[0]
     asked_s = time.monotonic()
     shown = call(live, "archivist", "POST", f"{path}/live-grants", 201, **WHY)
     assert shown["streams"][0]["encode"] in {"starting", "running"} and shown["streams"][0]["codecs"] == [

@@ -28,6 +28,7 @@ FPS = 10
 BEGAN_US = 1_770_000_000_000_000
 SECONDS = 6
 FRAGMENTS = "empty_moov+default_base_moof+frag_discont+frag_keyframe"
+MAIN = Path("an-agency") / "R-1" / "main"
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def camera(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def recorded(folder: Path, camera: Path, number: int = 0) -> Path:
     """A run of a stream whose file is over."""
-    run = folder / "R-1" / "main" / f"{number:032x}"
+    run = folder / MAIN / f"{number:032x}"
     run.mkdir(parents=True)
     (run / "000000.mov").write_bytes(camera.read_bytes())
     journal = Journal(run)
@@ -75,12 +76,12 @@ def test_the_picture_of_a_camera_with_telephone_sound_is_copied(
     encodes: LiveEncodes, tmp_path: Path, camera: Path
 ) -> None:
     recorded(tmp_path / "recorder", camera)
-    assert encodes.want("R-1", "main") is EncodeNow.STARTING
+    assert encodes.want(MAIN) is EncodeNow.STARTING
     # A second who looks meanwhile shares it; another stream has to wait, and is told so.
-    assert encodes.want("R-1", "main") is EncodeNow.RUNNING
-    assert encodes.want("R-1", "room") is EncodeNow.BUSY
-    (piece,) = until(lambda: [each for each in encodes.pieces("R-1", "main") if each.is_whole])
-    path = live_encodes.place_of(tmp_path, "R-1", "main", piece.encode, piece.number)
+    assert encodes.want(MAIN) is EncodeNow.RUNNING
+    assert encodes.want(MAIN.with_name("room")) is EncodeNow.BUSY
+    (piece,) = until(lambda: [each for each in encodes.pieces(MAIN) if each.is_whole])
+    path = live_encodes.place_of(tmp_path, MAIN, piece.encode, piece.number)
     index = index_fragments(path)
     assert index is not None and index.codecs.startswith("avc1.") and index.codecs.endswith(",mp4a.40.2")
     # The very packets of the last keyframe before what is newest, at the time at which they were taken.
@@ -96,21 +97,21 @@ def test_the_picture_of_a_camera_with_telephone_sound_is_copied(
     encode = path.parent
     assert until(lambda: read(encode)[0][-1]["kind"] == "ended" and read(encode)[0][-1]["why"]) == "unwatched"
     until(lambda: not live_encodes._is_held(encode / LOCK))
-    assert encodes.standing("R-1", "main").now is EncodeNow.IDLE
+    assert encodes.standing(MAIN).now is EncodeNow.IDLE
     # What it made is told for as long as a grant that begins now may name it, and is cleared away after that.
     assert piece.is_new and encodes.clear() == 0
     for name in (NAME, STATE, "."):
         os.utime(encode / name, (time.time() - 70,) * 2)
-    assert [each.is_new for each in encodes.pieces("R-1", "main")] == [False] and encodes.clear() == 0
+    assert [each.is_new for each in encodes.pieces(MAIN)] == [False] and encodes.clear() == 0
     for name in (NAME, STATE, "."):
         os.utime(encode / name, (time.time() - 130,) * 2)
-    assert encodes.clear() == 1 and encodes.pieces("R-1", "main") == []
+    assert encodes.clear() == 1 and encodes.pieces(MAIN) == []
 
 
 def test_an_encode_that_dies_again_and_again_is_begun_ever_later(
     encodes: LiveEncodes, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "live" / "R-1" / "main"
+    folder = tmp_path / "live" / MAIN
     for count in range(1, 4):
         dead = folder / live_encodes._next_name(folder)
         dead.mkdir(parents=True)
@@ -119,13 +120,13 @@ def test_an_encode_that_dies_again_and_again_is_begun_ever_later(
         (dead / NAME).write_text(json.dumps({"kind": "begun", "pid": 1}) + "\n")
         deaths, since_s = live_encodes._deaths(folder)
         assert deaths == count and since_s < 5
-        assert encodes.want("R-1", "main") is EncodeNow.RESTARTING
-        assert encodes.standing("R-1", "main").now is EncodeNow.RESTARTING
+        assert encodes.want(MAIN) is EncodeNow.RESTARTING
+        assert encodes.standing(MAIN).now is EncodeNow.RESTARTING
     # A clock that was set back keeps nobody waiting for as long.
     os.utime(dead / NAME, (time.time() + 3600,) * 2)
     assert live_encodes._deaths(folder)[1] == float("inf")
     full = LiveEncodes(tmp_path, tmp_path / "recorder", replace(encodes.bounds, floor_bytes=1 << 60))
-    assert full.want("R-1", "main") is EncodeNow.FULL
+    assert full.want(MAIN) is EncodeNow.FULL
 
 
 class Slow(Pace):
