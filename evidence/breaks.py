@@ -10,7 +10,9 @@ their wall times, what happened to the stream meanwhile, and what people noted. 
 3. A gap inside a pause was asked for, and has the pause's reason. The rest of it has another cause.
 4. A cause is what is on record. Where nothing is, the log says so; it never guesses.
 5. A leap of a clock is told, and is no duration. So are files that overlap by more than a joint.
-6. A reason somebody gave stands beside every break of that stream that it touches.
+6. A reason somebody gave stands beside every break of that stream that it touches and that was known, as it
+   is, when the reason was given: it answers for nothing that was found afterwards, and a reason from before a
+   session's end does not say why its files are not waited for.
 7. While files of a session that ended may still come, a gap that nobody asked for is outstanding: what is on
    record of it so far may be the cause of something else. A stream without such a gap says so at its end.
 
@@ -125,6 +127,8 @@ class Part:
     why: str
     """Why it ended: ``length``, ``run``, ``ended``, ``salvaged``."""
     happened: tuple[Happened, ...] = ()
+    noted_us: int = 0
+    """When the session was told of it."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,8 @@ class Break:
     by_us: int = 0
     track: int | None = None
     count: int = 1
+    known_us: int = 0
+    """Since when it is known as it stands here."""
     reasons: tuple[Note, ...] = field(default=())
     """Oldest first."""
 
@@ -271,14 +277,21 @@ def _gaps(
             continue
         if part.from_us >= until_us:
             break
+        known_us = max(part.noted_us, before.noted_us if before is not None else 0)
         if part.from_us - reached > JOINT_US:
-            yield from _cut(stream, reached, part.from_us, before, part, stops)
+            gap = Break(
+                stream, Cause.NOT_ON_RECORD, reached, part.from_us, is_missing=True, known_us=known_us
+            )
+            yield from _cut(gap, before, part, stops)
         elif before is not None and reached > from_us and reached - part.from_us > JOINT_US:
-            yield Break(stream, Cause.OVERLAP, part.from_us, reached, is_missing=False)
+            yield Break(stream, Cause.OVERLAP, part.from_us, reached, is_missing=False, known_us=known_us)
         if part.to_us > reached:
             reached, before = part.to_us, part
     if until_us - reached > JOINT_US:
-        yield from _cut(stream, reached, until_us, before, None, stops)
+        # There is one only once the session ended.
+        known_us = max(until_us, before.noted_us if before is not None else 0)
+        gap = Break(stream, Cause.NOT_ON_RECORD, reached, until_us, is_missing=True, known_us=known_us)
+        yield from _cut(gap, before, None, stops)
 
 
 def _outstanding(stream: str, gaps: Sequence[Break], ended_us: int) -> Iterator[Break]:
@@ -287,16 +300,15 @@ def _outstanding(stream: str, gaps: Sequence[Break], ended_us: int) -> Iterator[
     for gap in gaps:
         may_come = gap.is_missing and gap.cause is not Cause.PAUSED
         is_told = is_told or may_come
-        yield replace(gap, cause=Cause.OUTSTANDING) if may_come else gap
+        known_us = max(gap.known_us, ended_us)
+        yield replace(gap, cause=Cause.OUTSTANDING, known_us=known_us) if may_come else gap
     if not is_told:
-        yield Break(stream, Cause.OUTSTANDING, ended_us, ended_us, is_missing=True)
+        yield Break(stream, Cause.OUTSTANDING, ended_us, ended_us, is_missing=True, known_us=ended_us)
 
 
-def _cut(
-    stream: str, from_us: int, to_us: int, before: Part | None, after: Part | None, stops: Sequence[Paused]
-) -> Iterator[Break]:
+def _cut(gap: Break, before: Part | None, after: Part | None, stops: Sequence[Paused]) -> Iterator[Break]:
     """One gap in pieces: what was asked for, and what was not."""
-    begins, is_after_pause = from_us, False
+    begins, to_us, is_after_pause = gap.from_us, gap.to_us, False
     for stop in stops:
         pause_from = max(stop.from_us, begins)
         pause_to = to_us if stop.to_us is None else min(stop.to_us, to_us)
@@ -304,17 +316,17 @@ def _cut(
             continue
         if pause_from - begins > JOINT_US:
             cause = _cause(begins, pause_from, before, after, is_after_pause=is_after_pause)
-            yield Break(stream, cause, begins, pause_from, is_missing=True)
+            yield replace(gap, cause=cause, from_us=begins, to_us=pause_from)
         else:
             # The file ended a moment before the pause was noted, at its last packet.
             pause_from = begins
         # And the next begins a moment after it: a keyframe is waited for.
         pause_to = to_us if to_us - pause_to <= JOINT_US else pause_to
-        yield Break(stream, Cause.PAUSED, pause_from, pause_to, is_missing=True, reasons=(stop.note,))
+        yield replace(gap, cause=Cause.PAUSED, from_us=pause_from, to_us=pause_to, reasons=(stop.note,))
         begins, is_after_pause = pause_to, True
     if to_us - begins > JOINT_US or not is_after_pause:
         cause = _cause(begins, to_us, before, after, is_after_pause=is_after_pause)
-        yield Break(stream, cause, begins, to_us, is_missing=True)
+        yield replace(gap, cause=cause, from_us=begins)
 
 
 def _cause(
@@ -353,7 +365,7 @@ def _inside(
     """What happened within files and is not the gap between two."""
     holes = _joined(gaps)
     begins_of = [begins for begins, _ in holes]
-    for one in [happened for part in parts for happened in part.happened]:
+    for one, known_us in [(happened, part.noted_us) for part in parts for happened in part.happened]:
         cause, is_missing = _OF_TURNS.get(one.what, (None, False))
         begins, ends = max(one.from_us, from_us), min(one.to_us, until_us)
         if cause is None or ends < begins or (is_missing and ends == begins):
@@ -362,7 +374,7 @@ def _inside(
         if is_missing and at >= 0 and ends <= holes[at][1] + JOINT_US:
             continue
         yield Break(
-            stream, cause, begins, ends, is_missing, by_us=one.by_us, track=one.track, count=one.count
+            stream, cause, begins, ends, is_missing, one.by_us, one.track, one.count, known_us=known_us
         )
 
 
@@ -380,7 +392,7 @@ def _joined(gaps: Sequence[Break]) -> list[tuple[int, int]]:
 
 
 def _is_about(note: Note, each: Break) -> bool:
-    if not each.is_missing or note.from_us is None or note.to_us is None:
+    if not each.is_missing or note.from_us is None or note.to_us is None or note.at_us < each.known_us:
         return False
     return note.stream == each.stream and touches(each, note.from_us, note.to_us)
 

@@ -254,7 +254,7 @@ def give_reason(
     actor: str,
     now: datetime,
 ) -> SessionNote:
-    """State why there is a break in a stream (R2, L15).
+    """State why there is a break in a stream (R2, L15): one that is known by now, whatever is found later.
 
     Raises:
         InvalidInput: No words.
@@ -273,6 +273,8 @@ def give_reason(
             f"break: expected one of the session's break log, found none of {stream[:16]} there; look at it",
             code="break_unknown",
         )
+    # A clock that was set back since does not make it older than what it is about.
+    now = max(now, *(from_micros(each.known_us) for each in touched))
     return add_note(
         session, agency, row, Action.ROOM_SESSION_REASON_GIVEN, NoteKind.REASON, text, actor=actor, now=now,
         reason=reason, stream=stream, from_at=from_at, to_at=to_at,
@@ -398,6 +400,7 @@ def _part(row: SessionPart) -> Part:
         to_micros(row.to_at),
         row.why,
         tuple(Happened.from_json(each) for each in row.turns),
+        to_micros(row.noted_at),
     )
 
 

@@ -358,6 +358,8 @@ def test_a_file_that_is_not_in_yet_keeps_a_session_from_its_seal_until_somebody_
     # Though nothing more is said to be anywhere.
     all_in(one_room.storage, session_id)
     assert one_room.refused(sealing.seal, session_id, one_room.storage.keys) == "session_outstanding"
+    # The host's clock was set back: what is said now is about what is known all the same.
+    one_room.clock.advance(-3600)
     one_room.write(
         sessions.give_reason, session_id, stream="main", from_at=zero + timedelta(seconds=30),
         to_at=zero + timedelta(seconds=60), reason=GapReason.DEVICE_FAULT, text="磁盘损坏,无法恢复",
@@ -371,19 +373,27 @@ def test_while_a_host_may_still_have_files_their_gaps_are_outstanding(one_room: 
     zero = one_room.clock.now()
     for name in ("one", "two", "two"):
         one_room.hold(handover.begin_to_hold, session_id, name)
-    one_room.clock.advance(60)
-    read_back(one_room.storage, one_room.file(session_id, 0, 30, why="salvaged"))
+    one_room.clock.advance(59)
+    read_back(one_room.storage, one_room.file(session_id, 0, 10, why="length"))
+    read_back(one_room.storage, one_room.file(session_id, 12, 30, why="salvaged", number=1))
     read_back(one_room.storage, one_room.file(session_id, 0, 60, why="ended", ended="stopped", stream="room"))
     assert one_room.told(session_id).row.held_by == ["one", "two"]
+    # Of two seconds in the middle, while it lasts: no reason for what is missing at its end.
+    one_room.write(
+        sessions.give_reason, session_id, stream="main", from_at=zero, to_at=zero + timedelta(hours=1),
+        reason=GapReason.POWER_LOST, text="断电",
+    )  # fmt: skip
+    one_room.clock.advance(1)
     one_room.write(sessions.stop, session_id)
     one_room.hold(handover.hold_no_more, session_id, "one")
     told = one_room.told(session_id)
-    assert [(each.stream, each.cause, each.length_ms) for each in told.breaks] == [
-        ("main", Cause.OUTSTANDING, 30_000), ("room", Cause.OUTSTANDING, 0),
+    assert [(each.stream, each.cause, each.length_ms, each.is_explained) for each in told.breaks] == [
+        ("main", Cause.OUTSTANDING, 2_000, False), ("main", Cause.OUTSTANDING, 30_000, False),
+        ("room", Cause.OUTSTANDING, 0, False),
     ]  # fmt: skip
     assert one_room.refused(sealing.seal, session_id, one_room.storage.keys) == "session_outstanding"
     # Whoever does not wait says why, of each stream.
-    ends = {"from_at": zero + timedelta(seconds=59), "to_at": zero + timedelta(seconds=61)}
+    ends = {"from_at": zero + timedelta(seconds=11), "to_at": zero + timedelta(seconds=61)}
     for stream in ("main", "room"):
         one_room.write(
             sessions.give_reason, session_id, stream=stream, **ends, reason=GapReason.DEVICE_FAULT, text="毁"
@@ -391,11 +401,13 @@ def test_while_a_host_may_still_have_files_their_gaps_are_outstanding(one_room: 
     assert all(each.is_explained for each in one_room.told(session_id).breaks)
     one_room.hold(handover.hold_no_more, session_id, "two")
     told = one_room.told(session_id)
-    assert [(each.stream, each.cause) for each in told.breaks] == [("main", Cause.PROCESS_DIED)]
+    assert [(each.cause, [said.text for said in each.reasons]) for each in told.breaks] == [
+        (Cause.NOT_ON_RECORD, ["断电", "毁"]), (Cause.PROCESS_DIED, ["毁"]),
+    ]  # fmt: skip
     row: RoomSession = one_room.write(sealing.seal, session_id, one_room.storage.keys)
     assert json.loads(row.manifest or "")["complete_at"] is not None
     assert [leaf["facts"].get("held_by") for leaf in one_room.leaves(session_id)] == [
-        None, ["one"], ["one", "two"], None, None, None, ["two"], None, None, [], None,
+        None, ["one"], ["one", "two"], None, None, None, None, None, ["two"], None, None, [], None,
     ]  # fmt: skip
 
 

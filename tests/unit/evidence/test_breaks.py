@@ -160,6 +160,36 @@ def test_a_reason_stands_beside_what_it_touches_on_its_own_stream() -> None:
     assert missing_us([main, room]) == {"main": 2 * S, "room": 2 * S}
 
 
+def test_a_reason_answers_for_what_was_known_when_it_was_given_and_for_nothing_found_later() -> None:
+    first, second = part(0, 10, "salvaged", noted_us=ZERO + 11 * S), part(12, 20, noted_us=ZERO + 21 * S)
+    all_of_it = {"reason": GapReason.POWER_LOST, "stream": "main", "from_us": ZERO, "to_us": ZERO + 90 * S}
+    while_it_lasted, afterwards = (note(NoteKind.REASON, at, **all_of_it) for at in (25, 35))
+
+    def explained(parts: list[Part], *said: Note, **more: Any) -> list[tuple[Cause, float, bool]]:
+        found = full(parts, 30, *said, **more)
+        return [(each.cause, (each.from_us - ZERO) / S, each.is_explained) for each in found]
+
+    # What it was given for, and not what was missing at the end.
+    gaps = [(Cause.PROCESS_DIED, 10, True), (Cause.OUTSTANDING, 20, False)]
+    assert explained([first, second], while_it_lasted) == gaps
+    # Nor does it say why files are not waited for.
+    waits = {"is_complete": False}
+    assert explained([first, second], while_it_lasted, **waits) == [
+        (Cause.OUTSTANDING, 10, False), (Cause.OUTSTANDING, 20, False),
+    ]  # fmt: skip
+    assert explained([first, part(12, 30)], while_it_lasted, **waits) == [(Cause.OUTSTANDING, 10, False)]
+    whole = [part(0, 30, noted_us=ZERO + 21 * S)]
+    assert explained(whole, while_it_lasted, **waits) == [(Cause.OUTSTANDING, 30, False)]
+    assert explained(whole, afterwards, **waits) == [(Cause.OUTSTANDING, 30, True)]
+    assert [is_so for *_, is_so in explained([first, second], afterwards, **waits)] == [True, True]
+    # A file that is found after all has a loss in it, and leaves something else missing.
+    lost = Happened("loss", ZERO + 22 * S, ZERO + 23 * S)
+    found = [first, second, part(20, 25, "salvaged", lost, noted_us=ZERO + 40 * S)]
+    assert explained(found, afterwards) == [
+        (Cause.PROCESS_DIED, 10, True), (Cause.LINE_LOSS, 22, False), (Cause.PROCESS_DIED, 25, False),
+    ]  # fmt: skip
+
+
 ABOUT = {"kind": "file", "run": 3, "zero_us": 500 * S, "arrived_utc_us": ZERO + 2 * S, "monotonic_us": 7 * S}
 
 
