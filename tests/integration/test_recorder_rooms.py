@@ -359,7 +359,9 @@ def test_what_cannot_be_taken_up_is_an_alarm_and_keeps_its_sessions_incomplete(h
     assert [each.cause for each in home.told(before).breaks] == ["nothing_recorded"]
 
 
-def test_a_folder_that_cannot_be_looked_into_keeps_no_room_from_its_sessions(home: House) -> None:
+def test_a_folder_that_cannot_be_looked_into_keeps_no_room_from_its_sessions(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     room = home.room
     home.room = room.model_copy(
         update={"streams": [*room.streams, StreamSettings(name="old", url="tcp://x:1")]}
@@ -369,12 +371,21 @@ def test_a_folder_that_cannot_be_looked_into_keeps_no_room_from_its_sessions(hom
     lasts = home.start()
     host = home.host()
     stray = home.of_room() / "old"
-    stray.write_bytes(b"")
-    home.follow(host)
+    stray.mkdir()
+    listed = Path.iterdir
+
+    def denied(path: Path) -> Iterator[Path]:
+        if path == stray:
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    with monkeypatch.context() as disk:
+        # To whoever runs as root no folder is denied.
+        disk.setattr(Path, "iterdir", denied)
+        home.follow(host)
     assert host._rooms[0].lasting == {lasts}
     assert home.told(over).row.complete_at is None
     assert home.alarms() == [(NOT_TAKEN_UP, f"R101/old@{host._name}")]
-    stray.unlink()
     home.follow(host)
     assert home.told(over).row.complete_at is not None
     assert home.alarms() == []
