@@ -257,6 +257,13 @@ class PointSettings(Group):
     en: str = Field("", max_length=100, description="In English; empty: in Chinese alone")
 
 
+def require_whole(folder: Path | None) -> Path | None:
+    """A folder that is the same wherever a process was started."""
+    if folder is not None and not folder.is_absolute():
+        raise ValueError(f"expected a whole path, from / on, found {folder}")
+    return folder
+
+
 class RoomSettings(Group):
     """One interview or hearing room with a recorder of its own."""
 
@@ -280,6 +287,9 @@ class RoomSettings(Group):
         max_length=40,
         description="What must be said and seen on record (R11); empty: the usual of its kind",
     )
+    second_copy: Literal["off"] | Path | None = Field(
+        None, description="Its second store, or `off`; empty: that of recorder.second_copy"
+    )
     streams: list[StreamSettings] = Field(default_factory=list, description="Its streams, the main one first")
 
     @field_validator("checklist")
@@ -298,6 +308,11 @@ class RoomSettings(Group):
             raise ValueError(f"expected a name for each stream, found {names}")
         return streams
 
+    @field_validator("second_copy")
+    @classmethod
+    def _is_whole(cls, folder: Literal["off"] | Path | None) -> Literal["off"] | Path | None:
+        return folder if folder == "off" else require_whole(folder)
+
     @property
     def recorded_as(self) -> str:
         """The device number its files carry."""
@@ -314,6 +329,17 @@ class RecorderSettings(Group):
     stall_s: float = Field(10.0, gt=0, description="A source that is silent this long is connected to anew")
     sync_every_s: float = Field(1.0, gt=0, le=1.0, description="How often what came is brought to the disk")
     queue_bytes: int = Field(64 * MIB, gt=0, description="What of one stream may wait for a slow disk")
+    second_copy: Path | None = Field(
+        None, description="Folder of a second store on another disk, for what rooms record; empty: none"
+    )
+    second_copy_bytes_s: int = Field(
+        32 * MIB, gt=0, description="How fast a second store is given what it lacks, bytes a second"
+    )
+
+    @field_validator("second_copy")
+    @classmethod
+    def _is_whole(cls, folder: Path | None) -> Path | None:
+        return require_whole(folder)
 
     @field_validator("rooms")
     @classmethod
@@ -322,6 +348,12 @@ class RecorderSettings(Group):
         if len(set(numbers)) != len(numbers):
             raise ValueError(f"expected a number for each room, found {[number for _, number in numbers]}")
         return rooms
+
+    def second_copy_of(self, room: RoomSettings) -> Path | None:
+        """Where the second store of a room is; None: it has none."""
+        if isinstance(room.second_copy, Path):
+            return room.second_copy
+        return None if room.second_copy == "off" else self.second_copy
 
 
 class ApiSettings(Group):

@@ -56,6 +56,21 @@ STATE_WORDS: Mapping[State, tuple[str, str]] = {
 }
 
 
+class CopyState(StrEnum):
+    """What is known of the copy of a file in a second store."""
+
+    OUTSTANDING = "outstanding"  # 待复制
+    COPIED = "copied"  # 两份一致
+    DIFFERS = "differs"  # 副本不符
+
+
+COPY_WORDS: Mapping[CopyState, tuple[str, str]] = {
+    CopyState.OUTSTANDING: ("第二份待复制", "second copy outstanding"),
+    CopyState.COPIED: ("两份一致", "both copies match"),
+    CopyState.DIFFERS: ("第二份不符", "second copy differs"),
+}
+
+
 class NoteKind(StrEnum):
     """What is noted of a session while and after it runs."""
 

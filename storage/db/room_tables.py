@@ -21,6 +21,7 @@ from storage.db.types import Digest
 ONE_OPEN = "ix_room_session_one_open"
 INCOMPLETE = "ix_room_session_incomplete"
 TO_KEEP = "ix_planned_session_to_keep"
+UNCOPIED = "ix_second_copy_uncopied"
 
 
 def _id() -> Mapped[UUID]:
@@ -118,6 +119,38 @@ class SessionPart(Base):
     why: Mapped[str] = mapped_column(comment="why the file ended")
     leaf_id: Mapped[UUID] = mapped_column(comment="custody leaf that ties the file to the session")
     noted_at: Mapped[datetime] = mapped_column(comment="server clock")
+
+
+class SecondCopy(Base):
+    """The copy of a room's file in a second store (D14): wanted since the file is in custody."""
+
+    __tablename__ = "second_copy"
+    __table_args__ = (
+        UniqueConstraint("agency_id", "reception_key"),
+        # Asked every second by whoever copies.
+        Index(
+            UNCOPIED,
+            "agency_id",
+            "room_no",
+            sqlite_where=text("state <> 'copied'"),
+            postgresql_where=text("state <> 'copied'"),
+        ),
+    )
+    id: Mapped[UUID] = _id()
+    agency_id: Mapped[UUID] = _agency()
+    item_id: Mapped[UUID] = mapped_column(ForeignKey("item.id"))
+    room_no: Mapped[str] = mapped_column(comment="number of the room in the settings")
+    reception_key: Mapped[str] = mapped_column(comment="of the item's reception: the same file, the same key")
+    live_name: Mapped[str] = mapped_column(comment="its name among what is nobody's yet in the second store")
+    path: Mapped[str] = mapped_column(comment="its place in the room's folder there: date and name")
+    wanted_at: Mapped[datetime] = mapped_column(comment="server clock")
+    state: Mapped[str] = mapped_column(comment="evidence.session.CopyState")
+    store: Mapped[UUID | None] = mapped_column(comment="which second store it was read from; null: none yet")
+    sha256: Mapped[bytes | None] = mapped_column(Digest, comment="as read back there; null: not read yet")
+    settled_at: Mapped[datetime | None] = mapped_column(
+        comment="server clock, of the reading; null: none yet"
+    )
+    leaf_id: Mapped[UUID | None] = mapped_column(comment="custody leaf of the reading; null: none yet")
 
 
 class LiveGrant(Base):
@@ -273,4 +306,10 @@ class RoomStream(Base):
     restarts: Mapped[int] = mapped_column(comment="connections that were lost since the host began to watch")
     free_bytes: Mapped[int] = mapped_column(comment="room on the host's disk above the floor")
     tracks: Mapped[list[Any]] = mapped_column(comment="what the source sends: kind, codec, size or rate")
+    copy_lag_bytes: Mapped[int | None] = mapped_column(
+        comment="written and not in the second store yet; null: none is wanted"
+    )
+    copy_why: Mapped[str | None] = mapped_column(
+        comment="why nothing is copied now; null: it is, or is not wanted"
+    )
     told_at: Mapped[datetime] = mapped_column(comment="server clock")

@@ -12,7 +12,6 @@ import builtins
 import contextlib
 import errno
 import json
-import mmap
 import os
 import stat
 from collections.abc import Iterator
@@ -37,10 +36,10 @@ from storage.objects.base import (
     require_deletable,
 )
 from storage.objects.durable import fsync_directory, require_space, translated, write_durably
+from storage.objects.medium import read_medium
 
 IDENTITY_FILE = "store.json"
 STAGING = "staging"
-_ALIGN_BYTES = 1 << 16
 log = structlog.get_logger(__name__)
 
 
@@ -266,16 +265,8 @@ class LocalObjectStore:
 
     def read_back(self, key: str, chunk_bytes: int = 1 << 20) -> Iterator[memoryview]:
         path = self.path(key)
-        chunk_bytes = max(_ALIGN_BYTES, chunk_bytes // _ALIGN_BYTES * _ALIGN_BYTES)
         with translated(f"object {key}"):
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)  # Dirty pages cannot be dropped.
-                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-                yield from _read_uncached(path, descriptor, chunk_bytes)
-            finally:
-                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-                os.close(descriptor)
+            yield from read_medium(path, chunk_bytes)
 
     def reserve(self, size: int) -> None:
         require_space(self.free_bytes(), self._floor_bytes, size, f"object store {self._root}")
@@ -327,30 +318,6 @@ def _make_durable(staged: Path, size: int, key: str) -> None:
         compare_size(size, state.st_size, f"staged file of object {key}")
         os.fchmod(descriptor, 0o444)
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _read_uncached(path: Path, buffered: int, chunk_bytes: int) -> Iterator[memoryview]:
-    """Read with O_DIRECT where the file system has it, else what is left after DONTNEED."""
-    direct = True
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        descriptor, direct = os.dup(buffered), False
-    # Anonymous memory begins on a page, as O_DIRECT asks. It is freed with its last view.
-    buffer = memoryview(mmap.mmap(-1, chunk_bytes))
-    try:
-        position = 0
-        while count := os.preadv(descriptor, [buffer], position):
-            yield buffer[:count]
-            position += count
-            if direct and count % _ALIGN_BYTES:
-                # The end of the file, or a read cut short: O_DIRECT cannot go on from either.
-                os.close(descriptor)
-                descriptor, direct = os.dup(buffered), False
     finally:
         os.close(descriptor)
 

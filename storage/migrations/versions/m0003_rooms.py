@@ -42,6 +42,7 @@ ADDED_LATER = {
         "over_at",
     ),
     "trigger_key": ("revoked_at",),
+    "second_copy": ("state", "store", "sha256", "settled_at", "leaf_id"),
 }
 
 
@@ -308,6 +309,68 @@ def upgrade() -> None:
         op.f("ix_session_part_agency_id_item_id"), "session_part", ["agency_id", "item_id"], unique=False
     )
     op.create_table(
+        "second_copy",
+        sa.Column("id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("agency_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("item_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("room_no", sa.Text(), nullable=False, comment="number of the room in the settings"),
+        sa.Column(
+            "reception_key",
+            sa.Text(),
+            nullable=False,
+            comment="of the item's reception: the same file, the same key",
+        ),
+        sa.Column(
+            "live_name",
+            sa.Text(),
+            nullable=False,
+            comment="its name among what is nobody's yet in the second store",
+        ),
+        sa.Column(
+            "path", sa.Text(), nullable=False, comment="its place in the room's folder there: date and name"
+        ),
+        sa.Column("wanted_at", storage.db.types.Instant(), nullable=False, comment="server clock"),
+        sa.Column("state", sa.Text(), nullable=False, comment="evidence.session.CopyState"),
+        sa.Column(
+            "store",
+            storage.db.types.Id(length=16),
+            nullable=True,
+            comment="which second store it was read from; null: none yet",
+        ),
+        sa.Column(
+            "sha256",
+            storage.db.types.Digest(length=32),
+            nullable=True,
+            comment="as read back there; null: not read yet",
+        ),
+        sa.Column(
+            "settled_at",
+            storage.db.types.Instant(),
+            nullable=True,
+            comment="server clock, of the reading; null: none yet",
+        ),
+        sa.Column(
+            "leaf_id",
+            storage.db.types.Id(length=16),
+            nullable=True,
+            comment="custody leaf of the reading; null: none yet",
+        ),
+        sa.ForeignKeyConstraint(["agency_id"], ["agency.id"], name=op.f("fk_second_copy_agency_id")),
+        sa.ForeignKeyConstraint(["item_id"], ["item.id"], name=op.f("fk_second_copy_item_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_second_copy")),
+        sa.UniqueConstraint(
+            "agency_id", "reception_key", name=op.f("uq_second_copy_agency_id_reception_key")
+        ),
+    )
+    op.create_index(
+        "ix_second_copy_uncopied",
+        "second_copy",
+        ["agency_id", "room_no"],
+        unique=False,
+        sqlite_where=sa.text("state <> 'copied'"),
+        postgresql_where=sa.text("state <> 'copied'"),
+    )
+    op.create_table(
         "room_stream",
         sa.Column("agency_id", storage.db.types.Id(length=16), nullable=False),
         sa.Column("room_no", sa.Text(), nullable=False, comment="number of the room in the settings"),
@@ -338,6 +401,18 @@ def upgrade() -> None:
             storage.db.types.Json(),
             nullable=False,
             comment="what the source sends: kind, codec, size or rate",
+        ),
+        sa.Column(
+            "copy_lag_bytes",
+            sa.BigInteger(),
+            nullable=True,
+            comment="written and not in the second store yet; null: none is wanted",
+        ),
+        sa.Column(
+            "copy_why",
+            sa.Text(),
+            nullable=True,
+            comment="why nothing is copied now; null: it is, or is not wanted",
         ),
         sa.Column("told_at", storage.db.types.Instant(), nullable=False, comment="server clock"),
         sa.ForeignKeyConstraint(["agency_id"], ["agency.id"], name=op.f("fk_room_stream_agency_id")),

@@ -1,0 +1,316 @@
+"""Keeps a second store up with what rooms record, in a thread that nobody waits for (D14).
+
+The rules:
+
+1. Files of the recorders are only read here, while they grow: no recorder knows of it, so whatever a second
+   store does (full, read-only, slow, hanging, gone) the first is written as if there were none. What was
+   recorded and is not copied needs no queue: it is on the first disk.
+2. What is in custody is made whole from there, read back and judged (`ingest.recorder.copying`), at most
+   `recorder.second_copy_bytes_s` fast.
+3. What the first drops because nobody claimed it is dropped in the second once it is gone from the first,
+   by a note on the first disk. Nothing is removed for any other reason: a first disk that is gone, or
+   empty, removes nothing.
+4. A store is looked for anew each second, and may be unmounted in between.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+from uuid import UUID
+
+import structlog
+
+from evidence.errors import EvidenceError
+from evidence.session import CopyState
+from ingest.recorder.copying import complete
+from ingest.recorder.second_copy import live_name, note_reading
+from ingest.recorder.stream import Finished
+from media.live.recording import OPEN_SUFFIX
+from storage.db import agencies, second_copies
+from storage.db.alarms import NewAlarm, clear, raise_alarm, standing_about
+from storage.db.room_tables import SecondCopy
+from storage.db.tables import StoredObject
+from storage.objects.durable import fsync_directory
+from storage.open import Storage
+from storage.second_copy import LIVE, SecondStore, attached, room_folder
+
+LOOK_EVERY_S = 1.0
+BUSY_EVERY_S = 0.1
+SETTLE_S = 0.5
+"""How long files in custody are worked on before what is being recorded has its turn."""
+SLICE_BYTES, LEAST_BYTES = 8 << 20, 1 << 20
+"""Of one file at each look: while there is something left of the second, and always."""
+LOST_AFTER_S = 5.0
+STUCK_S = 15.0
+AGAIN_S, DIFFERS_AGAIN_S = 60.0, 3600.0
+AT_ONCE = 20
+DROPPED = "dropped.second"
+"""No room can have that number."""
+DIFFERS = "second_copy_differs"
+"""Code of the alarm that what a second store reads of a file is not that file."""
+_FILE = re.compile(r"[0-9]{6}\.[a-z0-9]{2,4}")
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class CopiedRoom:
+    """A room whose files go to a second store."""
+
+    room_no: str
+    agency_id: UUID
+    agency_code: str
+
+    @property
+    def folder(self) -> str:
+        """Its own in the second store."""
+        return room_folder(self.agency_code, self.room_no)
+
+
+class Verdict(NamedTuple):
+    """Whether a second store is kept up."""
+
+    wrong: str | None
+    """Why not; None: it is."""
+
+
+class _File(NamedTuple):
+    """A file that some recorder writes, or has written."""
+
+    path: Path
+    stream: str
+    live_name: str
+    size_bytes: int
+    is_finished: bool
+
+
+class Copier:
+    """The watch over one second store.
+
+    Args:
+        recorder: This host's folder of recordings.
+        store_id: Of the object store whose second it is.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        storage: Storage,
+        recorder: Path,
+        store_id: str,
+        bytes_s: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.folder, self.rooms = folder, list[CopiedRoom]()
+        self._storage, self._recorder, self._store_id = storage, recorder, store_id
+        self._bytes_s, self._clock = bytes_s, clock
+        self._copied: dict[Path, int] = {}
+        self._whole: set[Path] = set()
+        self._lag: dict[tuple[str, str], int] = {}
+        self._again_at_s: dict[UUID, float] = {}
+        self._stuck: dict[UUID, str] = {}
+        self._settling: Generator[int, None, None] | None = None
+        self._looked_at_s = self._clock()
+        self._why: str | None = None
+        self._wrong_since_s: float | None = None
+        self._is_known = False
+
+    def run(self, stop: threading.Event) -> None:
+        """Look after the store until ``stop`` is set."""
+        is_busy = False
+        while not stop.wait(BUSY_EVERY_S if is_busy else LOOK_EVERY_S):
+            try:
+                is_busy = self.look()
+            except Exception as error:
+                log.exception("second_copy:not_looked_after", folder=str(self.folder))
+                self._note(f"{type(error).__name__}: {error}")
+                is_busy = False
+        if self._settling is not None:
+            self._settling.close()
+
+    def look(self) -> bool:
+        """Copy what there is to copy; returns whether more waits."""
+        at_s = self._clock()
+        self._left_bytes = round(min(1.0, at_s - self._looked_at_s) * self._bytes_s)
+        self._looked_at_s = at_s
+        files = {room.room_no: list(self._files(room.room_no)) for room in self.rooms}
+        try:
+            with attached(self.folder, self._store_id) as second:
+                for room in self.rooms:
+                    self._drop(second, room)
+                    self._follow(second, room, files[room.room_no])
+            is_busy = self._settle(at_s + SETTLE_S)
+            self._note(next(iter(self._stuck.values()), None))
+        except EvidenceError as error:
+            is_busy = False
+            self._note(error.message)
+        self._forget(files)
+        return is_busy or any(self._lag.values())
+
+    def lag_bytes(self, room_no: str, stream: str) -> int:
+        """What of a stream was recorded, is not in custody yet, and not copied."""
+        return self._lag.get((room_no, stream), 0)
+
+    @property
+    def why(self) -> str | None:
+        """Why nothing is copied now; None: all is well."""
+        if self._clock() - self._looked_at_s > STUCK_S:
+            return f"second store {self.folder}: expected an answer, found none for {STUCK_S:.0f} s; look at the disk"
+        return self._why
+
+    def verdict(self) -> Verdict | None:
+        """What people are to be told; None: nothing else than was told last."""
+        why = self.why
+        if why is None:
+            return Verdict(None) if self._is_known else None
+        since_s = self._looked_at_s if self._wrong_since_s is None else self._wrong_since_s
+        return Verdict(why) if self._clock() - since_s > LOST_AFTER_S else None
+
+    def drop(self, room_no: str, finished: Finished) -> None:
+        """A file is dropped by the first store now; the second drops it once it is gone there.
+
+        Raises:
+            OSError: That cannot be noted on the first disk; the file is to be kept.
+        """
+        folder = self._recorder / DROPPED / room_no
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / live_name(finished.stream, finished.run, finished.name)).touch()
+        fsync_directory(folder)
+
+    def _note(self, wrong: str | None) -> None:
+        if wrong is not None and self._why is None:
+            self._wrong_since_s = self._clock()
+            log.warning("second_copy:lost", folder=str(self.folder), why=wrong)
+        elif wrong is None and self._why is not None:
+            self._wrong_since_s = None
+            log.info("second_copy:back", folder=str(self.folder))
+        self._why, self._is_known = wrong, True
+
+    def _files(self, room_no: str) -> Iterator[_File]:
+        for path in sorted((self._recorder / room_no).glob("*/*/*.*")):
+            name = path.name.removesuffix(OPEN_SUFFIX)
+            if not _FILE.fullmatch(name):
+                continue
+            try:
+                size = path.stat().st_size
+            except FileNotFoundError:
+                # Named, or taken into custody, in between.
+                continue
+            run = path.parent
+            told = live_name(run.parent.name, run.name, name)
+            yield _File(path, run.parent.name, told, size, name == path.name)
+
+    def _follow(self, second: SecondStore, room: CopiedRoom, files: Sequence[_File]) -> None:
+        for file in files:
+            if file.path in self._whole or (self._recorder / DROPPED / room.room_no / file.live_name).exists():
+                continue
+            try:
+                source = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
+            try:
+                before = self._copied.get(file.path, 0)
+                most = SLICE_BYTES if self._left_bytes > 0 else LEAST_BYTES
+                # What came since it was listed comes along.
+                size = os.fstat(source).st_size
+                copied = second.grow(f"{room.folder}/{LIVE}/{file.live_name}", source, size, most)
+            finally:
+                os.close(source)
+            self._left_bytes -= max(0, copied - before)
+            self._copied[file.path] = copied
+            if file.is_finished and copied >= size:
+                self._whole.add(file.path)
+
+    def _forget(self, files: dict[str, list[_File]]) -> None:
+        """Keep in mind no file that is not there any more, and add up what is not copied."""
+        there = {file.path for each in files.values() for file in each}
+        self._copied = {path: size for path, size in self._copied.items() if path in there}
+        self._whole &= there
+        lag: dict[tuple[str, str], int] = {}
+        for room_no, each in files.items():
+            for file in each:
+                left = max(0, file.size_bytes - self._copied.get(file.path, 0))
+                lag[room_no, file.stream] = lag.get((room_no, file.stream), 0) + left
+        self._lag = lag
+
+    def _drop(self, second: SecondStore, room: CopiedRoom) -> None:
+        for note in sorted((self._recorder / DROPPED / room.room_no).glob("*_*_*.*")):
+            stream, run, name = note.name.split("_", 2)
+            if not (self._recorder / room.room_no / stream / run / name).exists():
+                second.drop(f"{room.folder}/{LIVE}/{note.name}")
+                note.unlink(missing_ok=True)
+
+    def _settle(self, until_s: float) -> bool:
+        """Work on files in custody for a while; returns whether some are left."""
+        if self._settling is None:
+            self._settling = self._round()
+        for spent in self._settling:
+            self._left_bytes -= spent
+            if self._left_bytes <= 0 or self._clock() > until_s:
+                return True
+        self._settling = None
+        return False
+
+    def _round(self) -> Generator[int, None, None]:
+        for room in self.rooms:
+            try:
+                with self._storage.database.read() as session:
+                    found = second_copies.uncopied(
+                        session, room.agency_id, room.room_no, AT_ONCE + len(self._again_at_s)
+                    )
+            except EvidenceError as error:
+                # Nobody knows what there is to do; asked again at the next look.
+                log.warning("second_copy:not_known", room=room.room_no, code=error.code)
+                continue
+            for row, held in found:
+                if self._clock() >= self._again_at_s.get(row.id, 0.0):
+                    yield from self._complete(room, row, held)
+
+    def _complete(self, room: CopiedRoom, row: SecondCopy, held: StoredObject) -> Generator[int, None, None]:
+        try:
+            with attached(self.folder, self._store_id) as second, second.alone(room.folder) as is_alone:
+                if not is_alone or self._is_done(room, row):
+                    return
+                found = yield from complete(self._storage.objects, second, room.folder, row, held)
+                state = self._take_down(room, row, second, held, found)
+        except EvidenceError as error:
+            log.warning("second_copy:not_made", room=room.room_no, key=row.reception_key, code=error.code)
+            self._stuck[row.id] = error.message
+            self._again_at_s[row.id] = self._clock() + AGAIN_S
+            return
+        self._stuck.pop(row.id, None)
+        self._again_at_s.pop(row.id, None)
+        if state is CopyState.DIFFERS:
+            self._again_at_s[row.id] = self._clock() + DIFFERS_AGAIN_S
+
+    def _is_done(self, room: CopiedRoom, row: SecondCopy) -> bool:
+        """Whether somebody else was faster: it is asked once nobody else can be at it."""
+        with self._storage.database.read() as session:
+            return second_copies.copy_by_id(session, room.agency_id, row.id).state == CopyState.COPIED
+
+    def _take_down(
+        self, room: CopiedRoom, row: SecondCopy, second: SecondStore, held: StoredObject, found: bytes
+    ) -> CopyState:
+        with self._storage.database.transaction() as session:
+            agency, now = agencies.agency_by_id(session, room.agency_id), self._storage.clock.now()
+            state = note_reading(session, agency, row.id, second.mark.copy_id, held.sha256, found, now)
+            standing = standing_about(session, agency.id, "item", str(row.item_id), DIFFERS)
+            if state is CopyState.DIFFERS:
+                message = (
+                    f"item {row.item_id}: expected its second copy {row.path} with SHA-256 {held.sha256.hex()[:16]}…, "
+                    f"found {found.hex()[:16]}… after it was copied anew; look at the disk of {self.folder}"
+                )
+                facts = {"path": row.path, "sha256": found.hex()}
+                wanted = NewAlarm(DIFFERS, "item", str(row.item_id), message, facts)
+                raise_alarm(session, agency, wanted, actor="system", now=now)
+            elif standing is not None:
+                clear(session, agency, standing, actor="system", reason="read back and matched", now=now)
+        return state
