@@ -19,7 +19,6 @@ from cli.supervise import Supervisor
 from config.settings import Settings
 from evidence.errors import Conflict
 from evidence.listening import Listener
-from ingest.sources import host_key
 from messaging.sockets import require_free
 
 READY_TIMEOUT_S = 120.0
@@ -84,6 +83,9 @@ def _push_doors(settings: Settings) -> Iterator[str]:
     """Where docks that can only push find us, and by what they know that it is us."""
     sftp, ftp = settings.ingest.sftp, settings.ingest.ftp
     if sftp.enabled:
+        # Brings in all of SSH, which nobody else waits for.
+        from ingest.sources import host_key
+
         key = host_key.read(host_key.path_of(sftp, settings.data.dir))
         yield f"sftp://{sftp.host}:{sftp.port}  {host_key.fingerprint(key)}"
     if ftp.enabled:

@@ -20,7 +20,6 @@ from datetime import time as time_of_day
 from typing import Any, Generic, TypeVar
 from zoneinfo import ZoneInfo
 
-from openpyxl import load_workbook
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -211,6 +210,9 @@ def _weigh_parts(body: bytes) -> None:
 
 
 def _sheet_rows(body: bytes) -> Iterator[tuple[int, list[str] | EvidenceError]]:
+    # Loaded by who reads a workbook alone: see `ledger_report.as_xlsx`.
+    from openpyxl import load_workbook
+
     book = load_workbook(io.BytesIO(body), read_only=True, data_only=False, keep_links=False)
     if len(book.worksheets) > MAX_SHEETS:
         raise _xlsx(f"expected at most {MAX_SHEETS} sheets, found {len(book.worksheets)}")

@@ -58,19 +58,26 @@ def open_storage(settings: Settings) -> Storage:
         Unavailable: Not founded, tables of another version, or the wrong disk under the object store.
     """
     database = Database(settings.database_url, lock_wait_s=settings.database.lock_wait_s)
-    if not is_founded(settings, database):
+    try:
+        if not is_founded(settings, database):
+            raise Unavailable(
+                f"data folder {settings.data.dir.resolve()}: expected an installation, found none; "
+                "name its folder with --data, or make a new one with `liuhen init`",
+                code="not_founded",
+            )
+        found, needed = migrate.current(database), migrate.newest()
+        if found != needed:
+            raise Unavailable(
+                f"database: expected tables of revision {needed}, found {found}; run `liuhen init`",
+                code="tables_outdated",
+            )
+        return _attached(settings, database)
+    except BaseException:
         database.dispose()
-        raise Unavailable(
-            f"data folder {settings.data.dir.resolve()}: expected an installation, found none; "
-            "name its folder with --data, or make a new one with `liuhen init`",
-            code="not_founded",
-        )
-    found, needed = migrate.current(database), migrate.newest()
-    if found != needed:
-        raise Unavailable(
-            f"database: expected tables of revision {needed}, found {found}; run `liuhen init`",
-            code="tables_outdated",
-        )
+        raise
+
+
+def _attached(settings: Settings, database: Database) -> Storage:
     with database.read() as session:
         founder = session.scalars(select(Agency).order_by(Agency.id).limit(1)).one()
         generation = _generation(session, founder)
@@ -106,13 +113,17 @@ def is_founded(settings: Settings, database: Database) -> bool:
     try:
         if migrate.current(database) is None:
             return False
-        with database.read() as session:
-            return session.scalars(select(Agency.id).limit(1)).first() is not None
+        return _has_agency(database)
     except (OperationalError, ProgrammingError) as error:
         raise Unavailable(
             f"database: expected an answer, found: {str(error.orig).splitlines()[0]}; check its address",
             code="database_unavailable",
         ) from error
+
+
+def _has_agency(database: Database) -> bool:
+    with database.read() as session:
+        return session.scalars(select(Agency.id).limit(1)).first() is not None
 
 
 def found(settings: Settings, agency: NewAgency, clock: Clock | None = None) -> Storage:
@@ -127,11 +138,12 @@ def found(settings: Settings, agency: NewAgency, clock: Clock | None = None) -> 
     database = Database(settings.database_url, lock_wait_s=settings.database.lock_wait_s)
     try:
         migrate.upgrade(database)
-        if not is_founded(settings, database):
+        if not _has_agency(database):
             _found(settings, agency, database, now)
-    finally:
+        return _attached(settings, database)
+    except BaseException:
         database.dispose()
-    return open_storage(settings)
+        raise
 
 
 def _found(settings: Settings, agency: NewAgency, database: Database, now: datetime) -> None:

@@ -1,6 +1,7 @@
 """Bring the tables to the newest revision, or say which one they are at.
 
-Alembic is loaded only by who migrates: it is eight megabytes that no running process needs.
+Alembic is loaded only by who migrates: it is eight megabytes that no running process needs, and compiles
+every migration each time.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import inspect, text
+from sqlalchemy import Connection, inspect, text
 
 from storage.db.engine import Database
 
@@ -28,13 +29,15 @@ def _config() -> Config:
 
 def upgrade(database: Database) -> None:
     """Run every migration that has not run, in one transaction under a lock time-out."""
-    from alembic import command
-
-    config = _config()
     with database.engine.begin() as connection:
         if not database.is_sqlite:
             # Two hosts starting together: one migrates, the other waits for it.
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(5207003)")
+        if _revision(connection) == newest():
+            return
+        from alembic import command
+
+        config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
@@ -42,9 +45,13 @@ def upgrade(database: Database) -> None:
 def current(database: Database) -> str | None:
     """Revision of the tables; None for an empty database."""
     with database.engine.connect() as connection:
-        if not inspect(connection).has_table("alembic_version"):
-            return None
-        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+        return _revision(connection)
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
 
 
 def newest() -> str:

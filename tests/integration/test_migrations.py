@@ -57,6 +57,16 @@ def test_a_row_of_the_first_release_lives_through_every_later_revision(database:
         assert connection.execute(text("SELECT code FROM agency")).scalar() == "old"
 
 
+def test_tables_of_this_version_are_left_without_a_look_at_the_scripts(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(migrate, "_config")
+    database = Database(database_url)
+    migrate.upgrade(database)
+    assert migrate.current(database) == migrate.newest()
+    database.dispose()
+
+
 def test_every_revision_names_the_one_before_it() -> None:
     revisions = list(ScriptDirectory(str(Path(migrate.SCRIPTS))).walk_revisions())
     assert [revision.revision for revision in revisions] == [

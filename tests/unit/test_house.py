@@ -96,6 +96,20 @@ def test_wheel_holds_the_packages_and_nothing_else(tmp_path: Path) -> None:
     assert {top for top in tops if not top.endswith(".dist-info")} == set(PACKAGES)
 
 
+def test_set_up_compiles_the_packages(tmp_path: Path) -> None:
+    script = (
+        "import sys, json; sys.path.insert(0, 'tools'); import setup;"
+        "setup.compile_project(['config']); print(json.dumps(setup.own_packages()))"
+    )
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    told = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    assert set(json.loads(told)) == set(PACKAGES)
+    compiled = {path.name.split(".")[0] for path in tmp_path.rglob("*.pyc")}
+    assert {path.stem for path in (ROOT / "config").rglob("*.py")} <= compiled
+
+
 def test_package_stays_off_public_indexes() -> None:
     assert "Private :: Do Not Upload" in PROJECT["project"]["classifiers"]
     assert "Apache License" in (ROOT / "LICENSE").read_text()[:200]
@@ -256,6 +270,21 @@ def test_everything_we_import_is_in_the_runtime_lock() -> None:
                 if not {owner.lower().replace("_", "-") for owner in owners.get(top, [])} & pinned:
                     missing.add(f"{name} imports {top}")
     assert missing == set()
+
+
+# Costly to load, and needed by a step that most processes never come to.
+LATE = {"alembic", "openpyxl"}
+
+
+def test_costly_libraries_are_loaded_where_they_are_used() -> None:
+    early = set()
+    for name, path in ((name, path) for package in PACKAGES for name, path in modules(package).items()):
+        for node in ast.iter_child_nodes(nodes_of(path)[0]):
+            names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
+            names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+            if {each.split(".")[0] for each in names} & LATE and not name.startswith("storage.migrations."):
+                early.add(name)
+    assert early == set()
 
 
 def test_bundle_serves_every_patch_release_of_a_python() -> None:
