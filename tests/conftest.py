@@ -12,6 +12,7 @@ from tests.support.installations import (
     storage,
 )
 from tests.support.passwords import proved_once
+from tests.support.trust import trusted_once
 
 __all__ = [
     "clock",
@@ -22,4 +23,5 @@ __all__ = [
     "settings",
     "sqlite_storage",
     "storage",
+    "trusted_once",
 ]
