@@ -14,6 +14,7 @@ Source: ISO/IEC 14496-12, clauses 8.6.6 (edit list) and 8.8.12 (``tfdt``).
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
@@ -22,7 +23,9 @@ from typing import BinaryIO
 from media import boxes
 from media.errors import media_error
 from media.fmp4 import FragmentIndex, index_fragments
+from media.mux import box, unwritable
 from media.reordering import settle_decoding
+from media.standing import sounding_on, standing
 
 EMPTY_EDIT = -1
 
@@ -43,6 +46,8 @@ class GrowingRendition:
         self._wait: int | None = None
         """How many of its ticks it is to go back by, as its first fragment says."""
         self.index: FragmentIndex | None = None
+        self.stood = Fraction(0)
+        """By how many seconds its last picture stands longer than it did in what was written."""
         self._shifts: dict[int, int] | None = None
         self._settled_to = 0
         self._seen_bytes = 0
@@ -68,6 +73,9 @@ class GrowingRendition:
             end = self._settle_fragments(file, size, has_ended=has_ended)
         before = len(self.index.fragments) if self.index else 0
         self.index = index_fragments(self.path, self.index, limit_bytes=end)
+        if self.index is not None and not has_ended:
+            # Its last fragment may be written anew: nobody has seen it then.
+            self.index = replace(self.index, fragments=self.index.fragments[: sounding_on(self.index)])
         return self.index is not None and len(self.index.fragments) > before
 
     def finish(self) -> FragmentIndex:
@@ -79,7 +87,28 @@ class GrowingRendition:
         self.advance(has_ended=True)
         if self.index is None or not self.index.fragments:
             raise media_error("fragments_unreadable", "expected at least one fragment, found none")
+        number = sounding_on(self.index)
+        if number is not None:
+            self.index = self._let_stand(self.index, number)
         return self.index
+
+    def _let_stand(self, index: FragmentIndex, number: int) -> FragmentIndex:
+        """Write a fragment anew, and what lies behind it: its last picture stands until its sound ends."""
+        known, fragment = replace(index, fragments=index.fragments[:number]), index.fragments[number]
+        try:
+            with self.path.open("r+b") as file:
+                moof = next(boxes.top_level(file, fragment.end_bytes, fragment.offset_bytes))
+                body = standing(boxes.held(file, moof), index.main, fragment.tail_pts)
+                file.seek(moof.end)
+                behind = file.read()
+                file.seek(moof.offset)
+                file.write(box(b"moof", body) + behind)
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+        self.stood = Fraction(fragment.tail_pts, index.timescale)
+        found = index_fragments(self.path, known)
+        assert found is not None  # noqa: S101 - it had its moov before
+        return found
 
     def _settle_init(self, file: BinaryIO, size: int) -> bool:
         for box in boxes.top_level(file, size):

@@ -197,6 +197,7 @@ def join(
     join_parts(parts, joined)
     index = index_fragments(joined)
     assert index is not None  # noqa: S101 - just written, with its moov
+    stood = Fraction(0)
     if sound is not None:
         growing = GrowingRendition(path)
         run_ffmpeg(
@@ -208,11 +209,11 @@ def join(
             on_progress=on_progress,
             cancelled=cancelled,
         )
-        index = growing.finish()
+        index, stood = growing.finish(), growing.stood
         joined.unlink()
     else:
         joined.replace(path)
-    findings = differences(plan, index)
+    findings = differences(plan, index, stood)
     if findings:
         raise media_error("rendition_differs", "; ".join(findings), rung=plan.rung.name)
     return RenditionResult(plan.rung, path, index, path.stat().st_size, codec=plan.codec)

@@ -192,7 +192,7 @@ def _judged(report: ProbeReport, lanes: Sequence[_Lane], words: str) -> Encoded:
             refused.append(f"{lane.plan.rung.name}: {lane.wrong}")
             lane.clear()
             continue
-        findings = tuple(differences(lane.plan, index))
+        findings = tuple(differences(lane.plan, index, lane.growing.stood))
         if findings and not is_damaged(report, words):
             refused += [f"{lane.plan.rung.name}: {finding}" for finding in findings]
             lane.clear()
@@ -254,15 +254,20 @@ class _Lane:
         self.growing = GrowingRendition(self.path, is_reordered=self.plan.is_reordered)
 
 
-def differences(plan: RenditionPlan, index: FragmentIndex) -> list[str]:
-    """Each way in which a rendition is not what its source promised."""
+def differences(plan: RenditionPlan, index: FragmentIndex, stood: Fraction = Fraction(0)) -> list[str]:
+    """Each way in which a rendition is not what its source promised.
+
+    Args:
+        stood: By how many seconds its last picture stands longer, because its sound goes on.
+    """
     found: list[str] = []
     if plan.is_piece:
         return found
     if plan.expected_frames is not None and index.frame_count != plan.expected_frames:
         found.append(f"frames: expected {plan.expected_frames}, found {index.frame_count}")
-    if plan.expected_duration is not None and abs(index.duration - plan.expected_duration) > plan.tolerance:
-        expected, actual = float(plan.expected_duration), float(index.duration)
+    duration = index.duration - stood
+    if plan.expected_duration is not None and abs(duration - plan.expected_duration) > plan.tolerance:
+        expected, actual = float(plan.expected_duration), float(duration)
         found.append(f"duration_s: expected {expected:.3f}, found {actual:.3f}")
     return found
 

@@ -263,6 +263,10 @@ def test_sound_that_starts_late_stays_late(tmp_path: Path) -> None:
     after = footage.first_times(result.path)
     assert after["audio"] - after["video"] == pytest.approx(before["audio"] - before["video"], abs=0.001)
     assert after["audio"] - after["video"] == pytest.approx(0.5, abs=0.03)
+    # The last picture stands until it has ended; the others are shown as before.
+    assert result.index.fragments[-1].tail_pts == 0
+    assert result.index.duration == pytest.approx(2.5, abs=0.05)
+    assert shown_at(result.path) == shown_at(source)
     assert footage.frame_numbers(result.path) == footage.frame_numbers(source)
     for number, part in enumerate(result.index.fragments):
         samples = read_samples(result.path, result.index.main, [part])

@@ -208,7 +208,7 @@ def test_a_thousand_damaged_files_end_in_an_index_or_a_media_error(tmp_path: Pat
         path.write_bytes(bytes(data[: dice.randint(1, len(data))]))
         try:
             index_fragments(path)
-            GrowingRendition(path, is_reordered=True).advance()
+            GrowingRendition(path, is_reordered=True).finish()
         except MediaError as error:
             assert error.code == "fragments_unreadable"
 
@@ -222,11 +222,13 @@ def test_edit_lists_become_decoding_times(tmp_path: Path) -> None:
         box("mdat", b"x"),
     )
     path = write(tmp_path / "r.mp4", *parts)
-    index = GrowingRendition(path).finish()
+    growing = GrowingRendition(path)
+    index = growing.finish()
     # Two frames of lead keep every decoding time positive; the sound moves by as much: it ends at
-    # 80 + 300 + 85.3 ms, six frames after the picture.
+    # 80 + 300 + 85.3 ms, six frames after the picture, which stands as long.
     assert index.origin == Fraction(2, 25)
-    assert index.fragments[0].tail_pts == 6
+    assert growing.stood == Fraction(6, 25)
+    assert index.fragments[0].tail_pts == 0
     assert b"elst" in path.read_bytes()
     assert b"edts" not in path.read_bytes()
     assert GrowingRendition(path).finish() == index
