@@ -26,7 +26,7 @@ from storage.db.tables import Grant
 from transcode.captions import Caption, CaptionTrack
 
 READ_US = 5_000_000
-"""How long a marker is shown, which is of one instant, unless its file ends before."""
+"""How long a marker is shown, which is of one instant, unless its file or its session ends before."""
 NAME = "标记 Markers"
 US = timedelta(microseconds=1)
 
@@ -45,7 +45,7 @@ def captions_of(session: Session, held: Sequence[Grant], now: datetime) -> Mappi
         return {}
     rows = sessions.sessions_by_id(session, agency_id, {part.session_id for part in parts})
     rights = SessionRights(Asker(session, agency_id, actor_of(session, agency_id, account_id), now), rows)
-    readable = {row.id for row in rows if rights.has(row, Act.READ_SESSIONS)}
+    readable = {row.id: row for row in rows if rights.has(row, Act.READ_SESSIONS)}
     within = min(part.from_at for part in parts), max(part.to_at for part in parts)
     markers = sessions.markers_of(session, agency_id, readable, within) if readable else []
     said: dict[UUID, dict[UUID, Caption]] = {}
@@ -55,6 +55,10 @@ def captions_of(session: Session, held: Sequence[Grant], now: datetime) -> Mappi
                 # The time of a marker is that of the host it was sent to, of a part the recording one's: one
                 # clock where they are one host, and hosts that keep the same time where they are two.
                 at_us, length_us = (note.at - part.from_at) // US, (part.to_at - part.from_at) // US
+                ended_at = readable[note.session_id].ended_at
+                if ended_at is not None and note.at < ended_at < part.to_at:
+                    # What the file has beyond may be another session's.
+                    length_us = (ended_at - part.from_at) // US
                 text = note.text or " ".join(NOTE_WORDS[NoteKind.MARKER])
                 caption = Caption(at_us, min(at_us + READ_US, length_us), text)
                 said.setdefault(part.item_id, {})[note.id] = caption

@@ -4,7 +4,9 @@ A *caption* is a text and when it applies, in media time of its recording. Where
 business here: today people's markers of a session (`api.captions`), one day what was said. A list of captions
 has the timeline of a rung's list: the same runs, so the same discontinuities, and never a moment that the
 rung does not show. Its pieces are whole segments of the rung: singly where the list grows, because such lists
-must have one target duration and may only be added to; else some ten minutes of them together.
+must have one target duration and may only be added to; else some ten minutes of them together. A piece of
+a list that grows says nothing of what follows it, because that may be of another run: a caption that is read
+across its end goes on with the next piece.
 
 Times in a piece are positions of the list, and its X-TIMESTAMP-MAP says which time of the footage's own clock
 is which of these positions: so players that heed it and players that do not show a caption at one moment.
@@ -78,9 +80,11 @@ class Piece:
     segments: Sequence[Segment]
     position_us: int
     """Of the list, where it begins."""
-    run_us: tuple[int, int | None]
-    """Media time its whole run begins and ends at: what is beyond was not shown, or is shown elsewhere. In a
-    list that grows nobody knows yet where it ends (None), and what was told may not change."""
+    within_us: tuple[int, int]
+    """Media time its run begins at, and up to which it is known: the run's end, or its own in a list that
+    grows, where what was told may not change. What is beyond was not shown, or is shown elsewhere."""
+    is_single: bool
+    """It is of a list that grows, or did."""
 
     @property
     def start_us(self) -> int:
@@ -102,12 +106,13 @@ class Piece:
         lines = ["WEBVTT", f"X-TIMESTAMP-MAP=LOCAL:{_clock(self.position_us)},MPEGTS:{ticks}"]
         # One that is read across an edge has the same times in both pieces: players know it by them.
         shift_us = self.position_us - self.start_us
-        first_us, last_us = self.run_us
+        first_us, last_us = self.within_us
         for caption in self.part.captions:
-            to_us = caption.to_us if last_us is None else min(caption.to_us, last_us)
-            if caption.from_us < first_us or to_us <= self.start_us or caption.from_us >= self.end_us:
+            from_us, to_us = caption.from_us, min(caption.to_us, last_us)
+            if from_us < first_us or to_us <= self.start_us or from_us >= self.end_us:
                 continue
-            start_us, end_us = caption.from_us + shift_us, to_us + shift_us
+            start_us = (max(from_us, self.start_us) if self.is_single else from_us) + shift_us
+            end_us = to_us + shift_us
             lines += ["", f"{_clock(start_us)} --> {_clock(end_us)}", written(caption.text)]
         return "\n".join(lines) + "\n"
 
@@ -180,8 +185,8 @@ def pieces_of(shown: Sequence[tuple[Part, Stretch]], *, singly: bool = False) ->
                 edges.append(at)
         for begin, end in pairwise([*edges, len(segments)]):
             place_us = position_us + segments[begin].start_us - start_us
-            run_us = start_us, None if singly else segments[-1].end_us
-            found.append(Piece(part, number, segments[begin:end], place_us, run_us))
+            within_us = start_us, segments[end - 1 if singly else -1].end_us
+            found.append(Piece(part, number, segments[begin:end], place_us, within_us, singly))
         position_us += segments[-1].end_us - start_us
     return found
 

@@ -356,10 +356,11 @@ def test_markers_of_a_session_are_read_beside_its_footage_by_who_may_read_it(liv
     first, second = recording(live, 2, case=case)
     files = [(first.item_id, at[0], at[6]), (second.item_id, at[8], at[14])]
     markers = {at[2]: "出示证件 <李某>", at[7]: "between", at[9]: "", at[13]: "near its end"}
-    session_of(scene.storage, at[0], files, markers, case.id)
+    # The last file goes on for half a second after the session.
+    session_of(scene.storage, at[0], files, markers, case.id, at[13] + timedelta(seconds=0.5))
     one = ["00:00:02.000 --> 00:00:06.000 出示证件 &lt;李某&gt;"]
-    two = ["00:00:01.000 --> 00:00:06.000 标记 marker", "00:00:05.000 --> 00:00:06.000 near its end"]
-    both = [one, ["00:00:07.000 --> 00:00:12.000 标记 marker", "00:00:11.000 --> 00:00:12.000 near its end"]]
+    two = ["00:00:01.000 --> 00:00:05.500 标记 marker", "00:00:05.000 --> 00:00:05.500 near its end"]
+    both = [one, ["00:00:07.000 --> 00:00:11.500 标记 marker", "00:00:11.000 --> 00:00:11.500 near its end"]]
     original = {"variant": "original", "reason": "核对"}
     window = {"purpose": "case_handling", "from_at": at[0].isoformat(), "to_at": at[16].isoformat()}
     name = "handler"

@@ -154,6 +154,7 @@ def session_of(
     files: Sequence[tuple[UUID, datetime, datetime]],
     markers: Mapping[datetime, str],
     case_id: UUID | None = None,
+    ended_at: datetime | None = None,
 ) -> UUID:
     """A session that is over, of items that are there, with what was marked while it ran."""
     with storage.database.transaction() as session:
@@ -161,8 +162,8 @@ def session_of(
         row = RoomSession(
             agency_id=agency.id, room_no=ROOM.room_no, room_name=ROOM.name, device_no=ROOM.recorded_as,
             streams=["main"], state="ended", case_id=case_id, facts=Facts().to_json(), requested_at=begun_at,
-            started_at=begun_at, ended_at=files[-1][2], started_by="account:x", ended_by="account:x",
-            leaf_id=new_id(),
+            started_at=begun_at, ended_at=ended_at or files[-1][2], started_by="account:x",
+            ended_by="account:x", leaf_id=new_id(),
         )  # fmt: skip
         session.add(row)
         session.flush()

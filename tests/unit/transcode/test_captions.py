@@ -101,6 +101,20 @@ def test_what_grows_is_told_segment_by_segment_and_only_added_to() -> None:
         Captions.beside([]).playlist("marks-copy")
 
 
+def test_what_grows_says_nothing_of_what_may_follow() -> None:
+    # Whether anything follows in its file nobody knows while the first six seconds are all there is.
+    first, second = part(6, 4.5), replace(part(6, 1), is_growing=True)
+    captions = Captions.beside([first, second], limit_s=3)
+    told = [cues(captions.piece(number)) for number in range(len(captions.pieces))]
+    assert [(start, end) for each in told for start, end, _ in each] == [
+        # One after the other, as long as it is read, and in its own file alone.
+        ("00:00:04.500", "00:00:06.000"), ("00:00:07.000", "00:00:08.000"), ("00:00:08.000", "00:00:10.000"),
+    ]  # fmt: skip
+    for number, piece in enumerate(captions.pieces):
+        ends_us = piece.position_us + piece.length_us
+        assert all(end <= f"00:00:{ends_us // SECOND:02d}.000" for _, end, _ in told[number])
+
+
 @pytest.mark.parametrize(
     ("said", "text"),
     [
