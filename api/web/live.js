@@ -120,9 +120,11 @@ byId("plans-box").addEventListener("toggle", showPlans);
 async function list() {
   const { token } = state;
   const page = await askJson("GET", "/api/v1/room-sessions?complete=false&limit=100");
+  // Of one that is sealed somebody said why nothing is waited for.
+  const sessions = page.items.filter((session) => !session.sealed_at);
   // While somebody writes down why, the list stays as it is.
   if (token !== state.token || byId("room-list").contains(document.activeElement)) return;
-  byId("room-list").replaceChildren(...(page.items.length ? page.items.map(row) : [make("li", {}, word("noRooms"))]));
+  byId("room-list").replaceChildren(...(sessions.length ? sessions.map(row) : [make("li", {}, word("noRooms"))]));
 }
 
 function row(session) {

@@ -26,7 +26,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 from uuid import UUID
@@ -51,7 +50,7 @@ from media.live.opening import Address
 from media.live.recording import Bounds
 from media.run import packaged_ffmpeg
 from storage.db import agencies, room_streams, sessions
-from storage.db.alarms import NewAlarm, clear, raise_alarm, standing_about
+from storage.db.alarms import NewAlarm, clear, raise_alarm, standing_about, standing_subjects
 from storage.db.leadership import lead, leader, resign
 from storage.db.room_tables import RoomSession
 from storage.open import Storage
@@ -65,6 +64,8 @@ RENEW_EVERY_S = 3.0
 LOST_AFTER_S = 5.0
 UNCLAIMED_S = 600
 """How long a file that no session reaches into is kept where the room does not pre-record."""
+NOBODYS = ""
+"""In place of a stream's name: what was recorded before agencies had folders, and no agency took up."""
 log = structlog.get_logger(__name__)
 
 
@@ -211,6 +212,8 @@ class Rooms:
         try:
             with self._storage.database.read() as session:
                 found = sessions.incomplete_sessions(session, room.agency_id, room.settings.room_no)
+                lost = standing_subjects(session, room.agency_id, "room", LOST)
+                left = standing_subjects(session, room.agency_id, "room", NOT_TAKEN_UP)
         except EvidenceError as error:
             log.warning("recorder:sessions_not_known", room=room.settings.room_no, code=error.code)
             return
@@ -223,6 +226,7 @@ class Rooms:
         over = [each for each in found if handover.is_due(each, self._name, is_ours=is_ours)]
         done = [each.id for each in over if not self._has_of(room, each)]
         self._say(room, done, handover.hold_no_more)
+        self._look_again(room, lost, left)
 
     def _heed(self, room: _Room, lasting: frozenset[UUID]) -> None:
         known, at_s = room.lasting or frozenset(), time.monotonic()
@@ -250,20 +254,20 @@ class Rooms:
         """Whether something of a session that ended may be here that is not in custody."""
         begins, ends = to_micros(row.started_at), to_micros(row.ended_at or row.started_at)
         watched = {stream.name for stream in room.streams}
-        number = row.room_no
-        left = [
-            self._has_left(room, f"{number}/{name}", partial(_listed, room.folder / str(name)), begins)
-            for name in row.streams
-            if name not in watched
-        ]
-        left.append(self._has_left(room, number, partial(places.nobodys, self._folder, number), begins))
+        left = [self._has_left(room, str(name), begins) for name in row.streams if name not in watched]
+        left.append(self._has_left(room, NOBODYS, begins))
         return any(left) or any(stream.holds(begins, ends) for stream in room.streams)
 
-    def _has_left(self, room: _Room, about: str, look: Callable[[], list[Path]], begins_us: int) -> bool:
-        """Whether something written since a moment lies where no stream of the settings takes it up."""
-        file_s, now_us = room.settings.file_s, time.time_ns() // 1000
+    def _has_left(self, room: _Room, name: str, begins_us: int) -> bool:
+        """Whether something written since a moment lies where no stream of the settings takes it up.
+
+        Args:
+            name: Of a stream that is in the settings no more; `NOBODYS`: from before agencies had folders.
+        """
+        number, file_s, now_us = room.settings.room_no, room.settings.file_s, time.time_ns() // 1000
+        about = f"{number}/{name}" if name else number
         try:
-            runs = look()
+            runs = _listed(room.folder / name) if name else places.nobodys(self._folder, number)
             found = str(runs[0].relative_to(self._folder)) if runs else None
             is_late = any(written_us(run, file_s, now_us) > begins_us - LEEWAY_US for run in runs)
         except OSError as error:
@@ -274,6 +278,19 @@ class Rooms:
         )  # fmt: skip
         self._tell(room, about, NOT_TAKEN_UP, wrong)
         return is_late
+
+    def _look_again(self, room: _Room, lost: set[str], left: set[str]) -> None:
+        """See to alarms about streams that are in the settings no more: no other look comes by them."""
+        number, known = room.settings.room_no, {stream.name for stream in room.streams}
+        for subject_id in lost | left:
+            # With the folder's name behind it, or as it was once, without.
+            room_no, _, name = subject_id.partition("@")[0].partition("/")
+            if room_no != number or name in known:
+                continue
+            if subject_id in left:
+                self._has_left(room, name, begins_us=0)
+            elif room.is_ours:
+                self._tell(room, subject_id, LOST, None)
 
     def _settle(self, room: _Room, stream: StreamRecorder, finished: Finished) -> None:
         """Take a finished file into custody, let it wait, or drop it."""

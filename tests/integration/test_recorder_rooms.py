@@ -398,6 +398,11 @@ def test_a_folder_that_cannot_be_looked_into_keeps_no_room_from_its_sessions(
     home.follow(host)
     assert home.told(lasts).row.complete_at is not None
     assert home.alarms() == [(NOT_TAKEN_UP, f"R101/old@{host._name}")]
+    # No session asks for that stream any more, and nobody waits for it; a daemon that begins sees to both.
+    home.write(raise_alarm, NewAlarm(LOST, "room", "R101/old", "away", {"stream": "R101/old"}))
+    shutil.rmtree(stray)
+    home.follow(home.host("one"))
+    assert home.alarms() == []
 
 
 def test_agencies_with_a_room_of_one_number_have_a_folder_each(home: House) -> None:
