@@ -30,6 +30,8 @@ from evidence.kinds import GapReason
 LEAST_OFFICERS = 2
 """Who must be there to conduct it (R11)."""
 MOST_OFFICERS = 16
+TRIGGER_LABEL = "trigger:"
+"""How the label of a recorder that calls begins; its key's id follows."""
 MAX_LINE_CHARS = 500
 MAX_NUMBER_CHARS = 64
 
@@ -104,8 +106,6 @@ class TriggerAction(StrEnum):
     MARK = "mark"
 
 
-TRIGGER_LABEL = "trigger:"
-"""How the label of a recorder that calls begins; its key's id follows."""
 REASON_WORDS: Mapping[GapReason, tuple[str, str]] = {
     GapReason.SECRET_OR_PRIVACY: ("涉密或隐私", "secret or privacy"),
     GapReason.EMERGENCY: ("紧急情况", "emergency"),

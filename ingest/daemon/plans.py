@@ -30,3 +30,6 @@ def keep_plans(storage: Storage, room: RoomSettings, agency_id: UUID) -> None:
                 schedule.keep(session, agency, room, plan.id, now=now)
         except EvidenceError as error:
             log.warning("recorder:plan_not_kept", room=room.room_no, plan=str(plan.id), code=error.code)
+        except Exception:
+            # One plan must not cost the room its recording, nor the plan after it.
+            log.exception("recorder:plan_not_kept", room=room.room_no, plan=str(plan.id))

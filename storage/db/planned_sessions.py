@@ -87,9 +87,10 @@ def plan_of_session(session: Session, agency_id: UUID, session_id: UUID) -> Plan
 def plans_from(
     session: Session, agency_id: UUID, *, since: datetime, room_no: str | None = None, limit: int
 ) -> list[PlannedSession]:
-    """Plans that end after an instant, or are to be kept still, by their time."""
+    """Plans that end after an instant, and those whose session goes on, by their time."""
+    goes_on = and_(TO_KEEP, PlannedSession.session_id.is_not(None))
     query = select(PlannedSession).where(
-        PlannedSession.agency_id == agency_id, or_(PlannedSession.ends_at > since, TO_KEEP)
+        PlannedSession.agency_id == agency_id, or_(PlannedSession.ends_at > since, goes_on)
     )
     if room_no is not None:
         query = query.where(PlannedSession.room_no == room_no)

@@ -254,6 +254,15 @@ def test_the_host_that_records_a_room_keeps_its_plans(
     one_desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan_id = one_desk.plan(5)
+    # One that an older version left as nobody can read it costs the others nothing.
+    with one_desk.storage.database.transaction() as session:
+        row = session.get_one(PlannedSession, plan_id)
+        broken = PlannedSession(
+            agency_id=row.agency_id, room_no=row.room_no, starts_at=row.starts_at - timedelta(seconds=1),
+            ends_at=row.ends_at, time_zone=row.time_zone, ends_itself=False, facts={"officers": 5},
+            planned_by=A, planned_at=row.planned_at, leaf_id=row.leaf_id,
+        )  # fmt: skip
+        session.add(broken)
     room = BARE.model_copy(update={"streams": []})
     (tmp_path / "host").mkdir()
     settings = settings_for(
