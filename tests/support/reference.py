@@ -19,6 +19,7 @@ from config.settings import (
     DockKey,
     FolderSettings,
     Group,
+    PointSettings,
     RoomSettings,
     Settings,
     SourceSettings,
@@ -32,6 +33,7 @@ LISTS: dict[str, type[Group]] = {
     "ingest.sources": SourceSettings,
     "ingest.sftp.keys": DockKey,
     "recorder.rooms": RoomSettings,
+    "recorder.rooms.checklist": PointSettings,
     "recorder.rooms.streams": StreamSettings,
 }
 
