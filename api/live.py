@@ -35,6 +35,7 @@ from evidence.custody import Action
 from evidence.errors import Conflict, MediaError, NotFound, NotPermitted, Unavailable
 from evidence.ids import new_id
 from evidence.kinds import RetrievalPurpose
+from evidence.masks import Mask, without
 from ingest.recorder import registry
 from ingest.recorder.places import room_folder
 from ingest.recorder.watching import Journals, Recorded, places_of, recorded, shown_windows
@@ -44,6 +45,7 @@ from storage.db.custody import Happening
 from storage.db.leadership import leader
 from storage.db.live_grants import ended, live_grant_by_id, live_grant_in_force, received
 from storage.db.room_tables import LiveGrant, RoomSession, SessionNote, SessionPart
+from storage.db.session_masks import masks_in_force
 from storage.objects.base import Namespace, object_key
 from storage.open import Storage
 from transcode.live import LIMIT_S, Window, live_runs, older_than_updates
@@ -87,6 +89,7 @@ class Watched:
     row: RoomSession
     parts: Sequence[SessionPart]
     notes: Sequence[SessionNote]
+    masks: Sequence[Mask]
 
     @classmethod
     def of(cls, session: Session, row: RoomSession) -> Watched:
@@ -94,7 +97,13 @@ class Watched:
             row,
             sessions.parts_of(session, row.agency_id, row.id),
             sessions.notes_of(session, row.agency_id, row.id),
+            masks_in_force(session, row),
         )
+
+    def windows(self, grant: LiveGrant) -> list[tuple[int, int | None]]:
+        """What of it may be shown under a grant."""
+        windows = shown_windows(self.row, self.notes)
+        return windows if grant.is_unmasked else without(windows, self.masks)
 
     def files(self, storage: Storage, stream: str) -> list[Recorded]:
         return recorded(_journals, storage.recorder, self.row, stream, self.parts)
@@ -103,8 +112,13 @@ class Watched:
 # -- the right ------------------------------------------------------------------------------
 
 
-def issue(work: Work, row: RoomSession, purpose: RetrievalPurpose, reason: str) -> LiveGrant:
+def issue(
+    work: Work, row: RoomSession, purpose: RetrievalPurpose, reason: str, *, is_unmasked: bool
+) -> LiveGrant:
     """A grant for the actor, with its custody leaf.
+
+    Args:
+        is_unmasked: Show what somebody masked as well; the leaf says so.
 
     Raises:
         NotPermitted: As `api.auth.rights.require_live`.
@@ -131,6 +145,7 @@ def issue(work: Work, row: RoomSession, purpose: RetrievalPurpose, reason: str) 
         issued_at=work.now,
         expires_at=work.now + timedelta(seconds=work.settings.media.grant_s),
         is_watched=False,
+        is_unmasked=is_unmasked,
         told={},
     )
     work.session.add(grant)
@@ -138,6 +153,7 @@ def issue(work: Work, row: RoomSession, purpose: RetrievalPurpose, reason: str) 
     facts = {
         "grant": str(grant.id), "variant": "live", "purpose": grant.purpose,
         "case": str(row.case_id) if row.case_id else None, "expires_at": rfc3339(grant.expires_at),
+        "unmasked": is_unmasked,
     }  # fmt: skip
     work.record(Action.GRANT_ISSUED, SUBJECT, row.id, facts, {"reason": reason})
     return grant
@@ -269,7 +285,7 @@ def _shown(
     """The files of a stream's list: those told before, and those that follow them; and whether more will."""
     told, storage = _told(grant, stream), installation.storage
     files = _played(installation, watched, stream)
-    windows = shown_windows(watched.row, watched.notes)
+    windows = watched.windows(grant)
     last = max((place for place, file in enumerate(files) if (file.run, file.number) in told), default=-1)
     found: list[Shown] = []
     for place, file in enumerate(files):
@@ -434,7 +450,7 @@ def take(storage: Storage, agency_id: UUID, grant_id: UUID, name: str, *, is_tak
         path, index = _read(session, storage, row, stream, run, number)
         if path is None or index is None:
             raise _settling()
-        allowed = _allowed(index, at_us, shown_windows(row, sessions.notes_of(session, agency_id, row.id)))
+        allowed = _allowed(index, at_us, Watched.of(session, row).windows(grant))
     if is_taking and not grant.is_watched:
         _note_watched(storage, agency_id, grant_id, now)
     return Servable(path, index.size_bytes, "video/mp4", None, allowed)
@@ -536,6 +552,12 @@ def _state(
     if is_away or silent:
         return "away"
     return "live" if last is not None else "waiting"
+
+
+def masked_since(work: Work, row: RoomSession) -> datetime | None:
+    """Since when a mask hides what is recorded at this moment; None: none does."""
+    lasting = [each.from_us for each in masks_in_force(work.session, row) if each.to_us is None]
+    return from_micros(min(lasting)) if lasting else None
 
 
 def own(work: Work, grant_id: UUID, *, lock: bool = False) -> LiveGrant:

@@ -18,11 +18,15 @@ from cli.shell import Desk, Parser, add_json, at_desk, operator, print_json, pri
 from evidence.breaks import CAUSE_WORDS, missing_us
 from evidence.clock import from_micros, rfc3339
 from evidence.kinds import GapReason
+from evidence.masks import HIDES_WORDS, Hides, Reason
+from evidence.masks import REASON_WORDS as HIDES_WHY
 from evidence.session import NOTE_WORDS, REASON_WORDS, STATE_WORDS, Facts, NoteKind, State
-from ingest.recorder import registry, sealing, sessions, sheet
+from ingest.recorder import masks, registry, sealing, sessions, sheet
 from ingest.recorder.sessions import Told
+from redaction.session_masks import hide
 from storage.db import sessions as rows
 from storage.db.room_tables import RoomSession
+from storage.db.session_masks import masks_of
 
 REASONS = ", ".join(f"{reason} {words[0]}" for reason, words in REASON_WORDS.items())
 
@@ -59,6 +63,22 @@ def arguments(parser: Parser, _name: str) -> None:
     reasoning.add_argument("from_at", metavar="FROM", help="起 / from, as `show` prints it")
     reasoning.add_argument("to_at", metavar="TO", help="止 / to")
     _add_reason(reasoning)
+    masking = branch.add(
+        "mask", "遮蔽一段,原件不变 / hide a stretch in all that is made of it", _mask_stretch
+    )
+    add_session(masking)
+    masking.add_argument(
+        "reason", choices=[str(each) for each in Reason], metavar="REASON",
+        help=f"原因 / reason: {', '.join(f'{each} {words[0]}' for each, words in HIDES_WHY.items())}",
+    )  # fmt: skip
+    masking.add_argument("text", metavar="TEXT", help="说明 / in words")
+    masking.add_argument(
+        "--hides", choices=[str(each) for each in Hides], default=str(Hides.BOTH), metavar="WHAT",
+        help="picture 画面, sound 声音, both 两者(缺省 default)",
+    )  # fmt: skip
+    masking.add_argument("--from", dest="from_at", metavar="TIME", help="起,缺省现在 / from; default now")
+    masking.add_argument("--to", dest="to_at", metavar="TIME", help="止,缺省持续 / to; default: it lasts")
+    add_session(branch.add("mask-end", "结束持续中的遮蔽 / end what is hidden from now on", _end_masks))
     listing = branch.add("list", "会话列表 / sessions, newest first", _list)
     listing.add_argument("--room", metavar="NO", help="询问室编号 / of one room")
     listing.add_argument("--state", choices=[str(state) for state in State], help="状态 / in this state")
@@ -156,6 +176,34 @@ def _reason(options: argparse.Namespace) -> int:
         text=options.text,
     )
     print(f"已说明 / reason given: {options.stream}")
+    return 0
+
+
+def _mask_stretch(options: argparse.Namespace) -> int:
+    with at_desk(options) as desk, desk.write() as (session, agency):
+        session_id = id_of(session, agency, options.session)
+        from_at, to_at = (
+            read_instant(text, name, agency.time_zone) if text else None
+            for text, name in ((options.from_at, "--from"), (options.to_at, "--to"))
+        )
+        made = masks.mask(
+            session, agency, session_id, Hides(options.hides), Reason(options.reason), options.text,
+            from_at=from_at, to_at=to_at, actor=operator(), now=desk.now(),
+        )  # fmt: skip
+        count = len(hide(session, agency, session_id, operator(), desk.now()))
+        since, until = desk.local(made.from_at), desk.local(made.to_at) if made.to_at else "…"
+    print(f"已遮蔽 / masked: {' '.join(HIDES_WORDS[Hides(options.hides)])}  {since} – {until}")
+    print(f"重新脱敏的文件 / files redacted anew: {count}")
+    return 0
+
+
+def _end_masks(options: argparse.Namespace) -> int:
+    with at_desk(options) as desk, desk.write() as (session, agency):
+        session_id = id_of(session, agency, options.session)
+        lasting = [row.id for row in masks_of(session, agency.id, [session_id]) if row.to_at is None]
+        for mask_id in lasting:
+            masks.end(session, agency, session_id, mask_id, actor=operator(), now=desk.now())
+    print(f"已结束遮蔽 / masks ended: {len(lasting)}")
     return 0
 
 

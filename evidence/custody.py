@@ -181,6 +181,8 @@ class Action(StrEnum):
     ROOM_SESSION_FACTS_SET = "room_session:facts_set"
     ROOM_SESSION_HANDED_OVER = "room_session:handed_over"
     ROOM_SESSION_MARKED = "room_session:marked"
+    ROOM_SESSION_MASKED = "room_session:masked"
+    ROOM_SESSION_MASK_ENDED = "room_session:mask_ended"
     ROOM_SESSION_PART_NOTED = "room_session:part_noted"
     ROOM_SESSION_PAUSED = "room_session:paused"
     ROOM_SESSION_POINT_NOTED = "room_session:point_noted"

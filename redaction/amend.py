@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 from evidence.errors import NotFound
 from evidence.ids import new_id
-from redaction.plan import Key, MutedSpan, Reason, RedactionPlan, State, Track, WholeFrameSpan
+from evidence.masks import Reason
+from redaction.plan import Key, MutedSpan, RedactionPlan, State, Track, WholeFrameSpan
 from redaction.plan_json import invalid_plan, plan_from_json, read_keys, read_word
 
 CHANGES_MAX = 1_000

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from evidence.errors import InvalidInput
 from evidence.ids import new_id
+from evidence.masks import Reason
 from media.decode import AudioReader, DecodedFrame, count_streams, open_video, read_photo
 from redaction.detectors.centerface import CenterFace, input_size, one_of_each
 from redaction.geometry import even_sided
@@ -35,7 +36,6 @@ from redaction.plan import (
     Key,
     MutedSpan,
     Picture,
-    Reason,
     RedactionPlan,
     State,
     Track,

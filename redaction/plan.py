@@ -24,6 +24,7 @@ import numpy as np
 
 from evidence.canonical import canonical_json
 from evidence.errors import InvalidInput
+from evidence.masks import Reason
 from redaction.geometry import Box, Region, between, clip, even_cover, is_empty
 
 VERSION = "liuhen-plan/1"
@@ -33,17 +34,6 @@ ORIGINS = ("model", "account")
 SOUND_KINDS = ("silence", "tone")
 TREATMENTS = ("treated", "untreated")
 FACES_ONLY = {"faces": "treated", "plates": "untreated", "text": "untreated", "voices": "untreated"}
-
-
-class Reason(StrEnum):
-    """Why something is hidden."""
-
-    STATE_SECRET = "state_secret"  # noqa: S105 - a reason, not a password
-    BUSINESS_SECRET = "business_secret"  # noqa: S105
-    PRIVACY = "privacy"
-    MINOR = "minor"
-    OFFICER_SAFETY = "officer_safety"
-    OTHER = "other"
 
 
 class State(StrEnum):

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from evidence.canonical import MAX_SAFE_INTEGER
 from evidence.errors import InvalidInput
+from evidence.masks import Reason
 from redaction.geometry import RegionOutsidePicture, clip, is_empty
 from redaction.plan import (
     FACES_ONLY,
@@ -26,7 +27,6 @@ from redaction.plan import (
     Key,
     MutedSpan,
     Picture,
-    Reason,
     RedactionPlan,
     State,
     Track,

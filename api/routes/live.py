@@ -42,7 +42,7 @@ def ask(session_id: UUID, body: LiveRequest, desk: DeskOf) -> LiveShown:
     """
     with desk.writing() as work:
         row = sessions.session_by_id(work.session, work.agency_id, session_id)
-        grant_id = live.issue(work, row, body.purpose, body.reason).id
+        grant_id = live.issue(work, row, body.purpose, body.reason, is_unmasked=body.unmasked).id
     with desk.reading() as work:
         grant, row = live.in_force(work.session, work.agency_id, grant_id, work.now)
         live.begin_encodes(desk.installation, row, live.standings(work, row))
@@ -134,6 +134,8 @@ def _show(work: Work, row: RoomSession, grant: LiveGrant) -> LiveShown:
         complete_at=row.complete_at,
         held_by=row.held_by,
         expires_at=grant.expires_at,
+        unmasked=grant.is_unmasked,
+        masked_since=live.masked_since(work, row),
         now=work.now,
         streams=[
             LiveStream(

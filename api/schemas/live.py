@@ -20,6 +20,9 @@ class LiveRequest(Input):
 
     purpose: RetrievalPurpose = Field(description="调阅目的 / Purpose", examples=["supervision"])
     reason: Line = Field(description="所见为原始影像,须说明理由 / What is shown is original: say why")
+    unmasked: bool = Field(
+        False, description="连同被遮蔽时段一并观看,计入流转 / Show masked stretches as well; custody says so"
+    )
 
 
 class LiveStream(Output):
@@ -63,5 +66,7 @@ class LiveShown(Output):
     complete_at: datetime | None = Field(description="文件全部入库的时间;空为可能还有 / Null: more may come")
     held_by: list[str] = Field(description="可能还有文件的主机 / Hosts that may still have files of it")
     expires_at: datetime
+    unmasked: bool = Field(description="含被遮蔽时段 / Masked stretches are shown")
+    masked_since: datetime | None = Field(description="遮蔽中自何时,空为未遮蔽 / Null: nothing is masked now")
     now: datetime = Field(description="服务器时间 / The server's clock, to tell the delay by")
     streams: list[LiveStream]

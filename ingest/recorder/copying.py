@@ -116,4 +116,3 @@ def is_sound(objects: ObjectStore, held: StoredObject, *, reads_all: bool) -> bo
         return not reads_all or hash_stream(objects.read_back(held.store_key)).sha256 == held.sha256
     except NotFound:
         return False
-

@@ -168,9 +168,32 @@ class LiveGrant(Base):
     expires_at: Mapped[datetime] = mapped_column(comment="server clock")
     revoked_at: Mapped[datetime | None] = mapped_column(comment="null: in force")
     is_watched: Mapped[bool] = mapped_column(comment="bytes were fetched, and the leaf says so")
+    is_unmasked: Mapped[bool] = mapped_column(comment="masked stretches are shown, as was asked for")
     told: Mapped[dict[str, Any]] = mapped_column(
         comment="by stream, the files its list has: [run, number, wall time of its first picture in us]"
     )
+
+
+class SessionMask(Base):
+    """A stretch of a session that is hidden in whatever is made of it; only its end is added later."""
+
+    __tablename__ = "session_mask"
+    __table_args__ = (
+        Index(None, "agency_id", "session_id"),
+        CheckConstraint("to_at > from_at", name="forward"),
+    )
+    id: Mapped[UUID] = _id()
+    agency_id: Mapped[UUID] = _agency()
+    session_id: Mapped[UUID] = mapped_column(ForeignKey("room_session.id"))
+    from_at: Mapped[datetime] = mapped_column(comment="server clock")
+    to_at: Mapped[datetime | None] = mapped_column(comment="server clock; null: until the session's end")
+    hides: Mapped[str] = mapped_column(comment="evidence.masks.Hides")
+    reason: Mapped[str] = mapped_column(comment="evidence.masks.Reason")
+    text: Mapped[str] = mapped_column(comment="in words, one line")
+    by: Mapped[str] = mapped_column(comment="actor label")
+    ended_by: Mapped[str | None] = mapped_column(comment="actor label; null: it had an end, or has none")
+    made_at: Mapped[datetime] = mapped_column(comment="server clock")
+    leaf_id: Mapped[UUID] = mapped_column(comment="custody leaf of the mask")
 
 
 class SessionNote(Base):

@@ -119,6 +119,7 @@ APPEND_ONLY: dict[str, set[str]] = {
         "over_at",
     },
     "trigger_key": {"revoked_at"},
+    "session_mask": {"to_at", "ended_by"},
 }
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from evidence.errors import Conflict, InvalidInput, MediaError, Unavailable
+from evidence.masks import Reason
 from media.decode import AudioReader, open_video, picture_times, read_photo
 from media.fmp4 import index_fragments
 from media.sandbox import Limits, call
@@ -22,7 +23,7 @@ from redaction.check import check_photo_entry
 from redaction.detect import propose_photo_entry
 from redaction.detectors.centerface import CenterFace
 from redaction.geometry import Box
-from redaction.plan import Masks, Reason, RedactionPlan, State
+from redaction.plan import Masks, RedactionPlan, State
 from redaction.render import FILL, FILL_RGB, redact_photo_entry, render_entry
 from tests.integration.redaction_footage import (
     HEIGHT,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -24,7 +25,10 @@ from evidence.item import Redaction, move
 from evidence.kinds import MediaKind
 from media import sandbox
 from media.fmp4 import index_fragments
+from redaction.amend import reveals
 from redaction.models import verify_model
+from redaction.plan_json import plan_from_json
+from redaction.session_masks import placed_in, with_masks
 from storage.db import custody, items, jobs
 from storage.db.custody import Happening
 from storage.db.jobs import Wanted
@@ -64,12 +68,16 @@ def redact(context: JobContext) -> Outcome:
         found = items.item_by_id(session, agency.id, item.id, lock=True)
         if items.newest_plan(session, agency.id, item.id) is not None:
             return
+        placed = placed_in(session, agency.id, found, int(source.info.get("duration_us") or 0))
+        hidden = with_masks(plan_from_json(plan), placed) if placed else None
         row = RedactionPlanRow(
             agency_id=agency.id,
             item_id=item.id,
             number=1,
-            plan_sha256=hash_file(destination).sha256,
-            plan=plan,
+            plan_sha256=hash_file(destination).sha256
+            if hidden is None
+            else sha256(hidden.to_bytes()).digest(),
+            plan=plan if hidden is None else hidden.to_json(),
             author=WORKER,
             made_at=now,
         )
@@ -81,6 +89,7 @@ def redact(context: JobContext) -> Outcome:
             "source_sha256": source.sha256.hex(),
             "tracks": int(str(facts["track_count"])),
             "doubtful": int(str(facts["doubtful_count"])),
+            "session_masks": len(placed),
             "coverage": plan["coverage"],
             "models": plan["models"],
         }
@@ -247,12 +256,18 @@ def _checked(
 
 
 def _versions_wanted(session: Session, agency: Agency, item: Item) -> set[int]:
-    """The versions to render: the newest, and the one that is served while the newest awaits approval."""
-    rows = (
-        items.newest_plan(session, agency.id, item.id),
-        plan_in_force(session, agency.id, item.id),
-    )
-    return {row.number for row in rows if row is not None}
+    """The versions to render: the newest, and the one that is served while the newest awaits approval.
+
+    That one only where it hides whatever the newest does: what somebody hid is not shown for as long as
+    another decision of the same version is waited for.
+    """
+    newest = items.newest_plan(session, agency.id, item.id)
+    in_force = plan_in_force(session, agency.id, item.id)
+    if newest is None:
+        return set()
+    if in_force is None or reveals(plan_from_json(newest.plan), plan_from_json(in_force.plan)):
+        return {newest.number}
+    return {newest.number, in_force.number}
 
 
 def _check_failed(

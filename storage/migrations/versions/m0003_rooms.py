@@ -43,6 +43,7 @@ ADDED_LATER = {
     ),
     "trigger_key": ("revoked_at",),
     "second_copy": ("state", "store", "sha256", "settled_at", "leaf_id"),
+    "session_mask": ("to_at", "ended_by"),
 }
 
 
@@ -219,6 +220,40 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_table(
+        "session_mask",
+        sa.Column("id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("agency_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("session_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("from_at", storage.db.types.Instant(), nullable=False, comment="server clock"),
+        sa.Column(
+            "to_at",
+            storage.db.types.Instant(),
+            nullable=True,
+            comment="server clock; null: until the session's end",
+        ),
+        sa.Column("hides", sa.Text(), nullable=False, comment="evidence.masks.Hides"),
+        sa.Column("reason", sa.Text(), nullable=False, comment="evidence.masks.Reason"),
+        sa.Column("text", sa.Text(), nullable=False, comment="in words, one line"),
+        sa.Column("by", sa.Text(), nullable=False, comment="actor label"),
+        sa.Column(
+            "ended_by", sa.Text(), nullable=True, comment="actor label; null: it had an end, or has none"
+        ),
+        sa.Column("made_at", storage.db.types.Instant(), nullable=False, comment="server clock"),
+        sa.Column(
+            "leaf_id", storage.db.types.Id(length=16), nullable=False, comment="custody leaf of the mask"
+        ),
+        sa.CheckConstraint("to_at > from_at", name=op.f("ck_session_mask_forward")),
+        sa.ForeignKeyConstraint(["agency_id"], ["agency.id"], name=op.f("fk_session_mask_agency_id")),
+        sa.ForeignKeyConstraint(["session_id"], ["room_session.id"], name=op.f("fk_session_mask_session_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_session_mask")),
+    )
+    op.create_index(
+        op.f("ix_session_mask_agency_id_session_id"),
+        "session_mask",
+        ["agency_id", "session_id"],
+        unique=False,
+    )
+    op.create_table(
         "live_grant",
         sa.Column("id", storage.db.types.Id(length=16), nullable=False),
         sa.Column("agency_id", storage.db.types.Id(length=16), nullable=False),
@@ -231,6 +266,12 @@ def upgrade() -> None:
         sa.Column("revoked_at", storage.db.types.Instant(), nullable=True, comment="null: in force"),
         sa.Column(
             "is_watched", sa.Boolean(), nullable=False, comment="bytes were fetched, and the leaf says so"
+        ),
+        sa.Column(
+            "is_unmasked",
+            sa.Boolean(),
+            nullable=False,
+            comment="masked stretches are shown, as was asked for",
         ),
         sa.Column(
             "told",

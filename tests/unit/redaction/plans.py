@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from redaction.plan import FACES_ONLY, Key, Picture, Reason, RedactionPlan, State, Track
+from evidence.masks import Reason
+from redaction.plan import FACES_ONLY, Key, Picture, RedactionPlan, State, Track
 
 DIGEST = "ab" * 32
 

@@ -6,8 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evidence.masks import Reason
 from redaction.audio import GUARD_SAMPLES, SampleRange, replace_sound, sample_ranges, unbroken
-from redaction.plan import MutedSpan, Reason, State
+from redaction.plan import MutedSpan, State
 
 RATE = 48_000
 LOUD = np.ones((2, 10_000), dtype=np.float32)

@@ -1,0 +1,146 @@
+"""What of a session is hidden in everything that is made of it for somebody, and why.
+
+A mask is a person's: from an instant on, until another or until it is ended, picture or sound or both, of all
+streams of the room. It changes no original. The rules:
+
+1. A mask hides more than was asked for, never less: `MARGIN_US` on both sides, and where it is not certain at
+   which moment of a file a wall time lies, every moment at which it may lie.
+2. Nothing takes a mask back. What it hid in a file is shown again by another version of that file's redaction
+   plan, which a second person has to approve (`redaction.amend`).
+3. Of what is watched live a masked stretch is left out altogether, whatever of it is hidden: a recorder's
+   file can be shown as it is, or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from evidence.errors import InvalidInput
+
+MARGIN_US = 1_000_000
+"""People press late; and two clocks that were read apart agree to some tenths of a second."""
+Span = tuple[int, int | None]
+"""Microseconds; None: it lasts."""
+
+
+class Hides(StrEnum):
+    """What a mask hides."""
+
+    PICTURE = "picture"  # 画面
+    SOUND = "sound"  # 声音
+    BOTH = "both"  # 画面与声音
+
+    @property
+    def of_picture(self) -> bool:
+        return self is not Hides.SOUND
+
+    @property
+    def of_sound(self) -> bool:
+        return self is not Hides.PICTURE
+
+
+class Reason(StrEnum):
+    """Why something is hidden."""
+
+    STATE_SECRET = "state_secret"  # noqa: S105 - a reason, not a password
+    BUSINESS_SECRET = "business_secret"  # noqa: S105
+    PRIVACY = "privacy"
+    MINOR = "minor"
+    OFFICER_SAFETY = "officer_safety"
+    OTHER = "other"
+
+
+HIDES_WORDS = {
+    Hides.PICTURE: ("画面", "picture"),
+    Hides.SOUND: ("声音", "sound"),
+    Hides.BOTH: ("画面与声音", "picture and sound"),
+}
+REASON_WORDS = {
+    Reason.STATE_SECRET: ("国家秘密", "state secret"),
+    Reason.BUSINESS_SECRET: ("商业秘密", "business secret"),
+    Reason.PRIVACY: ("个人隐私", "privacy"),
+    Reason.MINOR: ("未成年人", "minor"),
+    Reason.OFFICER_SAFETY: ("人员安全", "safety of an officer"),
+    Reason.OTHER: ("其他", "other"),
+}
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A stretch of a session that is hidden, in microseconds of UTC."""
+
+    id: str
+    from_us: int
+    to_us: int | None
+    """None: it lasts."""
+    hides: Hides
+    reason: Reason
+    by: str
+    """Actor label."""
+
+
+def check_stretch(
+    from_at: datetime | None,
+    to_at: datetime | None,
+    began_at: datetime,
+    ended_at: datetime | None,
+    now: datetime,
+) -> tuple[datetime, datetime | None]:
+    """The stretch a person asks to hide, of a session that lasts or is over.
+
+    Raises:
+        InvalidInput: It does not lie in the session, or goes backward (``mask_stretch``).
+    """
+    last = now if ended_at is None else ended_at
+    begins = from_at if from_at is not None else now
+    ends = to_at if to_at is not None or ended_at is None else ended_at
+    if not began_at <= begins <= last or (ends is not None and not begins < ends <= last):
+        raise InvalidInput(
+            f"mask: expected a stretch between {began_at.isoformat()} and {last.isoformat()}, found "
+            f"{begins.isoformat()} to {ends.isoformat() if ends is not None else 'open'}; give other times",
+            code="mask_stretch",
+        )
+    return begins, ends
+
+
+def without(windows: Sequence[Span], masks: Sequence[Mask]) -> list[Span]:
+    """What is left of stretches of wall time, in order, once masks with their margins are taken out."""
+    left = list(windows)
+    for mask in masks:
+        begins, ends = mask.from_us - MARGIN_US, None if mask.to_us is None else mask.to_us + MARGIN_US
+        cut: list[Span] = []
+        for first, last in left:
+            if first < begins:
+                cut.append((first, begins if last is None else min(begins, last)))
+            if ends is not None and (last is None or ends < last):
+                cut.append((max(first, ends), last))
+        left = cut
+    return left
+
+
+def media_span(mask: Mask, from_us: int, to_us: int, duration_us: int) -> tuple[int, int] | None:
+    """Where a mask may lie in a file's media time; None: nowhere.
+
+    A source that stood still, or began with what cannot be decoded, makes media time shorter than wall time,
+    at some place or other: a moment lies between where it would be if all of that came behind it, and where
+    it would be if all of it came before.
+
+    Args:
+        mask: In wall time.
+        from_us: Wall time at the file's first packet.
+        to_us: Wall time at its end.
+        duration_us: Of what is shown of it.
+    """
+    begins, ends = mask.from_us - MARGIN_US, to_us if mask.to_us is None else mask.to_us + MARGIN_US
+    if ends <= from_us or begins >= to_us:
+        return None
+    missing_us = to_us - from_us - duration_us
+    first = min(begins - from_us, begins - from_us - missing_us)
+    last = max(ends - from_us, ends - from_us - missing_us)
+    if mask.to_us is None or mask.to_us >= to_us:
+        last = duration_us
+    first, last = max(0, first), min(duration_us, last)
+    return (first, last) if first < last else None

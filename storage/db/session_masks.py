@@ -1,0 +1,55 @@
+"""What of sessions is hidden in whatever is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from evidence.clock import to_micros
+from evidence.errors import NotFound
+from evidence.masks import Hides, Mask, Reason
+from storage.db.room_tables import RoomSession, SessionMask
+
+
+def masks_of(session: Session, agency_id: UUID, session_ids: Collection[UUID]) -> list[SessionMask]:
+    """The masks of these sessions, oldest first."""
+    query = select(SessionMask).where(
+        SessionMask.agency_id == agency_id, SessionMask.session_id.in_(session_ids)
+    )
+    return list(session.scalars(query.order_by(SessionMask.from_at, SessionMask.id)))
+
+
+def mask_by_id(session: Session, agency_id: UUID, session_id: UUID, mask_id: UUID) -> SessionMask:
+    """A mask of a session, held.
+
+    Raises:
+        NotFound: The session has none of that id (``mask_not_found``).
+    """
+    query = select(SessionMask).where(
+        SessionMask.agency_id == agency_id, SessionMask.session_id == session_id, SessionMask.id == mask_id
+    )
+    row = session.scalars(query.with_for_update()).one_or_none()
+    if row is None:
+        raise NotFound(f"mask {mask_id}: expected one of the session, found none", code="mask_not_found")
+    return row
+
+
+def as_facts(row: SessionMask, of: RoomSession) -> Mask:
+    """A mask as its rules have it; one that lasts ends with its session."""
+    ends = row.to_at if row.to_at is not None else of.ended_at
+    return Mask(
+        str(row.id),
+        to_micros(row.from_at),
+        None if ends is None else to_micros(ends),
+        Hides(row.hides),
+        Reason(row.reason),
+        row.by,
+    )
+
+
+def masks_in_force(session: Session, row: RoomSession) -> list[Mask]:
+    """What of a session is hidden, by its rules."""
+    return [as_facts(each, row) for each in masks_of(session, row.agency_id, [row.id])]

@@ -1,0 +1,105 @@
+"""What people hid of a session is hidden in whatever is made of its files."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from sqlalchemy import select
+
+from config.settings import Settings
+from evidence.masks import Hides, Reason
+from ingest.recorder import masks
+from redaction.session_masks import hide, placed_in
+from storage.db import agencies, items
+from storage.db.tables import Derivative
+from storage.open import Storage
+from tests.support.media import make_plain
+from tests.support.pipeline import Pipeline, pipeline_settings
+from tests.support.rooms import session_of
+
+FPS, SECONDS = 5, 8
+BEGAN = datetime(2026, 3, 3, 2, 0, tzinfo=UTC)
+ACTOR = "operator:0"
+
+
+def at(seconds: float) -> datetime:
+    return BEGAN + timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def pipeline(sqlite_storage: Storage, settings: Settings) -> Pipeline:
+    return Pipeline(sqlite_storage, pipeline_settings(settings))
+
+
+def shown(path: Path) -> tuple[list[int], list[float]]:
+    """Brightness of the middle of each picture, and how loud each second of sound is at its loudest."""
+    with av.open(str(path)) as opened:
+        pictures = [
+            round(float(each.to_ndarray(format="gray")[60:120].std())) for each in opened.decode(video=0)
+        ]
+    with av.open(str(path)) as opened:
+        sound = np.concatenate([each.to_ndarray()[0] for each in opened.decode(audio=0)])
+    seconds = np.array_split(np.abs(sound[: len(sound) // SECONDS * SECONDS]), SECONDS)
+    return pictures, [float(each.max()) for each in seconds]
+
+
+def test_masks_are_hidden_in_what_is_made_and_in_what_was_made(pipeline: Pipeline, tmp_path: Path) -> None:
+    storage = pipeline.storage
+    make_plain(tmp_path / "room.mp4", seconds=SECONDS, fps=FPS)
+    item_id = pipeline.take(tmp_path / "room.mp4").item_id
+    session_id = session_of(storage, BEGAN, [(item_id, BEGAN, at(SECONDS))], {})
+    now = storage.clock.now()
+    with storage.database.transaction() as session:
+        agency = agencies.agencies(session)[0]
+        masks.mask(
+            session, agency, session_id, Hides.PICTURE, Reason.MINOR, "未成年人入场",
+            from_at=at(6), actor=ACTOR, now=now,
+        )  # fmt: skip
+        # Nothing is made of it yet.
+        assert hide(session, agency, session_id, ACTOR, now) == []
+    pipeline.work()
+    pictures, sound = shown(served(storage, item_id))
+    # With its margin, from the fifth second on.
+    assert all(spread > 5 for spread in pictures[: 5 * FPS]) and max(pictures[5 * FPS :]) <= 1
+    assert min(sound) > 0.01
+
+    before = served(storage, item_id)
+    with storage.database.transaction() as session:
+        masks.mask(
+            session, agency, session_id, Hides.SOUND, Reason.STATE_SECRET, "涉密谈话",
+            from_at=at(2), to_at=at(3), actor=ACTOR, now=now,
+        )  # fmt: skip
+        assert hide(session, agency, session_id, ACTOR, now) == [item_id]
+        # What was shown is gone at once, and once is enough.
+        made = items.derivatives_of(session, agency.id, item_id)
+        assert made and not any(each.masked for each in made)
+        assert hide(session, agency, session_id, ACTOR, now) == []
+    pipeline.work()
+    after = served(storage, item_id)
+    pictures, sound = shown(after)
+    assert after != before and max(pictures[5 * FPS :]) <= 1 < min(pictures[: 5 * FPS])
+    assert max(sound[1:4]) < 0.0001 < 0.01 < min(sound[0], *sound[5:])
+    with storage.database.read() as session:
+        row = items.newest_plan(session, agency.id, item_id)
+        assert row is not None and (row.number, row.reveals, row.author) == (2, False, ACTOR)
+        item = items.item_by_id(session, agency.id, item_id)
+        duration_us = made[0].info["duration_us"]
+        assert len(placed_in(session, agency.id, item, duration_us)) == 2
+
+
+def served(storage: Storage, item_id: object) -> Path:
+    with storage.database.read() as session:
+        row = session.scalars(
+            select(Derivative).where(
+                Derivative.item_id == item_id,
+                Derivative.kind == "redacted",
+                Derivative.withdrawn_at.is_(None),
+            )
+        ).one()
+        found = storage.objects.path(row.store_key)
+    assert found is not None
+    return found

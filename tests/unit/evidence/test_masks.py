@@ -1,0 +1,58 @@
+"""What a person hid of a session: more than was asked for, never less."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from evidence.errors import InvalidInput
+from evidence.masks import MARGIN_US, Hides, Mask, Reason, check_stretch, media_span, without
+
+S = 1_000_000
+M = MARGIN_US
+
+
+def mask(from_s: float, to_s: float | None) -> Mask:
+    to_us = None if to_s is None else int(to_s * S)
+    return Mask("m", int(from_s * S), to_us, Hides.BOTH, Reason.MINOR, "account:x")
+
+
+def test_what_is_masked_is_taken_out_of_what_may_be_watched_with_a_margin() -> None:
+    assert without([(0, None)], []) == [(0, None)]
+    assert without([(0, None)], [mask(10, 20)]) == [(0, 10 * S - M), (20 * S + M, None)]
+    assert without([(0, None)], [mask(10, None)]) == [(0, 10 * S - M)]
+    # Over a pause, from before the beginning, and one over the other.
+    assert without([(0, 30 * S), (40 * S, 60 * S)], [mask(20, 50)]) == [(0, 20 * S - M), (50 * S + M, 60 * S)]
+    assert without([(5 * S, 9 * S)], [mask(0, 100)]) == []
+    assert without([(0, 100 * S)], [mask(10, 30), mask(20, 40)]) == [(0, 10 * S - M), (40 * S + M, 100 * S)]
+
+
+def test_a_mask_lies_in_a_file_wherever_it_may_lie() -> None:
+    """Wall time 100 s to 160 s; what is shown of it lasts as long, or less where the source stood still."""
+    file = (100 * S, 160 * S)
+    assert media_span(mask(120, 130), *file, 60 * S) == (20 * S - M, 30 * S + M)
+    # Ten seconds are missing somewhere, before or behind it.
+    assert media_span(mask(120, 130), *file, 50 * S) == (10 * S - M, 30 * S + M)
+    # A source whose clock runs fast.
+    assert media_span(mask(120, 130), *file, 61 * S) == (20 * S - M, 31 * S + M)
+    assert media_span(mask(50, 105), *file, 60 * S) == (0, 5 * S + M)
+    assert media_span(mask(150, None), *file, 60 * S) == (50 * S - M, 60 * S)
+    assert media_span(mask(150, 161), *file, 40 * S) == (30 * S - M, 40 * S)
+    assert media_span(mask(162, None), *file, 60 * S) is None
+    assert media_span(mask(90, 98), *file, 60 * S) is None
+
+
+def test_a_stretch_to_hide_lies_in_its_session() -> None:
+    began = datetime(2026, 3, 1, tzinfo=UTC)
+    now = began + timedelta(minutes=10)
+    early, later = began - timedelta(seconds=1), now + timedelta(seconds=1)
+    assert check_stretch(None, None, began, None, now) == (now, None)
+    assert check_stretch(began, now, began, None, now) == (began, now)
+    # Of one that is over a mask without an end lasts until that.
+    assert check_stretch(began, None, began, now, later) == (began, now)
+    for wrong in ((early, None), (later, None), (now, began), (began, later), (began, began)):
+        with pytest.raises(InvalidInput):
+            check_stretch(*wrong, began, None, now)
+    with pytest.raises(InvalidInput):
+        check_stretch(None, None, began, now, later)
