@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.support.compiling import compiled_once
 from tests.support.house import house
 from tests.support.installations import (
     clock,
@@ -16,6 +17,7 @@ from tests.support.trust import trusted_once
 
 __all__ = [
     "clock",
+    "compiled_once",
     "database_url",
     "empty_database_url",
     "house",
