@@ -26,6 +26,7 @@ SAID: tuple[tuple[str, str, Callable[[RoomStream], float | None]], ...] = (
     ("waiting_bytes", "Received and not written yet", lambda said: said.waiting_bytes),
     ("restarts", "Connections lost since its host began to watch", lambda said: said.restarts),
     ("free_bytes", "Room on its disk above the floor", lambda said: said.free_bytes),
+    ("copy_lag_bytes", "Recorded and not in the second store yet", lambda said: said.copy_lag_bytes),
 )
 log = structlog.get_logger()
 

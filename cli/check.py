@@ -7,16 +7,19 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import datetime
+from pathlib import Path
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
 from cli.progress import Meter
-from cli.shell import Parser, add_common, add_json, at_desk, operator, print_json
+from cli.shell import Desk, Parser, add_common, add_json, at_desk, operator, print_json
 from evidence.custody import Action
 from evidence.errors import NotFound
 from ingest.damage import Damage, note_damage
+from ingest.recorder import registry
 from storage.check import Depth, check, total_bytes
+from storage.check_copies import check_copies
 from storage.db import custody, items
 from storage.db.custody import Happening
 from storage.db.tables import Agency
@@ -46,6 +49,7 @@ def run(options: argparse.Namespace) -> int:
             if depth is Depth.DIGESTS:
                 meter = stack.enter_context(Meter("核对 / checking", total_bytes(desk.storage)))
             findings = list(check(desk.storage, depth, meter.step if meter else None))
+            findings += check_copies(desk.storage, desk.agency, _second_stores(desk), depth)
         with desk.write() as (session, agency):
             note_damaged(session, agency, findings, desk.now())
             facts = {"depth": depth.name.lower(), "findings": len(findings)}
@@ -64,6 +68,15 @@ def run(options: argparse.Namespace) -> int:
         else "未发现问题 / nothing is wrong"
     )
     return 1 if findings else 0
+
+
+def _second_stores(desk: Desk) -> dict[str, Path]:
+    """By the number of the room, where this host's settings have one."""
+    recorder = desk.settings.recorder
+    with desk.read() as session:
+        rooms = registry.rooms_of(session, desk.agency, recorder.rooms)
+    found = {room.room_no: recorder.second_copy_of(room) for room in rooms}
+    return {room_no: folder for room_no, folder in found.items() if folder is not None}
 
 
 def note_damaged(session: Session, agency: Agency, findings: Sequence[Finding], now: datetime) -> None:

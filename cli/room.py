@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from cli import second_store
 from cli.options import Branch
 from cli.shell import Desk, Parser, add_json, at_desk, print_json, print_table
 from evidence.clock import rfc3339
@@ -18,7 +19,7 @@ from ingest.recorder import places, process, registry
 from ingest.recorder.registry import StreamNow
 from ingest.recorder.stream import Phase
 from media.live.pushing import new_key
-from storage.db import sessions
+from storage.db import second_copies, sessions
 
 WORDS = {
     Phase.OFF: "未录制 off",
@@ -36,6 +37,7 @@ HEADS = (
     "码率 Mbit/s",
     "末包 last s",
     "待写 queue KiB",
+    "第二份滞后 copy lag KiB",
     "可录 lasts",
     "今日缺 gaps today",
     "断开 lost",
@@ -57,6 +59,7 @@ def arguments(parser: Parser, _name: str) -> None:
     making.add_argument(
         "file", type=Path, metavar="FILE", help="私钥文件,公钥另存为 FILE.pub / where it goes"
     )
+    second_store.arguments(branch)
     watch = branch.add("watch", "各路信号状态 / what the streams do, again and again", _watch)
     watch.add_argument("--json", action="store_true", help="每次一行 JSON / a line of JSON each time")
     watch.add_argument("room", nargs="?", metavar="ROOM", help="只看此室 / this room alone")
@@ -102,6 +105,7 @@ def _list(options: argparse.Namespace) -> int:
         lasting = {row.room_no: row for row in sessions.all_open(session, desk.agency.id)}
         rooms = registry.rooms_of(session, desk.agency, desk.settings.recorder.rooms)
         streams = registry.streams_now(session, desk.agency, rooms, desk.now())
+        uncopied = second_copies.count_uncopied(session, desk.agency.id)
         rows: list[dict[str, Any]] = []
         for room in rooms:
             now = lasting.get(room.room_no)
@@ -117,6 +121,7 @@ def _list(options: argparse.Namespace) -> int:
                     "session": str(now.id) if now else None,
                     "state": state,
                     "started_at": desk.local(now.started_at if now else None),
+                    "copies_outstanding": uncopied.get(room.room_no, 0),
                 }
             )
     if options.json:
@@ -132,7 +137,7 @@ def _list(options: argparse.Namespace) -> int:
         "会话 session",
         "状态 state",
     )
-    print_table((*heads, "开始 since"), [_cells(row) for row in rows])
+    print_table((*heads, "开始 since", "待复制 to copy"), [_cells(row) for row in rows])
     if not rows:
         print("设置中没有询问室 / no room is set: recorder.rooms, in liuhen.toml or --config")
     return 0
@@ -191,7 +196,7 @@ def _line(room_no: str, stream: StreamNow, missing: list[int]) -> tuple[Any, ...
     said, flows = stream.said, stream.phase is Phase.RECORDING
     gaps = f"{len(missing)} ({sum(missing) / 1000:.1f} s)" if missing else "0"
     if said is None:
-        return room_no, stream.name, WORDS[None], "", "", "", "", "", gaps, "", ""
+        return room_no, stream.name, WORDS[None], "", "", "", "", "", "", gaps, "", ""
     return (
         room_no,
         stream.name,
@@ -200,11 +205,21 @@ def _line(room_no: str, stream: StreamNow, missing: list[int]) -> tuple[Any, ...
         f"{said.bytes_s * 8 / 1e6:.2f}" if flows else "",
         f"{said.silent_ms / 1000:.1f}" if flows and said.silent_ms is not None else "",
         said.waiting_bytes // 1024 if flows else "",
+        _copy(stream),
         _length(stream.headroom_s),
         gaps,
         said.restarts,
         said.why if stream.phase is not Phase.RECORDING else "",
     )
+
+
+def _copy(stream: StreamNow) -> str:
+    """How far the second store is behind; empty where none is wanted, or nobody says anything."""
+    said = stream.said
+    if said is None or said.copy_lag_bytes is None or stream.phase is None:
+        return ""
+    lag = str(said.copy_lag_bytes // 1024)
+    return lag if said.copy_why is None else f"{lag} 中断 lost"
 
 
 def _length(seconds: int | None) -> str:

@@ -236,12 +236,13 @@ def sums_of(path: Path) -> dict[str, str]:
 def _mark_of(folder: Path, held: Path, store_id: str) -> Mark:
     try:
         told = json.loads((held / MARK).read_text(encoding="utf-8"))
-        mark = Mark(UUID(told["copy_id"]), str(told["store_id"]), str(told["made_at"]))
+        mark = Mark(UUID(str(told["copy_id"])), str(told["store_id"]), str(told["made_at"]))
     except FileNotFoundError as error:
         raise _missing(folder) from error
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise Unavailable(
-            f"second store {folder}: expected a readable {MARK}, found {type(error).__name__}; look at the disk",
+            f"second store {folder}: expected a readable {MARK}, found {type(error).__name__}; "
+            "look at the disk",
             code="second_store_unreadable",
         ) from error
     if mark.store_id != store_id:

@@ -46,6 +46,7 @@ from evidence.session import NOTE_WORDS, Facts, NoteKind, State
 from ingest.recorder import registry, sealing, sessions
 from ingest.recorder import sheet as sheets
 from ingest.recorder.sessions import Told
+from storage.db import second_copies
 from storage.db import sessions as rows
 from storage.db.room_tables import RoomSession, SessionNote
 
@@ -347,6 +348,7 @@ def _run(work: Work, session_id: UUID) -> None:
 def _rooms(work: Work, found: Sequence[RoomSettings]) -> list[RoomShown]:
     lasting = {row.room_no: row for row in rows.all_open(work.session, work.agency_id)}
     streams = registry.streams_now(work.session, work.agency, found, work.now)
+    uncopied = second_copies.count_uncopied(work.session, work.agency_id)
     return [
         RoomShown(
             room_no=room.room_no,
@@ -356,6 +358,7 @@ def _rooms(work: Work, found: Sequence[RoomSettings]) -> list[RoomShown]:
             pre_record_s=room.pre_record_s,
             streams=[StreamShown(**stream.facts()) for stream in streams[room.room_no]],
             session=_now(lasting.get(room.room_no)),
+            copies_outstanding=uncopied.get(room.room_no, 0),
         )
         for room in found
     ]

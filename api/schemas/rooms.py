@@ -43,6 +43,10 @@ class StreamShown(Output):
     free_bytes: int | None = Field(description="磁盘余量,不含保留 / Room on its disk above the floor")
     headroom_s: int | None = Field(description="按当前码率可录秒数 / How long that lasts at this rate")
     tracks: list[dict[str, Any]] | None = Field(description="信号内容 / What the source sends")
+    copy_lag_bytes: int | None = Field(
+        description="已录未入第二份存储的字节;空为无 / Not in the second store yet; null: there is none"
+    )
+    copy_why: str | None = Field(description="第二份未能复制的原因 / Why nothing is copied now")
     told_at: datetime | None
 
 
@@ -63,6 +67,9 @@ class RoomShown(Output):
     pre_record_s: int = Field(description="预录保留秒数,可据此补记开始 / How far back a start can be claimed")
     streams: list[StreamShown]
     session: RoomNow | None = Field(description="空为未在使用 / Null: not in use")
+    copies_outstanding: int = Field(
+        description="已入库而第二份尚未核对一致的文件数 / Files in custody without a sound second copy yet"
+    )
 
 
 class RoomDetail(RoomShown):

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from evidence.events import Event, Topic
+from ingest.daemon.second_copies import Copier
 from ingest.recorder.stream import Phase, StreamRecorder
 
 
@@ -20,9 +21,18 @@ class RoomState:
         agency: Its id and its code.
         host: Who records it.
         floor_bytes: Of the disk; what lies above it is room to record.
+        copier: Who keeps its second store up; None: it has none.
     """
 
-    def __init__(self, agency: tuple[UUID, str], room_no: str, host: str, floor_bytes: int) -> None:
+    def __init__(
+        self,
+        agency: tuple[UUID, str],
+        room_no: str,
+        host: str,
+        floor_bytes: int,
+        copier: Copier | None = None,
+    ) -> None:
+        self._copier = copier
         self._agency_id, self._agency_code = agency
         self._room_no, self._host, self._floor_bytes = room_no, host, floor_bytes
         self._since: dict[str, tuple[Phase, datetime]] = {}
@@ -66,6 +76,8 @@ class RoomState:
             "restarts": state.restarts,
             "free_bytes": max(0, _free_bytes(stream.folder) - self._floor_bytes),
             "tracks": list(state.streams),
+            "copy_lag_bytes": self._copier.lag_bytes(self._room_no, stream.name) if self._copier else None,
+            "copy_why": self._copier.why if self._copier else None,
             "told_at": now,
         }
 

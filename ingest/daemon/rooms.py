@@ -40,10 +40,11 @@ from ingest.daemon.holding import Holder
 from ingest.daemon.plans import keep_plans
 from ingest.daemon.pulled import agency_of
 from ingest.daemon.room_state import RoomState
+from ingest.daemon.second_copies import CopiedRoom, Copier, Verdict, copiers_of
 from ingest.facts import Statement
-from ingest.recorder import handover, places
+from ingest.recorder import handover, places, second_copy
 from ingest.recorder import sessions as use_case
-from ingest.recorder.registry import LOST, NOT_TAKEN_UP
+from ingest.recorder.registry import COPY_LOST, LOST, NOT_TAKEN_UP
 from ingest.recorder.stream import LEEWAY_US, Finished, Phase, StreamRecorder, written_us
 from ingest.sources.base import StagedFile
 from media.live.opening import Address
@@ -76,6 +77,8 @@ class _Room:
     folder: Path
     streams: list[StreamRecorder]
     state: RoomState
+    copier: Copier | None
+    """Who keeps its second store up; None: it has none."""
     lasting: frozenset[UUID] | None = None
     """Sessions that are open and not paused; None: not known yet."""
     less_since_s: float | None = None
@@ -123,6 +126,7 @@ class Rooms:
         folder = self._folder = settings.recorder_dir
         self._name = handover.name_of(folder)
         ffmpeg = str(settings.media.ffmpeg) if settings.media.ffmpeg else packaged_ffmpeg()
+        self.copiers = copiers_of(settings, storage)
         self._rooms = []
         found = [(room, agency_of(storage, room.agency)) for room in settings.recorder.rooms]
         for room, agency_id in found:
@@ -130,9 +134,15 @@ class Rooms:
                 self._take_up_before(room.room_no, agency_id)
             with storage.database.read() as session:
                 agency = agency_id, agencies.agency_by_id(session, agency_id).code
-            state = RoomState(agency, room.room_no, self._owner, settings.data.free_floor_bytes)
+            second = settings.recorder.second_copy_of(room)
+            copier = None if second is None else self.copiers[second]
+            if copier is not None:
+                copier.rooms.append(CopiedRoom(room.room_no, *agency))
+            state = RoomState(agency, room.room_no, self._owner, settings.data.free_floor_bytes, copier)
             own = places.room_folder(folder, agency_id, room.room_no)
-            self._rooms.append(_Room(room, agency_id, own, _streams(room, settings, own, ffmpeg), state))
+            self._rooms.append(
+                _Room(room, agency_id, own, _streams(room, settings, own, ffmpeg), state, copier)
+            )
 
     def _take_up_before(self, room_no: str, agency_id: UUID) -> None:
         try:
@@ -308,6 +318,8 @@ class Rooms:
         kept_until = ends + timedelta(seconds=max(room.settings.pre_record_s, UNCLAIMED_S))
         if self._storage.clock.now() > kept_until:
             log.info("recorder:unclaimed", stream=stream.name, key=finished.key, sha256=finished.sha256.hex())
+            if room.copier is not None:
+                room.copier.drop(room.settings.room_no, finished)
             stream.settle(finished)
 
     def _hold(self, room: _Room, finished: Finished, session_ids: Sequence[UUID]) -> None:
@@ -318,12 +330,12 @@ class Rooms:
         staged = _staged(room.settings, finished, said)
         accepted = self._holder.hold(room.agency_id, staged)
         with self._storage.database.transaction() as session:
-            agency = agencies.agency_by_id(session, room.agency_id)
+            agency, now = agencies.agency_by_id(session, room.agency_id), self._storage.clock.now()
             for each in session_ids:
                 row = sessions.session_by_id(session, room.agency_id, each)
-                use_case.note_part(
-                    session, agency, row, finished, accepted.item_id, self._storage.clock.now()
-                )
+                use_case.note_part(session, agency, row, finished, accepted.item_id, now)
+            if room.copier is not None:
+                second_copy.want(session, agency, room.settings.room_no, finished, accepted.item_id, now)
 
     def _watch(self, room: _Room, stream: StreamRecorder) -> None:
         """Have people told of what is wrong with a stream, and when it is right again."""
@@ -345,6 +357,13 @@ class Rooms:
             f"room {about}: expected folders that can be taken up, found {len(wrong)} that cannot, "
             f"{wrong[0]}; kept and tried again, look at the disk and the log" if wrong else None,
         )  # fmt: skip
+        copied = Verdict(None) if room.copier is None else room.copier.verdict()
+        if copied is not None:
+            self._tell(
+                room, about, COPY_LOST,
+                f"room {about}: expected its second copy kept up, found that it is not: {copied.wrong}"
+                if copied.wrong else None,
+            )  # fmt: skip
 
     def _tell(self, room: _Room, stream: str, code: str, wrong: str | None) -> None:
         """Raise an alarm about a stream (its room and name), or end what stands, where that was not done yet.
@@ -400,9 +419,16 @@ def start_rooms(
     if not settings.recorder.enabled or not settings.recorder.rooms:
         return []
     rooms = Rooms(settings, storage, holder)
-    thread = threading.Thread(target=rooms.run, args=(stop,), name="rooms", daemon=True)
-    thread.start()
-    return [thread]
+    threads = [
+        threading.Thread(target=run, args=(stop,), name=name, daemon=True)
+        for name, run in [
+            ("rooms", rooms.run),
+            *(("second copy", each.run) for each in rooms.copiers.values()),
+        ]
+    ]
+    for thread in threads:
+        thread.start()
+    return threads
 
 
 def _streams(room: RoomSettings, settings: Settings, folder: Path, ffmpeg: str) -> list[StreamRecorder]:

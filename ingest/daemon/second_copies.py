@@ -27,6 +27,7 @@ from uuid import UUID
 
 import structlog
 
+from config.settings import Settings
 from evidence.errors import EvidenceError
 from evidence.session import CopyState
 from ingest.recorder.copying import complete
@@ -78,6 +79,19 @@ class Verdict(NamedTuple):
 
     wrong: str | None
     """Why not; None: it is."""
+
+
+def copiers_of(settings: Settings, storage: Storage) -> dict[Path, Copier]:
+    """A watch over each second store of this host's rooms; the rooms are the caller's to enter."""
+    folders = [settings.recorder.second_copy_of(room) for room in settings.recorder.rooms]
+    with storage.database.read() as session:
+        store_id = agencies.agencies(session)[0].store_id
+    bytes_s = settings.recorder.second_copy_bytes_s
+    return {
+        folder: Copier(folder, storage, settings.recorder_dir, store_id, bytes_s)
+        for folder in folders
+        if folder is not None
+    }
 
 
 class _File(NamedTuple):
@@ -149,11 +163,11 @@ class Copier:
                     self._follow(second, room, files[room.room_no])
             is_busy = self._settle(at_s + SETTLE_S)
             self._note(next(iter(self._stuck.values()), None))
-        except EvidenceError as error:
+        except (EvidenceError, OSError) as error:
             is_busy = False
-            self._note(error.message)
+            self._note(str(error))
         self._forget(files)
-        return is_busy or any(self._lag.values())
+        return self._why is None and (is_busy or any(self._lag.values()))
 
     def lag_bytes(self, room_no: str, stream: str) -> int:
         """What of a stream was recorded, is not in custody yet, and not copied."""
@@ -163,7 +177,10 @@ class Copier:
     def why(self) -> str | None:
         """Why nothing is copied now; None: all is well."""
         if self._clock() - self._looked_at_s > STUCK_S:
-            return f"second store {self.folder}: expected an answer, found none for {STUCK_S:.0f} s; look at the disk"
+            return (
+                f"second store {self.folder}: expected an answer, found none for {STUCK_S:.0f} s; "
+                "look at the disk"
+            )
         return self._why
 
     def verdict(self) -> Verdict | None:
@@ -263,6 +280,7 @@ class Copier:
         return False
 
     def _round(self) -> Generator[int, None, None]:
+        wanting: set[UUID] = set()
         for room in self.rooms:
             try:
                 with self._storage.database.read() as session:
@@ -273,9 +291,13 @@ class Copier:
                 # Nobody knows what there is to do; asked again at the next look.
                 log.warning("second_copy:not_known", room=room.room_no, code=error.code)
                 continue
+            wanting |= {row.id for row, _ in found}
             for row, held in found:
                 if self._clock() >= self._again_at_s.get(row.id, 0.0):
                     yield from self._complete(room, row, held)
+        # What another host copied meanwhile is nobody's trouble any more.
+        self._stuck = {key: why for key, why in self._stuck.items() if key in wanting}
+        self._again_at_s = {key: at for key, at in self._again_at_s.items() if key in wanting}
 
     def _complete(self, room: CopiedRoom, row: SecondCopy, held: StoredObject) -> Generator[int, None, None]:
         try:
@@ -284,9 +306,9 @@ class Copier:
                     return
                 found = yield from complete(self._storage.objects, second, room.folder, row, held)
                 state = self._take_down(room, row, second, held, found)
-        except EvidenceError as error:
-            log.warning("second_copy:not_made", room=room.room_no, key=row.reception_key, code=error.code)
-            self._stuck[row.id] = error.message
+        except (EvidenceError, OSError) as error:
+            log.warning("second_copy:not_made", room=room.room_no, key=row.reception_key, error=str(error))
+            self._stuck[row.id] = str(error)
             self._again_at_s[row.id] = self._clock() + AGAIN_S
             return
         self._stuck.pop(row.id, None)
@@ -308,8 +330,9 @@ class Copier:
             standing = standing_about(session, agency.id, "item", str(row.item_id), DIFFERS)
             if state is CopyState.DIFFERS:
                 message = (
-                    f"item {row.item_id}: expected its second copy {row.path} with SHA-256 {held.sha256.hex()[:16]}…, "
-                    f"found {found.hex()[:16]}… after it was copied anew; look at the disk of {self.folder}"
+                    f"item {row.item_id}: expected its second copy {row.path} with SHA-256 "
+                    f"{held.sha256.hex()[:16]}…, found {found.hex()[:16]}… after it was copied anew; "
+                    f"look at the disk of {self.folder}"
                 )
                 facts = {"path": row.path, "sha256": found.hex()}
                 wanted = NewAlarm(DIFFERS, "item", str(row.item_id), message, facts)

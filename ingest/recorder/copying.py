@@ -72,7 +72,8 @@ def _fill(
                 end = second.grow(live, original.fileno(), held.size_bytes, SLICE_BYTES)
                 if end == at:
                     raise FixityError(
-                        f"object {held.store_key}: expected {held.size_bytes} bytes, found {at}; look at the disk"
+                        f"object {held.store_key}: expected {held.size_bytes} bytes, found {at}; "
+                        "look at the disk"
                     )
                 yield end - at
                 at = end

@@ -42,6 +42,10 @@ NOT_TAKEN_UP = "recorder_not_taken_up"
 """Code of the alarm that something a recorder left can be neither read nor salvaged."""
 
 
+COPY_LOST = "second_copy_lost"
+"""Code of the alarm that a second store is not kept up with what is recorded."""
+
+
 def away(session: Session, agency: Agency, room: RoomSettings) -> list[str]:
     """The streams of a room that people were told are away."""
     lost = standing_subjects(session, agency.id, "room", LOST)
@@ -123,7 +127,7 @@ class StreamNow:
     def facts(self) -> dict[str, Any]:
         """As data: null where nobody knows, or nothing flows."""
         names = ("host", "since", "why", "silent_ms", "bytes_s", "pictures_s", "waiting_bytes", "restarts",
-                 "free_bytes", "tracks", "told_at")  # fmt: skip
+                 "free_bytes", "tracks", "copy_lag_bytes", "copy_why", "told_at")  # fmt: skip
         said = {name: getattr(self.said, name, None) for name in names}
         phase = None if self.phase is None else str(self.phase)
         return {

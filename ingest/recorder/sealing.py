@@ -23,6 +23,7 @@ from evidence.errors import Conflict
 from evidence.item import SHOWABLE, Custody
 from evidence.session import State, move
 from ingest.recorder.noting import SUBJECT
+from ingest.recorder.second_copy import told_of
 from ingest.recorder.sessions import Told, tell
 from storage.db import custody, sessions
 from storage.db.custody import Happening
@@ -31,6 +32,8 @@ from storage.db.tables import Agency
 from storage.keys import KeyRing, Purpose
 
 VERSION = "liuhen-session-manifest/1"
+CHANGING = frozenset({"verified", "after_seal", "second_copy"})
+"""What is told of a file and may be another tomorrow."""
 
 
 def signed(keys: KeyRing, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,8 +88,7 @@ def seal(
                 "complete_at": rfc3339(row.complete_at) if row.complete_at else None,
                 "sealed_at": rfc3339(now),
                 "files": [
-                    {name: value for name, value in each.items() if name not in {"verified", "after_seal"}}
-                    for each in files
+                    {name: value for name, value in each.items() if name not in CHANGING} for each in files
                 ],
             },
         )
@@ -103,8 +105,9 @@ def seal(
 
 
 def files_of(session: Session, agency_id: UUID, told: Told) -> list[dict[str, Any]]:
-    """The files of a session, by stream and place, with their digests."""
+    """The files of a session, by stream and place, with their digests, and what their second copies are."""
     held = sessions.held_of(session, agency_id, told.parts)
+    copies = told_of(session, agency_id, [part.reception_key for part in told.parts])
     found = []
     for part in sorted(told.parts, key=lambda each: (each.stream, each.sequence_no)):
         item, stored = held[part.item_id]
@@ -120,6 +123,7 @@ def files_of(session: Session, agency_id: UUID, told: Told) -> list[dict[str, An
                 "sm3": stored.sm3.hex() if stored.sm3 else None,
                 "verified": Custody(item.custody) in SHOWABLE and stored.sm3 is not None,
                 "after_seal": told.row.sealed_at is not None and part.noted_at > told.row.sealed_at,
+                "second_copy": copies.get(part.reception_key),
             }
         )
     return found

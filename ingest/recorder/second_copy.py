@@ -13,7 +13,7 @@ The rules:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -30,9 +30,7 @@ from ingest.recorder.stream import Finished
 from storage.db import custody, items, second_copies
 from storage.db.custody import Happening
 from storage.db.room_tables import SecondCopy
-from storage.db.tables import Agency, StoredObject
-
-PAGE = 200
+from storage.db.tables import Agency
 
 
 def live_name(stream: str, run: str, name: str) -> str:
@@ -69,7 +67,7 @@ def note_reading(
     """What was read of a copy; the state it is in then."""
     row = second_copies.copy_by_id(session, agency.id, copy_id, lock=True)
     state = CopyState.COPIED if found == expected else CopyState.DIFFERS
-    if row.state == CopyState.COPIED or row.state == state:
+    if row.state in {CopyState.COPIED, state}:
         return CopyState(row.state)
     facts = {
         "second_store": str(store),
@@ -99,14 +97,6 @@ def told_of(
         }
         for key, row in second_copies.copies_of(session, agency_id, reception_keys).items()
     }
-
-
-def copied_of(session: Session, agency_id: UUID, room_no: str) -> Iterator[tuple[SecondCopy, StoredObject]]:
-    """Every file of a room that has a copy, with what is in custody."""
-    after: UUID | None = None
-    while page := second_copies.copied(session, agency_id, room_no, after, PAGE):
-        yield from page
-        after = page[-1][0].id
 
 
 def note_put_back(

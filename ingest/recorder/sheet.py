@@ -20,7 +20,16 @@ from evidence.breaks import CAUSE_WORDS, Cause, missing_us
 from evidence.clock import from_micros, rfc3339
 from evidence.errors import Conflict
 from evidence.kinds import GapReason
-from evidence.session import NOTE_WORDS, REASON_WORDS, STATE_WORDS, TRIGGER_LABEL, NoteKind, State
+from evidence.session import (
+    COPY_WORDS,
+    NOTE_WORDS,
+    REASON_WORDS,
+    STATE_WORDS,
+    TRIGGER_LABEL,
+    CopyState,
+    NoteKind,
+    State,
+)
 from ingest.recorder.conduct import Checked, checklist
 from ingest.recorder.registry import unregistered
 from ingest.recorder.schedule import PLAN_LABEL, late_ms
@@ -67,6 +76,7 @@ def end_sheet(
         )
     told = tell(session, agency.id, row)
     newest = custody.newest_checkpoint(session, agency.id)
+    files = files_of(session, agency.id, told)
     body = {
         "version": VERSION,
         "agency": agency.code,
@@ -100,7 +110,8 @@ def end_sheet(
             }
             for note in told.notes
         ],
-        "files": files_of(session, agency.id, told),
+        "files": files,
+        "second_copies": _second_copies(files),
         "complete_at": rfc3339(row.complete_at) if row.complete_at else None,
         "held_by": row.held_by,
         "sealed_at": rfc3339(row.sealed_at) if row.sealed_at else None,
@@ -135,6 +146,12 @@ def _streams(told: Told) -> list[dict[str, Any]]:
         }
         for name in names
     ]
+
+
+def _second_copies(files: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """How many files are to be in a second store, and how many are known to match there."""
+    states = [each["second_copy"]["state"] for each in files if each["second_copy"] is not None]
+    return {"wanted": len(states), **{str(state): states.count(state) for state in CopyState}}
 
 
 def _breaks(session: Session, agency: Agency, told: Told) -> list[dict[str, Any]]:
@@ -248,6 +265,7 @@ def _lines(sheet: Mapping[str, Any], zone: ZoneInfo) -> Iterator[Line]:
     yield from _of_notes(sheet, when)
     yield Line("文件与摘要 Files and digests", Look.HEAD, keeps=4)
     yield from _of_files(sheet["files"], when)
+    yield from _of_copies(sheet)
     if sheet["complete_at"] is None:
         where = ", ".join(sheet["held_by"]) or NONE
         yield Line(f"文件尚未齐全 Files may still come · 所在主机 from  {where}")
@@ -342,10 +360,21 @@ def _of_files(files: Sequence[Mapping[str, Any]], when: Callable[[str], str]) ->
         read = "已回读 read back" if each["verified"] else "未回读 not read back yet"
         late = " · 封存后补入 after the seal" if each["after_seal"] else ""
         times = f"{when(each['from_at'])} – {when(each['to_at'])}"
-        size = f"{each['size_bytes']} B · {read}{late}"
+        copy = each["second_copy"]
+        twice = f" · {' '.join(COPY_WORDS[CopyState(copy['state'])])}" if copy is not None else ""
+        size = f"{each['size_bytes']} B · {read}{twice}{late}"
         yield Line(f"{each['stream']} {each['sequence_no']} · {times} · {size}", Look.SMALL, keeps=3)
         yield Line(f"SHA-256 {each['sha256']}", Look.SMALL, keeps=2)
         yield Line(f"SM3 {each['sm3'] or NONE}", Look.SMALL)
+
+
+def _of_copies(sheet: Mapping[str, Any]) -> Iterator[Line]:
+    counts = sheet["second_copies"]
+    if not counts["wanted"]:
+        yield Line("未设第二份存储 No second store", Look.SMALL)
+        return
+    said = [f"{' '.join(words)}  {counts[state]}" for state, words in COPY_WORDS.items()]
+    yield Line(f"第二份存储 Second store · 文件 files  {counts['wanted']} · {' · '.join(said)}")
 
 
 def _of_custody(sheet: Mapping[str, Any], when: Callable[[str], str]) -> Iterator[Line]:

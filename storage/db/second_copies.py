@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from uuid import UUID
 
 from sqlalchemy import Select, func, select
@@ -12,6 +12,8 @@ from evidence.errors import NotFound
 from evidence.session import CopyState
 from storage.db.room_tables import SecondCopy
 from storage.db.tables import Item, StoredObject
+
+PAGE = 500
 
 
 def copy_by_id(session: Session, agency_id: UUID, copy_id: UUID, *, lock: bool = False) -> SecondCopy:
@@ -47,19 +49,22 @@ def uncopied(
         .order_by(SecondCopy.id)
         .limit(limit)
     )
-    return [(copy, held) for copy, held in session.execute(query)]
+    return list(session.execute(query).tuples())
 
 
-def copied(
-    session: Session, agency_id: UUID, room_no: str, after: UUID | None, limit: int
-) -> list[tuple[SecondCopy, StoredObject]]:
-    """Copies of a room's files that were there when they were read, a page at a time."""
+def all_copied(session: Session, agency_id: UUID, room_no: str) -> Iterator[tuple[SecondCopy, StoredObject]]:
+    """Files of a room whose copies matched when they were read, oldest first, read a page at a time."""
     query = _with_objects(agency_id).where(
         SecondCopy.room_no == room_no, SecondCopy.state == str(CopyState.COPIED)
     )
-    if after is not None:
-        query = query.where(SecondCopy.id > after)
-    return [(copy, held) for copy, held in session.execute(query.order_by(SecondCopy.id).limit(limit))]
+    after: UUID | None = None
+    while True:
+        later = query if after is None else query.where(SecondCopy.id > after)
+        page = list(session.execute(later.order_by(SecondCopy.id).limit(PAGE)).tuples())
+        yield from page
+        if len(page) < PAGE:
+            return
+        after = page[-1][0].id
 
 
 def count_uncopied(session: Session, agency_id: UUID) -> dict[str, int]:
@@ -69,10 +74,10 @@ def count_uncopied(session: Session, agency_id: UUID) -> dict[str, int]:
         .where(SecondCopy.agency_id == agency_id, SecondCopy.state != str(CopyState.COPIED))
         .group_by(SecondCopy.room_no)
     )
-    return {room_no: count for room_no, count in session.execute(query)}
+    return dict(session.execute(query).tuples().all())
 
 
-def _with_objects(agency_id: UUID) -> Select[tuple[SecondCopy, StoredObject]]:
+def _with_objects(agency_id: UUID) -> Select[SecondCopy, StoredObject]:
     return (
         select(SecondCopy, StoredObject)
         .join(Item, (Item.id == SecondCopy.item_id) & (Item.agency_id == SecondCopy.agency_id))
