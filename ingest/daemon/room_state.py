@@ -11,6 +11,7 @@ from uuid import UUID
 
 from evidence.events import Event, Topic
 from ingest.daemon.second_copies import Copier
+from ingest.recorder.places import room_folder
 from ingest.recorder.stream import Phase, StreamRecorder
 
 
@@ -34,6 +35,7 @@ class RoomState:
     ) -> None:
         self._copier = copier
         self._agency_id, self._agency_code = agency
+        self._own = room_folder(Path(), self._agency_id, room_no)
         self._room_no, self._host, self._floor_bytes = room_no, host, floor_bytes
         self._since: dict[str, tuple[Phase, datetime]] = {}
 
@@ -76,7 +78,7 @@ class RoomState:
             "restarts": state.restarts,
             "free_bytes": max(0, _free_bytes(stream.folder) - self._floor_bytes),
             "tracks": list(state.streams),
-            "copy_lag_bytes": self._copier.lag_bytes(self._room_no, stream.name) if self._copier else None,
+            "copy_lag_bytes": self._copier.lag_bytes(self._own, stream.name) if self._copier else None,
             "copy_why": self._copier.why if self._copier else None,
             "told_at": now,
         }

@@ -319,7 +319,7 @@ class Rooms:
         if self._storage.clock.now() > kept_until:
             log.info("recorder:unclaimed", stream=stream.name, key=finished.key, sha256=finished.sha256.hex())
             if room.copier is not None:
-                room.copier.drop(room.settings.room_no, finished)
+                room.copier.drop(room.folder.relative_to(self._folder), finished)
             stream.settle(finished)
 
     def _hold(self, room: _Room, finished: Finished, session_ids: Sequence[UUID]) -> None:

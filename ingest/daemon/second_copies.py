@@ -30,6 +30,7 @@ import structlog
 from config.settings import Settings
 from evidence.errors import EvidenceError
 from evidence.session import CopyState
+from ingest.recorder import places
 from ingest.recorder.copying import complete
 from ingest.recorder.second_copy import live_name, note_reading
 from ingest.recorder.stream import Finished
@@ -72,6 +73,11 @@ class CopiedRoom:
     def folder(self) -> str:
         """Its own in the second store."""
         return room_folder(self.agency_code, self.room_no)
+
+    @property
+    def own(self) -> Path:
+        """Its own on this host, as seen from the folder of recordings."""
+        return places.room_folder(Path(), self.agency_id, self.room_no)
 
 
 class Verdict(NamedTuple):
@@ -128,7 +134,7 @@ class Copier:
         self._bytes_s, self._clock = bytes_s, clock
         self._copied: dict[Path, int] = {}
         self._whole: set[Path] = set()
-        self._lag: dict[tuple[str, str], int] = {}
+        self._lag: dict[tuple[Path, str], int] = {}
         self._again_at_s: dict[UUID, float] = {}
         self._stuck: dict[UUID, str] = {}
         self._settling: Generator[int, None, None] | None = None
@@ -155,12 +161,12 @@ class Copier:
         at_s = self._clock()
         self._left_bytes = round(min(1.0, at_s - self._looked_at_s) * self._bytes_s)
         self._looked_at_s = at_s
-        files = {room.room_no: list(self._files(room.room_no)) for room in self.rooms}
+        files = {room: list(self._files(room)) for room in self.rooms}
         try:
             with attached(self.folder, self._store_id) as second:
                 for room in self.rooms:
                     self._drop(second, room)
-                    self._follow(second, room, files[room.room_no])
+                    self._follow(second, room, files[room])
             is_busy = self._settle(at_s + SETTLE_S)
             self._note(next(iter(self._stuck.values()), None))
         except (EvidenceError, OSError) as error:
@@ -169,9 +175,9 @@ class Copier:
         self._forget(files)
         return self._why is None and (is_busy or any(self._lag.values()))
 
-    def lag_bytes(self, room_no: str, stream: str) -> int:
+    def lag_bytes(self, own: Path, stream: str) -> int:
         """What of a stream was recorded, is not in custody yet, and not copied."""
-        return self._lag.get((room_no, stream), 0)
+        return self._lag.get((own, stream), 0)
 
     @property
     def why(self) -> str | None:
@@ -191,13 +197,13 @@ class Copier:
         since_s = self._looked_at_s if self._wrong_since_s is None else self._wrong_since_s
         return Verdict(why) if self._clock() - since_s > LOST_AFTER_S else None
 
-    def drop(self, room_no: str, finished: Finished) -> None:
+    def drop(self, own: Path, finished: Finished) -> None:
         """A file is dropped by the first store now; the second drops it once it is gone there.
 
         Raises:
             OSError: That cannot be noted on the first disk; the file is to be kept.
         """
-        folder = self._recorder / DROPPED / room_no
+        folder = self._recorder / DROPPED / own
         folder.mkdir(parents=True, exist_ok=True)
         (folder / live_name(finished.stream, finished.run, finished.name)).touch()
         fsync_directory(folder)
@@ -211,8 +217,8 @@ class Copier:
             log.info("second_copy:back", folder=str(self.folder))
         self._why, self._is_known = wrong, True
 
-    def _files(self, room_no: str) -> Iterator[_File]:
-        for path in sorted((self._recorder / room_no).glob("*/*/*.*")):
+    def _files(self, room: CopiedRoom) -> Iterator[_File]:
+        for path in sorted((self._recorder / room.own).glob("*/*/*.*")):
             name = path.name.removesuffix(OPEN_SUFFIX)
             if not _FILE.fullmatch(name):
                 continue
@@ -229,7 +235,7 @@ class Copier:
         for file in files:
             if (
                 file.path in self._whole
-                or (self._recorder / DROPPED / room.room_no / file.live_name).exists()
+                or (self._recorder / DROPPED / room.own / file.live_name).exists()
             ):
                 continue
             try:
@@ -249,22 +255,22 @@ class Copier:
             if file.is_finished and copied >= size:
                 self._whole.add(file.path)
 
-    def _forget(self, files: dict[str, list[_File]]) -> None:
+    def _forget(self, files: dict[CopiedRoom, list[_File]]) -> None:
         """Keep in mind no file that is not there any more, and add up what is not copied."""
         there = {file.path for each in files.values() for file in each}
         self._copied = {path: size for path, size in self._copied.items() if path in there}
         self._whole &= there
-        lag: dict[tuple[str, str], int] = {}
-        for room_no, each in files.items():
+        lag: dict[tuple[Path, str], int] = {}
+        for room, each in files.items():
             for file in each:
                 left = max(0, file.size_bytes - self._copied.get(file.path, 0))
-                lag[room_no, file.stream] = lag.get((room_no, file.stream), 0) + left
+                lag[room.own, file.stream] = lag.get((room.own, file.stream), 0) + left
         self._lag = lag
 
     def _drop(self, second: SecondStore, room: CopiedRoom) -> None:
-        for note in sorted((self._recorder / DROPPED / room.room_no).glob("*_*_*.*")):
+        for note in sorted((self._recorder / DROPPED / room.own).glob("*_*_*.*")):
             stream, run, name = note.name.split("_", 2)
-            if not (self._recorder / room.room_no / stream / run / name).exists():
+            if not (self._recorder / room.own / stream / run / name).exists():
                 second.drop(f"{room.folder}/{LIVE}/{note.name}")
                 note.unlink(missing_ok=True)
 
