@@ -9,7 +9,7 @@ import structlog
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from config.settings import RoomSettings
+from config.rooms import RoomSettings
 from evidence.errors import Unavailable
 from ingest.recorder import registry
 from ingest.recorder.registry import StreamNow

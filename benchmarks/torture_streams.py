@@ -37,7 +37,7 @@ from uuid import UUID
 import av
 
 from benchmarks.support import Figure, print_table, whole, write_results
-from config.settings import RoomSettings
+from config.rooms import RoomSettings
 from evidence.breaks import Cause
 from evidence.clock import to_micros
 from evidence.errors import Conflict

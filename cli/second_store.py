@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cli.options import Branch
 from cli.shell import Desk, at_desk, operator
-from config.settings import RoomSettings
+from config.rooms import RoomSettings
 from evidence.errors import EvidenceError, InvalidInput
 from ingest.recorder import registry
 from ingest.recorder.copying import is_sound, put_back

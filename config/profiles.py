@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from config.load import SettingsError
 from config.patterns import check_pattern
-from config.settings import Group
+from config.group import Group
 
 T = TypeVar("T", bound=Group)
 PRESETS = Path(__file__).with_name("presets")

@@ -37,7 +37,7 @@ from api.schemas.rooms import (
     StreamShown,
     Unregistered,
 )
-from config.settings import RoomSettings
+from config.rooms import RoomSettings
 from evidence.access import Act
 from evidence.breaks import CAUSE_WORDS, Break, missing_us
 from evidence.clock import from_micros

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import structlog
 
-from config.settings import RoomSettings
+from config.rooms import RoomSettings
 from evidence.errors import EvidenceError
 from ingest.recorder import schedule
 from storage.db import agencies, planned_sessions

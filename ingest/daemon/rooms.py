@@ -32,7 +32,8 @@ from uuid import UUID
 
 import structlog
 
-from config.settings import RoomSettings, Settings, StreamSettings
+from config.rooms import RoomSettings, StreamSettings
+from config.settings import Settings
 from evidence.clock import from_micros, to_micros
 from evidence.errors import EvidenceError, Unavailable
 from evidence.kinds import ClaimSource, SourceKind

@@ -233,10 +233,7 @@ class Copier:
 
     def _follow(self, second: SecondStore, room: CopiedRoom, files: Sequence[_File]) -> None:
         for file in files:
-            if (
-                file.path in self._whole
-                or (self._recorder / DROPPED / room.own / file.live_name).exists()
-            ):
+            if file.path in self._whole or (self._recorder / DROPPED / room.own / file.live_name).exists():
                 continue
             try:
                 source = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy.orm import Session
 
-from config.settings import RoomSettings
+from config.rooms import RoomSettings
 from evidence.breaks import Break
 from evidence.clock import from_micros
 from evidence.errors import NotFound

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from config.settings import RoomSettings
+from config.rooms import RoomSettings
 from evidence.case import normalise_case_no
 from evidence.clock import rfc3339
 from evidence.custody import Action

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from config.settings import RoomSettings
+from config.rooms import RoomSettings
 from evidence.breaks import ENDED, Break, Happened, Part, break_log, place, touches
 from evidence.case import normalise_case_no
 from evidence.clock import from_micros, rfc3339, to_micros

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from config.settings import RoomSettings
+from config.rooms import RoomSettings
 from evidence.custody import Action
 from evidence.errors import Conflict
 from evidence.ids import new_id

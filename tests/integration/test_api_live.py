@@ -18,7 +18,7 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 from sqlalchemy import select
 
-from config.settings import RoomSettings, StreamSettings
+from config.rooms import RoomSettings, StreamSettings
 from evidence.clock import SystemClock
 from evidence.kinds import Role
 from ingest.daemon.rooms import Rooms

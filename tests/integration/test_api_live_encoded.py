@@ -16,7 +16,7 @@ import av
 import pytest
 from sqlalchemy import select
 
-from config.settings import RoomSettings, StreamSettings
+from config.rooms import RoomSettings, StreamSettings
 from evidence.clock import SystemClock
 from ingest.daemon.rooms import Rooms
 from media.footage import read_frame_number

@@ -11,7 +11,7 @@ import pytest
 
 from cli.main import main
 from config.load import SettingsError, load_settings
-from config.settings import RoomSettings, StreamSettings
+from config.rooms import RoomSettings, StreamSettings
 from ingest.recorder.registry import LOST
 from storage.db import agencies
 from storage.db.alarms import NewAlarm, raise_alarm

@@ -17,7 +17,8 @@ import pytest
 import zmq
 from sqlalchemy import inspect, select
 
-from config.settings import RecorderSettings, RoomSettings, Settings, StreamSettings
+from config.rooms import RecorderSettings, RoomSettings, StreamSettings
+from config.settings import Settings
 from evidence.clock import SystemClock
 from evidence.errors import Unavailable
 from evidence.events import Event, Topic

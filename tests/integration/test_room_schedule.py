@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 from PIL import PdfParser
 
-from config.settings import RoomSettings
+from config.rooms import RoomSettings
 from evidence.case import normalise_case_no
 from evidence.clock import rfc3339
 from evidence.errors import EvidenceError

@@ -15,16 +15,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from cli.main import COMMANDS, EXITS, command_parser
-from config.settings import (
-    DockKey,
-    FolderSettings,
-    Group,
-    PointSettings,
-    RoomSettings,
-    Settings,
-    SourceSettings,
-    StreamSettings,
-)
+from config.rooms import PointSettings, RoomSettings, StreamSettings
+from config.settings import DockKey, FolderSettings, Group, Settings, SourceSettings
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "ref"
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from config.settings import RoomSettings, Settings, StreamSettings
+from config.rooms import RoomSettings, StreamSettings
+from config.settings import Settings
 from evidence.clock import to_micros
 from evidence.fixity import hash_file
 from evidence.ids import new_id

@@ -30,7 +30,8 @@ from api.app import create_app
 from api.auth.throttle import Throttle
 from api.listener import MediaListener
 from api.listener import serve as serve_media
-from config.settings import RoomSettings, Settings
+from config.rooms import RoomSettings
+from config.settings import Settings
 from evidence.canonical import canonical_json
 from evidence.ids import new_id
 from evidence.kinds import ClaimSource, MediaKind, Role

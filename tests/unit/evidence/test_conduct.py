@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from config.settings import RoomSettings
+from config.rooms import RoomSettings
 from evidence.conduct import DEFAULTS, Lies, Place, Point, SessionKind, noted, places, points_of, shown_at
 from evidence.errors import InvalidInput
 from evidence.session import Note, NoteKind
