@@ -3,7 +3,7 @@
 // Where live is follows from the lists alone: the newest picture told, plus the time that passed here since, less what
 // a segment and its way take. So no clock of this machine has to be right.
 
-import { Problem, askJson, byId, guarded, localTime, make, microsOf, pause, state, textOf, when, word } from "./common.js";
+import { Problem, askJson, byId, guarded, localTime, make, microsOf, notice, pause, state, textOf, when, word } from "./common.js";
 import { checklistOf, drawPlans } from "./conduct.js";
 import { Source } from "./source.js";
 import { Wall, end } from "./wall.js";
@@ -135,8 +135,25 @@ function row(session) {
   const reason = make("input", { "aria-label": word("liveReason"), placeholder: word("liveReason"), maxlength: "500", required: "" });
   const go = make("button", { class: "small" }, word("watchLive"));
   const form = make("form", { class: "row", onsubmit: guarded(() => watch(session, reason.value)) }, reason, go);
+  const mayHide = session.may_read && !session.ended_at && state.me?.acts.includes("run_sessions");
   return make("li", {}, make("b", {}, session.room_name), make("span", {}, about), make("span", { class: "wait" }, said),
-    ...doubtsOf(session).map((each) => make("span", { class: "wait" }, each)), session.may_read && !session.ended_at ? form : null, session.may_read ? checklistOf(session) : null);
+    ...doubtsOf(session).map((each) => make("span", { class: "wait" }, each)), session.may_read && !session.ended_at ? form : null, mayHide ? hiding(session) : null, session.may_read ? checklistOf(session) : null);
+}
+
+// One touch hides from now on, another ends it. Why is chosen beforehand.
+function hiding(session) {
+  const masks = `/api/v1/room-sessions/${session.id}/masks`;
+  const why = make("select", { "aria-label": word("maskWhy") }, ...Object.entries(word("maskReasons")).map(([value, text]) => make("option", { value }, text)));
+  const from = make("button", { type: "button", class: "small", onclick: guarded(async () => {
+    await askJson("POST", masks, { reason: why.value, statement: why.selectedOptions[0].textContent });
+    notice(word("maskedNow", { room: session.room_name }));
+  }) }, word("maskFromNow"));
+  const until = make("button", { type: "button", class: "small quiet", onclick: guarded(async () => {
+    const lasting = (await askJson("GET", masks)).filter((mask) => !mask.to_at);
+    for (const each of lasting) await askJson("POST", `${masks}/${each.id}/end`);
+    notice(word(lasting.length ? "maskEnded" : "maskNone", { room: session.room_name }));
+  }) }, word("maskUntilNow"));
+  return make("div", { class: "row" }, why, from, until);
 }
 
 // What a person has to know of a session beside its footage: what no register has, and where files of it still are.
@@ -234,6 +251,7 @@ function drawState() {
     ...doubtsOf(now.ended_at ? now : { ...now, held_by: [] }),
     now.paused_since && word("livePaused"),
     now.ended_at && word("liveOver"),
+    now.masked_since && !now.unmasked && word("liveMasked", { time: when(now.masked_since) }),
     away.length && word("liveAway", { names: names(away) }),
     ...Object.entries(word("encodeStates")).map(([encode, said]) => {
       const found = now.streams.filter((stream) => stream.encode === encode);

@@ -136,9 +136,38 @@ def test_one_encode_is_shared_and_begun_again_when_it_dies(
     lengths = [each.duration_us for each in again.pieces]
     assert max(lengths) <= 3_400_000
 
+    # What somebody hides is left out for all who did not ask to see it; custody says who did.
+    hidden = call(
+        live, "officer", "POST", f"{path}/masks", 201, reason="minor", statement="未成年人", hides="sound",
+        from_at=begun["started_at"], to_at=datetime.now(UTC).isoformat(),
+    )  # fmt: skip
+    assert hidden["items"] == [] and hidden["to_at"] is not None
+    covered = listed(live, shown)
+    assert covered is None or again.pieces[0] not in covered.pieces
+    head = {"Range": f"bytes={first.pieces[0].first}-{first.pieces[0].first + 9}"}
+    assert live.anyone.get(first.pieces[0].url, headers=head).status_code in {403, 404}
+    seen = call(live, "archivist", "POST", f"{path}/live-grants", 201, **WHY, unmasked=True)
+    assert (shown["unmasked"], seen["unmasked"]) == (False, True)
+    uncovered = listed(live, seen)
+    assert uncovered is not None and len(uncovered.pieces) >= len(first.pieces)
+    assert [each["facts"]["unmasked"] for each in scene.leaves(begun["id"], "grant:issued")] == [
+        False,
+        False,
+        True,
+    ]
+    lasting = call(live, "officer", "POST", f"{path}/masks", 201, reason="privacy", statement="更衣")
+    state = call(live, "archivist", "GET", f"/live-grants/{shown['grant_id']}")
+    assert lasting["to_at"] is None and state["masked_since"] == lasting["from_at"]
+    call(live, "handler2", "POST", f"{path}/masks/{lasting['id']}/end", 403)
+    call(live, "officer", "POST", f"{path}/masks/{lasting['id']}/end")
+    call(live, "officer", "POST", f"{path}/masks/{lasting['id']}/end", 409)
+    call(live, "officer", "POST", f"{path}/masks/{begun['id']}/end", 404)
+    found = call(live, "legal_reviewer", "GET", f"{path}/masks")
+    assert [each["reason"] for each in found] == ["minor", "privacy"] and found[1]["to_at"] is not None
+
     # Nobody may be told of what comes after the end; then the list ends, and the recording is as it was.
     call(live, "officer", "POST", f"{path}/stop")
-    last = until(lambda: (found := listed(live, shown)) and found.is_ended and found)
+    last = until(lambda: (found := listed(live, seen)) and found.is_ended and found)
     assert last.pieces[: len(again.pieces)] == again.pieces
     assert (
         call(live, "archivist", "GET", f"/live-grants/{shown['grant_id']}")["streams"][0]["state"] == "over"
