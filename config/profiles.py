@@ -16,9 +16,9 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, ValidationError, model_validator
 
+from config.group import Group
 from config.load import SettingsError
 from config.patterns import check_pattern
-from config.group import Group
 
 T = TypeVar("T", bound=Group)
 PRESETS = Path(__file__).with_name("presets")

@@ -162,16 +162,16 @@ class Copier:
         self._left_bytes = round(min(1.0, at_s - self._looked_at_s) * self._bytes_s)
         self._looked_at_s = at_s
         files = {room: list(self._files(room)) for room in self.rooms}
+        is_busy, wrong = False, list[str]()
         try:
             with attached(self.folder, self._store_id) as second:
                 for room in self.rooms:
                     self._drop(second, room)
-                    self._follow(second, room, files[room])
+                    wrong += self._follow(second, room, files[room])
             is_busy = self._settle(at_s + SETTLE_S)
-            self._note(next(iter(self._stuck.values()), None))
         except (EvidenceError, OSError) as error:
-            is_busy = False
-            self._note(str(error))
+            wrong.append(str(error))
+        self._note(next(iter([*wrong, *self._stuck.values()]), None))
         self._forget(files)
         return self._why is None and (is_busy or any(self._lag.values()))
 
@@ -231,26 +231,33 @@ class Copier:
             told = live_name(run.parent.name, run.name, name)
             yield _File(path, run.parent.name, told, size, name == path.name)
 
-    def _follow(self, second: SecondStore, room: CopiedRoom, files: Sequence[_File]) -> None:
+    def _follow(self, second: SecondStore, room: CopiedRoom, files: Sequence[_File]) -> list[str]:
+        """Append what copies lack; returns what was wrong: one file that fails costs the others nothing."""
+        wrong, dropped = [], self._recorder / DROPPED / room.own
         for file in files:
-            if file.path in self._whole or (self._recorder / DROPPED / room.own / file.live_name).exists():
+            if file.path in self._whole or (dropped / file.live_name).exists():
                 continue
             try:
                 source = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError:
                 continue
             try:
-                before = self._copied.get(file.path, 0)
-                most = SLICE_BYTES if self._left_bytes > 0 else LEAST_BYTES
-                # What came since it was listed comes along.
-                size = os.fstat(source).st_size
-                copied = second.grow(f"{room.folder}/{LIVE}/{file.live_name}", source, size, most)
+                self._append(second, f"{room.folder}/{LIVE}/{file.live_name}", file, source)
+            except (EvidenceError, OSError) as error:
+                wrong.append(str(error))
             finally:
                 os.close(source)
-            self._left_bytes -= max(0, copied - before)
-            self._copied[file.path] = copied
-            if file.is_finished and copied >= size:
-                self._whole.add(file.path)
+        return wrong
+
+    def _append(self, second: SecondStore, name: str, file: _File, source: int) -> None:
+        most = SLICE_BYTES if self._left_bytes > 0 else LEAST_BYTES
+        # What came since it was listed comes along.
+        size = os.fstat(source).st_size
+        copied = second.grow(name, source, size, most)
+        self._left_bytes -= max(0, copied - self._copied.get(file.path, 0))
+        self._copied[file.path] = copied
+        if file.is_finished and copied >= size:
+            self._whole.add(file.path)
 
     def _forget(self, files: dict[CopiedRoom, list[_File]]) -> None:
         """Keep in mind no file that is not there any more, and add up what is not copied."""
@@ -277,7 +284,7 @@ class Copier:
             self._settling = self._round()
         for spent in self._settling:
             self._left_bytes -= spent
-            if self._left_bytes <= 0 or self._clock() > until_s:
+            if (spent and self._left_bytes <= 0) or self._clock() > until_s:
                 return True
         self._settling = None
         return False

@@ -49,7 +49,7 @@ def uncopied(
         .order_by(SecondCopy.id)
         .limit(limit)
     )
-    return list(session.execute(query).tuples())
+    return [(copy, held) for copy, held in session.execute(query).all()]
 
 
 def all_copied(session: Session, agency_id: UUID, room_no: str) -> Iterator[tuple[SecondCopy, StoredObject]]:
@@ -60,8 +60,8 @@ def all_copied(session: Session, agency_id: UUID, room_no: str) -> Iterator[tupl
     after: UUID | None = None
     while True:
         later = query if after is None else query.where(SecondCopy.id > after)
-        page = list(session.execute(later.order_by(SecondCopy.id).limit(PAGE)).tuples())
-        yield from page
+        page = session.execute(later.order_by(SecondCopy.id).limit(PAGE)).all()
+        yield from ((copy, held) for copy, held in page)
         if len(page) < PAGE:
             return
         after = page[-1][0].id
@@ -70,11 +70,11 @@ def all_copied(session: Session, agency_id: UUID, room_no: str) -> Iterator[tupl
 def count_uncopied(session: Session, agency_id: UUID) -> dict[str, int]:
     """How many files of each room have no sound copy yet, by its number; rooms with none are left out."""
     query = (
-        select(SecondCopy.room_no, func.count())
+        select(SecondCopy.room_no, func.count().label("files"))
         .where(SecondCopy.agency_id == agency_id, SecondCopy.state != str(CopyState.COPIED))
         .group_by(SecondCopy.room_no)
     )
-    return dict(session.execute(query).tuples().all())
+    return {row.room_no: row.files for row in session.execute(query)}
 
 
 def _with_objects(agency_id: UUID) -> Select[SecondCopy, StoredObject]:

@@ -35,6 +35,7 @@ from storage.db.alarms import NewAlarm, alarms, raise_alarm
 from storage.db.room_tables import RoomStream
 from storage.db.tables import Agency, Item, Reception
 from storage.open import Storage
+from storage.second_copy import prepare
 from tests.support.clocks import SettableClock
 from tests.support.media import frame_numbers, make_plain
 
@@ -156,8 +157,13 @@ def house(storage: Storage, tmp_path: Path, footage: Path) -> Iterator[Callable[
         each.close()
 
 
-def test_what_a_session_records_becomes_its_item(house: Callable[..., House]) -> None:
-    home = house()
+def test_what_a_session_records_becomes_its_item(house: Callable[..., House], tmp_path: Path) -> None:
+    second = tmp_path / "second"
+    second.mkdir()
+    home = house(second_copy=second)
+    with home.storage.database.read() as session:
+        store_id = agencies.agency_by_code(session, "demo").store_id
+    prepare(second, store_id, home.storage.clock.now())
     bus = home.listen()
     host = home.host()
     host.look(host._rooms[0])
@@ -167,8 +173,13 @@ def test_what_a_session_records_becomes_its_item(house: Callable[..., House]) ->
     session_id = home.start()
     home.until(host, lambda: home.phase(host) == "recording")
     home.until(host, lambda: home.state().pictures_s > 20)
+    (copier,) = host.copiers.values()
+    copier.look()
+    (live,) = second.glob("demo/R101/live/main_*_000000.*")
+    assert live.stat().st_size > 1000
     state = home.state()
     assert (state.phase, state.host, state.why) == ("recording", "one", None)
+    assert (state.copy_lag_bytes, state.copy_why) == (0, None)
     assert state.bytes_s > 1000
     assert state.silent_ms is not None
     assert state.silent_ms < 1000
@@ -200,6 +211,9 @@ def test_what_a_session_records_becomes_its_item(house: Callable[..., House]) ->
     assert sorted(number for number in numbers if number is not None) == list(range(len(numbers)))
     assert len(numbers) >= 25
     assert home.phase(host) == "off"
+    home.until(host, lambda: copier.look() is False and not live.exists())
+    copies = sorted(second.glob("demo/R101/20*/*_main_*"))
+    assert sorted(path.read_bytes() for path in copies) == sorted(path.read_bytes() for path in paths if path)
 
 
 def _keys(session: Any) -> list[str]:

@@ -15,12 +15,13 @@ from evidence.masks import Hides, Reason
 from ingest.recorder import masks
 from redaction.session_masks import hide, placed_in
 from storage.db import agencies, items
-from storage.db.tables import Derivative
+from storage.db.tables import Derivative, RedactionPlanRow
 from storage.open import Storage
 from tests.support.installations import settings_for
 from tests.support.media import make_plain
 from tests.support.pipeline import Pipeline, pipeline_settings
 from tests.support.rooms import session_of
+from workers.tasks.redaction import _versions_wanted
 
 FPS, SECONDS = 2, 8
 BEGAN = datetime(2026, 3, 3, 2, 0, tzinfo=UTC)
@@ -90,8 +91,8 @@ def test_masks_are_hidden_in_what_is_made_and_in_what_was_made(pipeline: Pipelin
         duration_us = made[0].info["duration_us"]
         assert len(placed_in(session, agency.id, item, duration_us)) == 2
 
-    # A version that shows again what was hidden waits for a second person; what hides more than the version in
-    # force meanwhile keeps that from being made again.
+    # A version that shows again what was hidden waits for a second person; a mask set meanwhile keeps the
+    # version in force, which lacks it, from being made again.
     with storage.database.transaction() as session:
         refused = {**row.plan, "number": 3, "parent": 2}
         refused["muted_spans"] = [{**each, "state": "refused"} for each in refused["muted_spans"]]
