@@ -23,7 +23,7 @@ from typing import BinaryIO
 from media import boxes
 from media.errors import media_error
 from media.fmp4 import FragmentIndex, index_fragments
-from media.mux import box, unwritable
+from media.mux import unwritable
 from media.reordering import settle_decoding
 from media.standing import sounding_on, standing
 
@@ -98,11 +98,11 @@ class GrowingRendition:
         try:
             with self.path.open("r+b") as file:
                 moof = next(boxes.top_level(file, fragment.end_bytes, fragment.offset_bytes))
-                body = standing(boxes.held(file, moof), index.main, fragment.tail_pts)
+                fragment_head = standing(boxes.held(file, moof), index.main, fragment.tail_pts)
                 file.seek(moof.end)
                 behind = file.read()
                 file.seek(moof.offset)
-                file.write(box(b"moof", body) + behind)
+                file.write(fragment_head + behind)
         except OSError as error:
             raise unwritable(self.path, error) from error
         self.stood = Fraction(fragment.tail_pts, index.timescale)
@@ -167,7 +167,8 @@ class GrowingRendition:
             (track_id,) = boxes.unpack(">I", tfhd, 4)
             shift = shifts.get(track_id, 0)
             if track_id == self._pictures:
-                waits = settle_decoding(traf, following and self._pictures_of(following))
+                after = None if following is None else self._pictures_of(following)
+                waits = settle_decoding(traf, after)
                 self._wait = waits if self._wait is None else self._wait
                 shift -= self._wait
             form = ">Q" if tfdt[0] == 1 else ">I"

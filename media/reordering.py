@@ -128,7 +128,7 @@ def _group(traf: memoryview) -> _Group | None:
 
 
 def _from_the_first_shown(decoded: Ticks, shown: Ticks) -> tuple[Ticks, int]:
-    """Decoding times from the first moment shown on, and of how many pictures; as they are where none would do."""
+    """Decoding times from the first moment shown on, and of how many; as they are where none would do."""
     first, count = int(shown.min()), len(shown)
     if count == 1:
         return decoded + (first - decoded[0]), 1

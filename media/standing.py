@@ -1,8 +1,9 @@
 """Sound that goes on after the last picture: the picture stands until it ends.
 
-Players that are fed by fragments can be sent nowhere where one of the tracks has nothing; Chromium's own waits
-there for ever. So the last picture stored of such a fragment lasts until its sound ends. No picture and no sound
-moves. Where all pictures last alike no place is kept for how long one does, and the fragment is written anew.
+Players that are fed by fragments can be sent nowhere where one of the tracks has nothing; Chromium's own
+waits there for ever. So the last picture stored of such a fragment lasts until its sound ends. No picture and
+no sound moves. Where all pictures last alike no place is kept for how long one does: the fragment is written
+anew.
 
 Source: ISO/IEC 14496-12, clauses 8.8.4 (``moof``) and 8.8.8 (``trun``).
 """
@@ -24,7 +25,7 @@ from media.fmp4 import (
     TRUN_SIZE,
     traf_defaults,
 )
-from media.fragments import Fragment, FragmentIndex, Track
+from media.fragments import FragmentIndex, Track
 from media.mux import box
 
 PACKET_S = 0.15
@@ -33,7 +34,7 @@ FIELDS = (TRUN_DURATION, TRUN_SIZE, TRUN_FLAGS, TRUN_SHIFT)
 
 
 def sounding_on(index: FragmentIndex) -> int | None:
-    """Number of the last fragment with pictures, where its sound goes on by more than any that pictures follow."""
+    """Number of the last fragment with pictures, where its sound goes on as that of no other does."""
     fragments = index.fragments
     last = next((n for n in range(len(fragments) - 1, -1, -1) if fragments[n].frame_count), None)
     if last is None or fragments[last].tail_pts <= PACKET_S * index.timescale:
@@ -42,10 +43,10 @@ def sounding_on(index: FragmentIndex) -> int | None:
 
 
 def standing(moof: bytes, track: Track, ticks: int) -> bytes:
-    """The body of a ``moof`` in which the last picture stored lasts longer; data are counted from the ``moof``.
+    """A ``moof`` in which the last picture stored lasts longer; its data are counted from its beginning.
 
     Args:
-        moof: Its body.
+        moof: The body of the one that is there.
         track: That of the pictures.
         ticks: How much longer its pictures are seen.
 
@@ -58,10 +59,11 @@ def standing(moof: bytes, track: Track, ticks: int) -> bytes:
         raise media_error("fragments_unreadable", "expected one run of pictures in the fragment")
     bodies = [bytes(body) if each is None else each for (_, body), each in zip(parts, longer, strict=True)]
     grown = sum(map(len, bodies)) - sum(len(body) for _, body in parts)
-    return b"".join(
+    moved = [
         box(kind.encode("latin-1"), _moved(body, grown) if kind == "traf" else body)
         for (kind, _), body in zip(parts, bodies, strict=True)
-    )
+    ]
+    return box(b"moof", *moved)
 
 
 def _longer(traf: memoryview, track: Track, ticks: int) -> bytes | None:

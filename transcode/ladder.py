@@ -121,7 +121,7 @@ def can_copy_video(video: StreamReport) -> bool:
 
 
 def _is_held_back(video: StreamReport) -> bool:
-    """Whether a decoder may hold back all of its pictures until their stream has ended, not knowing their order.
+    """Whether a decoder may hold back all of its pictures until their stream ends, not knowing their order.
 
     Behind a few seconds of sound in the same file GStreamer never comes that far.
     """
