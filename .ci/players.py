@@ -207,7 +207,8 @@ def by_vlc(played: Played) -> str | None:
     if done.returncode != 0:
         return (done.stderr.decode("utf-8", "replace").strip().splitlines() or ["it crashed"])[-1][:160]
     said = json.loads(done.stdout.splitlines()[-1])
-    pictures, sound_s = _counted(played, "v", "frame"), _counted(played, "a", "out_time_us") / 1e6
+    pictures = _counted(played, "v", "frame") if played.frames is None else played.frames
+    sound_s = _counted(played, "a", "out_time_us") / 1e6
     if said["state"] != VLC_ENDED:
         return f"not at the end: state {said['state']}"
     if said["pictures"] < pictures or abs(said["heard_s"] - sound_s) > max(0.25, sound_s / 50):

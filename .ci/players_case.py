@@ -14,7 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -57,7 +58,10 @@ SCRUB = """async ([address]) => {
     const wrong = new Promise((_, no) => {
       keys.on(Hls.Events.ERROR, (_, e) => { if (e.fatal) no(new Error(e.details)) })
     })
+    // Where its list is there before the element is attached, hls.js 1.7.4 loads nothing.
+    const attached = new Promise((yes) => keys.on(Hls.Events.MEDIA_ATTACHED, yes))
     keys.attachMedia(v)
+    await Promise.race([attached, wrong])
     const shown = []
     for (const at of [0.2, 4.2, 2.2]) {
       // The last keyframe by then; what was shown before may be drawn once more.
@@ -76,14 +80,17 @@ SCRUB = """async ([address]) => {
 }"""
 
 
-def filmed(cluster: Cluster, folder: Path) -> None:
-    """Four cameras, five files, one case."""
+def filmed(cluster: Cluster, folder: Path) -> Counter[str]:
+    """Four cameras, five files, one case; how many pictures each camera took."""
+    pictures: Counter[str] = Counter()
     for number, (device, name, later_s, seconds, coding) in enumerate(CAMERAS):
         began = BEGAN + timedelta(seconds=later_s)
         path = folder / name
-        make_clip(path, seconds=seconds, width_px=320, height_px=180, device_no=device, officer_no="330101",
-                  started_at=began, seed=number, **coding)  # fmt: skip
+        truth = make_clip(path, seconds=seconds, width_px=320, height_px=180, device_no=device,
+                          officer_no="330101", started_at=began, seed=number, **coding)  # fmt: skip
+        pictures[device] += truth.frame_count
         cluster.upload(path, {"device_no": device, "case_no": CASE_NO, "captured_from": began.isoformat()})
+    return pictures
 
 
 def settled(client: httpx.Client, path: str) -> dict[str, Any]:
@@ -99,8 +106,10 @@ def settled(client: httpx.Client, path: str) -> dict[str, Any]:
     return found
 
 
-def shown(client: httpx.Client, cluster: Cluster, folder: Path) -> Iterator[Played]:
-    """Everything a reviewer of the case can ask for."""
+def shown(
+    client: httpx.Client, cluster: Cluster, folder: Path, pictures: Mapping[str, int]
+) -> Iterator[Played]:
+    """Everything a reviewer of the case can ask for; of a source side by side, all its pictures."""
     api = cluster.settings.api_url
     line = client.get("/api/v1/clips", params={"case_no": CASE_NO}).raise_for_status().json()["items"]
     for item in sorted(line, key=lambda each: str(each["original_name"])):
@@ -128,6 +137,7 @@ def shown(client: httpx.Client, cluster: Cluster, folder: Path) -> Iterator[Play
             f"{source['device_no']}: side by side",
             api + source["playlist_url"],
             source["shown_us"] / 1e6,
+            frames=pictures[source["device_no"]],
         )
     for layout in ("side_by_side", "picture_in_picture"):
         made = client.post("/api/v1/clip-sets", json={"case_no": CASE_NO, **window, "layout": layout})
@@ -135,9 +145,11 @@ def shown(client: httpx.Client, cluster: Cluster, folder: Path) -> Iterator[Play
         yield taken(client, folder, f"composite, {layout}", done, 12)
 
 
-def listed(client: httpx.Client, name: str, url: str, length_s: float | None = None) -> Played:
+def listed(
+    client: httpx.Client, name: str, url: str, length_s: float | None = None, frames: int | None = None
+) -> Played:
     """A playlist, as long as it ought to be; without that, as it says."""
-    return Played(name, url, None, told(client, url)[0] if length_s is None else length_s, True, [])
+    return Played(name, url, frames, told(client, url)[0] if length_s is None else length_s, True, [])
 
 
 def taken(client: httpx.Client, folder: Path, name: str, clip: dict[str, Any], length_s: float) -> Played:
@@ -196,12 +208,12 @@ def main() -> int:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="liuhen-players-")))
         settings = {"MEDIA__UNMARKED_CLIPS": "true"}
         cluster = stack.enter_context(running(folder / "installation", *EVERYTHING, settings=settings))
-        filmed(cluster, folder)
+        pictures = filmed(cluster, folder)
         wait_rendered(cluster, redacted=False)
         client = stack.enter_context(cluster.sign_in(Role.LEGAL_REVIEWER))
         (folder / "taken").mkdir()
         only = os.environ.get("ONLY", "")
-        things = [each for each in shown(client, cluster, folder / "taken") if only in each.name]
+        things = [each for each in shown(client, cluster, folder / "taken", pictures) if only in each.name]
         players, browser, site = found_players(stack)
         play_all(things, players)
         for each in things:
