@@ -48,7 +48,7 @@ lint: setup-dev ## 格式、静态检查、类型、分层 · what review sees, 
 	$(BIN)/mypy
 	MYPYPATH=tools $(BIN)/mypy --explicit-package-bases tools
 	MYPYPATH=dock $(BIN)/mypy -p liuhen_dock
-	MYPYPATH=dock $(BIN)/mypy -p liuhen_dock --platform win32
+	MYPYPATH=dock $(BIN)/mypy -p liuhen_dock --platform win32 --cache-dir .mypy_cache/win32
 	$(BIN)/lint-imports
 
 check: lint ## 以上,并跑单元测试 · the same, and the unit tests
