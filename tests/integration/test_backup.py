@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,9 @@ from storage.open import Storage, open_storage
 from storage.restore import record_restore, restore
 from storage.sequencer import sequence_agency
 from storage.snapshot import snapshot
+from tests.support.clocks import SettableClock
 from tests.support.databases import fresh_postgres_url
-from tests.support.held_shift import desk_of, play_shift
+from tests.support.held_shift import desk_of, lite_shift, play_shift
 from tests.support.installations import settings_for
 
 ACTOR = "operator:0"
@@ -34,10 +36,9 @@ def desk(settings: Settings, storage: Storage, tmp_path: Path) -> Desk:
 
 
 @pytest.fixture
-def lite(sqlite_storage: Storage, tmp_path: Path) -> Desk:
+def lite(tmp_path: Path, clock: SettableClock) -> Iterator[Desk]:
     """For what has nothing to do with the kind of database."""
-    settings = settings_for(tmp_path, sqlite_storage.database.url)
-    return play_shift(settings, sqlite_storage, tmp_path, count=3)
+    yield from lite_shift(tmp_path, clock)
 
 
 def put_back(folder: Path, into: Settings) -> Desk:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,8 @@ from storage.db import agencies, items
 from storage.db.tables import Account, AvNumberSeries, CustodyLeaf, Device, Item, StoredObject
 from storage.objects.base import Namespace, object_key
 from storage.open import Storage
-from tests.support.held_shift import play_shift
-from tests.support.installations import settings_for
+from tests.support.clocks import SettableClock
+from tests.support.held_shift import lite_shift, play_shift
 
 
 @pytest.fixture
@@ -28,10 +29,9 @@ def desk(settings: Settings, storage: Storage, tmp_path: Path) -> Desk:
 
 
 @pytest.fixture
-def lite(sqlite_storage: Storage, tmp_path: Path) -> Desk:
+def lite(tmp_path: Path, clock: SettableClock) -> Iterator[Desk]:
     """For what has nothing to do with the kind of database."""
-    settings = settings_for(tmp_path, sqlite_storage.database.url)
-    return play_shift(settings, sqlite_storage, tmp_path, count=3)
+    yield from lite_shift(tmp_path, clock)
 
 
 def found(desk: Desk, depth: Depth = Depth.DIGESTS) -> set[tuple[str, str]]:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 from uuid import UUID
 
 from sqlalchemy import select
@@ -19,8 +24,10 @@ from ingest.binding import bind
 from ingest.register import NewCase, open_case
 from storage.db import agencies, cases, clips, grants, items, jobs
 from storage.db.tables import Account, Agency, Case, Item, RedactionPlanRow
-from storage.open import Storage
+from storage.open import Storage, found, open_storage
 from storage.sequencer import sequence_agency
+from tests.support.clocks import SettableClock
+from tests.support.installations import AGENCY, settings_for
 from workers.context import JobContext
 from workers.derivatives import put_derivative
 from workers.tasks import fixity
@@ -82,6 +89,30 @@ def play_shift(settings: Settings, storage: Storage, folder: Path, count: int = 
         _tie(session, agency, desk.now())
     sequence_agency(storage, desk.agency.id)
     return desk
+
+
+def lite_shift(folder: Path, clock: SettableClock) -> Iterator[Desk]:
+    """A shift of three files on SQLite, for what has nothing to do with the kind of database."""
+    shutil.copytree(_played_once(), folder / "data")
+    settings = _on_sqlite(folder)
+    storage = replace(open_storage(settings), clock=clock)
+    yield desk_of(settings, storage)
+    storage.database.dispose()
+
+
+@cache
+def _played_once() -> Path:
+    """The data folder of an installation at rest."""
+    folder, clock = Path(mkdtemp(prefix="liuhen-shift-")), SettableClock()
+    settings = _on_sqlite(folder)
+    storage = replace(found(settings, AGENCY, clock), clock=clock)
+    play_shift(settings, storage, folder, count=3)
+    storage.database.dispose()
+    return folder / "data"
+
+
+def _on_sqlite(folder: Path) -> Settings:
+    return settings_for(folder, f"sqlite:///{folder / 'data' / 'liuhen.db'}")
 
 
 def verify_once(settings: Settings, storage: Storage, folder: Path) -> bool:
