@@ -187,14 +187,13 @@ class Pulled:
         magic, run, number, read_us = HEAD.unpack(head)
         if magic != MAGIC or not self._is_heard(run, sender, number):
             return b""
-        if not self._is_in_time(read_us, number):
+        is_repeat = self._number is not None and number < self._number
+        if is_repeat or not self._is_in_time(read_us, number):
             return b""
         if self._number is None:
             if number:
                 # An earlier recording has them, or its end took with it what it had not read.
                 self._tell(f"joined at message {number}: those before were not heard here")
-        elif number < self._number:
-            return b""
         elif number > self._number:
             self._tell(f"expected message {self._number}, found {number}: {number - self._number} were lost")
         self._number, self._heard_at_s = number + 1, time.monotonic()
