@@ -132,6 +132,7 @@ class Copier:
         self.folder, self.rooms = folder, list[CopiedRoom]()
         self._storage, self._recorder, self._store_id = storage, recorder, store_id
         self._bytes_s, self._clock = bytes_s, clock
+        self._copy_id: UUID | None = None
         self._copied: dict[Path, int] = {}
         self._whole: set[Path] = set()
         self._lag: dict[tuple[Path, str], int] = {}
@@ -165,6 +166,9 @@ class Copier:
         is_busy, wrong = False, list[str]()
         try:
             with attached(self.folder, self._store_id) as second:
+                if second.mark.copy_id != self._copy_id:
+                    # Another disk than a moment ago has none of what that one had.
+                    self._copy_id, self._copied, self._whole = second.mark.copy_id, {}, set()
                 for room in self.rooms:
                     self._drop(second, room)
                     wrong += self._follow(second, room, files[room])

@@ -179,12 +179,13 @@ def test_the_end_sheet_says_of_each_file_whether_both_match(one_room: Room) -> N
 
 def test_a_disk_that_is_unmounted_is_told_of_and_caught_up_with(one_room: Room) -> None:
     first, second = one_room.finished(0), one_room.finished(1)
+    growing = second.path.rename(second.path.with_name(second.name + ".part"))
     one_room.look()
     assert one_room.live(first).stat().st_size == SIZE
     # What is left is an empty folder on the root disk.
     one_room.second.rename(one_room.second.with_name("unmounted"))
     one_room.second.mkdir()
-    with second.path.open("ab") as file:
+    with growing.open("ab") as file:
         file.write(b"more")
     one_room.look()
     assert (one_room.copier.verdict(), one_room.copier.lag_bytes(one_room.own, "main")) == (None, 4)
@@ -199,7 +200,17 @@ def test_a_disk_that_is_unmounted_is_told_of_and_caught_up_with(one_room: Room) 
     one_room.look()
     assert one_room.copier.verdict() == Verdict(None)
     assert one_room.row(first).state == CopyState.COPIED
-    assert one_room.live(second).read_bytes() == second.path.read_bytes()
+    assert one_room.live(second).read_bytes() == growing.read_bytes()
+
+
+def test_a_new_disk_gets_what_is_not_in_custody_yet(one_room: Room) -> None:
+    finished = one_room.finished()
+    one_room.look()
+    one_room.second.rename(one_room.second.with_name("old"))
+    one_room.second.mkdir()
+    prepare(one_room.second, one_room.agency.store_id, one_room.clock.now())
+    one_room.look()
+    assert one_room.live(finished).stat().st_size == SIZE
 
 
 def test_a_disk_that_refuses_costs_the_first_nothing(one_room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,6 +358,16 @@ def test_a_damaged_original_is_not_written_over_a_copy(one_room: Room) -> None:
     assert verdict is not None and verdict.wrong is not None and finished.sha256.hex() in verdict.wrong
     assert one_room.live(finished).read_bytes() == kept
     assert one_room.row(finished).state == CopyState.OUTSTANDING
+
+
+def test_one_file_that_cannot_be_copied_costs_the_others_nothing(one_room: Room) -> None:
+    bad, good = one_room.finished(0), one_room.finished(1)
+    one_room.live(bad).mkdir(parents=True)
+    one_room.look()
+    one_room.look(6)
+    verdict = one_room.copier.verdict()
+    assert verdict is not None and verdict.wrong is not None
+    assert one_room.live(good).stat().st_size == SIZE
 
 
 def test_originals_are_put_back_by_command_and_the_check_names_what_is_wrong_with_copies(
