@@ -89,6 +89,12 @@ def test_a_session_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert liuhen("session", "checklist", "R-1") == 0
     assert "两人均出示" in capsys.readouterr().out
     assert liuhen("session", "facts", "R-1", "--proof", "是否知情") == 0
+    assert liuhen("session", "mask", "R-1", "minor", "未成年人入场", "--hides", "picture") == 0
+    told = capsys.readouterr().out
+    assert "masked: 画面 picture" in told and "redacted anew: 0" in told
+    assert liuhen("session", "mask", "R-1", "minor", "太早", "--from", "2001-01-01T00:00") == 2
+    assert liuhen("session", "mask-end", "R-1") == 0
+    assert "masks ended: 1" in capsys.readouterr().out
     assert liuhen("session", "stop", "R-1") == 0
     # The room is free again: a session that has ended goes by its id.
     assert liuhen("session", "mark", "R-1", "太迟") == 2
