@@ -50,7 +50,8 @@ SETTLE_S = 0.5
 SLICE_BYTES, LEAST_BYTES = 8 << 20, 1 << 20
 """Of one file at each look: while there is something left of the second, and always."""
 LOST_AFTER_S = 5.0
-STUCK_S = 15.0
+STUCK_S, BEHIND_S = 15.0, 60.0
+"""How long it may say nothing, and how long never be where the recorders are."""
 AGAIN_S, DIFFERS_AGAIN_S = 60.0, 3600.0
 AT_ONCE = 20
 DROPPED = "dropped.second"
@@ -141,7 +142,8 @@ class Copier:
         self._settling: Generator[int, None, None] | None = None
         self._looked_at_s = self._clock()
         self._why: str | None = None
-        self._wrong_since_s: float | None = None
+        self._wrong_since_s = self._looked_at_s
+        self._behind_since_s: float | None = None
         self._is_known = False
 
     def run(self, stop: threading.Event) -> None:
@@ -177,7 +179,12 @@ class Copier:
             wrong.append(str(error))
         self._note(next(iter([*wrong, *self._stuck.values()]), None))
         self._forget(files)
-        return self._why is None and (is_busy or any(self._lag.values()))
+        is_behind = any(self._lag.values())
+        if not is_behind:
+            self._behind_since_s = None
+        elif self._behind_since_s is None:
+            self._behind_since_s = at_s
+        return self._why is None and (is_busy or is_behind)
 
     def lag_bytes(self, own: Path, stream: str) -> int:
         """What of a stream was recorded, is not in custody yet, and not copied."""
@@ -191,6 +198,15 @@ class Copier:
                 f"second store {self.folder}: expected an answer, found none for {STUCK_S:.0f} s; "
                 "look at the disk"
             )
+        if (
+            self._why is None
+            and self._behind_since_s is not None
+            and self._clock() - self._behind_since_s > BEHIND_S
+        ):
+            return (
+                f"second store {self.folder}: expected it to keep up, found it "
+                f"{sum(self._lag.values())} bytes behind; look at its disk, and the line to it"
+            )
         return self._why
 
     def verdict(self) -> Verdict | None:
@@ -198,26 +214,25 @@ class Copier:
         why = self.why
         if why is None:
             return Verdict(None) if self._is_known else None
-        since_s = self._looked_at_s if self._wrong_since_s is None else self._wrong_since_s
-        return Verdict(why) if self._clock() - since_s > LOST_AFTER_S else None
+        is_young = why == self._why and self._clock() - self._wrong_since_s <= LOST_AFTER_S
+        return None if is_young else Verdict(why)
 
     def drop(self, own: Path, finished: Finished) -> None:
-        """A file is dropped by the first store now; the second drops it once it is gone there.
-
-        Raises:
-            OSError: That cannot be noted on the first disk; the file is to be kept.
-        """
+        """A file is dropped by the first store now; the second drops it once it is gone there."""
         folder = self._recorder / DROPPED / own
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / live_name(finished.stream, finished.run, finished.name)).touch()
-        fsync_directory(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / live_name(finished.stream, finished.run, finished.name)).touch()
+            fsync_directory(folder)
+        except OSError as error:
+            # The first needs the room now; better a file too many in the second than none recorded here.
+            log.warning("second_copy:kept", key=finished.key, error=str(error))
 
     def _note(self, wrong: str | None) -> None:
         if wrong is not None and self._why is None:
             self._wrong_since_s = self._clock()
             log.warning("second_copy:lost", folder=str(self.folder), why=wrong)
         elif wrong is None and self._why is not None:
-            self._wrong_since_s = None
             log.info("second_copy:back", folder=str(self.folder))
         self._why, self._is_known = wrong, True
 

@@ -45,9 +45,9 @@ class Room:
         prepare(self.second, self.agency.store_id, clock.now())
         self.copier = self.another()
 
-    def another(self) -> Copier:
+    def another(self, bytes_s: int = 1 << 30) -> Copier:
         copier = Copier(
-            self.second, self.storage, self.recorder, self.agency.store_id, 1 << 30, clock=lambda: self.at_s
+            self.second, self.storage, self.recorder, self.agency.store_id, bytes_s, clock=lambda: self.at_s
         )
         copier.rooms.append(CopiedRoom("R-1", self.agency.id, "demo"))
         return copier
@@ -203,6 +203,26 @@ def test_a_disk_that_is_unmounted_is_told_of_and_caught_up_with(one_room: Room) 
     assert one_room.live(second).read_bytes() == growing.read_bytes()
 
 
+def test_a_disk_that_is_slow_or_says_nothing_is_told_of(
+    one_room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_room.finished()
+    slow = one_room.another(bytes_s=0)
+    monkeypatch.setattr("ingest.daemon.second_copies.LEAST_BYTES", 1)
+    for seconds in (1, 14, 14, 14, 14):
+        one_room.look(seconds, slow)
+        assert slow.verdict() == Verdict(None)
+    one_room.look(14, slow)
+    verdict = slow.verdict()
+    assert verdict is not None and verdict.wrong is not None and "42 bytes behind" in verdict.wrong
+    monkeypatch.undo()
+    one_room.look(1, slow)
+    assert slow.verdict() == Verdict(None)
+    one_room.at_s += 16
+    verdict = slow.verdict()
+    assert verdict is not None and verdict.wrong is not None and "found none for 15 s" in verdict.wrong
+
+
 def test_a_new_disk_gets_what_is_not_in_custody_yet(one_room: Room) -> None:
     finished = one_room.finished()
     one_room.look()
@@ -299,6 +319,11 @@ def test_two_daemons_at_once_come_to_one_copy(one_room: Room) -> None:
 def test_what_nobody_claimed_is_dropped_by_the_first_and_then_by_the_second(one_room: Room) -> None:
     finished = one_room.finished()
     one_room.look()
+    notes = one_room.recorder / "dropped.second"
+    notes.touch()
+    # A first disk that takes no note is not kept from dropping.
+    one_room.copier.drop(one_room.own, finished)
+    notes.unlink()
     one_room.copier.drop(one_room.own, finished)
     one_room.look()
     # The first still has it.
@@ -306,7 +331,7 @@ def test_what_nobody_claimed_is_dropped_by_the_first_and_then_by_the_second(one_
     finished.path.unlink()
     one_room.look()
     assert not one_room.live(finished).exists()
-    assert list((one_room.recorder / "dropped.second" / one_room.own).iterdir()) == []
+    assert list((notes / one_room.own).iterdir()) == []
 
 
 def test_a_first_disk_that_is_gone_removes_nothing_of_the_second(one_room: Room) -> None:
