@@ -22,12 +22,14 @@ from config.settings import Settings
 from evidence.clock import SystemClock
 from evidence.errors import Unavailable
 from evidence.events import Event, Topic
+from evidence.fixity import hash_file
 from evidence.ids import new_id
 from ingest.daemon.holding import Holder
 from ingest.daemon.rooms import Rooms, address_of
 from ingest.recorder import sessions as use_case
 from ingest.recorder.places import room_folder
 from ingest.recorder.registry import LOST, NOT_TAKEN_UP
+from media.live.journal import Journal
 from messaging.events import EventPublisher
 from messaging.jobs import Announcer
 from storage.db import agencies, room_streams, sessions
@@ -445,6 +447,56 @@ def test_agencies_with_a_room_of_one_number_have_a_folder_each(home: House) -> N
     home.follow(host)
     assert (before.exists(), home.alarms()) == (False, [])
     assert home.told(over).row.complete_at is not None
+
+
+def test_a_second_store_that_is_away_is_an_alarm_and_what_nobody_claims_is_dropped_in_both(
+    house: Callable[..., House], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = tmp_path / "second"
+    home = house(second_copy=second)
+    left = left_long_ago(home.of_room() / "main" / "r1")
+    host = home.host()
+    (room,), (copier,) = host._rooms, host.copiers.values()
+
+    def watch() -> list[tuple[str, str]]:
+        copier.look()
+        host._watch(room, room.streams[0])
+        with home.storage.database.read() as session:
+            agency = agencies.agency_by_code(session, "demo")
+            return [(row.code, row.subject_id) for row in alarms(session, agency.id)]
+
+    assert watch() == []
+    monkeypatch.setattr("ingest.daemon.second_copies.LOST_AFTER_S", -1)
+    assert watch() == [("second_copy_lost", f"R101/main@{host._name}")]
+    second.mkdir()
+    with home.storage.database.read() as session:
+        store_id = agencies.agency_by_code(session, "demo").store_id
+    prepare(second, store_id, home.storage.clock.now())
+    assert watch() == []
+    live = second / "demo" / "R101" / "live" / "main_r1_000000.mp4"
+    assert live.read_bytes() == left.read_bytes()
+    host.look(room)
+    assert not left.exists()
+    copier.look()
+    assert not live.exists()
+
+
+def left_long_ago(run: Path) -> Path:
+    """A run that is over, with a file of half an hour ago that no session reaches into."""
+    run.mkdir(parents=True)
+    path = run / "000000.mp4"
+    path.write_bytes(b"footage")
+    begins = (time.time_ns() // 1000) - 1_800_000_000
+    journal = Journal(run)
+    journal.write("begun", pid=0, boot="", utc_us=begins, monotonic_us=0)
+    journal.write("file", file=0, name=path.name, container="mp4", run=0, zero_us=0, monotonic_us=0,
+                  arrived_utc_us=begins, streams=[])  # fmt: skip
+    journal.write("closed", file=0, name=path.name, run=0, why="length", size_bytes=7, duration_us=1,
+                  sha256=hash_file(path).sha256.hex(), pictures=1, playable_from_us=0,
+                  from_utc_us=begins, to_utc_us=begins + 1)  # fmt: skip
+    journal.write("ended", why="stopped")
+    journal.close()
+    return path
 
 
 def test_secrets_of_an_address_come_from_files_and_variables(
