@@ -12,6 +12,7 @@ every grant under which it was told has ended.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import math
@@ -30,6 +31,7 @@ from typing import Any
 
 import structlog
 
+from evidence.errors import MediaError
 from media.fmp4 import index_fragments
 from media.live.journal import LOCK, NAME, read
 from media.supervise import Limits, python_environment
@@ -41,6 +43,8 @@ UNWATCHED, DISK_FLOOR = "unwatched", "disk_floor"
 """Why an encode ends in its time, as `media.live.encoding` says it."""
 COUNT_DIGITS = 8
 _NAME = re.compile(r"[0-9a-f]{32}")
+GONE = "gone-"
+"""Before the name of one that is being removed: whoever lists encodes does not see it any more."""
 IDLE_S = 30.0
 AGAIN_S = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
 """How long after its death the next is begun, by how many died one after the other."""
@@ -127,6 +131,15 @@ class LiveEncodes:
         Returns:
             `EncodeNow.STARTING` where one was begun, ``RUNNING`` where there was one, or why there is none.
         """
+        try:
+            return self._want(stream)
+        except OSError as error:
+            # The other streams of its session have nothing to do with it.
+            log.warning("live_encode_not_begun", stream=str(stream), error=str(error))
+            is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+            return EncodeNow.FULL if is_full else EncodeNow.RESTARTING
+
+    def _want(self, stream: Path) -> EncodeNow:
         folder = self._root / stream
         folder.mkdir(parents=True, exist_ok=True)
         (folder / WANTED).touch()
@@ -201,22 +214,40 @@ class LiveEncodes:
 
     def clear(self) -> int:
         """Remove what no grant can name any more; how many encodes' it was."""
-        found = [path.parent for path in self._root.glob(f"*/*/*/*/{LOCK}")]
-        past_s = time.time() - 2 * self.bounds.keep_s - IDLE_S
-        over = [each for each in found if not _is_held(each / LOCK) and _ended_at(each) < past_s]
-        for each in over:
-            shutil.rmtree(each, ignore_errors=True)
-        return len(over)
+        for half in self._root.glob(f"*/*/*/{GONE}*"):
+            _empty_out(half)
+        # By their names: what was cut off while it was made or removed may have nothing in it.
+        found = [path for path in self._root.glob("*/*/*/*") if _NAME.fullmatch(path.name)]
+        return sum(_removed(each) for each in found if self._is_past(each))
+
+    def _is_past(self, encode: Path) -> bool:
+        try:
+            if _is_held(encode / LOCK):
+                return False
+            return _ended_at(encode) < time.time() - 2 * self.bounds.keep_s - IDLE_S
+        except OSError as error:
+            log.warning("live_encode_unreadable", encode=str(encode), error=str(error))
+            return False
 
     def pieces(self, stream: Path) -> list[Told]:
         """What there is of a stream, in the order it was made."""
-        return [
-            piece for encode in _encodes(self._root / stream) for piece in _pieces(encode, self.bounds.keep_s)
-        ]
+        found: list[Told] = []
+        for encode in _encodes(self._root / stream):
+            try:
+                found += _pieces(encode, self.bounds.keep_s)
+            except OSError as error:
+                log.warning("live_encode_unreadable", encode=str(encode), error=str(error))
+        return found
 
     def standing(self, stream: Path) -> Standing:
         """How the encode of a stream stands, without beginning one."""
-        folder = self._root / stream
+        try:
+            return self._standing(self._root / stream)
+        except OSError as error:
+            log.warning("live_encode_unreadable", stream=str(stream), error=str(error))
+            return Standing(EncodeNow.RESTARTING, None)
+
+    def _standing(self, folder: Path) -> Standing:
         encodes = _encodes(folder)
         if not encodes or not _is_held(encodes[-1] / LOCK):
             return Standing(self._why_none(folder), None)
@@ -285,11 +316,43 @@ def _next_name(folder: Path) -> str:
     return f"{last + 1:0{COUNT_DIGITS}x}{os.urandom(12).hex()}"
 
 
+def _removed(encode: Path) -> bool:
+    """Take an encode that is over away, at once for whoever looks; False: another process does."""
+    gone = encode.with_name(GONE + encode.name)
+    try:
+        encode.rename(gone)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        log.warning("live_encode_stays", encode=str(encode), error=str(error))
+        return False
+    _empty_out(gone)
+    return True
+
+
+def _empty_out(gone: Path) -> None:
+    shutil.rmtree(gone, ignore_errors=True)
+    if gone.exists():
+        # Another process may be at it; what is left is looked for at each clearing.
+        log.info("live_encode_half_removed", folder=str(gone))
+
+
+def _mtime_of(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
 def _ended_at(encode: Path) -> float:
     """When an encode that is over last did something."""
-    return max(
-        (path.stat().st_mtime for path in (encode / NAME, encode / STATE, encode) if path.exists()), default=0
-    )
+    return max(_mtime_of(path) for path in (encode / NAME, encode / STATE, encode))
+
+
+def _lived_s(encode: Path) -> float:
+    """How long it did something; its lock is made first, and never written to."""
+    began_s = _mtime_of(encode / LOCK)
+    return _ended_at(encode) - began_s if began_s else 0.0
 
 
 def _ended_early(encode: Path) -> bool:
@@ -306,7 +369,7 @@ def _deaths(folder: Path) -> tuple[int, float]:
         if not _ended_early(encode):
             break
         count += 1
-        if _ended_at(encode) - (encode / WORDS).stat().st_ctime > LIVED_S:
+        if _lived_s(encode) > LIVED_S:
             break
     since_s = time.time() - _ended_at(encodes[-1]) if encodes else math.inf
     # A clock that was set back says nothing of how long ago it was.
@@ -344,7 +407,11 @@ def _pieces(encode: Path, keep_s: float) -> list[Told]:
 
 def _end_of(path: Path, piece: Told) -> int:
     """UTC up to where a piece can be shown."""
-    index = index_fragments(path) if path.exists() else None
+    try:
+        index = index_fragments(path)
+    except (FileNotFoundError, MediaError):
+        # Removed, or what a power cut left of it.
+        index = None
     if index is None or not index.fragments:
         return piece.from_us
     last = index.origin_pts + index.fragments[-1].end_pts

@@ -122,11 +122,34 @@ def test_an_encode_that_dies_again_and_again_is_begun_ever_later(
         assert deaths == count and since_s < 5
         assert encodes.want(MAIN) is EncodeNow.RESTARTING
         assert encodes.standing(MAIN).now is EncodeNow.RESTARTING
+    # One that was cut off while it was made counts as well, and is cleared away as others are.
+    half = folder / live_encodes._next_name(folder)
+    half.mkdir()
+    assert live_encodes._deaths(folder)[0] == 4 and encodes.want(MAIN) is EncodeNow.RESTARTING
+    assert encodes.standing(MAIN).now is EncodeNow.RESTARTING and encodes.pieces(MAIN) == []
+    os.utime(half, (time.time() - 130,) * 2)
+    (folder / f"gone-{half.name}").mkdir()
+    assert encodes.clear() == 1 and not [*folder.glob(f"*{half.name}")]
     # A clock that was set back keeps nobody waiting for as long.
     os.utime(dead / NAME, (time.time() + 3600,) * 2)
     assert live_encodes._deaths(folder)[1] == float("inf")
     full = LiveEncodes(tmp_path, tmp_path / "recorder", replace(encodes.bounds, floor_bytes=1 << 60))
     assert full.want(MAIN) is EncodeNow.FULL
+    # What cannot be read or begun is told, and ends nothing else: here a file is where a folder should be.
+    odd = folder / live_encodes._next_name(folder)
+    odd.touch()
+    assert encodes.want(MAIN) is EncodeNow.RESTARTING and encodes.pieces(MAIN) == []
+    assert encodes.standing(MAIN).now is EncodeNow.RESTARTING and encodes.clear() == 0
+
+
+def test_what_a_power_cut_left_of_a_piece_does_not_keep_the_next_encode_from_beginning(
+    tmp_path: Path,
+) -> None:
+    piece = live_encodes.Told("0" * 32, 0, 0, 7, None, is_whole=True, is_new=True)
+    broken = tmp_path / "000000.mp4"
+    assert live_encodes._end_of(broken, piece) == 7
+    broken.write_bytes(bytes(4096))
+    assert live_encodes._end_of(broken, piece) == 7
 
 
 class Slow(Pace):
