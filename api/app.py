@@ -6,6 +6,7 @@ Errors become problem details in `api.problems`, who may call what is declared a
 
 from __future__ import annotations
 
+import threading
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI
@@ -135,8 +136,13 @@ def main() -> None:
     listener = serving.listener_of("api", settings.api)
     listener.require_private()
     app = create_app(open_storage(settings), settings)
-    encodes_of(app.state.installation).clear()
-    serving.run(app, listener, Interfaces.ASGI)
+    stop = threading.Event()
+    keep_clear = encodes_of(app.state.installation).keep_clear
+    threading.Thread(target=keep_clear, args=(stop,), name="live-encodes-clear", daemon=True).start()
+    try:
+        serving.run(app, listener, Interfaces.ASGI)
+    finally:
+        stop.set()
 
 
 if __name__ == "__main__":

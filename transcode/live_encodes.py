@@ -48,6 +48,7 @@ GONE = "gone-"
 IDLE_S = 30.0
 AGAIN_S = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
 """How long after its death the next is begun, by how many died one after the other."""
+CLEAR_EVERY_S = 600.0
 LIVED_S = 120.0
 """One that lived so long is not counted among those that died one after the other."""
 
@@ -203,14 +204,18 @@ class LiveEncodes:
                 process.stdin.write(json.dumps(told).encode())
                 process.stdin.close()
         log.info("live_encode_begun", room_no=stream.parent.name, stream=stream.name)
-        threading.Thread(target=self._see_off, args=(process,), name="live-encode", daemon=True).start()
+        # It holds a place of the host while it lives, so there are no more of these than of those.
+        threading.Thread(target=_see_off, args=(process,), name="live-encode", daemon=True).start()
 
-    def _see_off(self, process: subprocess.Popen[bytes]) -> None:
-        """Reap it, and clear away what it made once no grant can name it any more."""
-        code = process.wait()
-        log.info("live_encode_ended", code=code)
-        time.sleep(2 * self.bounds.keep_s + 2 * IDLE_S)
-        self.clear()
+    def keep_clear(self, stop: threading.Event) -> None:
+        """Clear now and every ten minutes until told to stop: whoever made it, before a restart or since."""
+        while True:
+            try:
+                self.clear()
+            except OSError:
+                log.exception("live_encodes_not_cleared")
+            if stop.wait(CLEAR_EVERY_S):
+                return
 
     def clear(self) -> int:
         """Remove what no grant can name any more; how many encodes' it was."""
@@ -224,6 +229,8 @@ class LiveEncodes:
         try:
             if _is_held(encode / LOCK):
                 return False
+            if _ended_at(encode) > time.time():
+                _date_anew(encode)
             return _ended_at(encode) < time.time() - 2 * self.bounds.keep_s - IDLE_S
         except OSError as error:
             log.warning("live_encode_unreadable", encode=str(encode), error=str(error))
@@ -337,6 +344,10 @@ def _empty_out(gone: Path) -> None:
         log.info("live_encode_half_removed", folder=str(gone))
 
 
+def _see_off(process: subprocess.Popen[bytes]) -> None:
+    log.info("live_encode_ended", code=process.wait())
+
+
 def _mtime_of(path: Path) -> float:
     try:
         return path.stat().st_mtime
@@ -346,7 +357,18 @@ def _mtime_of(path: Path) -> float:
 
 def _ended_at(encode: Path) -> float:
     """When an encode that is over last did something."""
-    return max(_mtime_of(path) for path in (encode / NAME, encode / STATE, encode))
+    return max(_mtime_of(path) for path in _dated(encode))
+
+
+def _dated(encode: Path) -> tuple[Path, ...]:
+    return encode / NAME, encode / STATE, encode
+
+
+def _date_anew(encode: Path) -> None:
+    """The clock was set back: it ages from now on, or it would stay until the clock is there again."""
+    for path in _dated(encode):
+        with suppress(FileNotFoundError):
+            os.utime(path)
 
 
 def _lived_s(encode: Path) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -135,6 +136,11 @@ def test_an_encode_that_dies_again_and_again_is_begun_ever_later(
     assert live_encodes._deaths(folder)[1] == float("inf")
     full = LiveEncodes(tmp_path, tmp_path / "recorder", replace(encodes.bounds, floor_bytes=1 << 60))
     assert full.want(MAIN) is EncodeNow.FULL
+    # Nor does it keep what was made: at a clearing it is dated anew, and goes when that is long ago.
+    stop = threading.Event()
+    stop.set()
+    encodes.keep_clear(stop)
+    assert time.time() - 60 < live_encodes._ended_at(dead) <= time.time()
     # What cannot be read or begun is told, and ends nothing else: here a file is where a folder should be.
     odd = folder / live_encodes._next_name(folder)
     odd.touch()
