@@ -48,6 +48,10 @@ GONE = "gone-"
 IDLE_S = 30.0
 AGAIN_S = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
 """How long after its death the next is begun, by how many died one after the other."""
+COUNTED = len(AGAIN_S)
+"""So many deaths are looked at, and so many encodes that told nothing are kept for it."""
+COUNTED_S = COUNTED * AGAIN_S[-1]
+"""Longer ago, those that told nothing count no more."""
 CLEAR_EVERY_S = 600.0
 LIVED_S = 120.0
 """One that lived so long is not counted among those that died one after the other."""
@@ -170,6 +174,7 @@ class LiveEncodes:
     def _begin(self, stream: Path, locks: tuple[int, int], held: ExitStack) -> None:
         folder, before = self._root / stream, self.pieces(stream)
         last = before[-1] if before else None
+        _shed(folder)
         after_us = _end_of(folder / last.encode / f"{last.number:06d}.mp4", last) if last else 0
         own = folder / _next_name(folder)
         own.mkdir()
@@ -231,7 +236,9 @@ class LiveEncodes:
                 return False
             if _ended_at(encode) > time.time():
                 _date_anew(encode)
-            return _ended_at(encode) < time.time() - 2 * self.bounds.keep_s - IDLE_S
+            # No grant names what told nothing.
+            kept_s = 2 * self.bounds.keep_s + IDLE_S if _has_told(encode) else COUNTED_S
+            return _ended_at(encode) < time.time() - kept_s
         except OSError as error:
             log.warning("live_encode_unreadable", encode=str(encode), error=str(error))
             return False
@@ -323,6 +330,22 @@ def _next_name(folder: Path) -> str:
     return f"{last + 1:0{COUNT_DIGITS}x}{os.urandom(12).hex()}"
 
 
+def _shed(folder: Path) -> None:
+    """Remove those that told nothing and are not needed to count deaths; the stream's lock is held."""
+    for encode in _encodes(folder)[: 1 - COUNTED]:
+        if not _has_told(encode):
+            _removed(encode)
+
+
+def _has_told(encode: Path) -> bool:
+    try:
+        said, _ = read(encode)
+    except OSError as error:
+        log.warning("live_encode_unreadable", encode=str(encode), error=str(error))
+        return True
+    return any(line["kind"] == "piece" for line in said)
+
+
 def _removed(encode: Path) -> bool:
     """Take an encode that is over away, at once for whoever looks; False: another process does."""
     gone = encode.with_name(GONE + encode.name)
@@ -385,7 +408,7 @@ def _ended_early(encode: Path) -> bool:
 
 def _deaths(folder: Path) -> tuple[int, float]:
     """How many ended before their time one after the other until now, and seconds since the last."""
-    encodes = _encodes(folder)
+    encodes = _encodes(folder)[-COUNTED:]
     count = 0
     for encode in reversed(encodes):
         if not _ended_early(encode):

@@ -77,7 +77,14 @@ def test_the_picture_of_a_camera_with_telephone_sound_is_copied(
     encodes: LiveEncodes, tmp_path: Path, camera: Path
 ) -> None:
     recorded(tmp_path / "recorder", camera)
+    # However often it died, what told nothing is kept no longer than it counts.
+    folder = tmp_path / "live" / MAIN
+    for _ in range(9):
+        dead = folder / live_encodes._next_name(folder)
+        dead.mkdir(parents=True)
+        os.utime(dead, (time.time() - 40,) * 2)
     assert encodes.want(MAIN) is EncodeNow.STARTING
+    assert len(live_encodes._encodes(folder)) == 6
     # A second who looks meanwhile shares it; another stream has to wait, and is told so.
     assert encodes.want(MAIN) is EncodeNow.RUNNING
     assert encodes.want(MAIN.with_name("room")) is EncodeNow.BUSY
@@ -128,9 +135,19 @@ def test_an_encode_that_dies_again_and_again_is_begun_ever_later(
     half.mkdir()
     assert live_encodes._deaths(folder)[0] == 4 and encodes.want(MAIN) is EncodeNow.RESTARTING
     assert encodes.standing(MAIN).now is EncodeNow.RESTARTING and encodes.pieces(MAIN) == []
-    os.utime(half, (time.time() - 130,) * 2)
     (folder / f"gone-{half.name}").mkdir()
-    assert encodes.clear() == 1 and not [*folder.glob(f"*{half.name}")]
+    # What told something stays as long as a grant may name it.
+    silent, told, _ = found = [folder / f"{number:032x}" for number in range(3)]
+    for each in found:
+        each.mkdir()
+    (told / NAME).write_text(json.dumps({"kind": "piece"}) + "\n")
+    for path in (told / NAME, told, half):
+        os.utime(path, (time.time() - 190,) * 2)
+    live_encodes._shed(folder)
+    assert told.exists() and not silent.exists()
+    long = LiveEncodes(tmp_path, tmp_path / "recorder", replace(encodes.bounds, keep_s=3600))
+    assert long.clear() == 1 and not [*folder.glob(f"*{half.name}")]
+    assert told.exists() and encodes.clear() == 1 and not told.exists()
     # A clock that was set back keeps nobody waiting for as long.
     os.utime(dead / NAME, (time.time() + 3600,) * 2)
     assert live_encodes._deaths(folder)[1] == float("inf")
