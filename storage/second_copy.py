@@ -155,10 +155,16 @@ class SecondStore:
             finally:
                 os.close(target)
 
-    def read_back(self, name: str) -> Iterator[memoryview]:
-        """What the medium holds; each view is good until the next."""
+    def stamp(self, name: str) -> tuple[int, int]:
+        """Size and time of change: where they are what they were, nobody has written to a file meanwhile."""
         with translated(self._name):
-            yield from read_medium(self._root / name, CHUNK_BYTES)
+            found = (self._root / name).stat(follow_symlinks=False)
+            return found.st_size, found.st_mtime_ns
+
+    def read_back(self, name: str, at: int = 0) -> Iterator[memoryview]:
+        """What the medium holds from a place on; each view is good until the next."""
+        with translated(self._name):
+            yield from read_medium(self._root / name, CHUNK_BYTES, at)
 
     def move(self, name: str, to: str) -> None:
         """Give a file another name, durably. The caller knows that nothing has it."""

@@ -10,7 +10,8 @@ The rules:
 3. What the first drops because nobody claimed it is dropped in the second once it is gone from the first,
    by a note on the first disk. Nothing is removed for any other reason: a first disk that is gone, or
    empty, removes nothing.
-4. A store is looked for anew each second, and may be unmounted in between.
+4. A store is looked for anew each second, and may be unmounted in between: what takes longer is let go of,
+   and gone on with at the next look.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -31,7 +33,7 @@ from config.settings import Settings
 from evidence.errors import EvidenceError
 from evidence.session import CopyState
 from ingest.recorder import places
-from ingest.recorder.copying import complete
+from ingest.recorder.copying import Work, complete
 from ingest.recorder.second_copy import live_name, note_reading
 from ingest.recorder.stream import Finished
 from media.live.recording import OPEN_SUFFIX
@@ -139,7 +141,7 @@ class Copier:
         self._lag: dict[tuple[Path, str], int] = {}
         self._again_at_s: dict[UUID, float] = {}
         self._stuck: dict[UUID, str] = {}
-        self._settling: Generator[int, None, None] | None = None
+        self._work: dict[tuple[UUID, UUID], Work] = {}
         self._looked_at_s = self._clock()
         self._why: str | None = None
         self._wrong_since_s = self._looked_at_s
@@ -156,8 +158,6 @@ class Copier:
                 log.exception("second_copy:not_looked_after", folder=str(self.folder))
                 self._note(f"{type(error).__name__}: {error}")
                 is_busy = False
-        if self._settling is not None:
-            self._settling.close()
 
     def look(self) -> bool:
         """Copy what there is to copy; returns whether more waits."""
@@ -299,17 +299,15 @@ class Copier:
 
     def _settle(self, until_s: float) -> bool:
         """Work on files in custody for a while; returns whether some are left."""
-        if self._settling is None:
-            self._settling = self._round()
-        for spent in self._settling:
-            self._left_bytes -= spent
-            if (spent and self._left_bytes <= 0) or self._clock() > until_s:
-                return True
-        self._settling = None
+        with closing(self._round()) as steps:
+            for spent in steps:
+                self._left_bytes -= spent
+                if (spent and self._left_bytes <= 0) or self._clock() > until_s:
+                    return True
         return False
 
     def _round(self) -> Generator[int, None, None]:
-        wanting: set[UUID] = set()
+        wanting: list[tuple[CopiedRoom, SecondCopy, StoredObject]] = []
         for room in self.rooms:
             try:
                 with self._storage.database.read() as session:
@@ -320,30 +318,40 @@ class Copier:
                 # Nobody knows what there is to do; asked again at the next look.
                 log.warning("second_copy:not_known", room=room.room_no, code=error.code)
                 continue
-            wanting |= {row.id for row, _ in found}
-            for row, held in found:
-                if self._clock() >= self._again_at_s.get(row.id, 0.0):
-                    yield from self._complete(room, row, held)
+            wanting += [(room, row, held) for row, held in found]
         # What another host copied meanwhile is nobody's trouble any more.
-        self._stuck = {key: why for key, why in self._stuck.items() if key in wanting}
-        self._again_at_s = {key: at for key, at in self._again_at_s.items() if key in wanting}
+        ids = {row.id for _, row, _ in wanting}
+        self._stuck = {key: why for key, why in self._stuck.items() if key in ids}
+        self._again_at_s = {key: at for key, at in self._again_at_s.items() if key in ids}
+        self._work = {key: work for key, work in self._work.items() if key[0] in ids}
+        # Each look begins anew: in the order of the rooms the last would get what the others leave.
+        for room, row, held in sorted(wanting, key=lambda each: each[1].id):
+            if self._clock() >= self._again_at_s.get(row.id, 0.0):
+                yield from self._complete(room, row, held)
 
     def _complete(self, room: CopiedRoom, row: SecondCopy, held: StoredObject) -> Generator[int, None, None]:
         try:
             with attached(self.folder, self._store_id) as second, second.alone(room.folder) as is_alone:
                 if not is_alone or self._is_done(room, row):
                     return
-                found = yield from complete(self._storage.objects, second, room.folder, row, held)
+                key = row.id, second.mark.copy_id
+                work = self._work.setdefault(key, Work())
+                found = yield from complete(self._storage.objects, second, room.folder, row, held, work)
                 state = self._take_down(room, row, second, held, found)
         except (EvidenceError, OSError) as error:
             log.warning("second_copy:not_made", room=room.room_no, key=row.reception_key, error=str(error))
             self._stuck[row.id] = str(error)
             self._again_at_s[row.id] = self._clock() + AGAIN_S
+            self._forget_work(row.id)
             return
+        self._forget_work(row.id)
         self._stuck.pop(row.id, None)
         self._again_at_s.pop(row.id, None)
         if state is CopyState.DIFFERS:
             self._again_at_s[row.id] = self._clock() + DIFFERS_AGAIN_S
+
+    def _forget_work(self, copy_id: UUID) -> None:
+        self._work = {key: work for key, work in self._work.items() if key[0] != copy_id}
 
     def _is_done(self, room: CopiedRoom, row: SecondCopy) -> bool:
         """Whether somebody else was faster: it is asked once nobody else can be at it."""

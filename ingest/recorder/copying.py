@@ -3,11 +3,15 @@
 A copy is filled from where it ends: what was appended to it while the file was written is not sent again.
 Then it is read back. Only where that is not the file are its bytes written anew, and only after the original
 was read and is sound: a copy may be all that is left.
+
+Who makes a copy may close it between any two steps, so that no handle is kept, and go on with the
+same `Work`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
+from dataclasses import dataclass, field
 
 from evidence.errors import FixityError, NotFound
 from evidence.fixity import StreamingDigest, compare, hash_file, hash_stream
@@ -23,8 +27,20 @@ Steps = Generator[int, None, bytes]
 """What it yields are bytes just read from the first store, 0 for a step that read none."""
 
 
+@dataclass
+class Work:
+    """How far the making of one copy has come; it holds nothing open."""
+
+    copy: StreamingDigest = field(default_factory=StreamingDigest)
+    """Of what was read of it so far, while it had that stamp."""
+    stamp: tuple[int, int] | None = None
+    original: StreamingDigest = field(default_factory=StreamingDigest)
+    is_anew: bool = False
+    """Whether its bytes were written anew, from an original that is sound."""
+
+
 def complete(
-    objects: ObjectStore, second: SecondStore, folder: str, row: SecondCopy, held: StoredObject
+    objects: ObjectStore, second: SecondStore, folder: str, row: SecondCopy, held: StoredObject, work: Work
 ) -> Steps:
     """Make one copy whole and read it back, a step at a time; returns the digest that was read.
 
@@ -33,6 +49,7 @@ def complete(
 
     Args:
         folder: The room's in the second store.
+        work: What was done of it before, and what is done now.
 
     Raises:
         FixityError: The original is damaged, and so the copy cannot be made from it.
@@ -43,18 +60,28 @@ def complete(
     if second.size(place) is not None:
         # Cut off between the name and the row.
         second.move(place, live)
-    yield from _fill(objects, second, live, held)
-    found = yield from _digest(second.read_back(live), costs=False)
-    if found != held.sha256:
-        original = yield from _digest(objects.read_back(held.store_key), costs=True)
+    found = yield from _fill_and_read(objects, second, live, held, work)
+    if found != held.sha256 and not work.is_anew:
+        chunks = objects.read_back(held.store_key, at=work.original.size_bytes)
+        original = yield from _digest(chunks, work.original, costs=True)
         compare(held.sha256, original, f"object {held.store_key}")
         second.cut(live, 0)
-        yield from _fill(objects, second, live, held)
-        found = yield from _digest(second.read_back(live), costs=False)
+        work.is_anew = True
+        found = yield from _fill_and_read(objects, second, live, held, work)
     if found == held.sha256:
         second.move(live, place)
         second.list_digest(place, found)
     return found
+
+
+def _fill_and_read(
+    objects: ObjectStore, second: SecondStore, live: str, held: StoredObject, work: Work
+) -> Steps:
+    yield from _fill(objects, second, live, held)
+    stamp = second.stamp(live)
+    if stamp != work.stamp:
+        work.copy, work.stamp = StreamingDigest(), stamp
+    return (yield from _digest(second.read_back(live, work.copy.size_bytes), work.copy, costs=False))
 
 
 def _fill(
@@ -79,8 +106,7 @@ def _fill(
                 at = end
 
 
-def _digest(chunks: Iterable[memoryview], *, costs: bool) -> Steps:
-    digest = StreamingDigest()
+def _digest(chunks: Iterable[memoryview], digest: StreamingDigest, *, costs: bool) -> Steps:
     for chunk in chunks:
         digest.update(chunk)
         yield len(chunk) if costs else 0

@@ -109,8 +109,8 @@ class ObjectStore(Protocol):
         """Keys that begin with ``prefix``, with sizes, in key order."""
         ...
 
-    def read_back(self, key: str, chunk_bytes: int = 1 << 20) -> Iterator[memoryview]:
-        """What the medium holds, read past the page cache where that can be done.
+    def read_back(self, key: str, chunk_bytes: int = 1 << 20, at: int = 0) -> Iterator[memoryview]:
+        """What the medium holds from ``at`` on, read past the page cache where that can be done.
 
         Each view is good until the next one is asked for. NotFound if absent.
         """

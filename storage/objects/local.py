@@ -263,10 +263,10 @@ class LocalObjectStore:
         self._require_mounted()
         yield from _walk(self._root, "", prefix)
 
-    def read_back(self, key: str, chunk_bytes: int = 1 << 20) -> Iterator[memoryview]:
+    def read_back(self, key: str, chunk_bytes: int = 1 << 20, at: int = 0) -> Iterator[memoryview]:
         path = self.path(key)
         with translated(f"object {key}"):
-            yield from read_medium(path, chunk_bytes)
+            yield from read_medium(path, chunk_bytes, at)
 
     def reserve(self, size: int) -> None:
         require_space(self.free_bytes(), self._floor_bytes, size, f"object store {self._root}")

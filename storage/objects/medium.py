@@ -11,8 +11,8 @@ from pathlib import Path
 _ALIGN_BYTES = 1 << 16
 
 
-def read_medium(path: Path, chunk_bytes: int = 1 << 20) -> Iterator[memoryview]:
-    """The bytes of a file, its pages written out and dropped before; each view is good until the next.
+def read_medium(path: Path, chunk_bytes: int = 1 << 20, at: int = 0) -> Iterator[memoryview]:
+    """The bytes of a file from ``at`` on, its pages dropped before; each view is good until the next.
 
     Raises:
         OSError: It is gone, or the disk fails.
@@ -22,17 +22,17 @@ def read_medium(path: Path, chunk_bytes: int = 1 << 20) -> Iterator[memoryview]:
     try:
         os.fsync(descriptor)  # Dirty pages cannot be dropped.
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        yield from _read_uncached(path, descriptor, chunk_bytes)
+        yield from _read_uncached(path, descriptor, chunk_bytes, at)
     finally:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         os.close(descriptor)
 
 
-def _read_uncached(path: Path, buffered: int, chunk_bytes: int) -> Iterator[memoryview]:
+def _read_uncached(path: Path, buffered: int, chunk_bytes: int, at: int) -> Iterator[memoryview]:
     """Read with O_DIRECT where the file system has it, else what is left after DONTNEED."""
-    direct = True
+    direct = at % _ALIGN_BYTES == 0
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (os.O_DIRECT if direct else 0))
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
@@ -40,7 +40,7 @@ def _read_uncached(path: Path, buffered: int, chunk_bytes: int) -> Iterator[memo
     # Anonymous memory begins on a page, as O_DIRECT asks. It is freed with its last view.
     buffer = memoryview(mmap.mmap(-1, chunk_bytes))
     try:
-        position = 0
+        position = at
         while count := os.preadv(descriptor, [buffer], position):
             yield buffer[:count]
             position += count

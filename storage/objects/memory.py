@@ -93,9 +93,9 @@ class MemoryObjectStore:
             if key.startswith(prefix):
                 yield key, len(self._objects[key])
 
-    def read_back(self, key: str, chunk_bytes: int = 1 << 20) -> Iterator[memoryview]:
+    def read_back(self, key: str, chunk_bytes: int = 1 << 20, at: int = 0) -> Iterator[memoryview]:
         held = memoryview(self._held(key))
-        for start in range(0, len(held), chunk_bytes):
+        for start in range(at, len(held), chunk_bytes):
             yield held[start : start + chunk_bytes]
 
     def kept_aside(self, key: str) -> builtins.list[str]:

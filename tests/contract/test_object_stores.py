@@ -65,6 +65,8 @@ def test_read_back_yields_the_bytes_in_order(store: ObjectStore) -> None:
         stored = store.adopt(staged, digest, size, AGENCY)
         digests = hash_stream(store.read_back(stored.key, 1 << 16))
         assert (digests.sha256, digests.size_bytes) == (digest, size)
+        for at in (0, 5, 1 << 16, size):
+            assert b"".join(map(bytes, store.read_back(stored.key, 1 << 16, at))) == content[at:]
 
 
 def test_same_bytes_twice_are_one_object(store: ObjectStore) -> None:

@@ -16,7 +16,7 @@ from cli.main import main
 from evidence.session import CopyState
 from ingest.daemon.second_copies import AGAIN_S, DIFFERS, DIFFERS_AGAIN_S, CopiedRoom, Copier, Verdict
 from ingest.recorder import second_copy, sessions, sheet
-from ingest.recorder.copying import complete
+from ingest.recorder.copying import Work, complete
 from ingest.recorder.places import room_folder
 from ingest.recorder.stream import Finished
 from storage.db import agencies, custody, second_copies
@@ -291,7 +291,7 @@ def test_cut_off_between_its_name_and_its_row_it_is_done_again(one_room: Room) -
     with one_room.storage.database.read() as session:
         ((row, held),) = second_copies.uncopied(session, one_room.agency.id, "R-1", 9)
     with attached(one_room.second, one_room.agency.store_id) as second:
-        for _ in complete(one_room.storage.objects, second, "demo/R-1", row, held):
+        for _ in complete(one_room.storage.objects, second, "demo/R-1", row, held, Work()):
             pass
     assert (one_room.home / row.path).stat().st_size == SIZE
     one_room.look()
@@ -351,8 +351,8 @@ def test_what_is_read_back_otherwise_is_an_alarm_until_it_matches(
     one_room.hold(finished)
     real = SecondStore.read_back
 
-    def rotten(self: SecondStore, name: str) -> Iterator[memoryview]:
-        for chunk in real(self, name):
+    def rotten(self: SecondStore, name: str, at: int = 0) -> Iterator[memoryview]:
+        for chunk in real(self, name, at):
             yield memoryview(b"\0" + bytes(chunk[1:]))
 
     monkeypatch.setattr(SecondStore, "read_back", rotten)
@@ -366,6 +366,45 @@ def test_what_is_read_back_otherwise_is_an_alarm_until_it_matches(
     one_room.look(DIFFERS_AGAIN_S)
     assert (one_room.row(finished).state, one_room.standing()) == (CopyState.COPIED, [])
     assert one_room.leaves(finished) == ["item:copy_differs", "item:copied"]
+
+
+def test_a_file_that_takes_several_looks_is_gone_on_with_and_nothing_is_kept_open(
+    one_room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.daemon.second_copies.SETTLE_S", -1)
+    monkeypatch.setattr("ingest.recorder.copying.SLICE_BYTES", 16)
+    finished, other = one_room.finished(0), one_room.finished(1)
+    whole, live, away = finished.path.read_bytes(), one_room.live(finished), one_room.second.with_name("away")
+    one_room.hold(finished)
+
+    def look_until(state: CopyState, of: Finished) -> int:
+        for looks in range(1, 20):
+            one_room.look()
+            handles = [str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+            assert [each for each in handles if each.startswith(str(one_room.second))] == []
+            if one_room.row(of).state == state:
+                return looks
+            if of is finished and looks == 2:
+                # It can be unmounted, and goes on once it is back.
+                one_room.second.rename(away)
+                one_room.look()
+                away.rename(one_room.second)
+            if of is finished and looks == 4:
+                # What was read of it is not what it holds any more.
+                live.write_bytes(b"?" + whole[1:])
+                os.utime(live, ns=(0, 0))
+        raise AssertionError(f"expected {state}, found {one_room.row(of).state} after {looks} looks")
+
+    # Three to fill it, one to read it; two for what it became, one for the original; four to make it anew.
+    assert look_until(CopyState.COPIED, finished) == 11
+    assert (one_room.home / one_room.row(finished).path).read_bytes() == whole
+    real = SecondStore.read_back
+    monkeypatch.setattr(
+        SecondStore, "read_back",
+        lambda self, name, at=0: (memoryview(bytes(len(chunk))) for chunk in real(self, name, at)),
+    )  # fmt: skip
+    one_room.hold(other)
+    look_until(CopyState.DIFFERS, other)
 
 
 def test_a_damaged_original_is_not_written_over_a_copy(one_room: Room) -> None:
