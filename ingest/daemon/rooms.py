@@ -223,8 +223,10 @@ class Rooms:
         try:
             with self._storage.database.read() as session:
                 found = sessions.incomplete_sessions(session, room.agency_id, room.settings.room_no)
-                lost = standing_subjects(session, room.agency_id, "room", LOST)
-                left = standing_subjects(session, room.agency_id, "room", NOT_TAKEN_UP)
+                lost, left, behind = (
+                    standing_subjects(session, room.agency_id, "room", code)
+                    for code in (LOST, NOT_TAKEN_UP, COPY_LOST)
+                )
         except EvidenceError as error:
             log.warning("recorder:sessions_not_known", room=room.settings.room_no, code=error.code)
             return
@@ -237,7 +239,7 @@ class Rooms:
         over = [each for each in found if handover.is_due(each, self._name, is_ours=is_ours)]
         done = [each.id for each in over if not self._has_of(room, each)]
         self._say(room, done, handover.hold_no_more)
-        self._look_again(room, lost, left)
+        self._look_again(room, lost, left, behind)
 
     def _heed(self, room: _Room, lasting: frozenset[UUID]) -> None:
         known, at_s = room.lasting or frozenset(), time.monotonic()
@@ -290,17 +292,19 @@ class Rooms:
         self._tell(room, about, NOT_TAKEN_UP, wrong)
         return is_late
 
-    def _look_again(self, room: _Room, lost: set[str], left: set[str]) -> None:
+    def _look_again(self, room: _Room, lost: set[str], left: set[str], behind: set[str]) -> None:
         """See to alarms about streams that are in the settings no more: no other look comes by them."""
         number, known = room.settings.room_no, {stream.name for stream in room.streams}
-        for subject_id in lost | left:
+        for subject_id in lost | left | behind:
             # With the folder's name behind it, or as it was once, without.
             room_no, _, name = subject_id.partition("@")[0].partition("/")
             if room_no != number or name in known:
                 continue
             if subject_id in left:
                 self._has_left(room, name, begins_us=0)
-            elif room.is_ours:
+            if subject_id in behind:
+                self._tell(room, f"{number}/{name}", COPY_LOST, None)
+            if subject_id in lost and room.is_ours:
                 self._tell(room, subject_id, LOST, None)
 
     def _settle(self, room: _Room, stream: StreamRecorder, finished: Finished) -> None:

@@ -416,7 +416,9 @@ def test_a_folder_that_cannot_be_looked_into_keeps_no_room_from_its_sessions(
     assert home.told(lasts).row.complete_at is not None
     assert home.alarms() == [(NOT_TAKEN_UP, f"R101/old@{host._name}")]
     # No session asks for that stream any more, and nobody waits for it; a daemon that begins sees to both.
+    told = {"stream": "R101/old", "folder": host._name}
     home.write(raise_alarm, NewAlarm(LOST, "room", "R101/old", "away", {"stream": "R101/old"}))
+    home.write(raise_alarm, NewAlarm("second_copy_lost", "room", f"R101/old@{host._name}", "away", told))
     shutil.rmtree(stray)
     home.follow(home.host("one"))
     assert home.alarms() == []
