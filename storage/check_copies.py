@@ -15,6 +15,8 @@ from storage.findings import Finding, finding
 from storage.open import Storage
 from storage.second_copy import SecondStore, attached, room_folder
 
+KIND = "second_copy"
+
 
 def check_copies(
     storage: Storage, agency: Agency, folders: Mapping[str, Path], depth: Depth
@@ -30,25 +32,24 @@ def check_copies(
         try:
             with attached(folder, agency.store_id) as second:
                 for row, held in rows:
-                    yield from _judge(second, room_folder(agency.code, room_no), row, held, depth)
+                    place = f"{room_folder(agency.code, room_no)}/{row.path}"
+                    try:
+                        yield from _judge(second, place, row, held, depth)
+                    except EvidenceError as error:
+                        yield finding("copy_unreadable", KIND, row.id, f"{place}: {error.message}")
         except Unavailable as error:
-            yield finding("copy_store", "room", room_no, error.message)
+            yield finding(error.code, "room", room_no, folder)
 
 
 def _judge(
-    second: SecondStore, folder: str, row: SecondCopy, held: StoredObject, depth: Depth
+    second: SecondStore, place: str, row: SecondCopy, held: StoredObject, depth: Depth
 ) -> Iterator[Finding]:
-    place, kind = f"{folder}/{row.path}", "second_copy"
     size = second.size(place)
     if size is None:
-        yield finding("copy_missing", kind, row.id, place)
+        yield finding("copy_missing", KIND, row.id, place)
     elif size != held.size_bytes:
-        yield finding("copy_size", kind, row.id, f"{place}: {held.size_bytes} B, {size} B")
+        yield finding("copy_size", KIND, row.id, f"{place}: {held.size_bytes} B, {size} B")
     elif depth is Depth.DIGESTS:
-        try:
-            found = hash_stream(second.read_back(place)).sha256
-        except EvidenceError as error:
-            yield finding("copy_unreadable", kind, row.id, f"{place}: {error.message}")
-            return
+        found = hash_stream(second.read_back(place)).sha256
         if found != held.sha256:
-            yield finding("copy_digest", kind, row.id, f"{place}: {held.sha256.hex()}, {found.hex()}")
+            yield finding("copy_digest", KIND, row.id, f"{place}: {held.sha256.hex()}, {found.hex()}")

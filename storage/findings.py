@@ -46,7 +46,12 @@ TEXTS = {
     "file_size": "{kind} {id}: 大小不符 / {kind} {id}: {detail}",
     "file_digest": "{kind} {id}: 摘要不符 / {kind} {id}: {detail}",
     "file_unreadable": "{kind} {id}: 无法读取 / {kind} {id}: unreadable ({detail})",
-    "copy_store": "询问室 {id}: 第二份存储不可用,{detail} / room {id}: its second store is away",
+    "second_store_missing": "询问室 {id}: 第二份存储 {detail} 未挂载或没有标识 / "
+    "room {id}: its second store {detail} is away, or has no mark",
+    "second_store_unreadable": "询问室 {id}: 第二份存储 {detail} 的标识无法读取 / "
+    "room {id}: the mark of its second store {detail} is unreadable",
+    "second_store_wrong": "询问室 {id}: {detail} 挂载的是别的第二份存储 / "
+    "room {id}: {detail} is another installation's second store",
     "copy_missing": "第二份 {id}: 文件缺失 / second copy {id}: its file is gone ({detail})",
     "copy_size": "第二份 {id}: 大小不符 / second copy {id}: expected and found, {detail}",
     "copy_digest": "第二份 {id}: 摘要不符 / second copy {id}: expected and found, {detail}",

@@ -435,7 +435,7 @@ def test_one_file_that_cannot_be_copied_costs_the_others_nothing(one_room: Room)
 
 
 def test_originals_are_put_back_by_command_and_the_check_names_what_is_wrong_with_copies(
-    one_room: Room, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    one_room: Room, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone, damaged, sound = (one_room.finished(number) for number in range(3))
     for each in (gone, damaged, sound):
@@ -474,10 +474,24 @@ def test_originals_are_put_back_by_command_and_the_check_names_what_is_wrong_wit
     found = json.loads(liuhen("check", "--depth", "digests", "--json")[1])
     codes = sorted(each["code"] for each in found if each["kind"] == "second_copy")
     assert codes == ["copy_digest", "copy_missing", "copy_size"]
+    unread, real = Path(one_room.row(gone).path).name, Path.stat
+
+    def failing(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        if path.name == unread:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(path, follow_symlinks=follow_symlinks)
+
+    with monkeypatch.context() as disk:
+        # One file that cannot be looked at does not end the check of the others.
+        disk.setattr(Path, "stat", failing)
+        found = json.loads(liuhen("check", "--depth", "digests", "--json")[1])
+    codes = sorted(each["code"] for each in found if each["kind"] == "second_copy")
+    assert codes == ["copy_digest", "copy_size", "copy_unreadable"]
     one_room.held(damaged).unlink()
     code, told, _ = liuhen("room", "restore")
     assert (code, "put back: 0, not: 1" in told) == (1, True)
     assert not one_room.storage.objects.exists(one_room.key(damaged))
     one_room.second.rename(tmp_path / "pulled")
     found = json.loads(liuhen("check", "--json")[1])
-    assert [each["id"] for each in found if each["code"] == "copy_store"] == ["R-1"]
+    (told,) = [each["message"] for each in found if each["code"] == "second_store_missing"]
+    assert [half.count(str(one_room.second)) for half in told.split(" / ")] == [1, 1]
