@@ -23,10 +23,10 @@ from evidence.masks import REASON_WORDS as HIDES_WHY
 from evidence.session import NOTE_WORDS, REASON_WORDS, STATE_WORDS, Facts, NoteKind, State
 from ingest.recorder import masks, registry, sealing, sessions, sheet
 from ingest.recorder.sessions import Told
-from redaction.session_masks import hide
 from storage.db import sessions as rows
 from storage.db.room_tables import RoomSession
 from storage.db.session_masks import masks_of
+from storage.hiding import hide
 
 REASONS = ", ".join(f"{reason} {words[0]}" for reason, words in REASON_WORDS.items())
 

@@ -13,10 +13,12 @@ streams of the room. It changes no original. The rules:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from fractions import Fraction
+from typing import Any
 
 from evidence.errors import InvalidInput
 
@@ -82,6 +84,10 @@ class Mask:
     """Actor label."""
 
 
+Placed = tuple[Mask, tuple[int, int]]
+"""A mask, and where it lies in a file's media time."""
+
+
 def check_stretch(
     from_at: datetime | None,
     to_at: datetime | None,
@@ -144,3 +150,22 @@ def media_span(mask: Mask, from_us: int, to_us: int, duration_us: int) -> tuple[
         last = duration_us
     first, last = max(0, first), min(duration_us, last)
     return (first, last) if first < last else None
+
+
+def in_plan(plan: Mapping[str, Any], placed: Sequence[Placed]) -> dict[str, Any]:
+    """A redaction plan, as it is stored, with what masks hide that it does not have; else the same."""
+    known = {span["id"] for name in ("muted_spans", "whole_frame_spans") for span in plan[name]}
+    muted, frames, picture = list(plan["muted_spans"]), list(plan["whole_frame_spans"]), plan["picture"]
+    for mask, (from_us, to_us) in placed:
+        said = {"origin": "account", "by": mask.by, "reason": str(mask.reason), "state": "accepted"}
+        sound, sight = f"{mask.id}:sound", f"{mask.id}:picture"
+        if mask.hides.of_sound and sound not in known:
+            muted.append(
+                {"id": sound, "from_us": from_us, "to_us": to_us, "stream": None, "kind": "silence", **said}
+            )
+        if mask.hides.of_picture and picture is not None and sight not in known:
+            ticks = Fraction(picture["time_base"][1], picture["time_base"][0] * 1_000_000)
+            first, last = int(from_us * ticks), -int(-to_us * ticks)
+            begins = picture["first_pts"]
+            frames.append({"id": sight, "from_pts": begins + first, "to_pts": begins + last, **said})
+    return {**plan, "muted_spans": muted, "whole_frame_spans": frames}

@@ -1,7 +1,7 @@
 """Hiding a stretch of a session in all that is made of it.
 
 Where two use cases meet: the mask is of the session (`ingest.recorder.masks`), what it hides is in the
-redaction plans of the session's files (`redaction.session_masks`). One transaction: from its commit on
+redaction plans of the session's files (`storage.hiding`). One transaction: from its commit on
 nothing that was made before is served.
 """
 
@@ -18,10 +18,10 @@ from api.schemas.session_masks import Masking, MaskShown
 from evidence.access import Act
 from evidence.masks import HIDES_WORDS, Hides, Reason
 from ingest.recorder import masks
-from redaction.session_masks import hide
 from storage.db import sessions
 from storage.db.room_tables import RoomSession, SessionMask
 from storage.db.session_masks import masks_of
+from storage.hiding import hide
 
 gate = Gate("办案场所 Rooms")
 

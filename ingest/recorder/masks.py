@@ -1,7 +1,7 @@
 """A person hides a stretch of a session in whatever is made of it, or ends what lasts until then.
 
 Each is a row and a custody leaf in the caller's transaction, with the session's row held. The original is not
-touched; what is already made of it is for whoever calls (`redaction.session_masks`).
+touched; what is already made of it is for whoever calls (`storage.hiding`).
 """
 
 from __future__ import annotations

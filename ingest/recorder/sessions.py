@@ -37,6 +37,7 @@ from storage.db import cases, custody, items, sessions
 from storage.db.custody import Happening
 from storage.db.room_tables import RoomSession, SessionNote, SessionPart
 from storage.db.tables import Agency, Claim, Item
+from storage.hiding import hide_in
 
 if TYPE_CHECKING:
     from ingest.recorder.stream import Finished
@@ -324,6 +325,8 @@ def note_part(
     part.leaf_id = leaf(session, agency, row, Action.ROOM_SESSION_PART_NOTED, facts, "system", now)
     session.add(part)
     session.flush()
+    # In custody before it was tied, something may be made of it without a mask set since.
+    hide_in(session, agency, item_id, "system", now)
 
 
 def claims_of(

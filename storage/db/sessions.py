@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from evidence.errors import NotFound
+from evidence.kinds import ClaimSource
 from evidence.session import NoteKind
 from storage.db.room_tables import RoomSession, SessionNote, SessionPart
-from storage.db.tables import Item, StoredObject
+from storage.db.tables import Claim, Item, StoredObject
+
+NEAR = timedelta(days=1)
+"""No file is longer, and no clock was set right by more."""
 
 
 def open_sessions(session: Session, agency_id: UUID, room_no: str) -> list[RoomSession]:
@@ -165,6 +169,29 @@ def parts_of_items(session: Session, agency_id: UUID, item_ids: Sequence[UUID]) 
         SessionPart.agency_id == agency_id, SessionPart.item_id.in_(list(item_ids))
     )
     return list(session.scalars(query.order_by(SessionPart.from_at, SessionPart.id)))
+
+
+def untied_over(session: Session, agency_id: UUID, from_at: datetime, to_at: datetime | None) -> list[UUID]:
+    """Items recorded around that time that say they are a file of some session, and are tied to none."""
+    tied = select(SessionPart.item_id).where(
+        SessionPart.agency_id == Item.agency_id, SessionPart.item_id == Item.id
+    )
+    query = (
+        select(Item.id)
+        .join(Claim, (Claim.item_id == Item.id) & (Claim.agency_id == Item.agency_id))
+        .where(
+            Item.agency_id == agency_id,
+            Item.captured_from >= from_at - NEAR,
+            Claim.field == "recording",
+            Claim.source == str(ClaimSource.SERVER),
+            Claim.value.startswith("session:"),
+            ~tied.exists(),
+        )
+        .distinct()
+    )
+    if to_at is not None:
+        query = query.where(Item.captured_from <= to_at + NEAR)
+    return list(session.scalars(query))
 
 
 def sessions_by_id(session: Session, agency_id: UUID, session_ids: Collection[UUID]) -> list[RoomSession]:

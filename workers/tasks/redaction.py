@@ -17,23 +17,25 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from evidence.canonical import canonical_json
 from evidence.custody import Action
 from evidence.errors import Conflict, MediaError
 from evidence.events import Topic
 from evidence.fixity import hash_file
 from evidence.item import Redaction, move
 from evidence.kinds import MediaKind
+from evidence.masks import in_plan
 from media import sandbox
 from media.fmp4 import index_fragments
 from redaction.amend import reveals
 from redaction.models import verify_model
 from redaction.plan_json import plan_from_json
-from redaction.session_masks import placed_in, with_masks
 from storage.db import custody, items, jobs
 from storage.db.custody import Happening
 from storage.db.jobs import Wanted
 from storage.db.plans import plan_in_force
 from storage.db.tables import Agency, Derivative, Item, RedactionPlanRow
+from storage.hiding import hold_sessions, placed_in
 from transcode.stills import make_poster
 from workers.context import WORKER, JobContext, Made, Outcome
 from workers.derivatives import put_derivative, want_followers, withdraw
@@ -65,19 +67,20 @@ def redact(context: JobContext) -> Outcome:
 
     def commit(session: Session, agency: Agency) -> None:
         now = context.storage.clock.now()
+        hold_sessions(session, agency.id, item.id)
         found = items.item_by_id(session, agency.id, item.id, lock=True)
         if items.newest_plan(session, agency.id, item.id) is not None:
             return
-        placed = placed_in(session, agency.id, found, int(source.info.get("duration_us") or 0))
-        hidden = with_masks(plan_from_json(plan), placed) if placed else None
+        placed = placed_in(session, agency.id, found.id, int(source.info.get("duration_us") or 0))
+        hidden = in_plan(plan, placed) if placed else None
         row = RedactionPlanRow(
             agency_id=agency.id,
             item_id=item.id,
             number=1,
             plan_sha256=hash_file(destination).sha256
             if hidden is None
-            else sha256(hidden.to_bytes()).digest(),
-            plan=plan if hidden is None else hidden.to_json(),
+            else sha256(canonical_json(hidden)).digest(),
+            plan=plan if hidden is None else hidden,
             author=WORKER,
             made_at=now,
         )

@@ -3,27 +3,27 @@
 A mask becomes a muted span or hidden frames under its own id, so that it is brought in once, and what a
 second person approved to be shown again stays so. A plan that already hides it is left as it is. Another
 version hides more, and what was made from the one before is withdrawn at once (`docs/design/redaction.md`).
+
+It is here because two who are strangers need it: whoever masks, and whoever ties a file to a session.
+Sessions are held before items, by all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from datetime import datetime
-from fractions import Fraction
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from evidence.canonical import canonical_json
 from evidence.clock import to_micros
 from evidence.custody import Action
 from evidence.item import Redaction, move
 from evidence.kinds import ClaimSource, MediaKind
-from evidence.masks import Mask, media_span
-from redaction.plan import MutedSpan, RedactionPlan, State, WholeFrameSpan
-from redaction.plan_json import plan_from_json
+from evidence.masks import Placed, in_plan, media_span
 from storage.db import custody, items, jobs, session_masks, sessions
 from storage.db.custody import Happening
 from storage.db.jobs import Wanted
@@ -32,44 +32,12 @@ from storage.db.tables import Agency, Derivative, Item, RedactionPlanRow
 
 NOTE = "session masks"
 TIMES = frozenset({"captured_from", "captured_to"})
-Placed = tuple[Mask, tuple[int, int]]
-"""A mask, and where it lies in a file's media time."""
 
 
-def with_masks(plan: RedactionPlan, placed: Sequence[Placed]) -> RedactionPlan:
-    """The same version, with what is hidden by masks that it does not have; unchanged where it has all."""
-    known = {span.id for span in plan.muted_spans} | {span.id for span in plan.whole_frame_spans}
-    muted, frames = list(plan.muted_spans), list(plan.whole_frame_spans)
-    for mask, (from_us, to_us) in placed:
-        sound, picture = f"{mask.id}:sound", f"{mask.id}:picture"
-        facts: dict[str, Any] = {
-            "origin": "account",
-            "by": mask.by,
-            "reason": mask.reason,
-            "state": State.ACCEPTED,
-        }
-        if mask.hides.of_sound and sound not in known:
-            muted.append(
-                MutedSpan(id=sound, from_us=from_us, to_us=to_us, stream=None, kind="silence", **facts)
-            )
-        if mask.hides.of_picture and plan.picture is not None and picture not in known:
-            ticks = Fraction(plan.picture.time_base[1], plan.picture.time_base[0] * 1_000_000)
-            first = plan.picture.first_pts
-            frames.append(
-                WholeFrameSpan(
-                    id=picture,
-                    from_pts=first + int(from_us * ticks),
-                    to_pts=first - int(-to_us * ticks),
-                    **facts,
-                )
-            )
-    return replace(plan, muted_spans=tuple(muted), whole_frame_spans=tuple(frames))
-
-
-def placed_in(session: Session, agency_id: UUID, item: Item, duration_us: int) -> list[Placed]:
+def placed_in(session: Session, agency_id: UUID, item_id: UUID, duration_us: int) -> list[Placed]:
     """The masks of an item's sessions that touch it."""
     found: list[Placed] = []
-    for row, from_at, to_at in _sessions_of(session, agency_id, item):
+    for row, from_at, to_at in _sessions_of(session, agency_id, item_id):
         for mask in session_masks.masks_in_force(session, row):
             span = media_span(mask, to_micros(from_at), to_micros(to_at), duration_us)
             if span is not None:
@@ -77,18 +45,24 @@ def placed_in(session: Session, agency_id: UUID, item: Item, duration_us: int) -
     return found
 
 
+def hold_sessions(session: Session, agency_id: UUID, item_id: UUID) -> None:
+    """Hold an item's sessions until the transaction ends: masks are set and files tied before or after."""
+    for row_id in sorted(row.id for row, _, _ in _sessions_of(session, agency_id, item_id)):
+        sessions.session_by_id(session, agency_id, row_id, lock=True)
+
+
 def _sessions_of(
-    session: Session, agency_id: UUID, item: Item
+    session: Session, agency_id: UUID, item_id: UUID
 ) -> list[tuple[RoomSession, datetime, datetime]]:
     """The sessions that an item is a file of, each with when it was recorded."""
-    parts = {part.session_id: part for part in sessions.parts_of_items(session, agency_id, [item.id])}
+    parts = {part.session_id: part for part in sessions.parts_of_items(session, agency_id, [item_id])}
     if parts:
         tied = sessions.sessions_by_id(session, agency_id, list(parts))
         return [(row, parts[row.id].from_at, parts[row.id].to_at) for row in tied]
     # In custody, and not tied yet: it says itself of which session it is, and when.
     said = {
         claim.field: claim.value
-        for claim in items.claims_of(session, agency_id, item.id)
+        for claim in items.claims_of(session, agency_id, item_id)
         if claim.source == ClaimSource.SERVER and claim.field in {"recording", *TIMES}
     }
     kind, _, rest = said.get("recording", "").partition(":")
@@ -103,31 +77,36 @@ def _sessions_of(
 def hide(session: Session, agency: Agency, session_id: UUID, actor: str, now: datetime) -> list[UUID]:
     """Bring a session's masks into the plans that its files have by now; the items whose plan changed.
 
-    One without a plan has them from the first version on.
+    Its files are those tied to it and those in custody that are to be. One without a plan has them from the
+    first version on.
     """
-    changed = []
-    for item_id in sorted({part.item_id for part in sessions.parts_of(session, agency.id, session_id)}):
-        item = items.item_by_id(session, agency.id, item_id, lock=True)
-        newest = items.newest_plan(session, agency.id, item.id)
-        if newest is not None and _amend(session, agency, item, newest, actor, now):
-            changed.append(item.id)
-    return changed
+    row = sessions.session_by_id(session, agency.id, session_id, lock=True)
+    found = {part.item_id for part in sessions.parts_of(session, agency.id, row.id)}
+    for item_id in sessions.untied_over(session, agency.id, row.started_at, row.ended_at):
+        if any(each.id == row.id for each, _, _ in _sessions_of(session, agency.id, item_id)):
+            found.add(item_id)
+    return [each for each in sorted(found) if hide_in(session, agency, each, actor, now)]
 
 
-def _amend(
-    session: Session, agency: Agency, item: Item, newest: RedactionPlanRow, actor: str, now: datetime
-) -> bool:
-    before = plan_from_json(newest.plan)
-    source = source_of(session, agency.id, item, before)
-    if source is None:
+def hide_in(session: Session, agency: Agency, item_id: UUID, actor: str, now: datetime) -> bool:
+    """Bring the masks of an item's sessions into the plan it has; whether that changed.
+
+    Whoever calls holds the session that the change is about.
+    """
+    item = items.item_by_id(session, agency.id, item_id, lock=True)
+    newest = items.newest_plan(session, agency.id, item.id)
+    source = None if newest is None else source_of(session, agency.id, item, newest.plan)
+    if newest is None or source is None:
         return False
-    hidden = with_masks(before, placed_in(session, agency.id, item, int(source.info["duration_us"])))
-    if hidden == before:
+    hidden = in_plan(
+        newest.plan, placed_in(session, agency.id, item.id, int(source.info.get("duration_us") or 0))
+    )
+    if hidden == newest.plan:
         return False
-    plan = replace(hidden, number=before.number + 1, parent=before.number, author=actor)
+    plan = {**hidden, "number": newest.number + 1, "parent": newest.number, "author": actor}
     row = RedactionPlanRow(
-        agency_id=agency.id, item_id=item.id, number=plan.number, parent_number=plan.parent,
-        plan_sha256=sha256(plan.to_bytes()).digest(), plan=plan.to_json(), author=actor, note=NOTE,
+        agency_id=agency.id, item_id=item.id, number=plan["number"], parent_number=plan["parent"],
+        plan_sha256=sha256(canonical_json(plan)).digest(), plan=plan, author=actor, note=NOTE,
         made_at=now, reveals=newest.reveals and newest.approved_at is None,
     )  # fmt: skip
     session.add(row)
@@ -145,12 +124,13 @@ def _amend(
     return True
 
 
-def source_of(session: Session, agency_id: UUID, item: Item, plan: RedactionPlan) -> Derivative | None:
+def source_of(session: Session, agency_id: UUID, item: Item, plan: Mapping[str, Any]) -> Derivative | None:
     """The rendition that a plan was made for; None: there is none any more."""
     kind = "photo" if item.media_kind == MediaKind.PHOTO else "rendition"
     made = items.derivatives_of(session, agency_id, item.id, kind=kind)
-    if plan.picture is not None and kind == "rendition":
-        size = (plan.picture.width_px, plan.picture.height_px)
+    picture = plan["picture"]
+    if picture is not None and kind == "rendition":
+        size = (picture["width_px"], picture["height_px"])
         made = [row for row in made if (row.info.get("width_px"), row.info.get("height_px")) == size]
     return made[-1] if made else None
 
