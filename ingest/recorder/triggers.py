@@ -94,11 +94,14 @@ def call(
 
     Raises:
         InvalidInput: The text is no line.
+        NotAuthenticated: The key was revoked meanwhile (``trigger_unknown``).
         Conflict: The key was of another action (``trigger_key_used``), or somebody starts a session at this
             moment (``session_open``).
     """
-    # The same call twice at once: the second waits here, and finds the first.
+    # The same call twice at once: the second waits here, and finds the first. So does one that is revoked.
     row = triggers.key_by_id(session, agency.id, key_id, lock=True)
+    if row.revoked_at is not None:
+        raise triggers.none_in_force()
     known = triggers.call_by_key(session, agency.id, row.id, call_key) if call_key is not None else None
     if known is not None:
         if known.action != action:

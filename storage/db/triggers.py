@@ -45,8 +45,13 @@ def key_of(session: Session, key: str) -> TriggerKey:
         select(TriggerKey).where(TriggerKey.key_digest == token_digest(key), TriggerKey.revoked_at.is_(None))
     ).one_or_none()
     if row is None:
-        raise NotAuthenticated("trigger: expected a key in force, found none", code="trigger_unknown")
+        raise none_in_force()
     return row
+
+
+def none_in_force() -> NotAuthenticated:
+    """What whoever calls with a key of nobody's, or one that was revoked, is told."""
+    return NotAuthenticated("trigger: expected a key in force, found none", code="trigger_unknown")
 
 
 def keys(session: Session, agency_id: UUID) -> list[TriggerKey]:

@@ -335,6 +335,12 @@ def test_a_call_that_is_repeated_late_begins_nothing_and_two_at_once_are_one(des
         ask(desk, key_id, "stop", call_key="press-1")
     assert refused.value.code == "trigger_key_used"
     desk.write(triggers.revoke, key_id)
+    # One that was let in before its key was revoked, and one that is repeated.
+    for call_key in (None, "press-1"):
+        with pytest.raises(EvidenceError) as refused:
+            ask(desk, key_id, "start", call_key=call_key)
+        assert refused.value.code == "trigger_unknown"
+    assert [each.state for each in desk.sessions()] == ["ended"]
     desk.write(triggers.revoke, key_id)
     assert [leaf["action"] for leaf in desk.leaves(key_id)] == ["trigger:issued", "trigger:revoked"]
 
