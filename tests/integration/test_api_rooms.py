@@ -282,8 +282,8 @@ class Recorder:
 
     def goes_on(self) -> None:
         to_us = to_micros(self._clock.now())
-        self._say("mark", from_utc_us=self._from_us, to_utc_us=to_us, synced_bytes=0, waiting_bytes=0,
-                  monotonic_us=to_us - self._from_us)  # fmt: skip
+        self._say("mark", from_utc_us=self._from_us, to_utc_us=to_us, end_us=to_us - self._from_us,
+                  synced_bytes=0, waiting_bytes=0, monotonic_us=to_us - self._from_us)  # fmt: skip
 
     def _say(self, kind: str, **facts: Any) -> None:
         with (self.run / NAME).open("a") as journal:
@@ -358,6 +358,7 @@ def test_who_watches_is_told_of_a_pause_a_silent_stream_a_dead_recorder_and_anot
         assert pieces() == grown
     finally:
         live.app.state.installation = here
+    call(live, "officer", "POST", f"{path}/stop")
 
 
 def test_the_recorder_of_a_room_begins_what_whoever_conducts_it_then_states(live: Live) -> None:

@@ -28,6 +28,7 @@ from tusclient.client import TusClient
 
 from evidence.kinds import Role, SourceKind
 from ingest import roster
+from ingest.recorder.places import runs_of
 from ingest.recorder.process import end_all
 from media.footage import Box, ClipTruth, make_clip, read_frame_number
 from storage.db import agencies, items
@@ -285,7 +286,7 @@ def recorders_ended(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        end_all(folder)
+        end_all(runs_of(folder))
 
 
 def watched_live(address: str) -> None:
