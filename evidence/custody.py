@@ -165,6 +165,7 @@ class Action(StrEnum):
     PREVIEW_ISSUED = "preview:issued"
     PLANNED_SESSION_BEGUN = "planned_session:begun"
     PLANNED_SESSION_MADE = "planned_session:made"
+    PLANNED_SESSION_RELEASED = "planned_session:released"
     PLANNED_SESSION_WITHDRAWN = "planned_session:withdrawn"
     PLAYLIST_ISSUED = "playlist:issued"
     POLICY_SET = "policy:set"

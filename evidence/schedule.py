@@ -2,12 +2,14 @@
 
 The rules:
 
-1. A plan becomes one session at most, whatever the clock does: that it did is a fact of the plan's row.
+1. A plan begins one session at most, whatever the clock does: that it did is a fact of the plan's row.
 2. It begins at its time, or as soon after it as somebody can begin it; how late is on record. What its room
    keeps recorded beforehand is claimed back to the planned time.
-3. A session that runs in the room at that time, and is of no other plan and no other case, is the one.
+3. A session that runs in the room at that time is the one where whoever planned may run it, and it is of no
+   other plan and no other case. Where it ends well before the planned end, the plan begins its own after all.
 4. A plan whose end has passed begins nothing. Where a clock that ran ahead is set back, it is due again.
-5. The planned end ends a session only where the plan says so. Else people are told, and it goes on.
+5. The planned end ends a session only where the plan says so, and began it. Else people are told, and it
+   goes on.
 6. Plans of one room do not overlap while they are to be kept.
 """
 

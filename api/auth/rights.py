@@ -20,12 +20,13 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from evidence.access import Act, Actor, Subject, may, may_with_session, require
+from evidence.access import Act, Actor, Subject, may, require
 from evidence.errors import Conflict, InvalidInput, NotFound, NotPermitted
 from evidence.item import SHOWABLE, Binding, Custody
 from evidence.kinds import ClaimSource, Role
-from evidence.session import TRIGGER_LABEL, case_named_by
+from evidence.session import case_named_by
 from ingest.facts import Statement, weigh
+from ingest.recorder import rights
 from storage.db import accounts, agencies, cases, items, ledger, sessions
 from storage.db.room_tables import PlannedSession, RoomSession
 from storage.db.tables import Case, CaseBinding, Item
@@ -281,34 +282,11 @@ def require_case(actor: Actor, case: Case) -> None:
         )
 
 
-class SessionRights:
-    """What the actor may do with sessions of rooms; what several of them need is read once."""
+class SessionRights(rights.SessionRights):
+    """What whoever asks may do with sessions of rooms."""
 
     def __init__(self, work: Asking, rows: Sequence[RoomSession | PlannedSession]) -> None:
-        self._actor = work.actor
-        case_ids = {row.case_id for row in rows if row.case_id is not None}
-        is_handler = Role.HANDLER in work.actor.roles
-        found = cases.cases_by_id(work.session, work.agency_id, list(case_ids)) if is_handler else {}
-        self._handlers = {case.id: case.handler_id for case in found.values()}
-        self._number = (
-            ledger.officer_number(work.session, work.agency_id, work.actor.officer_id)
-            if work.actor.officer_id is not None
-            else None
-        )
-
-    def has(self, row: RoomSession | PlannedSession, act: Act) -> bool:
-        """Whether the actor may read or run the session, or one planned: by duty, or because it is theirs."""
-        handler_id = self._handlers.get(row.case_id) if row.case_id is not None else None
-        conducts = self._number is not None and self._number in row.facts["officers"]
-        officer_id = self._actor.officer_id if conducts else None
-        subject = Subject(
-            frozenset() if handler_id is None else frozenset({handler_id}),
-            frozenset() if officer_id is None else frozenset({officer_id}),
-        )
-        is_nobodys = (
-            row.started_by.startswith(TRIGGER_LABEL) and not row.facts["officers"] and row.case_id is None
-        )
-        return may_with_session(self._actor, act, subject, row.started_by, is_nobodys=is_nobodys)
+        super().__init__(work.session, work.agency_id, work.actor, rows)
 
 
 def require_session(work: Asking, row: RoomSession | PlannedSession, act: Act) -> None:
@@ -349,10 +327,7 @@ def _named_by_others(work: Asking, row: RoomSession) -> bool:
 
 def actor_of(session: Session, agency_id: UUID, account_id: UUID) -> Actor:
     """The holder of an account, with the roles it has now."""
-    account = accounts.account_by_id(session, agency_id, account_id)
-    agency = agencies.agency_by_id(session, agency_id)
-    roles = frozenset(Role(role) for role in account.roles)
-    return Actor(account.id, agency.id, agency.code, account.username, roles, account.officer_id)
+    return rights.actor_of(session, agency_id, accounts.account_by_id(session, agency_id, account_id))
 
 
 def require_may_bind(work: Asking, item: Item) -> None:

@@ -35,10 +35,10 @@ gate = Gate("办案场所 Rooms")
     summary="预定会话 Plan a session",
 )
 def plan(body: Planning, desk: DeskOf) -> PlanShown:
-    """到时自行开始;已由人开始的即为该会话;缺项列出,不予拒绝。
+    """到时自行开始;该室已有预定人有权主持的会话的,即为该会话;缺项列出,不予拒绝。
 
-    It begins by itself; one that somebody began before is the one. What is missing of R6 and R11 is listed,
-    never refused.
+    It begins by itself; one that runs then and that you may run is the one. What is missing of R6 and R11 is
+    listed, never refused.
     """
     with desk.writing() as work:
         zone = body.time_zone or work.agency.time_zone

@@ -6,6 +6,7 @@ became a session is written with the session itself. The rules are `evidence.sch
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,6 +23,7 @@ from evidence.ids import new_id
 from evidence.schedule import LATE_MS, PlanState, begins_at, check_window, state_of
 from evidence.session import Facts, State
 from ingest.recorder import sessions
+from ingest.recorder.rights import may_run
 from storage.db import agencies, alarms, custody, planned_sessions
 from storage.db import sessions as rows
 from storage.db.custody import Happening
@@ -136,9 +138,9 @@ def keep(session: Session, agency: Agency, room: RoomSettings, plan_id: UUID, *,
     row = planned_sessions.plan_by_id(session, agency.id, plan_id, lock=True)
     if row.withdrawn_at is not None or row.over_at is not None or now < row.starts_at:
         return
-    if row.session_id is not None:
-        _see_to_its_end(session, agency, row, row.session_id, now)
-    elif now >= row.ends_at:
+    if row.session_id is not None and not _is_free_again(session, agency, row, row.session_id, now):
+        return
+    if now >= row.ends_at:
         _miss(session, agency, row, now)
     else:
         _begin(session, agency, room, row, now)
@@ -183,10 +185,8 @@ def late_ms(row: PlannedSession, found: RoomSession) -> int:
 
 
 def _begin(session: Session, agency: Agency, room: RoomSettings, row: PlannedSession, now: datetime) -> None:
-    label, found = (
-        f"{PLAN_LABEL}{row.id}",
-        next(iter(rows.open_sessions(session, agency.id, row.room_no)), None),
-    )
+    label, found = f"{PLAN_LABEL}{row.id}", _running(session, agency, row.room_no)
+    by_hand = found is not None
     if found is not None and not _is_it(session, agency, row, found):
         told = (
             f"room {row.room_no}: expected it free for the session planned for {rfc3339(row.starts_at)}, "
@@ -207,7 +207,6 @@ def _begin(session: Session, agency: Agency, room: RoomSettings, row: PlannedSes
             now=now,
         )
     else:
-        found = rows.session_by_id(session, agency.id, found.id, lock=True)
         stated = Facts.from_json(found.facts).to_json()
         lacking = {name: value for name, value in _known(row).items() if not stated[name]}
         if lacking:
@@ -221,7 +220,7 @@ def _begin(session: Session, agency: Agency, room: RoomSettings, row: PlannedSes
         "starts_at": rfc3339(row.starts_at),
         "started_at": rfc3339(found.started_at),
         "late_ms": late,
-        "begun_by_hand": found.requested_at < now,
+        "begun_by_hand": by_hand,
     }
     _leaf(session, agency, row, Action.PLANNED_SESSION_BEGUN, facts, label, now)
     _clear(session, agency, row, DUE, label, now)
@@ -234,31 +233,61 @@ def _begin(session: Session, agency: Agency, room: RoomSettings, row: PlannedSes
         _tell(session, agency, row, LATE_BEGUN, told, {"session": str(found.id), "late_ms": late}, now)
 
 
+def _running(session: Session, agency: Agency, room_no: str) -> RoomSession | None:
+    """The session that runs in a room, held; None also where it ended while it was waited for."""
+    for each in rows.open_sessions(session, agency.id, room_no):
+        found = rows.session_by_id(session, agency.id, each.id, lock=True)
+        return found if found.ended_at is None else None
+    return None
+
+
 def _is_it(session: Session, agency: Agency, row: PlannedSession, found: RoomSession) -> bool:
-    """Whether a session that runs is the planned one: of no other plan, and of no other case."""
+    """Whether a session that runs is the planned one: whoever planned may run it, no other has it."""
+    if not may_run(session, agency.id, row.planned_by, found):
+        return False
     if planned_sessions.plan_of_session(session, agency.id, found.id) is not None:
         return False
     numbers = {each for each in (row.facts["case_no"], found.facts["case_no"]) if each}
     return len({normalise_case_no(each) for each in numbers}) < 2
 
 
-def _see_to_its_end(
+def _is_free_again(
     session: Session, agency: Agency, row: PlannedSession, session_id: UUID, now: datetime
-) -> None:
+) -> bool:
+    """See to the end of a plan's session; whether the plan is without one again.
+
+    What somebody else began is never ended here. Where it ends well before the planned end, it may have been
+    another interview: the plan begins its own.
+    """
     label, found = f"{PLAN_LABEL}{row.id}", rows.session_by_id(session, agency.id, session_id, lock=True)
-    if found.state == State.OPEN and now >= row.ends_at:
-        if row.ends_itself:
-            sessions.stop(session, agency, session_id, actor=label, now=now)
-        elif row.end_told_at is None:
+    if found.state == State.OPEN and now < row.ends_at:
+        return False
+    is_own = _began(session, agency, label, found)
+    if found.state == State.OPEN and row.ends_itself and is_own:
+        sessions.stop(session, agency, session_id, actor=label, now=now)
+    if found.ended_at is None:
+        if row.end_told_at is None:
             row.end_told_at = now
             told = (
                 f"room {row.room_no}: expected its session to end as planned, at {rfc3339(row.ends_at)}, "
                 "found it goes on, recorded; end it when it is over"
             )
             _tell(session, agency, row, OVERDUE, told, {"session": str(session_id)}, now)
-    if found.state != State.OPEN:
+        return False
+    _clear(session, agency, row, (OVERDUE,), label, now)
+    if is_own or _ms(row.ends_at, found.ended_at) <= LATE_MS:
         row.over_at = now
-        _clear(session, agency, row, (OVERDUE,), label, now)
+        return False
+    row.session_id = row.begun_at = found.planned_until = None
+    facts = {"room_no": row.room_no, "session": str(found.id), "ended_at": rfc3339(found.ended_at)}
+    _leaf(session, agency, row, Action.PLANNED_SESSION_RELEASED, facts, label, now)
+    return True
+
+
+def _began(session: Session, agency: Agency, label: str, found: RoomSession) -> bool:
+    """Whether it was a plan that began a session, and not a person or the room's recorder."""
+    ((_, body),) = custody.bodies_of(session, agency.id, [found.leaf_id])
+    return bool(json.loads(body)["actor"] == label)
 
 
 def _miss(session: Session, agency: Agency, row: PlannedSession, now: datetime) -> None:

@@ -35,6 +35,15 @@ def account_by_id(session: Session, agency_id: UUID, account_id: UUID) -> Accoun
     return row
 
 
+def in_force(session: Session, agency_id: UUID, account_id: UUID) -> Account | None:
+    """The account of that id, if its holder may sign in."""
+    return session.scalars(
+        select(Account).where(
+            Account.agency_id == agency_id, Account.id == account_id, Account.disabled_at.is_(None)
+        )
+    ).one_or_none()
+
+
 def account_by_name(session: Session, agency_id: UUID, username: str) -> Account:
     """The account of that name.
 

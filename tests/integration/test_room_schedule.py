@@ -26,6 +26,7 @@ from storage.db import agencies, alarms, cases, custody, items, planned_sessions
 from storage.db import sessions as rows
 from storage.db import triggers as keys
 from storage.db.room_tables import PlannedSession, RoomSession
+from storage.db.tables import Account
 from storage.open import Storage
 from tests.support.clocks import SettableClock
 from tests.support.installations import settings_for
@@ -171,23 +172,118 @@ def test_a_plan_becomes_one_session_at_its_time_and_people_are_told_of_its_end(d
 
 
 def test_a_session_begun_by_hand_is_the_planned_one_and_gets_what_it_lacks(one_desk: Desk) -> None:
-    plan_id = one_desk.plan(600, facts=FACTS, actor=A, ends_itself=True)
+    plan_id = one_desk.plan(600, facts=FACTS, ends_itself=True)
     one_desk.clock.advance(300)
-    by_hand: RoomSession = one_desk.write(sessions.start, BARE, facts={"party": "李某某"}, actor=B)
+    by_hand: RoomSession = one_desk.write(sessions.start, BARE, facts={"party": "李某某"})
     one_desk.clock.advance(301)
     one_desk.keep()
     (row,) = one_desk.sessions()
-    assert (row.id, row.started_by) == (by_hand.id, B)
+    assert (row.id, row.planned_until) == (by_hand.id, row.started_at + timedelta(seconds=3900))
     assert (row.facts["party"], row.facts["case_no"]) == ("李某某", FACTS["case_no"])
     assert row.facts["officers"] == FACTS["officers"]
     (stated,) = [leaf for leaf in one_desk.leaves(row.id) if leaf["action"] == "room_session:facts_set"]
-    assert stated["actor"] == A
+    assert stated["actor"] == row.started_by
     assert one_desk.standing() == []
+    # What it did not begin it does not end.
     one_desk.clock.advance(3600)
     one_desk.keep()
-    (row,) = one_desk.sessions()
-    assert (row.state, row.ended_by) == ("ended", f"plan:{plan_id}")
+    one_desk.keep()
+    assert (one_desk.standing(), one_desk.state(plan_id)[0]) == (["plan_overdue"], PlanState.BEGUN)
+    one_desk.write(sessions.stop, row.id)
+    one_desk.keep()
+    assert (one_desk.standing(), one_desk.state(plan_id)[0]) == ([], PlanState.OVER)
+    # What it began, it does.
+    own_id = one_desk.plan(10, ends_itself=True)
+    for after_s in (10, 3600):
+        one_desk.clock.advance(after_s)
+        one_desk.keep()
+    state, own = one_desk.state(own_id)
+    assert (state, own and own.ended_by) == (PlanState.OVER, f"plan:{own_id}")
+
+
+def test_a_plan_lets_go_of_what_ended_before_its_time_and_begins_its_own(one_desk: Desk) -> None:
+    plan_id = one_desk.plan(60)
+    other: RoomSession = one_desk.write(sessions.start, BARE, facts={})
+    one_desk.clock.advance(61)
+    one_desk.keep()
+    taken = one_desk.state(plan_id)[1]
+    assert taken is not None
+    assert taken.id == other.id
+    one_desk.clock.advance(60)
+    one_desk.write(sessions.stop, other.id)
+    one_desk.clock.advance(1)
+    one_desk.keep()
+    state, own = one_desk.state(plan_id)
+    assert own is not None
+    assert (state, own.id != other.id, own.ended_at) == (PlanState.BEGUN, True, None)
+    (first,) = [row for row in one_desk.sessions() if row.id == other.id]
+    assert first.planned_until is None
+    told = [leaf["action"].partition(":")[2] for leaf in one_desk.leaves(plan_id)]
+    assert told == ["made", "begun", "released", "begun", "raised"]
+    one_desk.write(sessions.stop, own.id)
+    one_desk.keep()
     assert one_desk.state(plan_id)[0] is PlanState.OVER
+
+
+def test_what_a_plan_took_and_nobody_saw_end_early_is_missed(one_desk: Desk) -> None:
+    for early_s, state in ((5, PlanState.OVER), (6, PlanState.MISSED)):
+        plan_id = one_desk.plan(1, 60)
+        taken: RoomSession = one_desk.write(sessions.start, BARE, facts={})
+        one_desk.clock.advance(1)
+        one_desk.keep()
+        one_desk.clock.advance(60 - early_s)
+        one_desk.write(sessions.stop, taken.id)
+        one_desk.clock.advance(90)
+        one_desk.keep()
+        assert one_desk.state(plan_id)[0] is state
+    assert one_desk.standing() == ["plan_missed"]
+
+
+def test_a_plan_takes_only_what_whoever_planned_may_run(one_desk: Desk) -> None:
+    with one_desk.storage.database.transaction() as session:
+        agency = agencies.agency_by_code(session, "demo")
+        planner = Account(
+            id=UUID(A.partition(":")[2]), agency_id=agency.id, username="planner", display_name="预定人",
+            password_hash="-", roles=["officer"], failed_logins=0, created_at=one_desk.clock.now(),
+        )  # fmt: skip
+        session.add(planner)
+    plan_id = one_desk.plan(60, actor=A, ends_itself=True, facts={"officers": ["999999"]})
+    other: RoomSession = one_desk.write(sessions.start, BARE, facts={}, actor=B)
+    key_id = key_of(one_desk)
+    one_desk.clock.advance(61)
+    one_desk.keep()
+    assert (one_desk.standing(), one_desk.state(plan_id)) == (["plan_waits"], (PlanState.WAITING, None))
+    (row,) = one_desk.sessions()
+    assert (row.facts["officers"], row.planned_until) == ([], None)
+    one_desk.write(sessions.stop, other.id, actor=B)
+    # What the room's recorder began is nobody's; and nothing is that of an account that was ended.
+    begun = ask(one_desk, key_id, "start").session_id
+    for disabled_at, found in ((one_desk.clock.now(), None), (None, begun)):
+        with one_desk.storage.database.transaction() as session:
+            session.get_one(Account, planner.id).disabled_at = disabled_at
+        one_desk.keep()
+        now_its = one_desk.state(plan_id)[1]
+        assert (now_its and now_its.id) == found
+    assert one_desk.standing() == []
+
+
+def test_a_plan_does_not_become_a_session_that_ends_at_that_moment(desk: Desk) -> None:
+    plan_id = desk.plan(1)
+    ending: RoomSession = desk.write(sessions.start, BARE, facts={})
+    desk.clock.advance(1)
+    keeping = threading.Thread(target=desk.keep)
+    with desk.storage.database.transaction() as session:
+        agency = agencies.agency_by_code(session, "demo")
+        sessions.stop(session, agency, ending.id, actor=B, now=desk.clock.now())
+        session.flush()
+        keeping.start()
+        # It has seen that the session runs, and waits for its row.
+        keeping.join(0.3)
+        assert keeping.is_alive()
+    keeping.join()
+    state, found = desk.state(plan_id)
+    assert found is not None
+    assert (state, found.id != ending.id, found.ended_at) == (PlanState.BEGUN, True, None)
 
 
 def test_a_plan_waits_for_the_session_of_another_case_and_is_told_of(one_desk: Desk) -> None:
