@@ -147,9 +147,21 @@ def keep(session: Session, agency: Agency, room: RoomSettings, plan_id: UUID, *,
 
 
 def tell_unkept(session: Session, agency: Agency, now: datetime) -> int:
-    """Have people told of plans that are due and that no host looks after; how many they did not know of."""
+    """Have people told of plans that are due and that no host looks after; how many they did not know of.
+
+    One whose end has passed meanwhile is missed, as its host would have found.
+    """
     told = 0
-    for row in planned_sessions.unkept(session, agency.id, now - UNKEPT_AFTER):
+    due_at = now - UNKEPT_AFTER
+    for plan_id in [row.id for row in planned_sessions.unkept(session, agency.id, due_at)]:
+        # Its host may have come back meanwhile: what it did stands.
+        row = planned_sessions.plan_by_id(session, agency.id, plan_id, lock=True)
+        if row.session_id is not None or row.withdrawn_at is not None or row.missed_at is not None:
+            continue
+        if now >= row.ends_at:
+            _miss(session, agency, row, now)
+            told += 1
+            continue
         if alarms.standing_about(session, agency.id, SUBJECT, str(row.id), WAITS) is not None:
             continue
         message = (

@@ -332,6 +332,22 @@ def test_a_host_that_was_down_begins_late_with_what_the_room_kept_and_says_so(on
     assert (made["plan"]["late_ms"], made["plan"]["starts_at"]) == (300_000, rfc3339(starts))
 
 
+def test_a_plan_that_no_host_kept_until_its_end_is_missed_and_told_of_once(one_desk: Desk) -> None:
+    plan_id = one_desk.plan(60)
+    told = []
+    for after_s in (90, 3569, 1, 60):
+        one_desk.clock.advance(after_s)
+        told.append((tell_unkept_plans(one_desk.storage), one_desk.standing()))
+    assert told == [(1, ["plan_unkept"]), (0, ["plan_unkept"]), (1, ["plan_missed"]), (0, ["plan_missed"])]
+    one_desk.keep()
+    assert (one_desk.standing(), one_desk.state(plan_id)[0]) == (["plan_missed"], PlanState.MISSED)
+    with one_desk.storage.database.transaction() as session:
+        agency = agencies.agency_by_code(session, "demo")
+        (alarm,) = alarms.alarms(session, agency.id)
+        alarms.clear(session, agency, alarm, actor=A, reason="知道", now=one_desk.clock.now())
+    assert (tell_unkept_plans(one_desk.storage), one_desk.standing()) == (0, [])
+
+
 def test_a_plan_that_was_missed_is_told_of_once_and_is_due_again_where_the_clock_was_wrong(
     one_desk: Desk,
 ) -> None:
