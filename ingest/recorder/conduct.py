@@ -59,7 +59,7 @@ def note_shown(
     row = held(session, agency, session_id, *State)
     _require_point(row, point)
     words = line(text, "text") if text is not None else ""
-    known = known_note(session, agency, row, key, NoteKind.SHOWN, words, actor)
+    known = known_note(session, agency, row, key, NoteKind.SHOWN, words, actor, point=point, shown_at=at)
     if known is not None:
         return known
     row = held(session, agency, session_id, State.OPEN, State.ENDED)

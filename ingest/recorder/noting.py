@@ -57,14 +57,23 @@ def known_note(
     kind: NoteKind,
     words: str,
     actor: str,
+    *,
+    point: str | None = None,
+    shown_at: datetime | None = None,
 ) -> SessionNote | None:
     """The note that was made with that key before; None: there is none.
+
+    Args:
+        shown_at: When it is shown, as far as whoever asks says so; None says nothing of it.
 
     Raises:
         Conflict: It says something else, or another said it (``note_key_used``).
     """
     known = sessions.note_by_key(session, agency.id, row.id, key) if key is not None else None
-    if known is not None and (known.kind, known.text, known.by) != (kind, words, actor):
+    if known is not None and (
+        (known.kind, known.text, known.by, known.point) != (kind, words, actor, point)
+        or shown_at not in (None, known.shown_at)
+    ):
         raise Conflict(
             f"{kind}: expected a key of its own, found that of another note of session {row.id}; "
             "make a new key for a new note",

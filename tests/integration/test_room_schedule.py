@@ -510,6 +510,13 @@ def test_what_was_shown_stands_on_the_sheet_with_its_place_and_what_was_not_with
     one_desk.clock.advance(5)
     again = one_desk.write(conduct.note_shown, row.id, "certificates_shown", text="两人均出示", key=key)
     assert again.id == first.id
+    said = {"text": "两人均出示", "key": key}
+    timed = one_desk.write(
+        conduct.note_shown, row.id, "certificates_shown", at=zero + timedelta(seconds=30), **said
+    )
+    assert timed.id == first.id
+    for point, at in (("grounds_told", None), ("certificates_shown", zero)):
+        assert one_desk.refused(conduct.note_shown, row.id, point, at=at, **said) == "note_key_used"
     one_desk.write(conduct.note_shown, row.id, "grounds_told")
     one_desk.clock.advance(25)
     one_desk.write(sessions.stop, row.id)
