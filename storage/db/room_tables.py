@@ -175,7 +175,7 @@ class LiveGrant(Base):
 
 
 class SessionMask(Base):
-    """A stretch of a session that is hidden in whatever is made of it; only its end is added later."""
+    """A stretch of a session that is hidden in whatever is made of it; only its end is added later, once."""
 
     __tablename__ = "session_mask"
     __table_args__ = (

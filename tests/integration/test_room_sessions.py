@@ -14,18 +14,23 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from PIL import PdfParser
+from sqlalchemy import text, update
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from evidence.breaks import Cause
 from evidence.canonical import canonical_json
 from evidence.errors import Conflict, EvidenceError, InvalidInput, NotFound
 from evidence.kinds import EnforcementKind, GapReason
+from evidence.masks import Hides, Reason
 from ingest import roster
-from ingest.recorder import handover, registry, sealing, sessions, sheet
+from ingest.recorder import handover, masks, registry, sealing, sessions, sheet
+from storage.check_rows import check_rows
 from storage.db import agencies, cases, custody, items
 from storage.db import sessions as rows
-from storage.db.room_tables import RoomSession
+from storage.db.room_tables import RoomSession, SessionMask
 from storage.db.tables import Agency
+from storage.db.witness import table_of
 from storage.keys import Purpose, verify_signature
 from storage.open import Storage
 from tests.support.clocks import SettableClock
@@ -231,6 +236,27 @@ def test_of_two_who_start_a_room_at_once_one_is_told_of_the_other(room: Room) ->
     for thread in threads:
         thread.join()
     assert sorted(outcomes) == ["session_open", "started"]
+    a_mask_has_a_witness_and_keeps_its_end(room)
+
+
+def a_mask_has_a_witness_and_keeps_its_end(room: Room) -> None:
+    (session_id,) = room.over(room.clock.now(), room.clock.now() + timedelta(seconds=1))
+    mask_id = room.write(masks.mask, session_id, Hides.BOTH, Reason.MINOR, "未成年人入场").id
+    room.clock.advance(9)
+    room.write(masks.end, session_id, mask_id)
+    shorter = update(table_of(SessionMask)).values(to_at=room.clock.now() - timedelta(seconds=5))
+    with (
+        pytest.raises(DBAPIError, match="append-only"),
+        room.storage.database.engine.begin() as connection,
+    ):
+        connection.execute(shorter)
+    with room.storage.database.engine.begin() as connection:
+        # Somebody with root.
+        on = "" if room.storage.database.is_sqlite else " ON session_mask"
+        connection.execute(text(f"DROP TRIGGER session_mask_ended{on}"))
+        connection.execute(shorter)
+    found = room.read(lambda session, agency: list(check_rows(session, agency)))
+    assert [(wrong.kind, wrong.id) for wrong in found] == [("session_mask", str(mask_id))]
 
 
 def test_a_forgotten_start_is_claimed_with_its_true_time_but_not_out_of_another_session(

@@ -628,6 +628,19 @@ def _refuse_changes() -> None:
         written_once = ", ".join(name for name in columns if name not in later)
         _refuse(table, f"UPDATE OF {written_once}", is_postgresql)
         _refuse(table, "DELETE", is_postgresql)
+    _refuse_another_end(is_postgresql)
+
+
+def _refuse_another_end(is_postgresql: bool) -> None:
+    """A mask that has its end keeps it: another would show what was hidden."""
+    event = "CREATE TRIGGER session_mask_ended BEFORE UPDATE OF to_at, ended_by ON session_mask FOR EACH ROW"
+    if is_postgresql:
+        op.execute(f"{event} WHEN (OLD.to_at IS NOT NULL) EXECUTE FUNCTION refuse_change()")
+        return
+    op.execute(
+        f"{event} WHEN OLD.to_at IS NOT NULL "
+        "BEGIN SELECT RAISE(ABORT, 'session_mask is append-only once it has its end'); END"
+    )
 
 
 def _refuse(table: str, what: str, is_postgresql: bool) -> None:
