@@ -103,7 +103,8 @@ def check_stretch(
     last = now if ended_at is None else ended_at
     begins = from_at if from_at is not None else now
     ends = to_at if to_at is not None or ended_at is None else ended_at
-    if not began_at <= begins <= last or (ends is not None and not begins < ends <= last):
+    is_late = from_at is None and ended_at is not None
+    if is_late or not began_at <= begins <= last or (ends is not None and not begins < ends <= last):
         raise InvalidInput(
             f"mask: expected a stretch between {began_at.isoformat()} and {last.isoformat()}, found "
             f"{begins.isoformat()} to {ends.isoformat() if ends is not None else 'open'}; give other times",

@@ -54,5 +54,7 @@ def test_a_stretch_to_hide_lies_in_its_session() -> None:
     for wrong in ((early, None), (later, None), (now, began), (began, later), (began, began)):
         with pytest.raises(InvalidInput):
             check_stretch(*wrong, began, None, now)
-    with pytest.raises(InvalidInput):
-        check_stretch(None, None, began, now, later)
+    # From now on, of one that is over; by a clock set back since, too.
+    for at in (later, now, began):
+        with pytest.raises(InvalidInput):
+            check_stretch(None, None, began, now, at)
