@@ -28,7 +28,7 @@ from typing import Any
 from av.stream import Stream
 
 from evidence.errors import MediaError
-from evidence.live_clock import Event, HostClock, LiveClock, Taken
+from evidence.live_clock import Event, HostClock, LiveClock, RunClock, Taken
 from media.live.arrivals import Arrivals, Arrived, Overrun, monotonic_us
 from media.live.container import SUFFIXES, LiveFile, containers_for
 from media.live.journal import LOCK, Journal
@@ -91,6 +91,8 @@ class _Open:
     number: int
     file: LiveFile
     name: str
+    clock: RunClock
+    """Of its run, which a jump has ended by the time the file is closed."""
     zero_us: int
     """Media time of its zero, as judged by the clock."""
     begin_us: int
@@ -292,7 +294,7 @@ class Recording:
         )
         number, self._files = self._files, self._files + 1
         file = LiveFile(self.folder / (name + OPEN_SUFFIX), dict(self.arrivals.streams), container)
-        return _Open(number, file, name, zero_us, media_us, media_us)
+        return _Open(number, file, name, self._clock.run, zero_us, media_us, media_us)
 
     def _close(self, why: str) -> None:
         now, self._now_open = self._now_open, None
@@ -317,10 +319,9 @@ class Recording:
         )
 
     def _wall(self, now: _Open) -> dict[str, int]:
-        run = self._clock.run
         return {
-            "from_utc_us": self._base_us + run.wall_us(now.begin_us),
-            "to_utc_us": self._base_us + run.wall_us(now.end_us),
+            "from_utc_us": self._base_us + now.clock.wall_us(now.begin_us),
+            "to_utc_us": self._base_us + now.clock.wall_us(now.end_us),
         }
 
     def _tell(self, event: Event, stream: int) -> None:

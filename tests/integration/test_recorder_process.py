@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import av
 import pytest
 
 from ingest.recorder.places import nobodys, room_folder, runs_of, take_up_before
@@ -23,8 +24,8 @@ from ingest.recorder.process import Ended, Started, ask_to_end, end_all, is_reco
 from ingest.recorder.salvage import salvage
 from ingest.recorder.stream import Finished, Phase, StreamRecorder
 from media.live.journal import LOCK, NAME, read
-from media.live.opening import Address
-from media.live.recording import Bounds, boot_id
+from media.live.opening import Address, Source
+from media.live.recording import Bounds, Recording, boot_id
 from media.run import packaged_ffmpeg
 from tests.support.media import frame_numbers, make_plain
 
@@ -137,6 +138,25 @@ def test_a_number_that_is_somebody_elses_by_now_gets_no_signal(tmp_path: Path) -
     (dead / NAME).write_text(json.dumps({"kind": "begun", "pid": os.getpid()}) + "\n")
     ask_to_end(dead, signal.SIGKILL)
     assert end_all([dead]) == Ended(0, 0, ())
+
+
+def test_a_file_that_a_jump_ended_keeps_the_wall_time_of_its_own_run(tmp_path: Path, footage: Path) -> None:
+    opened = av.open(str(footage))
+
+    def leaps(*streams: Any) -> Iterator[Any]:
+        """Three seconds in, the source's clock is an hour ahead."""
+        for packet in opened.demux(*streams):
+            if packet.dts is not None and packet.dts * packet.time_base >= 3:
+                ahead = int(3600 / packet.time_base)
+                packet.dts, packet.pts = packet.dts + ahead, packet.pts + ahead
+            yield packet
+
+    assert Recording(tmp_path, lambda _: Source(opened.streams, leaps), Bounds(floor_bytes=1)).run()
+    (begun,) = lines(tmp_path, "begun")
+    files = lines(tmp_path, "closed")
+    assert [line["why"] for line in files][:1] == ["run"] and len(files) > 1
+    for line in files:
+        assert abs(line["to_utc_us"] - begun["utc_us"]) < 60_000_000
 
 
 def test_killed_it_loses_half_a_second_at_most_and_it_can_be_salvaged_twice(begun: Any) -> None:
