@@ -73,7 +73,6 @@ def caller_of(
     """
     calls: Calls = request.app.state.calls
     peer = peer_of(request, behind_proxy=installation.settings.api.behind_proxy)
-    calls.admit("wrong", peer)
     key = held.credentials if held is not None else ""
     try:
         if not 0 < len(key) <= MAX_TOKEN_CHARS:
@@ -83,6 +82,8 @@ def caller_of(
         with installation.storage.database.read() as session:
             row = triggers.key_of(session, key)
     except NotAuthenticated:
+        # Only now: behind one address others may have keys that are right.
+        calls.admit("wrong", peer)
         calls.note("wrong", peer)
         raise
     calls.admit("call", str(row.id))

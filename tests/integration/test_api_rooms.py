@@ -410,7 +410,12 @@ def test_the_recorder_of_a_room_begins_what_whoever_conducts_it_then_states(live
     call(live, "handler2", "GET", f"{path}/checklist", 403)
     assert call(live, "archivist", "GET", f"{path}/checklist") == told
 
+    # Whoever tries keys behind the same address is told to wait, and the recorder goes on.
+    live.app.state.calls = Calls(wrong_most=1)
+    told = [press("start", status, "lht_guess")["code"] for status in (401, 429)]
+    assert told == ["trigger_unknown", "trigger_throttled"]
     assert press("stop")["changed"] is True
+    live.app.state.calls = Calls()
     assert press("stop") == {"action": "stop", "room_no": "R-1", "session_id": None, "changed": False}
     with storage.database.transaction() as session:
         agency = agencies.agency_by_code(session, "demo")
