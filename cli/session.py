@@ -25,7 +25,7 @@ from ingest.recorder import masks, registry, sealing, sessions, sheet
 from ingest.recorder.sessions import Told
 from storage.db import sessions as rows
 from storage.db.room_tables import RoomSession
-from storage.db.session_masks import masks_of
+from storage.db.session_masks import ends_at, masks_of
 from storage.hiding import hide
 
 REASONS = ", ".join(f"{reason} {words[0]}" for reason, words in REASON_WORDS.items())
@@ -199,10 +199,10 @@ def _mask_stretch(options: argparse.Namespace) -> int:
 
 def _end_masks(options: argparse.Namespace) -> int:
     with at_desk(options) as desk, desk.write() as (session, agency):
-        session_id = id_of(session, agency, options.session)
-        lasting = [row.id for row in masks_of(session, agency.id, [session_id]) if row.to_at is None]
+        of = rows.session_by_id(session, agency.id, id_of(session, agency, options.session), lock=True)
+        lasting = [row.id for row in masks_of(session, agency.id, [of.id]) if ends_at(row, of) is None]
         for mask_id in lasting:
-            masks.end(session, agency, session_id, mask_id, actor=operator(), now=desk.now())
+            masks.end(session, agency, of.id, mask_id, actor=operator(), now=desk.now())
     print(f"已结束遮蔽 / masks ended: {len(lasting)}")
     return 0
 

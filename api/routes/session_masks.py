@@ -20,7 +20,7 @@ from evidence.masks import HIDES_WORDS, Hides, Reason
 from ingest.recorder import masks
 from storage.db import sessions
 from storage.db.room_tables import RoomSession, SessionMask
-from storage.db.session_masks import masks_of
+from storage.db.session_masks import ends_at, masks_of
 from storage.hiding import hide
 
 gate = Gate("办案场所 Rooms")
@@ -36,7 +36,7 @@ def list_masks(session_id: UUID, desk: DeskOf) -> list[MaskShown]:
     """按起始时间。By when they begin."""
     with desk.reading() as work:
         row = _session(work, session_id, Act.READ_SESSIONS)
-        return [_shown(each) for each in masks_of(work.session, work.agency_id, [row.id])]
+        return [_shown(row, each) for each in masks_of(work.session, work.agency_id, [row.id])]
 
 
 @gate.post(
@@ -53,12 +53,12 @@ def mask(session_id: UUID, body: Masking, desk: DeskOf) -> MaskShown:
     masked is withdrawn at once, and served again once it hides this too.
     """
     with desk.writing() as work:
-        _session(work, session_id, Act.RUN_SESSIONS)
+        row = _session(work, session_id, Act.RUN_SESSIONS)
         made = masks.mask(
             work.session, work.agency, session_id, body.hides, body.reason, body.statement,
             from_at=body.from_at, to_at=body.to_at, actor=work.actor.label, now=work.now,
         )  # fmt: skip
-        return _shown(made, hide(work.session, work.agency, session_id, work.actor.label, work.now))
+        return _shown(row, made, hide(work.session, work.agency, session_id, work.actor.label, work.now))
 
 
 @gate.post(
@@ -70,9 +70,9 @@ def mask(session_id: UUID, body: Masking, desk: DeskOf) -> MaskShown:
 def end(session_id: UUID, mask_id: UUID, desk: DeskOf) -> MaskShown:
     """至此刻为止;此前的遮蔽不变。Until now; what it hid stays hidden."""
     with desk.writing() as work:
-        _session(work, session_id, Act.RUN_SESSIONS)
+        row = _session(work, session_id, Act.RUN_SESSIONS)
         actor, now = work.actor.label, work.now
-        return _shown(masks.end(work.session, work.agency, session_id, mask_id, actor=actor, now=now))
+        return _shown(row, masks.end(work.session, work.agency, session_id, mask_id, actor=actor, now=now))
 
 
 def _session(work: Work, session_id: UUID, act: Act) -> RoomSession:
@@ -81,10 +81,10 @@ def _session(work: Work, session_id: UUID, act: Act) -> RoomSession:
     return row
 
 
-def _shown(row: SessionMask, items: Sequence[UUID] = ()) -> MaskShown:
+def _shown(of: RoomSession, row: SessionMask, items: Sequence[UUID] = ()) -> MaskShown:
     zh, en = HIDES_WORDS[Hides(row.hides)]
     return MaskShown(
         id=row.id, hides=Hides(row.hides), zh=zh, en=en, reason=Reason(row.reason), statement=row.text,
-        from_at=row.from_at, to_at=row.to_at, by=row.by, ended_by=row.ended_by, made_at=row.made_at,
+        from_at=row.from_at, to_at=ends_at(row, of), by=row.by, ended_by=row.ended_by, made_at=row.made_at,
         items=list(items),
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import select
@@ -37,9 +38,14 @@ def mask_by_id(session: Session, agency_id: UUID, session_id: UUID, mask_id: UUI
     return row
 
 
+def ends_at(row: SessionMask, of: RoomSession) -> datetime | None:
+    """When a mask ends; one that lasts ends with its session. None: it lasts."""
+    return row.to_at if row.to_at is not None else of.ended_at
+
+
 def as_facts(row: SessionMask, of: RoomSession) -> Mask:
-    """A mask as its rules have it; one that lasts ends with its session."""
-    ends = row.to_at if row.to_at is not None else of.ended_at
+    """A mask as its rules have it."""
+    ends = ends_at(row, of)
     return Mask(
         str(row.id),
         to_micros(row.from_at),

@@ -414,7 +414,12 @@ def test_the_recorder_of_a_room_begins_what_whoever_conducts_it_then_states(live
     live.app.state.calls = Calls(wrong_most=1)
     told = [press("start", status, "lht_guess")["code"] for status in (401, 429)]
     assert told == ["trigger_unknown", "trigger_throttled"]
+    lasting = call(live, "officer", "POST", f"{path}/masks", 201, reason="privacy", statement="更衣")
+    assert lasting["to_at"] is None
     assert press("stop")["changed"] is True
+    # What lasts ends with its session.
+    (hidden,) = call(live, "officer", "GET", f"{path}/masks")
+    assert hidden["to_at"] == call(live, "officer", "GET", path)["ended_at"] is not None
     live.app.state.calls = Calls()
     assert press("stop") == {"action": "stop", "room_no": "R-1", "session_id": None, "changed": False}
     with storage.database.transaction() as session:

@@ -95,11 +95,16 @@ def test_a_session_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert liuhen("session", "mask", "R-1", "minor", "太早", "--from", "2001-01-01T00:00") == 2
     assert liuhen("session", "mask-end", "R-1") == 0
     assert "masks ended: 1" in capsys.readouterr().out
+    assert liuhen("session", "mask", "R-1", "privacy", "更衣") == 0
     assert liuhen("session", "stop", "R-1") == 0
     # The room is free again: a session that has ended goes by its id.
     assert liuhen("session", "mark", "R-1", "太迟") == 2
     session_id = room["session"]
     assert liuhen("session", "mark", session_id, "太迟") == 4
+    capsys.readouterr()
+    # What lasted has ended with it.
+    assert liuhen("session", "mask-end", session_id) == 0
+    assert "masks ended: 0" in capsys.readouterr().out
     assert liuhen("session", "seal", session_id) == 4
     shown = listed("session", "show", session_id)
     assert [note["kind"] for note in shown["notes"]] == [
