@@ -10,10 +10,11 @@ from cli.options import Branch
 from cli.shell import Desk, at_desk, operator
 from config.rooms import RoomSettings
 from evidence.errors import EvidenceError, InvalidInput
+from ingest.damage import DAMAGED, Damage, note_damage
 from ingest.recorder import registry
-from ingest.recorder.copying import is_sound, put_back
+from ingest.recorder.copying import damage_of, put_back
 from ingest.recorder.second_copy import note_put_back
-from storage.db import second_copies
+from storage.db import alarms, items, second_copies
 from storage.db.room_tables import SecondCopy
 from storage.db.tables import StoredObject
 from storage.second_copy import SecondStore, attached, prepare, room_folder
@@ -66,17 +67,20 @@ def _restore(options: argparse.Namespace) -> int:
             if folder is None:
                 continue
             with desk.read() as session:
+                # Sound, with its damage on record: cut off before it was on record that it came back.
+                standing = alarms.standing_subjects(session, desk.agency.id, "item", DAMAGED)
                 rows = [
-                    (row, held)
+                    (row, held, damage)
                     for row, held in second_copies.all_copied(session, desk.agency.id, room.room_no)
-                    if not is_sound(desk.storage.objects, held, reads_all=options.digests)
+                    if (damage := damage_of(desk.storage.objects, held, reads_all=options.digests))
+                    or str(row.item_id) in standing
                 ]
             if not rows:
                 continue
             with attached(folder, desk.agency.store_id) as second:
-                for row, held in rows:
+                for row, held, damage in rows:
                     try:
-                        _put_back(desk, second, row, held)
+                        _put_back(desk, second, row, held, damage)
                     except EvidenceError as error:
                         wrong.append(error.message)
                     else:
@@ -88,8 +92,15 @@ def _restore(options: argparse.Namespace) -> int:
     return 1 if wrong else 0
 
 
-def _put_back(desk: Desk, second: SecondStore, row: SecondCopy, held: StoredObject) -> None:
+def _put_back(
+    desk: Desk, second: SecondStore, row: SecondCopy, held: StoredObject, damage: Damage | None
+) -> None:
     objects = desk.storage.objects
+    if damage is not None:
+        # Before its bytes come back, so that whoever is cut off between finds that there is something to say.
+        with desk.write() as (session, agency):
+            stored = items.object_by_id(session, agency.id, held.id)
+            note_damage(session, agency, stored, damage, actor=operator(), now=desk.now())
     put_back(objects, second, room_folder(desk.agency.code, row.room_no), row, held)
     with desk.write() as (session, agency):
         note_put_back(

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from evidence.errors import FixityError, NotFound
 from evidence.fixity import StreamingDigest, compare, hash_file, hash_stream
 from evidence.ids import new_id
+from ingest.damage import Damage
 from storage.db.room_tables import SecondCopy
 from storage.db.tables import StoredObject
 from storage.objects.base import ObjectStore
@@ -135,11 +136,13 @@ def put_back(
     compare(held.sha256, hash_stream(objects.read_back(held.store_key)).sha256, f"object {held.store_key}")
 
 
-def is_sound(objects: ObjectStore, held: StoredObject, *, reads_all: bool) -> bool:
-    """Whether the first store has an original: with its size, or with every byte of it."""
+def damage_of(objects: ObjectStore, held: StoredObject, *, reads_all: bool) -> Damage | None:
+    """What is wrong with an original in the first store; None: it has its size, or every byte of it."""
     try:
-        if objects.size(held.store_key) != held.size_bytes:
-            return False
-        return not reads_all or hash_stream(objects.read_back(held.store_key)).sha256 == held.sha256
+        size = objects.size(held.store_key)
+        if size != held.size_bytes:
+            return Damage("other_size", f"{size} bytes")
+        found = hash_stream(objects.read_back(held.store_key)).sha256 if reads_all else held.sha256
     except NotFound:
-        return False
+        return Damage("missing", "no file")
+    return Damage(found.hex(), f"{size} bytes") if found != held.sha256 else None

@@ -15,11 +15,12 @@ import pytest
 from cli.main import main
 from evidence.session import CopyState
 from ingest.daemon.second_copies import AGAIN_S, DIFFERS, DIFFERS_AGAIN_S, CopiedRoom, Copier, Verdict
+from ingest.damage import DAMAGED
 from ingest.recorder import second_copy, sessions, sheet
 from ingest.recorder.copying import Work, complete
 from ingest.recorder.places import room_folder
 from ingest.recorder.stream import Finished
-from storage.db import agencies, custody, second_copies
+from storage.db import agencies, custody, items, second_copies
 from storage.db.alarms import alarms
 from storage.db.room_tables import SecondCopy
 from storage.open import Storage
@@ -434,6 +435,14 @@ def test_one_file_that_cannot_be_copied_costs_the_others_nothing(one_room: Room)
     assert one_room.live(good).stat().st_size == SIZE
 
 
+class PowerCut(BaseException):
+    """Caught by nobody."""
+
+
+def cut_off(*_given: object, **_named: object) -> None:
+    raise PowerCut
+
+
 def test_originals_are_put_back_by_command_and_the_check_names_what_is_wrong_with_copies(
     one_room: Room, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -461,10 +470,20 @@ def test_originals_are_put_back_by_command_and_the_check_names_what_is_wrong_wit
         return code, *capsys.readouterr()
 
     assert liuhen("room", "prepare-copy", str(one_room.second))[0] == 0
+    # Cut off once the bytes are back and before that is on record, it is done again.
+    with monkeypatch.context() as patch, pytest.raises(PowerCut):
+        patch.setattr("cli.second_store.note_put_back", cut_off)
+        liuhen("room", "restore")
+    assert (one_room.held(gone).exists(), one_room.standing()) == (True, [DAMAGED])
     assert liuhen("room", "restore") == (0, f"{one_room.row(gone).path}  {gone.sha256.hex()}\n"
                                             "已补回 1 件 / put back: 1, not: 0\n", "")  # fmt: skip
     code, told, _ = liuhen("room", "restore", "R-1", "--digests", "--from", str(one_room.second))
-    assert (code, damaged.sha256.hex() in told) == (0, True)
+    assert (code, damaged.sha256.hex() in told, one_room.standing()) == (0, True, [])
+    with one_room.storage.database.read() as session:
+        item_id = one_room.row(gone).item_id
+        stored = items.object_of(session, items.item_by_id(session, one_room.agency.id, item_id))
+        (leaf,) = custody.leaves_about(session, one_room.agency.id, str(stored.id))
+    assert json.loads(leaf.body or b"{}")["action"] == "object:put_back"
     assert {each.key: one_room.held(each).read_bytes() for each in (gone, damaged, sound)} == whole
     assert len(one_room.storage.objects.kept_aside(one_room.key(damaged))) == 1
     assert "second_copy" not in liuhen("check", "--depth", "digests")[1]
@@ -489,7 +508,7 @@ def test_originals_are_put_back_by_command_and_the_check_names_what_is_wrong_wit
     assert codes == ["copy_digest", "copy_size", "copy_unreadable"]
     one_room.held(damaged).unlink()
     code, told, _ = liuhen("room", "restore")
-    assert (code, "put back: 0, not: 1" in told) == (1, True)
+    assert (code, "put back: 0, not: 1" in told, one_room.standing()) == (1, True, [DAMAGED])
     assert not one_room.storage.objects.exists(one_room.key(damaged))
     one_room.second.rename(tmp_path / "pulled")
     found = json.loads(liuhen("check", "--json")[1])
