@@ -346,6 +346,8 @@ def _cause(
         return Cause.OUTSTANDING if after is None else Cause.CLOCK_JUMP
     if before.why == "length" and after is None:
         return Cause.OUTSTANDING
+    if before.why == "length" and any(one.what == Turn.HOST_STEP for one in before.happened):
+        return Cause.HOST_STEP
     ends = [one.why for one in before.happened if one.what == ENDED and one.why]
     return _of_end(ends[-1]) if ends else Cause.NOT_ON_RECORD
 

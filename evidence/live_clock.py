@@ -292,8 +292,8 @@ class RunClock:
 class HostClock:
     """What UTC the host showed, against its monotonic clock: steps are told, slewing is followed.
 
-    Wall times of a run rest on the reading at its beginning, so that a step in the middle of it makes no gap
-    and no overlap; what was said before the step is corrected by who knows which of the two was right.
+    Wall times of a file rest on one reading, so that a step in the middle of it makes no gap and no overlap;
+    those of the next rest on what the clock shows since, as do the sessions of people.
     """
 
     STEP_US = SECOND_US // 2

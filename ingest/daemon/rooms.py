@@ -10,6 +10,7 @@ The rules:
    pause a moment later, because what was seen before it is still on the line.
 4. A finished file that a session reaches into is taken into custody with what the session says of it. One
    that none does waits as long as the room pre-records, to be claimed, and is then dropped; that is logged.
+   Where the host's clock was set, that is asked for every clock (`ingest.recorder.clocks`).
 5. A session that is planned begins at its time (`evidence.schedule`), by whoever holds the lease.
 6. Every host says of a session that ended when nothing of it is left there (`ingest.recorder.handover`).
    What cannot be looked into may be anything.
@@ -309,10 +310,16 @@ class Rooms:
 
     def _settle(self, room: _Room, stream: StreamRecorder, finished: Finished) -> None:
         """Take a finished file into custody, let it wait, or drop it."""
-        begins, ends = from_micros(finished.from_utc_us), from_micros(finished.to_utc_us)
+        moments = [(from_micros(begins), from_micros(ends)) for begins, ends in finished.moments]
+        now, of = self._storage.clock.now(), (room.agency_id, room.settings.room_no)
         try:
             with self._storage.database.read() as session:
-                over = sessions.sessions_over(session, room.agency_id, room.settings.room_no, begins, ends)
+                over = [each for span in moments for each in sessions.sessions_over(session, *of, *span)]
+                if not over:
+                    # What lasts and begins later than now began before the clock was set back.
+                    found = sessions.incomplete_sessions(session, *of)
+                    over = [each for each in found if each.ended_at is None and each.started_at > now]
+            over = sorted({each.id: each for each in over}.values(), key=lambda each: each.started_at)
             if over:
                 self._hold(room, finished, [each.id for each in over])
                 stream.settle(finished)
@@ -320,8 +327,10 @@ class Rooms:
         except EvidenceError as error:
             log.warning("recorder:file_waits", stream=stream.name, key=finished.key, code=error.code)
             return
-        kept_until = ends + timedelta(seconds=max(room.settings.pre_record_s, UNCLAIMED_S))
-        if self._storage.clock.now() > kept_until:
+        kept_until = max(ends for _, ends in moments) + timedelta(
+            seconds=max(room.settings.pre_record_s, UNCLAIMED_S)
+        )
+        if now > kept_until:
             log.info("recorder:unclaimed", stream=stream.name, key=finished.key, sha256=finished.sha256.hex())
             if room.copier is not None:
                 room.copier.drop(room.folder.relative_to(self._folder), finished)

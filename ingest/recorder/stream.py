@@ -24,7 +24,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ import structlog
 
 from evidence.errors import Conflict
 from ingest.recorder import process
+from ingest.recorder.clocks import Moments, Readings, step_us
 from ingest.recorder.salvage import salvage
 from media.live.container import SUFFIXES
 from media.live.journal import read
@@ -87,6 +88,8 @@ class Finished:
     """Why it ended: ``length``, ``run``, ``ended``, ``salvaged``."""
     turns: tuple[dict[str, Any], ...]
     """What happened to the stream meanwhile, as in the journal."""
+    moments: Moments
+    """When it may have been recorded, by every clock the host had."""
 
     @property
     def key(self) -> str:
@@ -127,8 +130,9 @@ class _Run:
     turns_left_out: int = 0
     told: dict[int, Finished] = field(default_factory=dict)
     settled: set[int] = field(default_factory=set)
+    clock: Readings = field(default_factory=Readings)
     clock_us: int | None = None
-    """UTC less monotonic when it began; None: it has not said."""
+    """UTC less monotonic, as last told; None: it has not said."""
     clear_us: int | None = None
     """UTC before which nothing of it is still to come but what is told; None: anything may be."""
     first_us: int | None = None
@@ -156,11 +160,16 @@ class _Run:
     def forget(self) -> None:
         """Be as before anything was read of it."""
         self.read_to, self.turns, self.turns_left_out, self.told = 0, [], 0, {}
+        self.clock = Readings()
         self.clock_us = self.clear_us = self.first_us = self.trouble = self.again_at_s = None
 
     def note_place(self, line: Mapping[str, Any]) -> None:
         """Follow from when on something of it is still to come, as its journal tells."""
         kind = line["kind"]
+        self.clock.note(line)
+        if self.clock_us is not None and (by_us := step_us(line)):
+            self.clock_us += by_us
+            self.clear_us = (self.clear_us or 0) + min(0, by_us)
         if kind == "begun":
             self.clock_us, self.clear_us = line["utc_us"] - line["monotonic_us"], line["utc_us"]
             self.first_us = line["utc_us"]
@@ -174,14 +183,18 @@ class _Run:
             # Where it begins is known for good with its first mark; what came before is in the file before.
             self.clear_us = min(self.clear_us or line["arrived_utc_us"], line["arrived_utc_us"])
         elif kind == "mark" and "file" in line:
-            self.clear_us = line["from_utc_us"]
+            self.clear_us = line["from_utc_us"] + self.clock.behind_us(line["file"])
         elif kind == "mark" and self.clock_us is not None and not line["waiting_bytes"]:
             self.clear_us = line["monotonic_us"] + self.clock_us
+
+    def moments(self, finished: Finished) -> Moments:
+        return self.clock.moments(finished.number, finished.from_utc_us, finished.to_utc_us)
 
     def holds(self, from_us: int, to_us: int) -> bool:
         """Whether something of a stretch may be here that is nobody's yet."""
         waits = [each for number, each in self.told.items() if number not in self.settled]
-        if any(each.from_utc_us < to_us and from_us < each.to_utc_us for each in waits):
+        moments = [span for each in waits for span in self.moments(each)]
+        if any(begins_us < to_us and from_us < ends_us for begins_us, ends_us in moments):
             return True
         if self.trouble is None:
             return not self.is_over and (self.clear_us is None or self.clear_us < to_us)
@@ -255,7 +268,8 @@ class StreamRecorder:
         else:
             self.state.phase = Phase.WAITING if wanted else Phase.OFF
         return [
-            finished
+            # The clock may have been set since.
+            replace(finished, moments=run.moments(finished))
             for run in self._runs.values()
             for number, finished in run.told.items()
             # Why the last file ended stands in the line after it.
@@ -462,7 +476,8 @@ class StreamRecorder:
             run.told[line["file"]] = _finished(self.name, run, line)
             run.turns, run.turns_left_out = [], 0
         elif kind in {"turn", "overrun"}:
-            if len(run.turns) < MAX_TURNS:
+            # What masks go by is never left out.
+            if len(run.turns) < MAX_TURNS or step_us(line):
                 run.turns.append(line)
             else:
                 run.turns_left_out += 1
@@ -519,6 +534,7 @@ def _finished(stream: str, run: _Run, line: dict[str, Any]) -> Finished:
         playable_from_us=line["playable_from_us"],
         why=line["why"],
         turns=tuple(turns),
+        moments=run.clock.moments(line["file"], line["from_utc_us"], line["to_utc_us"]),
     )
 
 

@@ -9,7 +9,9 @@ Procedure, for each packet in the order it came:
    that ends is synced, renamed, its folder synced, and then the journal says so with digest and times.
 
 What comes before the first keyframe is recorded as well: it cannot be played, and the journal says from where
-on it can. Nothing here reads a wall clock but to write it beside the monotonic one.
+on it can. Nothing here reads a wall clock but to write it beside the monotonic one. Where the host's clock
+was set (`HostClock.STEP_US`), the file ends at the next keyframe, and the wall times of the next are by what
+it shows since.
 """
 
 from __future__ import annotations
@@ -144,7 +146,7 @@ class Recording:
         self._synced_at = time.monotonic()
         self._packets = self._pictures = self._bytes = 0
         self._look_at_disk()
-        monotonic, utc = monotonic_us(), time.time_ns() // 1000
+        utc, monotonic = _clocks()
         self._host = HostClock(utc, monotonic)
         self._base_us = self._host.base_us
         self.journal.write(
@@ -245,7 +247,16 @@ class Recording:
             shape = shape_of(bytes(arrived.packet), lane.codec)
             if shape and shape != self._shapes.setdefault(arrived.stream, shape):
                 self._stop = self._stop or "shape_changed"
-        return self._is_cut_asked or taken.media_us - now.begin_us >= int(self.bounds.file_s * 1e6)
+        return (
+            self._is_cut_asked
+            or self._is_stepped
+            or taken.media_us - now.begin_us >= int(self.bounds.file_s * 1e6)
+        )
+
+    @property
+    def _is_stepped(self) -> bool:
+        """Whether the host's clock shows something else than what the file at work rests on."""
+        return abs(self._host.base_us - self._base_us) > HostClock.STEP_US
 
     @cached_property
     def _has_pictures(self) -> bool:
@@ -257,6 +268,8 @@ class Recording:
         self._close("run" if taken.begins_run else "length")
         if taken.begins_run:
             self._run += 1
+        if self._is_stepped:
+            self._base_us = self._host.base_us
         # What was decoded before the first packet that came may come after it.
         zero_us = taken.media_us - EARLY_US
         if before is not None and not taken.begins_run:
@@ -346,7 +359,7 @@ class Recording:
         at = time.monotonic()
         if at - self._synced_at < self.bounds.sync_every_s:
             return
-        step = self._host.read(time.time_ns() // 1000, monotonic_us())
+        step = self._host.read(*_clocks())
         if step:
             self.journal.write("turn", turn="host_step", by_us=step, monotonic_us=monotonic_us())
         passed, self._synced_at = at - self._synced_at, at
@@ -376,6 +389,17 @@ def _told(stream: Stream) -> dict[str, Any]:
     if stream.type == "video":
         return {**told, "width_px": context.width, "height_px": context.height}
     return {**told, "sample_rate_hz": context.sample_rate, "channels": context.channels}
+
+
+def _clocks() -> tuple[int, int]:
+    """UTC and the monotonic clock at one moment: what came between two readings is no step."""
+    readings = []
+    for _ in range(3):
+        before_us = monotonic_us()
+        utc_us = time.time_ns() // 1000
+        readings.append((monotonic_us() - before_us, utc_us, before_us))
+    _, utc_us, at_us = min(readings)
+    return utc_us, at_us
 
 
 def boot_id() -> str:

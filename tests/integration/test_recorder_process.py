@@ -23,8 +23,9 @@ from ingest.recorder.places import nobodys, room_folder, runs_of, take_up_before
 from ingest.recorder.process import Ended, Started, ask_to_end, end_all, is_recording, start
 from ingest.recorder.salvage import salvage
 from ingest.recorder.stream import Finished, Phase, StreamRecorder
+from media.live import recording
 from media.live.journal import LOCK, NAME, read
-from media.live.opening import Address, Source
+from media.live.opening import Address, Source, opened
 from media.live.recording import Bounds, Recording, boot_id
 from media.run import packaged_ffmpeg
 from tests.support.media import frame_numbers, make_plain
@@ -86,6 +87,32 @@ def test_files_follow_each_other_without_a_frame_lost_or_doubled(begun: Any, foo
     assert lines(run.folder, "ended")[0]["why"] == "source_ended"
     assert abs(closed[0]["from_utc_us"] / 1e6 - time.time()) < 60
     assert not is_recording(run.folder)
+
+
+def test_a_step_of_the_clock_ends_the_file_and_the_next_goes_by_the_clock(
+    footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Set back by ten minutes: no frame is lost, and wall times are those of sessions again."""
+    at_once, readings = recording._clocks, list[int]()
+
+    def clocks() -> tuple[int, int]:
+        utc_us, monotonic_us = at_once()
+        readings.append(utc_us)
+        if len(lines(tmp_path, "file")) >= 2:
+            recorder.stop()
+        return utc_us - 600_000_000 * bool(lines(tmp_path, "file")), monotonic_us
+
+    monkeypatch.setattr(recording, "_clocks", clocks)
+    source, bounds = Address(f"file://{footage}"), Bounds(floor_bytes=1, sync_every_s=0.1)
+    recorder = recording.Recording(tmp_path, lambda tell: opened(source, packaged_ffmpeg(), tell), bounds)
+    assert recorder.run() == "stopped"
+    (step,) = lines(tmp_path, "turn")
+    assert (step["turn"], step["by_us"]) == ("host_step", pytest.approx(-600_000_000, abs=100_000))
+    before, after = lines(tmp_path, "closed")
+    assert after["from_utc_us"] == pytest.approx(before["to_utc_us"] - 600_000_000, abs=200_000)
+    assert before["from_utc_us"] == pytest.approx(readings[0], abs=2_000_000)
+    numbers = shown(tmp_path, [before["name"], after["name"]])
+    assert numbers == list(range(len(numbers)))
 
 
 def test_asked_to_end_it_ends_the_file_in_order(begun: Any) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -19,7 +20,7 @@ from sqlalchemy import inspect, select
 
 from config.rooms import RecorderSettings, RoomSettings, StreamSettings
 from config.settings import Settings
-from evidence.clock import SystemClock
+from evidence.clock import SystemClock, from_micros, to_micros
 from evidence.errors import Unavailable
 from evidence.events import Event, Topic
 from evidence.fixity import hash_file
@@ -422,6 +423,41 @@ def test_a_folder_that_cannot_be_looked_into_keeps_no_room_from_its_sessions(
     shutil.rmtree(stray)
     home.follow(home.host("one"))
     assert home.alarms() == []
+
+
+@pytest.mark.parametrize("by_s", [-600, 7200])
+def test_where_the_clock_was_set_no_file_of_a_session_is_nobodys(home: House, by_s: int) -> None:
+    """Set back, a session's later files are told before it begins; set ahead, what waits is at once old."""
+    second_us, now_us = 1_000_000, to_micros(home.storage.clock.now())
+    run, was_us = home.of_room() / "main" / "run", now_us - (by_s + 100) * second_us
+    run.mkdir(parents=True)
+    (run / "000000.mp4").write_bytes(b"recorded")
+    file = {"file": 0, "name": "000000.mp4", "run": 0}
+    told = {"kind": "closed", "why": "length", "size_bytes": 8, "sha256": sha256(b"recorded").hexdigest(),
+            "duration_us": 80 * second_us, "pictures": 1, "playable_from_us": 0}  # fmt: skip
+    begins_us = now_us - 90 * second_us if by_s < 0 else was_us
+    begun = {"kind": "file", **file, "monotonic_us": 0, "arrived_utc_us": begins_us}
+    closed = {**file, **told, "from_utc_us": begins_us, "to_utc_us": begins_us + 80 * second_us}
+    step = {"kind": "turn", "turn": "host_step", "by_us": by_s * second_us, "monotonic_us": 0}
+    lines = [{"kind": "begun", "pid": 1, "boot": "x", "utc_us": was_us, "monotonic_us": 0},
+             *([step, begun, closed] if by_s < 0 else [begun, closed, step])]  # fmt: skip
+    (run / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    # Set back, it cannot end before it began; set ahead, it began after that.
+    from_us = was_us + 50 * second_us if by_s < 0 else now_us - 90 * second_us
+    present, clock = home.storage, SettableClock(from_micros(from_us))
+    home.storage = replace(present, clock=clock)
+    session_id = home.start()
+    clock.advance(by_s if by_s < 0 else 50)
+    home.write(use_case.stop, session_id)
+    home.storage = present
+    host = home.host()
+    (room,) = host._rooms
+    (stream,) = room.streams
+    (finished,) = stream.look(wanted=False)
+    assert stream.holds(from_us, from_us + second_us)
+    host._settle(room, stream, finished)
+    assert [part.file_no for part in home.told(session_id).parts] == [0]
+    assert (stream.look(wanted=False), home.runs()) == ([], [])
 
 
 def test_agencies_with_a_room_of_one_number_have_a_folder_each(home: House) -> None:

@@ -74,7 +74,7 @@ def finished_file(
     return Finished(
         stream=stream, run=run, folder=run_folder, number=number, name=name, sha256=digests.sha256,
         size_bytes=digests.size_bytes, from_utc_us=begins, to_utc_us=ends, duration_us=ends - begins,
-        pictures=1, playable_from_us=0, why=why, turns=turns,
+        pictures=1, playable_from_us=0, why=why, turns=turns, moments=((begins, ends),),
     )  # fmt: skip
 
 

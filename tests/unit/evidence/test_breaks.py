@@ -117,6 +117,11 @@ def test_what_happened_inside_a_file_lies_where_it_happened_and_once() -> None:
     assert log([part(0, 30, "length", *told)], 30) == [
         (Cause.HOST_STEP, 1, 1), (Cause.LINE_LOSS, 4, 6), (Cause.DISK, 7, 8),
     ]  # fmt: skip
+    # A clock that was set ahead leaves a hole in what it shows, behind the file in which it was.
+    ahead = Happened("host_step", ZERO + 9 * S, ZERO + 9 * S, by_us=5 * S)
+    assert log([part(0, 10, "length", ahead), part(15, 30)], 30) == [
+        (Cause.HOST_STEP, 9, 9), (Cause.HOST_STEP, 10, 15),
+    ]  # fmt: skip
     # A loss that made the gap between two files is that gap's cause, and is not listed beside it.
     between = Happened("loss", ZERO + 10 * S, ZERO + 12 * S)
     assert log([part(0, 10, "length", between), part(12, 30)], 30) == [(Cause.LINE_LOSS, 10, 12)]
