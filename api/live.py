@@ -16,7 +16,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -100,10 +100,16 @@ class Watched:
             masks_in_force(session, row),
         )
 
-    def windows(self, grant: LiveGrant) -> list[tuple[int, int | None]]:
+    def windows(self, grant: LiveGrant, storage: Storage) -> list[tuple[int, int | None]]:
         """What of it may be shown under a grant."""
         windows = shown_windows(self.row, self.notes)
-        return windows if grant.is_unmasked else without(windows, self.masks)
+        if grant.is_unmasked or not self.masks:
+            return windows
+        # The file in which the host's clock was set may not be tied yet: its journal tells at once.
+        folder = _folder(storage, self.row)
+        steps = [_journals.stepped_us(folder / str(stream)) for stream in self.row.streams]
+        masks = [replace(each, slack_us=max(each.slack_us, *steps)) for each in self.masks]
+        return without(windows, masks)
 
     def files(self, storage: Storage, stream: str) -> list[Recorded]:
         return recorded(_journals, storage.recorder, self.row, stream, self.parts)
@@ -285,7 +291,7 @@ def _shown(
     """The files of a stream's list: those told before, and those that follow them; and whether more will."""
     told, storage = _told(grant, stream), installation.storage
     files = _played(installation, watched, stream)
-    windows = watched.windows(grant)
+    windows = watched.windows(grant, storage)
     last = max((place for place, file in enumerate(files) if (file.run, file.number) in told), default=-1)
     found: list[Shown] = []
     for place, file in enumerate(files):
@@ -450,7 +456,7 @@ def take(storage: Storage, agency_id: UUID, grant_id: UUID, name: str, *, is_tak
         path, index = _read(session, storage, row, stream, run, number)
         if path is None or index is None:
             raise _settling()
-        allowed = _allowed(index, at_us, Watched.of(session, row).windows(grant))
+        allowed = _allowed(index, at_us, Watched.of(session, row).windows(grant, storage))
     if is_taking and not grant.is_watched:
         _note_watched(storage, agency_id, grant_id, now)
     return Servable(path, index.size_bytes, "video/mp4", None, allowed)

@@ -22,7 +22,7 @@ All times are microseconds of UTC since 1970, by the server's clock.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
@@ -157,6 +157,11 @@ class Break:
     def is_explained(self) -> bool:
         """Whether a person said why; what misses nothing needs nobody."""
         return not self.is_missing or bool(self.reasons)
+
+
+def stepped_us(happened: Iterable[Happened]) -> int:
+    """How far a host's clock was set at most, by all that was told of one stream."""
+    return sum(abs(each.by_us) for each in happened if each.what == Turn.HOST_STEP)
 
 
 def place(

@@ -4,7 +4,8 @@ A mask is a person's: from an instant on, until another or until it is ended, pi
 streams of the room. It changes no original. The rules:
 
 1. A mask hides more than was asked for, never less: `MARGIN_US` on both sides, and where it is not certain at
-   which moment of a file a wall time lies, every moment at which it may lie.
+   which moment of a file a wall time lies, every moment at which it may lie. Where the host's clock was set
+   while its session was recorded, that is by as much on both sides.
 2. Nothing takes a mask back. What it hid in a file is shown again by another version of that file's redaction
    plan, which a second person has to approve (`redaction.amend`).
 3. Of what is watched live a masked stretch is left out altogether, whatever of it is hidden: a recorder's
@@ -82,6 +83,16 @@ class Mask:
     reason: Reason
     by: str
     """Actor label."""
+    slack_us: int = 0
+    """How far the host's clock was set while the session was recorded."""
+
+    @property
+    def from_least_us(self) -> int:
+        return self.from_us - MARGIN_US - self.slack_us
+
+    @property
+    def to_most_us(self) -> int | None:
+        return None if self.to_us is None else self.to_us + MARGIN_US + self.slack_us
 
 
 Placed = tuple[Mask, tuple[int, int]]
@@ -117,7 +128,7 @@ def without(windows: Sequence[Span], masks: Sequence[Mask]) -> list[Span]:
     """What is left of stretches of wall time, in order, once masks with their margins are taken out."""
     left = list(windows)
     for mask in masks:
-        begins, ends = mask.from_us - MARGIN_US, None if mask.to_us is None else mask.to_us + MARGIN_US
+        begins, ends = mask.from_least_us, mask.to_most_us
         cut: list[Span] = []
         for first, last in left:
             if first < begins:
@@ -141,7 +152,7 @@ def media_span(mask: Mask, from_us: int, to_us: int, duration_us: int) -> tuple[
         to_us: Wall time at its end.
         duration_us: Of what is shown of it.
     """
-    begins, ends = mask.from_us - MARGIN_US, to_us if mask.to_us is None else mask.to_us + MARGIN_US
+    begins, ends = mask.from_least_us, to_us if mask.to_most_us is None else mask.to_most_us
     if ends <= from_us or begins >= to_us:
         return None
     missing_us = to_us - from_us - duration_us

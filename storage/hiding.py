@@ -70,8 +70,11 @@ def _sessions_of(
         return []
     first = sessions.session_by_id(session, agency_id, UUID(rest.partition(":")[0]))
     from_at, to_at = (datetime.fromisoformat(said[name]) for name in sorted(TIMES))
-    over = sessions.sessions_over(session, agency_id, first.room_no, from_at, to_at)
-    return [(row, from_at, to_at) for row in over]
+    # The first may share no moment with it by the clock, where that was set.
+    over = {first.id: first} | {
+        row.id: row for row in sessions.sessions_over(session, agency_id, first.room_no, from_at, to_at)
+    }
+    return [(row, from_at, to_at) for row in over.values()]
 
 
 def hide(session: Session, agency: Agency, session_id: UUID, actor: str, now: datetime) -> list[UUID]:

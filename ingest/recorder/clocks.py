@@ -71,6 +71,15 @@ class Readings:
         base = self._bases.get(file)
         return min(0, self.offsets[-1][1] - base.offset_us) if base is not None and self.offsets else 0
 
+    def stepped_us(self, at_us: int) -> int:
+        """How far the clock was set within the last day.
+
+        Args:
+            at_us: Monotonic, now.
+        """
+        steps = [(until_us, after - before) for (_, before), (until_us, after) in pairwise(self.offsets)]
+        return sum(abs(by_us) for until_us, by_us in steps if until_us > at_us - DAY_US)
+
 
 def step_us(line: Mapping[str, Any]) -> int:
     """By how much the host's clock was set, as a line of a journal tells; 0: it tells something else."""

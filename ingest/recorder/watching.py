@@ -18,8 +18,10 @@ from typing import Any
 
 from evidence.clock import to_micros
 from evidence.session import NoteKind, Paused, pauses
+from ingest.recorder.clocks import Readings
 from ingest.recorder.places import room_folder
 from ingest.recorder.sessions import said_of
+from media.live.arrivals import monotonic_us
 from media.live.container import BROWSER_PICTURES, BROWSER_SOUNDS, SUFFIXES
 from media.live.journal import NAME, read
 from media.live.recording import OPEN_SUFFIX
@@ -71,6 +73,7 @@ class _File:
 class _Journal:
     read_to: int = 0
     files: dict[int, _File] = field(default_factory=dict)
+    clock: Readings = field(default_factory=Readings)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def follow(self, folder: Path) -> None:
@@ -80,6 +83,7 @@ class _Journal:
                 self._note(line)
 
     def _note(self, line: dict[str, Any]) -> None:
+        self.clock.note(line)
         if line["kind"] == "file":
             codecs = tuple(str(each["codec"]) for each in line["streams"])
             self.files[line["file"]] = _File(line["container"], codecs)
@@ -99,11 +103,7 @@ class Journals:
 
     def of_stream(self, folder: Path) -> Iterator[Recorded]:
         """Every file of a stream that lies on this host, or did while its run is not over."""
-        try:
-            runs = sorted(path for path in folder.iterdir() if (path / NAME).exists())
-        except FileNotFoundError:
-            return
-        for run in runs:
+        for run in _runs(folder):
             for number, file in sorted(self._journal(run).files.items()):
                 # Without a mark nobody knows when it was; there will be one within a second.
                 if file.from_us is None or file.to_us is None:
@@ -121,6 +121,10 @@ class Journals:
                     and set(file.codecs) <= BROWSER_PICTURES | BROWSER_SOUNDS,
                 )
 
+    def stepped_us(self, folder: Path) -> int:
+        """How far the host's clock was set while a stream was recorded here, within the last day."""
+        return sum(self._journal(run).clock.stepped_us(monotonic_us()) for run in _runs(folder))
+
     def _journal(self, run: Path) -> _Journal:
         with self._lock:
             found = self._kept.setdefault(run, _Journal())
@@ -129,6 +133,13 @@ class Journals:
                 self._kept.popitem(last=False)
         found.follow(run)
         return found
+
+
+def _runs(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if (path / NAME).exists())
+    except FileNotFoundError:
+        return []
 
 
 def recorded(

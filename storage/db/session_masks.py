@@ -9,10 +9,12 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from evidence.breaks import Happened, stepped_us
 from evidence.clock import to_micros
 from evidence.errors import NotFound
 from evidence.masks import Hides, Mask, Reason
-from storage.db.room_tables import RoomSession, SessionMask
+from storage.db import sessions
+from storage.db.room_tables import RoomSession, SessionMask, SessionPart
 
 
 def masks_of(session: Session, agency_id: UUID, session_ids: Collection[UUID]) -> list[SessionMask]:
@@ -43,9 +45,12 @@ def ends_at(row: SessionMask, of: RoomSession) -> datetime | None:
     return row.to_at if row.to_at is not None else of.ended_at
 
 
-def as_facts(row: SessionMask, of: RoomSession) -> Mask:
+def as_facts(row: SessionMask, of: RoomSession, slack_us: int) -> Mask:
     """A mask as its rules have it."""
     ends = ends_at(row, of)
+    if ends is not None and ends < row.from_at:
+        # The clock was set back before the session ended: when the mask did is not known.
+        ends = None
     return Mask(
         str(row.id),
         to_micros(row.from_at),
@@ -53,9 +58,20 @@ def as_facts(row: SessionMask, of: RoomSession) -> Mask:
         Hides(row.hides),
         Reason(row.reason),
         row.by,
+        slack_us,
     )
 
 
 def masks_in_force(session: Session, row: RoomSession) -> list[Mask]:
     """What of a session is hidden, by its rules."""
-    return [as_facts(each, row) for each in masks_of(session, row.agency_id, [row.id])]
+    found = masks_of(session, row.agency_id, [row.id])
+    slack_us = _slack_us(sessions.parts_of(session, row.agency_id, row.id)) if found else 0
+    return [as_facts(each, row, slack_us) for each in found]
+
+
+def _slack_us(parts: Collection[SessionPart]) -> int:
+    """How far the host's clock was set while they were recorded. Every stream tells of it."""
+    told: dict[str, list[Happened]] = {}
+    for part in parts:
+        told.setdefault(part.stream, []).extend(Happened.from_json(each) for each in part.turns)
+    return max((stepped_us(each) for each in told.values()), default=0)

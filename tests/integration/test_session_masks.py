@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,24 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
+from api.live import Watched
+from evidence.clock import to_micros
 from evidence.masks import Hides, Reason
 from ingest.recorder import masks
+from ingest.recorder.places import room_folder
 from ingest.recorder.sessions import claims_of, note_part
+from media.live.arrivals import monotonic_us
+from media.live.journal import NAME
 from storage.db import agencies, items, sessions
+from storage.db.room_tables import LiveGrant, RoomSession, SessionMask
+from storage.db.session_masks import as_facts, masks_in_force
 from storage.db.tables import Claim, Derivative, RedactionPlanRow
 from storage.hiding import hide, placed_in
 from storage.open import Storage
 from tests.support.installations import settings_for
 from tests.support.media import make_plain
 from tests.support.pipeline import Pipeline, pipeline_settings
-from tests.support.rooms import finished_file, session_of
+from tests.support.rooms import ROOM, finished_file, hand_in, session_of
 from workers.tasks.redaction import _versions_wanted
 
 FPS, SECONDS = 2, 8
@@ -129,6 +137,42 @@ def test_masks_are_hidden_in_what_is_made_and_in_what_was_made(pipeline: Pipelin
         # What the second person is still asked about is not hidden again.
         assert [each["state"] for each in newest.plan["muted_spans"]] == ["refused"]
         assert _versions_wanted(session, agency, item) == {4}
+
+
+def test_a_mask_hides_as_much_more_as_the_clock_was_set(sqlite_storage: Storage, tmp_path: Path) -> None:
+    """Set back by ten minutes while somebody hides: what is recorded since is told to be before it."""
+    storage, by_us = sqlite_storage, -600_000_000
+    session_id = session_of(storage, at(-900), [], {}, ended_at=at(120))
+    with storage.database.transaction() as session:
+        agency = agencies.agencies(session)[0]
+        masks.mask(
+            session, agency, session_id, Hides.BOTH, Reason.MINOR, "未成年人入场",
+            from_at=at(20), to_at=at(30), actor=ACTOR, now=at(120),
+        )  # fmt: skip
+
+    def hidden() -> tuple[int, list[tuple[int, int | None]]]:
+        with storage.database.read() as session:
+            row = sessions.session_by_id(session, agency.id, session_id)
+            (mask,) = masks_in_force(session, row)
+            grant = LiveGrant(is_unmasked=False)
+            return mask.slack_us, Watched.of(session, row).windows(grant, storage)
+
+    begins, first, last, ends = (to_micros(at(each)) for each in (-900, 19, 31, 120))
+    assert hidden() == (0, [(begins, first), (last, ends)])
+    # Told by the recorder's journal at once, and by the file's row once it is in custody.
+    run = room_folder(storage.recorder, agency.id, ROOM.room_no) / "main" / "now"
+    run.mkdir(parents=True)
+    now_us = monotonic_us()
+    step = {"kind": "turn", "turn": "host_step", "by_us": by_us, "monotonic_us": now_us}
+    begun = {"kind": "begun", "monotonic_us": now_us, "utc_us": begins}
+    (run / NAME).write_text("".join(json.dumps(line) + "\n" for line in (begun, step)))
+    assert hidden() == (0, [(begins, first + by_us)])
+    file = finished_file(storage, tmp_path / "run", at(0), at(60), turns=({**step, "monotonic_us": 30},))
+    hand_in(storage, session_id, file)
+    assert hidden() == (-by_us, [(begins, first + by_us)])
+    # Of one that lasted until its session ended, by the clock before it began, nobody knows the end.
+    lasting = SessionMask(from_at=at(20), to_at=None, hides="both", reason="minor", by=ACTOR)
+    assert as_facts(lasting, RoomSession(ended_at=at(10)), 0).to_us is None
 
 
 def version(of: RedactionPlanRow, plan: dict[str, Any]) -> RedactionPlanRow:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -58,3 +59,11 @@ def test_a_stretch_to_hide_lies_in_its_session() -> None:
     for at in (later, now, began):
         with pytest.raises(InvalidInput):
             check_stretch(None, None, began, now, at)
+
+
+def test_a_clock_that_was_set_widens_a_mask_by_as_much() -> None:
+    """Set back by 60 s after the file began, pressed at its 100 s, ended at its 200 s."""
+    stepped = replace(mask(40, 140), slack_us=60 * S)
+    assert media_span(stepped, 0, 300 * S, 300 * S) == (0, 200 * S + M)
+    assert media_span(replace(mask(290, 310), slack_us=60 * S), 0, 240 * S, 240 * S) == (230 * S - M, 240 * S)
+    assert without([(0, 300 * S)], [stepped]) == [(200 * S + M, 300 * S)]

@@ -46,5 +46,6 @@ def test_a_clock_that_was_set_ahead_moves_what_waits_along() -> None:
     assert spans(found, 0, 101_000, 101_302) == [(101_000, 101_302), (101_600, 101_902)]
     assert spans(found, 1, 101_902, 102_000) == [(101_902, 102_000)]
     assert found.behind_us(0) == 0
+    assert [found.stepped_us(at_s * S) for at_s in (1300, 1300 + DAY_US // S)] == [600 * S, 0]
     # Of what its journal does not tell nothing is known but its own time.
     assert spans(found, 9, 1, 2) == [(1, 2)]
