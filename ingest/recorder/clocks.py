@@ -46,7 +46,7 @@ class Readings:
     def note(self, line: Mapping[str, Any]) -> None:
         if line["kind"] == "begun":
             self.offsets = [(line["monotonic_us"], line["utc_us"] - line["monotonic_us"])]
-        elif line["kind"] == "file" and "arrived_utc_us" in line:
+        elif line["kind"] == "file" and {"arrived_utc_us", "monotonic_us"} <= line.keys():
             at_us = int(line["monotonic_us"])
             self._bases[line["file"]] = _Base(line["arrived_utc_us"] - at_us, len(self.offsets), at_us)
         elif step_us(line) and self.offsets:
