@@ -206,10 +206,13 @@ class RunClock:
         self._window: _Window | None = None
         self._behind: _Window | None = None
         self._kept_up_to_us = 0
+        self._newest: tuple[int, int] | None = None
 
     def observe(self, media_us: int, arrival_us: int) -> list[Event]:
         """One packet more; media time may go back a little, as between two streams."""
         offset_us = arrival_us - media_us
+        if self._newest is None or media_us >= self._newest[0]:
+            self._newest = media_us, arrival_us
         if self._window is None:
             self._window = _Window(media_us, media_us, offset_us, media_us)
             self.anchors = [(media_us, offset_us)]
@@ -251,6 +254,15 @@ class RunClock:
     def leads_by_us(self, media_us: int, arrival_us: int) -> int:
         """By how much a packet seems to be made after it arrived; negative: its delay."""
         return self.wall_us(media_us) - arrival_us
+
+    @property
+    def open_us(self) -> int:
+        """By how much at most the newest packet was made later than is told: a pause may not be told yet.
+
+        It was made before it arrived; and what came before it was not made later still, for a clock that
+        stood still stays behind.
+        """
+        return max(0, -self.leads_by_us(*self._newest)) if self._newest is not None else 0
 
     @property
     def drift_ppm(self) -> float:

@@ -23,7 +23,8 @@ from typing import Any
 
 from evidence.errors import InvalidInput
 
-MARGIN_US = 1_000_000
+SECOND_US = 1_000_000
+MARGIN_US = SECOND_US
 """People press late; and two clocks that were read apart agree to some tenths of a second."""
 Span = tuple[int, int | None]
 """Microseconds; None: it lasts."""
@@ -124,11 +125,34 @@ def check_stretch(
     return begins, ends
 
 
-def without(windows: Sequence[Span], masks: Sequence[Mask]) -> list[Span]:
-    """What is left of stretches of wall time, in order, once masks with their margins are taken out."""
+def slack_us(from_us: int, to_us: int, media_us: int, open_us: int) -> int:
+    """How much earlier in a file than its wall time says a moment may lie, short of half a second.
+
+    In whole seconds, so that it stays as it is while the file grows; the margin covers what is left out.
+
+    Args:
+        from_us: Wall time at the file's first packet.
+        to_us: Wall time at its end, as told.
+        media_us: What of that time the source's clock ran.
+        open_us: By how much at most it ended later: what the source stood still may not be told yet.
+    """
+    missing_us = max(0, to_us - from_us - media_us) + open_us
+    return (missing_us + SECOND_US // 2) // SECOND_US * SECOND_US
+
+
+def without(
+    windows: Sequence[Span], masks: Sequence[Mask], *, early_us: int = 0, late_us: int = 0
+) -> list[Span]:
+    """What is left of stretches of wall time, in order, once masks with their margins are taken out.
+
+    Args:
+        early_us: How much earlier than it seems what is masked may lie.
+        late_us: How much later.
+    """
     left = list(windows)
     for mask in masks:
-        begins, ends = mask.from_least_us, mask.to_most_us
+        begins = mask.from_least_us - early_us
+        ends = None if mask.to_most_us is None else mask.to_most_us + late_us
         cut: list[Span] = []
         for first, last in left:
             if first < begins:
@@ -139,7 +163,9 @@ def without(windows: Sequence[Span], masks: Sequence[Mask]) -> list[Span]:
     return left
 
 
-def media_span(mask: Mask, from_us: int, to_us: int, duration_us: int) -> tuple[int, int] | None:
+def media_span(
+    mask: Mask, from_us: int, to_us: int, duration_us: int, open_us: int = 0
+) -> tuple[int, int] | None:
     """Where a mask may lie in a file's media time; None: nowhere.
 
     A source that stood still, or began with what cannot be decoded, makes media time shorter than wall time,
@@ -151,7 +177,9 @@ def media_span(mask: Mask, from_us: int, to_us: int, duration_us: int) -> tuple[
         from_us: Wall time at the file's first packet.
         to_us: Wall time at its end.
         duration_us: Of what is shown of it.
+        open_us: By how much at most it ended later: a pause may not have been told yet.
     """
+    to_us += open_us
     begins, ends = mask.from_least_us, to_us if mask.to_most_us is None else mask.to_most_us
     if ends <= from_us or begins >= to_us:
         return None

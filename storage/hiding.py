@@ -37,9 +37,10 @@ TIMES = frozenset({"captured_from", "captured_to"})
 def placed_in(session: Session, agency_id: UUID, item_id: UUID, duration_us: int) -> list[Placed]:
     """The masks of an item's sessions that touch it."""
     found: list[Placed] = []
-    for row, from_at, to_at in _sessions_of(session, agency_id, item_id):
+    for row, from_at, to_at, open_us in _sessions_of(session, agency_id, item_id):
+        ends_later_us = duration_us if open_us is None else open_us
         for mask in session_masks.masks_in_force(session, row):
-            span = media_span(mask, to_micros(from_at), to_micros(to_at), duration_us)
+            span = media_span(mask, to_micros(from_at), to_micros(to_at), duration_us, ends_later_us)
             if span is not None:
                 found.append((mask, span))
     return found
@@ -47,18 +48,20 @@ def placed_in(session: Session, agency_id: UUID, item_id: UUID, duration_us: int
 
 def hold_sessions(session: Session, agency_id: UUID, item_id: UUID) -> None:
     """Hold an item's sessions until the transaction ends: masks are set and files tied before or after."""
-    for row_id in sorted(row.id for row, _, _ in _sessions_of(session, agency_id, item_id)):
+    for row_id in sorted(row.id for row, *_ in _sessions_of(session, agency_id, item_id)):
         sessions.session_by_id(session, agency_id, row_id, lock=True)
 
 
 def _sessions_of(
     session: Session, agency_id: UUID, item_id: UUID
-) -> list[tuple[RoomSession, datetime, datetime]]:
-    """The sessions that an item is a file of, each with when it was recorded."""
+) -> list[tuple[RoomSession, datetime, datetime, int | None]]:
+    """The sessions that an item is a file of, each with when it was recorded, and how much later it may have
+    ended; None: nobody knows.
+    """
     parts = {part.session_id: part for part in sessions.parts_of_items(session, agency_id, [item_id])}
     if parts:
         tied = sessions.sessions_by_id(session, agency_id, list(parts))
-        return [(row, parts[row.id].from_at, parts[row.id].to_at) for row in tied]
+        return [(row, (part := parts[row.id]).from_at, part.to_at, part.open_us) for row in tied]
     # In custody, and not tied yet: it says itself of which session it is, and when.
     said = {
         claim.field: claim.value
@@ -74,7 +77,7 @@ def _sessions_of(
     over = {first.id: first} | {
         row.id: row for row in sessions.sessions_over(session, agency_id, first.room_no, from_at, to_at)
     }
-    return [(row, from_at, to_at) for row in over.values()]
+    return [(row, from_at, to_at, None) for row in over.values()]
 
 
 def hide(session: Session, agency: Agency, session_id: UUID, actor: str, now: datetime) -> list[UUID]:
@@ -86,7 +89,7 @@ def hide(session: Session, agency: Agency, session_id: UUID, actor: str, now: da
     row = sessions.session_by_id(session, agency.id, session_id, lock=True)
     found = {part.item_id for part in sessions.parts_of(session, agency.id, row.id)}
     for item_id in sessions.untied_over(session, agency.id, row.started_at, row.ended_at):
-        if any(each.id == row.id for each, _, _ in _sessions_of(session, agency.id, item_id)):
+        if any(each.id == row.id for each, *_ in _sessions_of(session, agency.id, item_id)):
             found.add(item_id)
     return [each for each in sorted(found) if hide_in(session, agency, each, actor, now)]
 

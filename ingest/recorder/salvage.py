@@ -180,4 +180,11 @@ def _facts(path: Path, about: Mapping[str, Any], marks: Sequence[Mapping[str, An
         # Pauses of the source are in wall time, and not in its duration.
         begins = int(mark["from_utc_us"])
         ends = max(begins, int(mark["to_utc_us"]) + duration_us - int(mark["end_us"]))
-    return {"duration_us": duration_us, "pictures": pictures, "from_utc_us": begins, "to_utc_us": ends}
+    return {
+        "duration_us": duration_us,
+        "pictures": pictures,
+        "from_utc_us": begins,
+        "to_utc_us": ends,
+        # What came behind the last mark may have come after all the silence that it told of.
+        "open_us": max((int(each["open_us"]) + int(each["silent_us"]) for each in marks), default=0),
+    }

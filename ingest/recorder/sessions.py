@@ -309,6 +309,8 @@ def note_part(
         sequence_no=sessions.next_sequence_no(session, agency.id, row.id, finished.stream),
         from_at=from_micros(finished.from_utc_us),
         to_at=from_micros(finished.to_utc_us),
+        open_us=finished.open_us,
+        media_us=finished.duration_us,
         turns=[each.to_json() for each in _happened(finished)],
         why=finished.why,
         noted_at=now,

@@ -81,6 +81,8 @@ class Finished:
     size_bytes: int
     from_utc_us: int
     to_utc_us: int
+    open_us: int
+    """By how much at most it ended later: a pause of the source may not be told yet."""
     duration_us: int
     pictures: int
     playable_from_us: int | None
@@ -529,6 +531,7 @@ def _finished(stream: str, run: _Run, line: dict[str, Any]) -> Finished:
         size_bytes=line["size_bytes"],
         from_utc_us=line["from_utc_us"],
         to_utc_us=line["to_utc_us"],
+        open_us=line["open_us"],
         duration_us=line["duration_us"],
         pictures=line["pictures"],
         playable_from_us=line["playable_from_us"],

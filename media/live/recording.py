@@ -335,6 +335,7 @@ class Recording:
         return {
             "from_utc_us": self._base_us + now.clock.wall_us(now.begin_us),
             "to_utc_us": self._base_us + now.clock.wall_us(now.end_us),
+            "open_us": now.clock.open_us,
         }
 
     def _tell(self, event: Event, stream: int) -> None:

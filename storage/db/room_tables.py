@@ -115,6 +115,8 @@ class SessionPart(Base):
     sequence_no: Mapped[int] = mapped_column(Integer, comment="place in the session's stream, from 1")
     from_at: Mapped[datetime] = mapped_column(comment="server clock, by the least delayed packets")
     to_at: Mapped[datetime] = mapped_column(comment="server clock, by the least delayed packets")
+    open_us: Mapped[int] = mapped_column(comment="by how much at most it ended later than is told")
+    media_us: Mapped[int] = mapped_column(comment="what of that time its source's clock ran")
     turns: Mapped[list[Any]] = mapped_column(comment="evidence.breaks.Happened, in wall time")
     why: Mapped[str] = mapped_column(comment="why the file ended")
     leaf_id: Mapped[UUID] = mapped_column(comment="custody leaf that ties the file to the session")

@@ -171,8 +171,11 @@ def test_a_file_that_a_jump_ended_keeps_the_wall_time_of_its_own_run(tmp_path: P
     opened = av.open(str(footage))
 
     def leaps(*streams: Any) -> Iterator[Any]:
-        """Three seconds in, the source's clock is an hour ahead."""
+        """Three seconds in, the source's clock is an hour ahead; before its end it stands still."""
+        is_still = False
         for packet in opened.demux(*streams):
+            if packet.dts is not None and packet.dts * packet.time_base >= 5.9 and not is_still:
+                is_still = not time.sleep(0.6)
             if packet.dts is not None and packet.dts * packet.time_base >= 3:
                 ahead = int(3600 / packet.time_base)
                 packet.dts, packet.pts = packet.dts + ahead, packet.pts + ahead
@@ -184,6 +187,7 @@ def test_a_file_that_a_jump_ended_keeps_the_wall_time_of_its_own_run(tmp_path: P
     assert [line["why"] for line in files][:1] == ["run"] and len(files) > 1
     for line in files:
         assert abs(line["to_utc_us"] - begun["utc_us"]) < 60_000_000
+    assert files[0]["open_us"] < 400_000 < files[-1]["open_us"]
 
 
 def test_killed_it_loses_half_a_second_at_most_and_it_can_be_salvaged_twice(begun: Any) -> None:
@@ -254,10 +258,10 @@ def test_what_has_no_fragments_is_as_long_as_its_journal_knows_it_to_be(tmp_path
         {"kind": "file", "file": 0, "name": name, "container": container, "run": 0, "arrived_utc_us": 5_000},
         # The source stood still for two seconds.
         {"kind": "mark", "file": 0, "synced_bytes": 100, "end_us": 900_000, "pictures": 22,
-         "from_utc_us": 4_000, "to_utc_us": 2_904_000},
+         "open_us": 0, "silent_us": 40_000, "from_utc_us": 4_000, "to_utc_us": 2_904_000},
         # What was told last may be in the muxer still: nothing was written behind it.
         {"kind": "mark", "file": 0, "synced_bytes": 200, "end_us": 1_900_000, "pictures": 47,
-         "from_utc_us": 4_000, "to_utc_us": 3_904_000},
+         "open_us": 300_000, "silent_us": 700_000, "from_utc_us": 4_000, "to_utc_us": 3_904_000},
     ]  # fmt: skip
 
     def facts(marks: int, size: int) -> list[int]:
@@ -267,11 +271,11 @@ def test_what_has_no_fragments_is_as_long_as_its_journal_knows_it_to_be(tmp_path
         (folder / f"{name}.part").write_bytes(b"f" * size)
         assert salvage(folder).salvaged == (name,)
         (closed,) = lines(folder, "closed")
-        return [closed[each] for each in ("duration_us", "pictures", "from_utc_us", "to_utc_us")]
+        return [closed[each] for each in ("duration_us", "pictures", "from_utc_us", "to_utc_us", "open_us")]
 
-    assert facts(2, 200) == [900_000, 22, 4_000, 2_904_000]
-    assert facts(2, 201) == [1_900_000, 47, 4_000, 3_904_000]
-    assert facts(0, 50) == [0, 0, 5_000, 5_000]
+    assert facts(2, 200) == [900_000, 22, 4_000, 2_904_000, 1_000_000]
+    assert facts(2, 201) == [1_900_000, 47, 4_000, 3_904_000, 1_000_000]
+    assert facts(0, 50) == [0, 0, 5_000, 5_000, 0]
 
 
 def test_where_nothing_was_written_nothing_is_kept(begun: Any, tmp_path: Path) -> None:
@@ -409,7 +413,7 @@ def test_what_could_not_be_salvaged_is_tried_again(
 def test_a_folder_that_makes_no_sense_is_kept_and_told_and_keeps_no_other_back(tmp_path: Path) -> None:
     closed = {"kind": "closed", "file": 0, "name": "000000.mp4", "sha256": "00" * 32, "size_bytes": 3,
               "from_utc_us": 10, "to_utc_us": 20, "duration_us": 10, "pictures": 1, "playable_from_us": 0,
-              "why": "length"}  # fmt: skip
+              "open_us": 0, "why": "length"}  # fmt: skip
     journals = {"good": [closed], "lacks": [{"kind": "closed", "file": 0}, {**closed, "file": 1}], "more": []}
     for name, lines in journals.items():
         run = tmp_path / "stream" / name

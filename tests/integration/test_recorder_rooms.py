@@ -531,7 +531,7 @@ def left_long_ago(run: Path) -> Path:
                   arrived_utc_us=begins, streams=[])  # fmt: skip
     journal.write("closed", file=0, name=path.name, run=0, why="length", size_bytes=7, duration_us=1,
                   sha256=hash_file(path).sha256.hex(), pictures=1, playable_from_us=0,
-                  from_utc_us=begins, to_utc_us=begins + 1)  # fmt: skip
+                  from_utc_us=begins, to_utc_us=begins + 1, open_us=0)  # fmt: skip
     journal.write("ended", why="stopped")
     journal.close()
     return path

@@ -83,9 +83,8 @@ def test_masks_are_hidden_in_what_is_made_and_in_what_was_made(pipeline: Pipelin
         assert hide(session, agency, session_id, ACTOR, now) == []
     pipeline.work()
     pictures, sound = shown(served(storage, item_id))
-    # With its margin, from the fifth second on.
-    assert all(spread > 5 for spread in pictures[: 5 * FPS]) and max(pictures[5 * FPS :]) <= 1
-    assert min(sound) > 0.01
+    # Before the tie nobody knows how long the source stood still before it, so all may be meant.
+    assert max(pictures) <= 1 and min(sound) > 0.01
 
     before = served(storage, item_id)
     with storage.database.transaction() as session:
@@ -101,8 +100,8 @@ def test_masks_are_hidden_in_what_is_made_and_in_what_was_made(pipeline: Pipelin
     pipeline.work()
     after = served(storage, item_id)
     pictures, sound = shown(after)
-    assert after != before and max(pictures[5 * FPS :]) <= 1 < min(pictures[: 5 * FPS])
-    assert max(sound[1:4]) < 0.0001 and min(sound[0], *sound[5:]) > 0.01
+    assert after != before and max(pictures) <= 1
+    assert max(sound[:4]) < 0.0001 and min(sound[5:]) > 0.01
     with storage.database.read() as session:
         row = items.newest_plan(session, agency.id, item_id)
         assert row is not None and (row.number, row.reveals, row.author) == (2, False, ACTOR)

@@ -74,7 +74,7 @@ def finished_file(
     return Finished(
         stream=stream, run=run, folder=run_folder, number=number, name=name, sha256=digests.sha256,
         size_bytes=digests.size_bytes, from_utc_us=begins, to_utc_us=ends, duration_us=ends - begins,
-        pictures=1, playable_from_us=0, why=why, turns=turns, moments=((begins, ends),),
+        open_us=0, pictures=1, playable_from_us=0, why=why, turns=turns, moments=((begins, ends),),
     )  # fmt: skip
 
 
@@ -156,6 +156,8 @@ def session_of(
     markers: Mapping[datetime, str],
     case_id: UUID | None = None,
     ended_at: datetime | None = None,
+    *,
+    open_us: int = 0,
 ) -> UUID:
     """A session that is over, of items that are there, with what was marked while it ran."""
     with storage.database.transaction() as session:
@@ -172,6 +174,7 @@ def session_of(
             part = SessionPart(
                 agency_id=agency.id, session_id=row.id, item_id=item_id, reception_key=str(item_id),
                 stream="main", run="r1", file_no=number, sequence_no=number + 1, from_at=from_at, to_at=to_at,
+                open_us=open_us, media_us=to_micros(to_at) - to_micros(from_at),
                 turns=[], why="length", leaf_id=new_id(), noted_at=to_at,
             )  # fmt: skip
             session.add(part)

@@ -318,6 +318,18 @@ def upgrade() -> None:
             comment="server clock, by the least delayed packets",
         ),
         sa.Column(
+            "open_us",
+            sa.BigInteger(),
+            nullable=False,
+            comment="by how much at most it ended later than is told",
+        ),
+        sa.Column(
+            "media_us",
+            sa.BigInteger(),
+            nullable=False,
+            comment="what of that time its source's clock ran",
+        ),
+        sa.Column(
             "turns", storage.db.types.Json(), nullable=False, comment="evidence.breaks.Happened, in wall time"
         ),
         sa.Column("why", sa.Text(), nullable=False, comment="why the file ended"),

@@ -190,6 +190,18 @@ def test_a_source_that_stood_still_has_paused() -> None:
     assert clock.run.drift_ppm == 0
 
 
+def test_what_a_source_stood_still_is_open_before_it_is_told() -> None:
+    clock = LiveClock()
+    assert clock.run.open_us == 0
+    heard(clock, ((n * FRAME_US, n * FRAME_US) for n in range(500)))
+    assert clock.run.open_us == 0
+    taken = heard(clock, ((n * FRAME_US, n * FRAME_US + 9 * SECOND_US) for n in range(500, 550)))
+    assert events_of(taken) == [] and clock.run.wall_us(549 * FRAME_US) == 549 * FRAME_US
+    assert clock.run.open_us == 9 * SECOND_US
+    taken = heard(clock, ((n * FRAME_US, n * FRAME_US + 9 * SECOND_US) for n in range(550, 1300)))
+    assert events_of(taken) == [Event(Turn.PAUSE, 499 * FRAME_US, 9 * SECOND_US)] and clock.run.open_us == 0
+
+
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 1 << 30))
 def test_repeats_are_taken_once(seed: int) -> None:

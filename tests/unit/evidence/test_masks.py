@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from evidence.errors import InvalidInput
-from evidence.masks import MARGIN_US, Hides, Mask, Reason, check_stretch, media_span, without
+from evidence.masks import MARGIN_US, Hides, Mask, Reason, check_stretch, media_span, slack_us, without
 
 S = 1_000_000
 M = MARGIN_US
@@ -26,6 +26,8 @@ def test_what_is_masked_is_taken_out_of_what_may_be_watched_with_a_margin() -> N
     # Over a pause, from before the beginning, and one over the other.
     assert without([(0, 30 * S), (40 * S, 60 * S)], [mask(20, 50)]) == [(0, 20 * S - M), (50 * S + M, 60 * S)]
     assert without([(5 * S, 9 * S)], [mask(0, 100)]) == []
+    moved = without([(0, None)], [mask(10, 20)], early_us=3 * S, late_us=2 * S)
+    assert moved == [(0, 7 * S - M), (22 * S + M, None)]
     assert without([(0, 100 * S)], [mask(10, 30), mask(20, 40)]) == [(0, 10 * S - M), (40 * S + M, 100 * S)]
 
 
@@ -42,6 +44,17 @@ def test_a_mask_lies_in_a_file_wherever_it_may_lie() -> None:
     assert media_span(mask(150, 161), *file, 40 * S) == (30 * S - M, 40 * S)
     assert media_span(mask(162, None), *file, 60 * S) is None
     assert media_span(mask(90, 98), *file, 60 * S) is None
+    # Its source stood still for up to nine seconds that were not told before it ended.
+    assert media_span(mask(163, None), *file, 60 * S, 9 * S) == (54 * S - M, 60 * S)
+    assert media_span(mask(120, 130), *file, 60 * S, 9 * S) == (11 * S - M, 30 * S + M)
+    assert media_span(mask(171, None), *file, 60 * S, 9 * S) is None
+
+
+def test_how_much_earlier_a_moment_may_lie_is_told_in_whole_seconds() -> None:
+    """What is left out is less than the margin, so that what little changes changes nothing."""
+    file = (100 * S, 160 * S)
+    assert [slack_us(*file, 60 * S, each) for each in (0, S // 2 - 1, S // 2, 9 * S)] == [0, 0, S, 9 * S]
+    assert [slack_us(*file, media, 2 * S) for media in (61 * S, 55 * S)] == [2 * S, 7 * S]
 
 
 def test_a_stretch_to_hide_lies_in_its_session() -> None:
