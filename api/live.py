@@ -27,6 +27,7 @@ from sqlalchemy.orm import Session
 from api.auth.capability import Use, mint
 from api.auth.rights import Asker, actor_of, require_live
 from api.desk import Installation, Work
+from api.live_masks import MayShow, wall_at_zero
 from api.live_sharing import encoded, encodes_of, is_encoded, lane_of, nothing_yet, want
 from api.ranges import ByteRange
 from api.resolving import Servable, local_path
@@ -35,7 +36,7 @@ from evidence.custody import Action
 from evidence.errors import Conflict, MediaError, NotFound, NotPermitted, Unavailable
 from evidence.ids import new_id
 from evidence.kinds import RetrievalPurpose
-from evidence.masks import Mask, without
+from evidence.masks import Mask
 from ingest.recorder import registry
 from ingest.recorder.places import room_folder
 from ingest.recorder.watching import Journals, Recorded, places_of, recorded, shown_windows
@@ -100,16 +101,16 @@ class Watched:
             masks_in_force(session, row),
         )
 
-    def windows(self, grant: LiveGrant, storage: Storage) -> list[tuple[int, int | None]]:
+    def may_show(self, grant: LiveGrant, storage: Storage) -> MayShow:
         """What of it may be shown under a grant."""
-        windows = shown_windows(self.row, self.notes)
+        windows = tuple(shown_windows(self.row, self.notes))
         if grant.is_unmasked or not self.masks:
-            return windows
+            return MayShow(windows, ())
         # The file in which the host's clock was set may not be tied yet: its journal tells at once.
         folder = _folder(storage, self.row)
         steps = [_journals.stepped_us(folder / str(stream)) for stream in self.row.streams]
-        masks = [replace(each, slack_us=max(each.slack_us, *steps)) for each in self.masks]
-        return without(windows, masks)
+        masks = tuple(replace(each, slack_us=max(each.slack_us, *steps)) for each in self.masks)
+        return MayShow(windows, masks)
 
     def files(self, storage: Storage, stream: str) -> list[Recorded]:
         return recorded(_journals, storage.recorder, self.row, stream, self.parts)
@@ -290,25 +291,25 @@ def _shown(
 ) -> tuple[list[Shown], bool]:
     """The files of a stream's list: those told before, and those that follow them; and whether more will."""
     told, storage = _told(grant, stream), installation.storage
-    files = _played(installation, watched, stream)
-    windows = watched.windows(grant, storage)
+    files = _played(storage, watched, stream, installation.settings.media.grant_s)
+    may_show = watched.may_show(grant, storage)
     last = max((place for place, file in enumerate(files) if (file.run, file.number) in told), default=-1)
     found: list[Shown] = []
     for place, file in enumerate(files):
         at_us = told.get((file.run, file.number))
         if at_us is None and (place < last or not file.is_new):
             continue
-        each = _shown_file(session, storage, watched.row, stream, file, windows, at_us)
+        each = _shown_file(session, storage, watched.row, stream, file, may_show, at_us)
         if each is not None and (each.runs or at_us is not None):
             found.append(each)
     is_open = watched.row.ended_at is None or any(not file.is_whole for file in files)
     return found, is_open
 
 
-def _played(installation: Installation, watched: Watched, stream: str) -> list[Recorded]:
+def _played(storage: Storage, watched: Watched, stream: str, keep_s: float) -> list[Recorded]:
     """What browsers play of a stream: the recorder's files, and what encodes made of the others."""
-    recorded_so = [each for each in watched.files(installation.storage, stream) if each.plays]
-    both = [*recorded_so, *encoded(installation, watched.row, stream)]
+    files = watched.files(storage, stream)
+    both = [*(each for each in files if each.plays), *encoded(storage, watched.row, stream, files, keep_s)]
     return sorted(both, key=lambda each: (each.from_us, each.run, each.number))
 
 
@@ -318,12 +319,11 @@ def _shown_file(
     row: RoomSession,
     stream: str,
     file: Recorded,
-    windows: Sequence[tuple[int, int | None]],
+    may_show: MayShow,
     at_us: int | None,
 ) -> Shown | None:
-    place = (row.agency_id, file.run, file.number, at_us, tuple(windows))
     with _lock:
-        whole = _wholes.get(place) if file.is_whole else None
+        whole = _wholes.get((row.agency_id, file, at_us, may_show)) if file.is_whole else None
     if whole is not None and at_us is not None:
         return Shown(file, at_us, *whole)
     try:
@@ -340,24 +340,16 @@ def _shown_file(
             raise _settling()
         return None
     if at_us is None:
-        at_us = _wall_at_zero(file, index)
-    media = [Window(begins - at_us, None if ends is None else ends - at_us) for begins, ends in windows]
-    found = Shown(file, at_us, index, live_runs(index, media, is_whole=file.is_whole))
+        at_us = wall_at_zero(file, index)
+    runs = live_runs(index, may_show.of(file, index, at_us), is_whole=file.is_whole)
+    found = Shown(file, at_us, index, runs)
     if file.is_whole:
-        _keep(_wholes, (*place[:3], at_us, place[4]), (index, found.runs))
+        _keep(_wholes, (row.agency_id, file, at_us, may_show), (index, found.runs))
     return found
 
 
 def _is_played(index: FragmentIndex) -> bool:
     return all(track.codec.partition(".")[0] in BROWSER_ENTRIES for track in index.tracks)
-
-
-def _wall_at_zero(file: Recorded, index: FragmentIndex) -> int:
-    """UTC at the first picture."""
-    if file.zero_us is not None:
-        return file.zero_us + index.origin_pts * 1_000_000 // index.timescale
-    first = index.fragments[0]
-    return file.from_us + (first.start_pts - first.first_pts) * 1_000_000 // index.timescale
 
 
 def _keep(kept: OrderedDict[Any, Any], key: Hashable, found: object) -> None:
@@ -456,17 +448,19 @@ def take(storage: Storage, agency_id: UUID, grant_id: UUID, name: str, *, is_tak
         path, index = _read(session, storage, row, stream, run, number)
         if path is None or index is None:
             raise _settling()
-        allowed = _allowed(index, at_us, Watched.of(session, row).windows(grant, storage))
+        watched = Watched.of(session, row)
+        may_show, file = watched.may_show(grant, storage), None
+        if may_show.masks:
+            played = _played(storage, watched, stream, keep_s=0)
+            file = next((each for each in played if (each.run, each.number) == (run, number)), None)
+        allowed = _allowed(index, may_show.of(file, index, at_us))
     if is_taking and not grant.is_watched:
         _note_watched(storage, agency_id, grant_id, now)
     return Servable(path, index.size_bytes, "video/mp4", None, allowed)
 
 
-def _allowed(
-    index: FragmentIndex, at_us: int, windows: Sequence[tuple[int, int | None]]
-) -> tuple[ByteRange, ...]:
+def _allowed(index: FragmentIndex, media: Sequence[Window]) -> tuple[ByteRange, ...]:
     """What comes before the first fragment, and every segment that is or will be told."""
-    media = [Window(begins - at_us, None if ends is None else ends - at_us) for begins, ends in windows]
     ranges = [ByteRange(0, index.init_size_bytes - 1)]
     for run in live_runs(index, media, is_whole=True):
         first, last = run.segments[0], run.segments[-1]
@@ -522,7 +516,7 @@ def standings(work: Work, row: RoomSession) -> list[Standing]:
         by_encode = is_encoded(installation, files)
         encode = encodes_of(installation).standing(lane_of(row, stream)) if by_encode else None
         state = _state(work, row, last, is_away=stream in away, is_played=encode is not None)
-        played = _played(installation, watched, stream) if by_encode else files
+        played = _played(work.storage, watched, stream, work.settings.media.grant_s) if by_encode else files
         begins = max(played[0].from_us, to_micros(row.started_at)) if played else None
         found.append(
             Standing(

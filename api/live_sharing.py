@@ -15,7 +15,11 @@ from ingest.recorder.places import room_folder
 from ingest.recorder.watching import Recorded
 from media.supervise import Limits
 from storage.db.room_tables import RoomSession
-from transcode.live_encodes import Bounds, EncodeNow, LiveEncodes
+from storage.open import Storage
+from transcode.live_encodes import Bounds, EncodeNow, LiveEncodes, pieces
+
+NOBODY_KNOWS_US = 86_400_000_000
+"""How sure the times of a piece are whose file is known no more: what is masked may lie anywhere in it."""
 
 
 def lane_of(row: RoomSession, stream: str) -> Path:
@@ -40,8 +44,11 @@ def is_encoded(installation: Installation, files: Sequence[Recorded]) -> bool:
     return bool(files) and not files[-1].plays and installation.settings.media.live_encodes > 0
 
 
-def encoded(installation: Installation, row: RoomSession, stream: str) -> list[Recorded]:
-    """What encodes made of a session's stream, as files of it."""
+def encoded(
+    storage: Storage, row: RoomSession, stream: str, files: Sequence[Recorded], keep_s: float
+) -> list[Recorded]:
+    """What encodes made of a session's stream, as files of it; each is as sure of its times as its file."""
+    known = {(file.run, file.number): file for file in files}
     begins_us = to_micros(row.started_at)
     ends_us = None if row.ended_at is None else to_micros(row.ended_at)
     return [
@@ -54,8 +61,10 @@ def encoded(installation: Installation, row: RoomSession, stream: str) -> list[R
             is_held=False,
             zero_us=each.zero_us,
             is_new=each.is_new,
+            slack_us=of.slack_us if (of := known.get(each.file)) is not None else NOBODY_KNOWS_US,
+            moved_us=of.from_us - each.file_us if of is not None else 0,
         )
-        for each in encodes_of(installation).pieces(lane_of(row, stream))
+        for each in pieces(storage.scratch, lane_of(row, stream), keep_s)
         if (each.to_us is None or each.to_us > begins_us) and (ends_us is None or each.from_us < ends_us)
     ]
 

@@ -102,6 +102,10 @@ class Told:
     """It gets no more."""
     is_new: bool
     """A grant may be told of it: it stays as long as one that begins now."""
+    file: tuple[str, int]
+    """Run and number of the recorder's file that it was made of."""
+    file_us: int
+    """UTC at that file's beginning, as it was known when this was placed."""
 
 
 @dataclass(frozen=True)
@@ -245,13 +249,7 @@ class LiveEncodes:
 
     def pieces(self, stream: Path) -> list[Told]:
         """What there is of a stream, in the order it was made."""
-        found: list[Told] = []
-        for encode in _encodes(self._root / stream):
-            try:
-                found += _pieces(encode, self.bounds.keep_s)
-            except OSError as error:
-                log.warning("live_encode_unreadable", encode=str(encode), error=str(error))
-        return found
+        return pieces(self._root.parent, stream, self.bounds.keep_s)
 
     def standing(self, stream: Path) -> Standing:
         """How the encode of a stream stands, without beginning one."""
@@ -278,6 +276,21 @@ class LiveEncodes:
             return EncodeNow.FULL
         slots = [self._slots / str(number) for number in range(self.bounds.most)]
         return EncodeNow.BUSY if all(_is_held(slot) for slot in slots) else EncodeNow.IDLE
+
+
+def pieces(scratch: Path, stream: Path, keep_s: float) -> list[Told]:
+    """What there is of a stream, in the order it was made.
+
+    Args:
+        keep_s: How long whoever is told of one may go on to ask for it.
+    """
+    found: list[Told] = []
+    for encode in _encodes(scratch / LIVE / stream):
+        try:
+            found += _pieces(encode, keep_s)
+        except OSError as error:
+            log.warning("live_encode_unreadable", encode=str(encode), error=str(error))
+    return found
 
 
 def place_of(scratch: Path, stream: Path, encode: str, number: int) -> Path:
@@ -444,6 +457,8 @@ def _pieces(encode: Path, keep_s: float) -> list[Told]:
             ends.get(line["piece"]),
             is_whole=is_over or line["piece"] in ends,
             is_new=is_new,
+            file=(line["run"], line["file"]),
+            file_us=line["file_utc_us"],
         )
         for line in said
         if line["kind"] == "piece"

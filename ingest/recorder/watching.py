@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from evidence.clock import to_micros
+from evidence.masks import slack_us
 from evidence.session import NoteKind, Paused, pauses
 from ingest.recorder.clocks import Readings
 from ingest.recorder.places import room_folder
@@ -53,6 +54,10 @@ class Recorded:
     """UTC at the zero of its clock, where it is known so; else that of its first fragment is ``from_us``."""
     is_new: bool = True
     """Whoever was not told of it yet may be."""
+    slack_us: int = 0
+    """How much earlier in it than its wall time says a moment may lie."""
+    moved_us: int = 0
+    """By how much ``zero_us`` is told too early."""
 
     @property
     def key(self) -> str:
@@ -67,6 +72,8 @@ class _File:
     from_us: int | None = None
     to_us: int | None = None
     sha256: bytes | None = None
+    slack_us: int = 0
+    """The most that was told: what a list left out it goes on to leave out."""
 
 
 @dataclass
@@ -90,6 +97,9 @@ class _Journal:
         elif line["kind"] in {"mark", "closed"} and line.get("file") in self.files:
             known = self.files[line["file"]]
             known.from_us, known.to_us = line["from_utc_us"], line["to_utc_us"]
+            media_us = line["end_us"] if line["kind"] == "mark" else line["duration_us"]
+            open_us = line["open_us"] + line.get("silent_us", 0)
+            known.slack_us = max(known.slack_us, slack_us(known.from_us, known.to_us, media_us, open_us))
             if line["kind"] == "closed":
                 known.sha256 = bytes.fromhex(line["sha256"])
 
@@ -119,6 +129,7 @@ class Journals:
                     codecs=file.codecs,
                     plays=file.container == CONTAINER
                     and set(file.codecs) <= BROWSER_PICTURES | BROWSER_SOUNDS,
+                    slack_us=file.slack_us,
                 )
 
     def stepped_us(self, folder: Path) -> int:
@@ -169,6 +180,7 @@ def recorded(
             to_micros(part.to_at),
             is_whole=True,
             is_held=True,
+            slack_us=slack_us(to_micros(part.from_at), to_micros(part.to_at), part.media_us, part.open_us),
             codecs=known.codecs if known is not None else None,
             plays=known is None or known.plays,
         )

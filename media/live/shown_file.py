@@ -280,7 +280,7 @@ class ShownFile:
             self._told_number = self._number
             self.encode_of.journal.write(
                 "piece", piece=self._number, run=self.file.run, file=self.file.number, zero_utc_us=zero_us,
-                from_utc_us=zero_us + LEAD_US, height_px=lines,
+                from_utc_us=zero_us + LEAD_US, file_utc_us=self.encode_of.files.begins_us(), height_px=lines,
             )  # fmt: skip
         now = time.monotonic()
         if now - self._said_at >= STATE_EVERY_S:

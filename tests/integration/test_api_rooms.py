@@ -282,8 +282,9 @@ class Recorder:
 
     def goes_on(self) -> None:
         to_us = to_micros(self._clock.now())
-        self._say("mark", from_utc_us=self._from_us, to_utc_us=to_us, end_us=to_us - self._from_us,
-                  synced_bytes=0, waiting_bytes=0, monotonic_us=to_us - self._from_us)  # fmt: skip
+        self._say("mark", from_utc_us=self._from_us, to_utc_us=to_us, synced_bytes=0, waiting_bytes=0,
+                  end_us=to_us - self._from_us, open_us=0, silent_us=0,
+                  monotonic_us=to_us - self._from_us)  # fmt: skip
 
     def _say(self, kind: str, **facts: Any) -> None:
         with (self.run / NAME).open("a") as journal:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
@@ -11,10 +11,14 @@ from uuid import UUID
 import pytest
 
 from api import live
+from api.live_masks import MayShow, wall_at_zero
 from evidence.errors import Unavailable
-from ingest.recorder.watching import Recorded
+from evidence.masks import Hides, Mask, Reason
+from ingest.recorder.watching import Journals, Recorded
 from media.fmp4 import index_fragments
+from media.live.journal import Journal
 from tests.support.media import ffmpeg, make_plain
+from transcode.live import Window
 
 FILE = Recorded("a" * 32, 0, 0, 0, is_whole=True, is_held=False)
 
@@ -40,7 +44,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, places: list[Path]) -> live.Shown | N
     left = iter(places)
     monkeypatch.setattr(live, "_find", lambda *_: next(left))
     return live._shown_file(
-        cast(Any, None), cast(Any, None), cast(Any, Row(UUID(int=1))), "main", FILE, [(0, None)], 0
+        cast(Any, None), cast(Any, None), cast(Any, Row(UUID(int=1))), "main", FILE, MayShow(((0, None),)), 0
     )
 
 
@@ -66,6 +70,52 @@ def test_a_file_that_moved_after_it_was_found_is_read_whole_where_it_went(
     # Kept, though FFmpeg's own index lies behind the last fragment: asked again, nothing is looked for.
     assert whole.stat().st_size > index.size_bytes
     assert shown(monkeypatch, []) == found
+
+
+def test_what_is_masked_is_left_out_wherever_it_may_lie_in_a_file(tmp_path: Path) -> None:
+    make_plain(tmp_path / "plain.mp4", seconds=1)
+    flags = "empty_moov+default_base_moof+frag_keyframe"
+    ffmpeg("-i", tmp_path / "plain.mp4", "-c", "copy", "-movflags", flags, tmp_path / "whole.mp4")
+    index = index_fragments(tmp_path / "whole.mp4")
+    assert index is not None
+    second = 1_000_000
+    mask = Mask("m", 20 * second, 30 * second, Hides.SOUND, Reason.MINOR, "account:x")
+    may_show = MayShow(((0, None),), (mask,))
+
+    def left(file: Recorded, at_us: int) -> list[tuple[int | None, ...]]:
+        return [(each.from_us, each.to_us) for each in may_show.of(file, index, at_us)]
+
+    zero_us = wall_at_zero(FILE, index)
+    assert left(FILE, zero_us) == [(-zero_us, 19 * second - zero_us), (31 * second - zero_us, None)]
+    # The source stood still, told or not: what was masked then lies before where its date says.
+    assert left(replace(FILE, slack_us=9 * second), 0)[0] == (0, 10 * second - zero_us)
+    # Since it was told, it turned out to begin four seconds later, or earlier.
+    later, earlier = (replace(FILE, from_us=each * second) for each in (4, -4))
+    assert left(later, zero_us)[0][1] == 15 * second - zero_us
+    assert left(earlier, zero_us)[1][0] == 35 * second - zero_us
+    piece = replace(FILE, zero_us=0, moved_us=4 * second)
+    assert left(piece, wall_at_zero(piece, index))[0][1] == 15 * second - wall_at_zero(piece, index)
+    # Nobody knows of it any more, and nothing is masked.
+    assert may_show.of(None, index, 0) == [] and MayShow(((5, None),)).of(None, index, 3) == [Window(2, None)]
+
+
+def test_how_sure_a_file_is_of_its_times_is_what_its_journal_said_at_the_worst(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    journal = Journal(tmp_path / "run")
+    second, times = 1_000_000, {"file": 0, "from_utc_us": 0, "to_utc_us": 10_000_000}
+    journal.write("file", file=0, name="000000.mp4", container="mp4", streams=[])
+    found = []
+    for line in (
+        {"end_us": 10 * second, "open_us": 0, "silent_us": 40_000},
+        {"end_us": 10 * second, "open_us": 2 * second, "silent_us": 3 * second},
+        {"end_us": 10 * second, "open_us": 2 * second, "silent_us": 0},
+        {"end_us": 3 * second, "open_us": 0, "silent_us": 0},
+    ):
+        journal.write("mark", **times, **line)
+        (file,) = Journals().of_stream(tmp_path)
+        found.append(file.slack_us // second)
+    journal.close()
+    assert found == [0, 5, 5, 7]
 
 
 def test_a_file_whose_journal_is_gone_is_shown_by_what_it_says_itself(
