@@ -168,7 +168,7 @@ def test_an_encode_that_dies_again_and_again_is_begun_ever_later(
 def test_what_a_power_cut_left_of_a_piece_does_not_keep_the_next_encode_from_beginning(
     tmp_path: Path,
 ) -> None:
-    piece = live_encodes.Told("0" * 32, 0, 0, 7, None, is_whole=True, is_new=True)
+    piece = live_encodes.Told("0" * 32, 0, 0, 7, None, is_whole=True, is_new=True, file=("r", 0), file_us=0)
     broken = tmp_path / "000000.mp4"
     assert live_encodes._end_of(broken, piece) == 7
     broken.write_bytes(bytes(4096))

@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from api.live import Watched
 from evidence.clock import to_micros
-from evidence.masks import Hides, Reason
+from evidence.masks import Hides, Reason, without
 from ingest.recorder import masks
 from ingest.recorder.places import room_folder
 from ingest.recorder.sessions import claims_of, note_part
@@ -154,7 +154,8 @@ def test_a_mask_hides_as_much_more_as_the_clock_was_set(sqlite_storage: Storage,
             row = sessions.session_by_id(session, agency.id, session_id)
             (mask,) = masks_in_force(session, row)
             grant = LiveGrant(is_unmasked=False)
-            return mask.slack_us, Watched.of(session, row).windows(grant, storage)
+            shown = Watched.of(session, row).may_show(grant, storage)
+            return mask.slack_us, without(shown.windows, shown.masks)
 
     begins, first, last, ends = (to_micros(at(each)) for each in (-900, 19, 31, 120))
     assert hidden() == (0, [(begins, first), (last, ends)])
