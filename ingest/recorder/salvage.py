@@ -186,5 +186,7 @@ def _facts(path: Path, about: Mapping[str, Any], marks: Sequence[Mapping[str, An
         "from_utc_us": begins,
         "to_utc_us": ends,
         # What came behind the last mark may have come after all the silence that it told of.
-        "open_us": max((int(each["open_us"]) + int(each["silent_us"]) for each in marks), default=0),
+        "open_us": max(
+            (int(each.get("open_us", each["end_us"])) + int(each["silent_us"]) for each in marks), default=0
+        ),
     }

@@ -531,7 +531,8 @@ def _finished(stream: str, run: _Run, line: dict[str, Any]) -> Finished:
         size_bytes=line["size_bytes"],
         from_utc_us=line["from_utc_us"],
         to_utc_us=line["to_utc_us"],
-        open_us=line["open_us"],
+        # A recorder that was begun before this was told does not say it: all may be open.
+        open_us=line.get("open_us", line["duration_us"]),
         duration_us=line["duration_us"],
         pictures=line["pictures"],
         playable_from_us=line["playable_from_us"],

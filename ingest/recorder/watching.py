@@ -98,7 +98,8 @@ class _Journal:
             known = self.files[line["file"]]
             known.from_us, known.to_us = line["from_utc_us"], line["to_utc_us"]
             media_us = line["end_us"] if line["kind"] == "mark" else line["duration_us"]
-            open_us = line["open_us"] + line.get("silent_us", 0)
+            # A recorder that was begun before this was told does not say it: all may be open.
+            open_us = line.get("open_us", media_us) + line.get("silent_us", 0)
             known.slack_us = max(known.slack_us, slack_us(known.from_us, known.to_us, media_us, open_us))
             if line["kind"] == "closed":
                 known.sha256 = bytes.fromhex(line["sha256"])
