@@ -207,7 +207,9 @@ def by_vlc(played: Played) -> str | None:
     if done.returncode != 0:
         return (done.stderr.decode("utf-8", "replace").strip().splitlines() or ["it crashed"])[-1][:160]
     said = json.loads(done.stdout.splitlines()[-1])
-    pictures = _counted(played, "v", "frame") if played.frames is None else played.frames
+    pictures = played.frames if played.has_picture else 0
+    if pictures is None:
+        pictures = _counted(played, "v", "frame")
     sound_s = _counted(played, "a", "out_time_us") / 1e6
     if said["state"] != VLC_ENDED:
         return f"not at the end: state {said['state']}"
