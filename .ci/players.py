@@ -220,9 +220,11 @@ def by_vlc(played: Played) -> str | None:
 
 def _counted(played: Played, stream: str, what: str) -> int:
     """Pictures or microseconds of sound that FFmpeg decodes of it."""
+    # Where a map finds nothing, FFmpeg takes whatever there is.
+    without = "-an" if stream == "v" else "-vn"
     done = subprocess.run(
         [packaged_ffmpeg(), "-v", "error", "-progress", "pipe:1", "-i", played.in_slices,
-         "-map", f"0:{stream}:0?", "-fps_mode", "passthrough", "-f", "null", "-"],
+         "-map", f"0:{stream}:0?", without, "-fps_mode", "passthrough", "-f", "null", "-"],
         stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=PATIENCE_S,
     )  # fmt: skip
     words = re.findall(rf"^{what}=(\d+)$", done.stdout.decode(), re.MULTILINE)
