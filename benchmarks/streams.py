@@ -1,12 +1,12 @@
 """`make bench-streams`: what recording a stream costs, beside one plain `ffmpeg -c copy` for each.
 
 The source is 1080p30 H.264 at 4 Mbit/s with AAC as MPEG-TS over TCP, from one sender for all. Ours is a
-recorder's process as the daemon starts it: packets judged by the clock, fragments of 0.4 s, SHA-256, data and
-journal synced each second. The peer writes the same fragments with FFmpeg and neither digests nor syncs. As
-many of the one as of the other run at the same time. A room records for hours, so what a process uses once it
-runs, and what its start costs, are told apart: the first by the kernel's account of its threads over
-``SECONDS`` after ``WARM_S``, the second by what it had used until then beyond that. Streams a core is the
-reciprocal of a running stream's share.
+recorder's process as the daemon starts it: packets judged by the clock, fragments of 0.25 s, SHA-256, data
+and journal synced each second. The peer writes the same fragments with FFmpeg and neither digests nor
+syncs. As many of the one as of the other run at the same time. A room records for hours, so what a process
+uses once it runs, and what its start costs, are told apart: the first by the kernel's account of its
+threads over ``SECONDS`` after ``WARM_S``, the second by what it had used until then beyond that. Streams a
+core is the reciprocal of a running stream's share.
 
 Options: N= (10) streams of each at a time, SECONDS= (60), MANY= (50) streams of ours at once for that long,
 to see that none falls behind.
@@ -39,7 +39,7 @@ PEER = (
     "-movflags",
     "empty_moov+default_base_moof+delay_moov",
     "-frag_duration",
-    "400000",
+    "250000",
 )
 
 

@@ -28,9 +28,9 @@ from media.live.opening import Source, has_datagrams, scrubbed
 
 SECOND_US = 1_000_000
 MUCH_BYTES = 1 << 20
-REST_S = 0.15
+REST_S = 0.3
 """How long what comes is left to gather, at most."""
-GATHERED_BYTES = 128 << 10
+GATHERED_BYTES = 256 << 10
 """What may gather; of more the rests are shorter."""
 WAITED_US = 8_000
 """A read that took this long had to wait: nothing more lay ready. Our other thread may take 5 ms of it."""

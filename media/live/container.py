@@ -30,7 +30,7 @@ from av.stream import Stream
 
 from media.errors import media_error
 
-FRAGMENT_MS = 400
+FRAGMENT_MS = 250
 DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
 MUX_PATIENCE_US = 200_000
 """How long a packet waits in the muxer for one of the other streams; a microphone may have died."""

@@ -31,14 +31,14 @@ from av.stream import Stream
 
 from evidence.errors import MediaError
 from evidence.live_clock import Event, HostClock, LiveClock, RunClock, Taken
-from media.live.arrivals import Arrivals, Arrived, Overrun, monotonic_us
+from media.live.arrivals import REST_S, Arrivals, Arrived, Overrun, monotonic_us
 from media.live.container import SUFFIXES, LiveFile, containers_for
 from media.live.journal import LOCK, Journal
 from media.live.opening import Source, scrubbed
 from media.live.shape import shape_of
 
 PATIENCE_S = 0.1
-RESTING_PATIENCE_S = 0.25
+RESTING_PATIENCE_S = 0.35
 """The same where the reading thread says when it rests."""
 OPEN_SUFFIX = ".part"
 EARLY_US = 2_000_000
@@ -358,7 +358,8 @@ class Recording:
 
     def _sync_if_due(self) -> None:
         at = time.monotonic()
-        if at - self._synced_at < self.bounds.sync_every_s:
+        # The next chance comes after a rest, and would be late.
+        if at - self._synced_at < self.bounds.sync_every_s - (REST_S if self.arrivals.rests else 0.0):
             return
         step = self._host.read(*_clocks())
         if step:
