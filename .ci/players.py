@@ -49,7 +49,7 @@ VLC = Path(__file__).with_name("players_vlc.py")
 VLC_ENDED = 6
 PATIENCE_S = 90
 NOT_DONE = "not done in"
-RACES = (NOT_DONE, "failed consecutive times", "Bail out!", "want to preroll")
+RACES = (NOT_DONE, "failed consecutive times", "Bail out!", "want to preroll", "before segment event")
 PAGE = """<!doctype html><meta charset="utf-8">
 <video id="v" muted playsinline crossorigin="anonymous"></video>
 <script src="/hls.js"></script><script>
@@ -174,7 +174,7 @@ def by_gstreamer(played: Played) -> str | None:
 
     GStreamer 1.22 runs a race with itself on a list that is read faster than its pads come up ("Can't push
     EOS on non-exposed pad"), about one time in six where there is one segment, and now and then ends by an
-    assertion of its own (`reconfigure_output`). An MP4 over HTTP it now and then never begins, whoever serves
+    assertion of its own (`reconfigure_output`) or by data it lets pass before their segment. An MP4 over HTTP it now and then never begins, whoever serves
     it (2 times in 25 of one that nginx sent). None of it says anything about what is played: it may try more.
     """
     sinks = ["video-sink=fakesink sync=false", "audio-sink=fakesink sync=false"]

@@ -24,6 +24,7 @@ from media import formats
 from media.counting import JUMP_S, ratio
 from media.errors import is_out_of_memory, media_error, translated
 from media.measures import Finding, PictureWatch, Scene, SoundWatch
+from media.report import lead_of
 from media.timing import TOGETHER_S, StreamClock
 from media.trial import open_container
 
@@ -162,6 +163,8 @@ class _Reading:
     def result(self) -> dict[str, object]:
         clocks = list(self.clocks.values())
         main = clocks[0]
+        lead = self._lead()
+        origin = (main.first or 0) - round(lead / main.time_base)
         findings = self._of_clocks()
         scenes: list[Scene] = []
         if self.picture is not None and self.sees is not None:
@@ -170,10 +173,9 @@ class _Reading:
         if self.sound is not None and self.hears is not None:
             findings += self.hears.end(self.clocks[self.sound.index].end)
         spans = sorted(
-            (self._span(one, main.begin) for one in findings), key=lambda one: (one.from_us, one.fault)
+            (self._span(one, main.begin - lead) for one in findings), key=lambda one: (one.from_us, one.fault)
         )
         counts = {str(fault): sum(one.fault == fault for one in spans) for fault in Fault}
-        origin = main.first or 0
         return {
             "spans": [one.to_json() for fault in Fault for one in _first(spans, fault)],
             "counts": {fault: count for fault, count in counts.items() if count},
@@ -187,13 +189,20 @@ class _Reading:
             ],
             "scene_count": len(scenes),
             "time_base": ratio(main.time_base),
-            "duration_us": _micros(main.end - main.begin),
+            "duration_us": _micros(main.end - main.begin + lead),
             "frame_count": main.count if self.picture is not None else None,
             "undecodable_count": self.undecodable,
             "has_picture": self.picture is not None,
             "has_sound": self.sound is not None,
             "is_whole": self.is_whole,
         }
+
+    def _lead(self) -> Fraction:
+        """Seconds by which the first picture stands before its time."""
+        if self.picture is None or self.sound is None:
+            return Fraction(0)
+        picture, sound = self.clocks[self.picture.index], self.clocks[self.sound.index]
+        return lead_of(picture.begin, sound.begin) if picture.count and sound.count else Fraction(0)
 
     def _of_clocks(self) -> list[Finding]:
         """Jumps, gaps and dropped frames, by the packets alone."""

@@ -87,6 +87,24 @@ class StreamReport:
         return 1 / rate if rate > 0 else Fraction(1, 25)
 
 
+LEAST_LEAD, MOST_LEAD = Fraction(15, 100), Fraction(15)
+"""A packet of sound is no longer than the one, and no fragment of a rendition than the other."""
+
+
+def lead_of(picture: Fraction, sound: Fraction) -> Fraction:
+    """How much earlier the first picture is shown than it says, because sound begins before it; seconds.
+
+    Players that are fed by fragments begin where there are both, or count anew once they have been sent
+    elsewhere: nobody would hear what was said before the picture. So media time 0 is where the sound begins.
+
+    Args:
+        picture: When the first one is shown, by the file's own clock.
+        sound: When the first is heard, by the same.
+    """
+    lead = picture - sound
+    return lead if LEAST_LEAD < lead <= MOST_LEAD else Fraction(0)
+
+
 @dataclass(frozen=True)
 class ProbeReport:
     """All that probing says about one file."""
@@ -124,6 +142,19 @@ class ProbeReport:
     def main(self) -> StreamReport | None:
         """The stream whose clock is the recording's: the picture, else the sound."""
         return self.video or self.audio
+
+    @property
+    def lead(self) -> Fraction:
+        """Seconds by which its first picture stands before its time (`lead_of`)."""
+        video, audio = self.video, self.audio
+        if video is None or audio is None or video.start_pts is None or audio.start_pts is None:
+            return Fraction(0)
+        return lead_of(video.start_time, audio.start_time)
+
+    @property
+    def origin(self) -> Fraction:
+        """Seconds on the file's own clock at media time 0."""
+        return self.main.start_time - self.lead if self.main is not None else Fraction(0)
 
     def has_flag(self, code: str) -> bool:
         return any(flag["code"] == code for flag in self.flags)

@@ -97,6 +97,8 @@ class RenditionPlan:
     """Of its picture, where that is encoded."""
     is_reordered: bool = False
     """Pictures are copied in another order than that in which they are shown (`media.reordering`)."""
+    lead: Fraction = Fraction(0)
+    """By how many seconds its first picture stands before its time, because sound begins there."""
     is_smallest: bool = False
     """Of those that are encoded: whoever makes it, its bytes are x264's."""
 
@@ -250,6 +252,8 @@ def join_command(
         **_copied_video(),
     }
     options |= {"c:a": "copy", "copyts": None, "output_ts_offset": f"{float(-start):.6f}"}
+    if plan.lead:
+        options["bsf:v"] = _early(plan.lead)[0]
     arguments: list[str] = (
         ffmpeg.output(*streams, f"file:{destination}", **options).overwrite_output().get_args()
     )
@@ -279,6 +283,8 @@ def _branches(opened: Any, plans: Sequence[RenditionPlan]) -> list[Any]:
     if plans[0].is_interlaced:
         picture = picture.filter("yadif", mode="send_frame", deint="interlaced")
     first, *others = plans
+    if first.lead and cut is None:
+        picture = picture.filter("setpts", f"PTS-{_ticks(first.lead)}*not(N)")
     if others and first.cut is None and first.head_start:
         parts = picture.filter_multi_output("split", 3)
         larger = held_back(parts[1], parts[2], first.head_start)
@@ -317,8 +323,12 @@ def _plan(report: ProbeReport, rung: Rung, encoder: Encoder) -> RenditionPlan:
     is_reordered = video is not None and rung.copies_video and _can_be_marked(video)
     if video is not None:
         options |= _copied_video() if rung.copies_video else _encoded_video(rung, encoder)
+        filters = [*_early(report.lead), *(_marks(video.time_base_fraction) if is_reordered else ())]
+        if rung.copies_video and filters:
+            options["bsf:v"] = ",".join(filters)
         if is_reordered:
-            options |= _marked(video.time_base_fraction)
+            # What an edit list says is said in the same ticks, so that it is exact.
+            options["movie_timescale"] = _timescale(video.time_base_fraction)
     if audio is not None:
         options |= _copied_audio() if rung.copies_audio else _encoded_audio(audio.channels)
     frame = main.frame_duration if video is not None else _audio_frame(main)
@@ -329,7 +339,7 @@ def _plan(report: ProbeReport, rung: Rung, encoder: Encoder) -> RenditionPlan:
         is_interlaced=video is not None and video.is_interlaced,
         options=options,
         expected_frames=_expected_frames(main, rung) if video is not None else None,
-        expected_duration=Fraction(main.duration_us, 1_000_000) if main.duration_us else None,
+        expected_duration=Fraction(main.duration_us, 1_000_000) + report.lead if main.duration_us else None,
         tolerance=frame + Fraction(1, 1000),
         head_start=Fraction(0) if video is None else _head_start(video, rung),
         longest_picture=video.longest_step * video.time_base_fraction
@@ -337,6 +347,7 @@ def _plan(report: ProbeReport, rung: Rung, encoder: Encoder) -> RenditionPlan:
         else None,
         encoder=encoder,
         is_reordered=is_reordered,
+        lead=report.lead,
     )
 
 
@@ -395,17 +406,30 @@ def _can_be_marked(video: StreamReport) -> bool:
     return video.is_reordered and video.time_base_fraction.denominator * QUARTERS < 1 << 31
 
 
-def _marked(time_base: Fraction) -> dict[str, Any]:
-    """Times as `media.reordering` expects them, so fine that the muxer has no reason to multiply them."""
+def _ticks(seconds: Fraction) -> str:
+    """For FFmpeg, in whatever it counts there."""
+    return f"round({seconds.numerator}/{seconds.denominator}/TB)"
+
+
+def _early(lead: Fraction) -> list[str]:
+    """Filters of packets by which the first picture stands so many seconds before its time."""
+    ticks = _ticks(lead)
+    return [f"setts=pts=PTS-{ticks}*not(N):dts=DTS-{ticks}*not(N)"] if lead else []
+
+
+def _timescale(time_base: Fraction) -> int:
+    """Ticks so fine that the muxer has no reason to multiply them."""
     fineness = QUARTERS
     while time_base.denominator * fineness < LEAST_TIMESCALE:
         fineness *= 2
-    timescale = time_base.denominator * fineness
+    return time_base.denominator * fineness
+
+
+def _marks(time_base: Fraction) -> list[str]:
+    """Filters of packets by which times are as `media.reordering` expects them."""
     late = "+(STARTPTS-STARTDTS)"
-    moved = f"setts=pts=PTS{late}:dts=DTS{late}:time_base=1/{timescale}"
-    marked = "setts=pts=PTS:dts=DTS-(N-2*floor(N/2))"
-    # What an edit list says is said in the same ticks, so that it is exact.
-    return {"bsf:v": f"{moved},{marked}", "movie_timescale": timescale}
+    moved = f"setts=pts=PTS{late}:dts=DTS{late}:time_base=1/{_timescale(time_base)}"
+    return [moved, "setts=pts=PTS:dts=DTS-(N-2*floor(N/2))"]
 
 
 def _encoded_video(rung: Rung, encoder: Encoder) -> dict[str, Any]:

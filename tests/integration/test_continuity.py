@@ -129,6 +129,19 @@ def test_dropped_frames_and_gaps_are_told_by_the_streams_own_cadence(tmp_path: P
     }
 
 
+def test_sound_that_begins_before_the_picture_is_media_time_zero(tmp_path: Path) -> None:
+    footage.ffmpeg(
+        "-f", "lavfi", "-i", f"{MOVING}:d=4", "-f", "lavfi", "-i", "sine=440:d=6", "-vf",
+        "select='not(between(t,1,2))',setpts=PTS+2/TB", "-fps_mode", "passthrough", "-c:v", "libx264",
+        "-c:a", "aac", tmp_path / "late.mkv",
+    )  # fmt: skip
+    found = read(tmp_path / "late.mkv")
+    # AAC begins a little before.
+    gaps = [(round(begin, -2), round(end, -2)) for begin, end, _ in spans(found)[Fault.PICTURE_GAP]]
+    assert gaps == [(0, 2000), (3000, 4100)]
+    assert abs(found["duration_us"] - 6_000_000) < 50_000
+
+
 def test_sound_that_ends_before_the_picture_or_stops_between_is_a_gap(tmp_path: Path) -> None:
     footage.ffmpeg(
         "-f", "lavfi", "-i", f"{MOVING}:d=4", "-f", "lavfi", "-i", "sine=440:d=3",

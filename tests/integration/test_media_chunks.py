@@ -92,6 +92,20 @@ def test_chunks_join_to_every_frame_at_its_time(tmp_path: Path) -> None:
         assert starts[0] == starts[1]
 
 
+def test_sound_that_begins_before_chunks_do_is_seen_with_their_first_picture(tmp_path: Path) -> None:
+    footage.make_plain(tmp_path / "a.mp4", seconds=7, fps=10, width_px=160, height_px=90, keyframe_every=20)
+    source = tmp_path / "late.mp4"
+    footage.ffmpeg("-itsoffset", "0.5", "-i", tmp_path / "a.mp4", "-i", tmp_path / "a.mp4", "-map", "0:v",
+                   "-map", "1:a", "-c", "copy", source)  # fmt: skip
+    report = footage.probe(source, tmp_path)
+    plans, lanes, sound = in_chunks(source, report, tmp_path, SHORT, may_copy=False)
+    result = joined(report, plans[0], lanes[0], sound, tmp_path)
+    starts = footage.first_times(result.path)
+    assert abs(starts["video"] - starts["audio"]) < 0.03
+    assert footage.frame_numbers(result.path) == list(range(70))
+    assert shown_at(result.path)[1:] == [at + report.lead for at in shown_at(source)[1:]]
+
+
 SHORT = EncodingSettings(rungs=[RungSettings(height_px=90)], chunk_s=3, chunk_above_s=5)
 """Nine seconds are three chunks, and decoding of the last begins in the middle of the source."""
 H264 = ("-c:v", "libx264", "-preset", "veryfast", "-x264-params")

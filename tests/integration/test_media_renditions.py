@@ -275,6 +275,30 @@ def test_sound_that_starts_late_stays_late(tmp_path: Path) -> None:
         assert samples[0].dts == result.index.origin_pts + part.start_pts
 
 
+@pytest.mark.parametrize("may_copy", [True, False])
+@pytest.mark.parametrize("b_frames", [True, False])
+def test_the_first_picture_stands_from_where_sound_begins(
+    tmp_path: Path, b_frames: bool, may_copy: bool
+) -> None:
+    footage.make_plain(tmp_path / "a.mp4", b_frames=b_frames)
+    source = tmp_path / "late.mp4"
+    footage.ffmpeg("-itsoffset", "0.5", "-i", tmp_path / "a.mp4", "-i", tmp_path / "a.mp4", "-map", "0:v",
+                   "-map", "1:a", "-c", "copy", source)  # fmt: skip
+    report = footage.probe(source, tmp_path, depth="header")
+    assert report.lead == pytest.approx(0.5, abs=0.03)
+    plan = plan_renditions(report, may_copy=may_copy)[0]
+    (result,) = make_renditions(
+        source, report, [plan], tmp_path, run=RunOptions(tmp_path, footage.LIMITS)
+    ).results
+    starts = footage.first_times(result.path)
+    assert abs(starts["video"] - starts["audio"]) < 0.03
+    assert result.index.duration == pytest.approx(2.5, abs=0.05)
+    assert footage.frame_numbers(result.path) == footage.frame_numbers(source)
+    first, *others = shown_at(source)
+    assert shown_at(result.path)[1:] == [at + report.lead for at in others]
+    assert (first, result.index.fragments[0].first_pts >= -2048) == (0, True)
+
+
 @pytest.mark.parametrize("depth", ["header", "packets"])
 def test_what_an_edit_list_hides_stays_hidden(tmp_path: Path, depth: str) -> None:
     footage.make_plain(tmp_path / "a.mp4", seconds=4)

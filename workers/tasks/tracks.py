@@ -33,14 +33,14 @@ def track(context: JobContext) -> Outcome:
     with context.storage.database.read() as session:
         item = items.item_by_id(session, context.agency.id, context.lease.subject_id)
         stored = items.object_of(session, item)
-    main = ProbeReport.from_json(item.probe).main if item.probe else None
+    origin = ProbeReport.from_json(item.probe).origin if item.probe else 0
     destination = context.scratch / "track.geojson"
     found = sandbox.call(
         "media.gps:track_entry",
         {
             "path": str(context.local_path(stored.store_key)),
             "destination": str(destination),
-            "origin": str(main.start_time if main else 0),
+            "origin": str(origin),
         },
         limits=context.limits,
         on_progress=context.progress,
