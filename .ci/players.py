@@ -174,8 +174,9 @@ def by_gstreamer(played: Played) -> str | None:
 
     GStreamer 1.22 runs a race with itself on a list that is read faster than its pads come up ("Can't push
     EOS on non-exposed pad"), about one time in six where there is one segment, and now and then ends by an
-    assertion of its own (`reconfigure_output`) or by data it lets pass before their segment. An MP4 over HTTP it now and then never begins, whoever serves
-    it (2 times in 25 of one that nginx sent). None of it says anything about what is played: it may try more.
+    assertion of its own (`reconfigure_output`) or by data it lets pass before their segment. An MP4 over HTTP
+    it now and then never begins, whoever serves it (2 times in 25 of one that nginx sent). None of it says
+    anything about what is played: it may try more.
     """
     sinks = ["video-sink=fakesink sync=false", "audio-sink=fakesink sync=false"]
     hung = 0
