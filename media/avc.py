@@ -9,7 +9,7 @@ Source: ITU-T H.264 clauses 7.3.1, 7.3.2.1 and 9.1; ISO/IEC 14496-15 clause 5.3.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from media.errors import media_error
@@ -18,6 +18,8 @@ IDR, SEQUENCE_SET, PICTURE_SET = 5, 7, 8
 MOST_SETS = 32
 HIGH = frozenset({100, 110, 122, 144, 244})
 """Profiles whose sequence set says how colour is sampled."""
+PLAIN_TAIL = b"\xfd\xf8\xf8\0"
+"""What an ``avcC`` of such a profile ends with at 8 bits and 4:2:0."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,14 @@ class Configuration:
             self.picture_sets + other.picture_sets,
             self.tail,
         )
+
+
+def together(configurations: Sequence[Configuration]) -> Configuration:
+    """All in one; it says the highest profile, as a decoder of that one reads all."""
+    first, *others = sorted(configurations, key=lambda each: each.profile, reverse=True)
+    for each in others:
+        first = first.beside(each)
+    return first
 
 
 def _read_sets(avcc: bytes, at: int, count: int) -> tuple[tuple[bytes, ...], int]:
@@ -134,7 +144,7 @@ def shape_of(unit: bytes) -> SequenceShape:
     Raises:
         MediaError: ``fragments_unreadable``.
     """
-    bits = _Bits(unit)
+    bits = Bits(unit)
     bits.skip(8)
     profile = bits.take(8)
     bits.skip(16)
@@ -165,19 +175,19 @@ def shape_of(unit: bytes) -> SequenceShape:
 
 def sequence_number(unit: bytes) -> int:
     """The number of a sequence parameter set."""
-    bits = _Bits(unit)
+    bits = Bits(unit)
     bits.skip(32)
     return bits.number()
 
 
 def picture_number(unit: bytes) -> int:
     """The number of a picture parameter set."""
-    bits = _Bits(unit)
+    bits = Bits(unit)
     bits.skip(8)
     return bits.number()
 
 
-class _Bits:
+class Bits:
     """Bits of a unit, without the bytes that keep start codes from appearing in it."""
 
     def __init__(self, unit: bytes) -> None:
@@ -194,9 +204,19 @@ class _Bits:
         self._left -= count
         return self._value >> self._left & (1 << count) - 1
 
+    def ends(self) -> bool:
+        """Whether nothing is left but the one bit that closes a unit, and zeros up to the end of its byte."""
+        left = self._left
+        return 1 <= left <= 8 and self._value & (1 << left) - 1 == 1 << left - 1
+
     def number(self) -> int:
         """An unsigned Exp-Golomb number."""
         zeros = 0
         while not self.take(1):
             zeros += 1
         return (1 << zeros) - 1 + self.take(zeros)
+
+    def signed(self) -> int:
+        """A signed Exp-Golomb number."""
+        number = self.number()
+        return (number + 1) // 2 if number % 2 else -(number // 2)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -24,6 +24,7 @@ from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.codec.context import Flags
 from av.container import InputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -156,62 +157,27 @@ class _Reader:
             )
 
 
-class VideoReader(_Reader):
-    """Every picture of a file's first video stream, in order of showing."""
+class _Decoder:
+    """Turns packets of a stream into frames."""
 
-    def __init__(self, path: Path, *, format_whitelist: str = RENDITION_FORMATS, threads: int = 0) -> None:
-        super().__init__(path, format_whitelist)
-        streams = self._container.streams.video
-        if not streams:
-            self._container.close()
-            raise media_error("no_streams", "expected a video stream, found none")
-        self._stream: VideoStream = streams[0]
-        self._stream.thread_type = "AUTO"
-        self._stream.codec_context.thread_count = threads
+    def __init__(self, stream: VideoStream, threads: int) -> None:
+        self._stream = stream
+        stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = threads
         # A damaged picture must come out and be covered, not silently disappear.
-        self._stream.codec_context.flags |= Flags.output_corrupt
-        self._first: list[DecodedFrame] = []
-        self._frames = self._decode()
-        self._rotation = 0
-        first = next(self._frames, None)
-        if first is None:
-            self._container.close()
-            raise media_error("nothing_decodes", "expected at least one frame, found none")
-        self._first.append(first)
-        self.shape = self._shape()
+        stream.codec_context.flags |= Flags.output_corrupt
+        self.rotation = 0
 
-    def __iter__(self) -> Iterator[DecodedFrame]:
-        """The frames, once."""
-        while self._first:
-            yield self._first.pop()
-        yield from self._frames
-
-    def _shape(self) -> VideoShape:
-        stream, context = self._stream, self._stream.codec_context
-        rate = stream.average_rate
-        aspect = stream.sample_aspect_ratio
-        return VideoShape(
-            width_px=self._first[0].width_px,
-            height_px=self._first[0].height_px,
-            time_base=_time_base(stream),
-            rate=Fraction(rate.numerator, rate.denominator) if rate else None,
-            sample_aspect=Fraction(aspect.numerator, aspect.denominator) if aspect else Fraction(1),
-            rotation=self._rotation,
-            colour=(context.color_range, context.color_primaries, context.color_trc, context.colorspace),
-            frame_count=stream.frames,
-            duration=stream.duration or 0,
-        )
-
-    def _decode(self) -> Iterator[DecodedFrame]:
-        """Every frame that a packet promises, once, in order of showing."""
+    def frames(self, packets: Iterable[Packet[VideoStream]]) -> Iterator[DecodedFrame]:
+        """Every frame that a packet promises, once, in order of showing; what came before is forgotten."""
         promised: dict[int, tuple[int, bool]] = {}
         number = itertools.count()
         is_doubtful = False
         size: tuple[int, int] | None = None
-        for picture in self._pictures(promised):
+        for picture in self._pictures(packets, promised):
             if size is None:
                 size = (picture.width, picture.height)
-                self._rotation = round(picture.rotation / 90) % 4 * 90
+                self.rotation = round(picture.rotation / 90) % 4 * 90
             # Not promised: a second picture of one packet. Another size: it cannot stand in this stream,
             # and its promise stays unkept.
             if picture.pts not in promised or (picture.width, picture.height) != size:
@@ -247,17 +213,126 @@ class VideoReader(_Reader):
             height_px=height_px, picture=picture,
         )  # fmt: skip
 
-    def _pictures(self, promised: dict[int, tuple[int, bool]]) -> Iterator[VideoFrame]:
+    def _pictures(
+        self, packets: Iterable[Packet[VideoStream]], promised: dict[int, tuple[int, bool]]
+    ) -> Iterator[VideoFrame]:
         with translated():
-            for packet in self._container.demux(self._stream):
-                if packet.pts is not None and not packet.is_discard:
+            for packet in itertools.chain(packets, [None]):
+                if packet is not None and packet.pts is not None and not packet.is_discard:
                     promised[packet.pts] = (packet.duration or 0, packet.is_keyframe)
                 try:
-                    pictures = packet.decode()
+                    pictures = self._stream.decode(packet)
                 except av.error.InvalidDataError:
-                    # Its promise stays unkept, so `_decode` gives a lost frame in its place.
+                    # Its promise stays unkept, so `frames` gives a lost frame in its place.
                     continue
                 yield from pictures
+            self._stream.codec_context.flush_buffers()
+
+
+class _PictureReader(_Reader):
+    """A container of which the first video stream is read."""
+
+    def __init__(self, path: Path, format_whitelist: str, threads: int) -> None:
+        super().__init__(path, format_whitelist)
+        streams = self._container.streams.video
+        if not streams:
+            self._container.close()
+            raise media_error("no_streams", "expected a video stream, found none")
+        self._stream: VideoStream = streams[0]
+        self._decoder = _Decoder(self._stream, threads)
+
+    def configuration(self) -> bytes:
+        """The ``avcC`` of H.264 as it stands in the file; empty for any other coding."""
+        context = self._stream.codec_context
+        return context.extradata or b"" if context.name == "h264" else b""
+
+    def _packets(self) -> Iterator[Packet[VideoStream]]:
+        # The demuxer's last packet is an empty one, which tells the decoder to end: `_Decoder` does.
+        return (packet for packet in self._container.demux(self._stream) if packet.size)
+
+
+class VideoReader(_PictureReader):
+    """Every picture of a file's first video stream, in order of showing."""
+
+    def __init__(self, path: Path, *, format_whitelist: str = RENDITION_FORMATS, threads: int = 0) -> None:
+        super().__init__(path, format_whitelist, threads)
+        self._first: list[DecodedFrame] = []
+        self._frames = self._decoder.frames(self._packets())
+        first = next(self._frames, None)
+        if first is None:
+            self._container.close()
+            raise media_error("nothing_decodes", "expected at least one frame, found none")
+        self._first.append(first)
+        self.shape = self._shape()
+
+    def __iter__(self) -> Iterator[DecodedFrame]:
+        """The frames, once."""
+        while self._first:
+            yield self._first.pop()
+        yield from self._frames
+
+    def _shape(self) -> VideoShape:
+        stream, context = self._stream, self._stream.codec_context
+        rate = stream.average_rate
+        aspect = stream.sample_aspect_ratio
+        return VideoShape(
+            width_px=self._first[0].width_px,
+            height_px=self._first[0].height_px,
+            time_base=_time_base(stream),
+            rate=Fraction(rate.numerator, rate.denominator) if rate else None,
+            sample_aspect=Fraction(aspect.numerator, aspect.denominator) if aspect else Fraction(1),
+            rotation=self._decoder.rotation,
+            colour=(context.color_range, context.color_primaries, context.color_trc, context.colorspace),
+            frame_count=stream.frames,
+            duration=stream.duration or 0,
+        )
+
+
+class CodedPicture:
+    """One picture as it is coded.
+
+    Attributes:
+        pts: When it is shown, in units of the reader's ``time_base``.
+        dts: When it is decoded; None where nothing says so.
+        duration: For how long, in the same units; 0 when the source does not say.
+        key: Whether the container says that decoding can begin with it.
+    """
+
+    def __init__(self, packet: Packet[VideoStream], pts: int) -> None:
+        self.pts = pts
+        self.dts = packet.dts
+        self.duration = packet.duration or 0
+        self.key = packet.is_keyframe
+        self.packet = packet
+
+    @property
+    def data(self) -> bytes:
+        """The sample: units behind their lengths."""
+        return bytes(self.packet)
+
+
+class CodedReader(_PictureReader):
+    """Every picture of a file's first video stream as it is coded; and runs of them decoded."""
+
+    def __init__(self, path: Path, *, format_whitelist: str = RENDITION_FORMATS, threads: int = 0) -> None:
+        super().__init__(path, format_whitelist, threads)
+        self.time_base = _time_base(self._stream)
+
+    def pictures(self) -> Iterator[CodedPicture]:
+        """The pictures in order of decoding, once.
+
+        Raises:
+            MediaError: ``media_unreadable``: the file cannot be read, or a picture has no time.
+        """
+        with translated():
+            for packet in self._packets():
+                if packet.pts is None or packet.is_discard:
+                    raise media_error("media_unreadable", "expected a time on every picture, found none")
+                yield CodedPicture(packet, packet.pts)
+
+    def decode(self, pictures: Iterable[CodedPicture]) -> Iterator[DecodedFrame]:
+        """The frames of a run that begins with a key picture, in order of showing."""
+        return self._decoder.frames(picture.packet for picture in pictures)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from evidence.errors import InvalidInput, Unavailable
+from media.avc import Configuration, together
 from media.decode import AudioPacket, Plane, VideoShape
 from media.errors import media_error, translated
 from media.mux import FragmentFile, Sample, SoundTrack, VideoTrack, avcc_from
@@ -47,6 +48,8 @@ class PictureCoding:
     preset: str = "veryfast"
     threads: int = 0
     """0 takes one per core."""
+    set_number: int = 0
+    """Of its parameter sets, so that they can stand beside others."""
 
 
 class Canvas:
@@ -78,11 +81,16 @@ def _writable(frame: VideoFrame, index: int) -> Plane:
 class FragmentedMp4Writer:
     """Writes one rendition; leaving its ``with`` block by an exception removes the file.
 
+    Pictures are encoded, or kept as they are coded, by whole groups. Those that are encoded have parameter
+    sets under a number that the kept ones do not use; all of them stand in the one ``avcC``.
+
     Args:
         path: Where.
         video: Shape of the pictures to come, or None for sound alone. Its time base has numerator 1.
         sound: The sound tracks, copied or encoded, in order.
         coding: How pictures are coded.
+        kept: Parameter sets of the pictures that will be kept; None where none are.
+        encodes: Whether any picture will be encoded.
     """
 
     def __init__(
@@ -92,10 +100,21 @@ class FragmentedMp4Writer:
         video: VideoShape | None,
         sound: Sequence[SoundTrack] = (),
         coding: PictureCoding | None = None,
+        kept: Configuration | None = None,
+        encodes: bool = True,
     ) -> None:
-        self._encoder = None if video is None else _open_h264(video, coding or PictureCoding())
-        track = None if video is None or self._encoder is None else _track_of(video, self._encoder)
-        self._timescale = 1 if track is None else track.timescale
+        self._video, self._coding = video, coding or PictureCoding()
+        track, self._timescale = None, 1
+        self._encoder: VideoCodecContext | None = None
+        self._extradata = b""
+        if video is not None:
+            sets = [kept] if kept is not None else []
+            if encodes:
+                self._encoder = _open_h264(video, self._coding)
+                self._extradata = self._encoder.extradata or b""
+                sets.append(Configuration.from_bytes(avcc_from(_parameter_sets(self._extradata))))
+            track = _track_of(video, together(sets))
+            self._timescale = track.timescale
         self._durations: deque[tuple[int, int]] = deque()
         self._group_start: int | None = None
         self._file = FragmentFile(path, track, sound)
@@ -112,17 +131,20 @@ class FragmentedMp4Writer:
             self._file.abandon()
             return
         try:
-            self._finish()
+            self._finish_run()
+            self.size_bytes = self._file.finish()
         except BaseException:
             self._file.abandon()
             raise
 
-    def _finish(self) -> None:
-        if self._encoder is not None:
+    def _finish_run(self) -> None:
+        """Take out of the encoder what it holds; what comes later has an encoder of its own."""
+        if self._group_start is not None and self._encoder is not None:
             self._store(self._encoder, None)
             if self._durations:
                 raise media_error("ffmpeg_failed", f"the encoder kept {len(self._durations)} pictures back")
-        self.size_bytes = self._file.finish()
+            self._encoder = None
+        self._group_start = None
 
     def write_picture(self, canvas: Canvas, *, pts: int, duration: int, key: bool) -> None:
         """Encode the next picture.
@@ -133,8 +155,7 @@ class FragmentedMp4Writer:
             duration: For how long; decides only for the last picture.
             key: Start a closed group of pictures, and with it a fragment, here.
         """
-        if self._encoder is None:
-            raise InvalidInput("rendition: expected sound alone, found a picture")
+        encoder = self._encoder or self._next_encoder()
         # A group that never ends would keep a fragment, and whoever seeks in it, waiting.
         start = self._group_start
         key = key or start is None or pts - start >= GROUP_MAX_S * self._timescale
@@ -144,11 +165,32 @@ class FragmentedMp4Writer:
         canvas.frame.time_base = Fraction(1, self._timescale)
         canvas.frame.pict_type = PictureType.I if key else PictureType.NONE
         self._durations.append((pts, duration))
-        self._store(self._encoder, canvas.frame)
+        self._store(encoder, canvas.frame)
+
+    def write_kept(self, coded_slice: bytes, *, pts: int, duration: int, key: bool) -> None:
+        """Store the next picture as it is coded, under the parameter sets named at the start.
+
+        Args:
+            coded_slice: Its one unit.
+            pts: As in `write_picture`.
+            duration: As there.
+            key: Whether a group of pictures begins with it; the first one behind encoded ones must.
+        """
+        self._finish_run()
+        self._file.add_picture(Sample(pts, duration, _length_prefixed(iter([coded_slice])), key))
+        self.frame_count += 1
 
     def write_sound(self, number: int, packet: AudioPacket) -> None:
         """Store the next packet of sound track ``number``, from 0."""
         self._file.add_sound(number, Sample(packet.pts, packet.duration, packet.data, True))
+
+    def _next_encoder(self) -> VideoCodecContext:
+        if self._video is None or not self._extradata:
+            raise InvalidInput("rendition: expected no picture to encode, found one")
+        self._encoder = _open_h264(self._video, self._coding)
+        if (self._encoder.extradata or b"") != self._extradata:
+            raise media_error("ffmpeg_failed", "the encoder was opened twice, and codes otherwise now")
+        return self._encoder
 
     def _store(self, encoder: VideoCodecContext, frame: VideoFrame | None) -> None:
         with translated("ffmpeg_failed"):
@@ -188,18 +230,22 @@ def _open_h264(shape: VideoShape, coding: PictureCoding) -> VideoCodecContext:
             "sc_threshold": "0",
             "g": str(1 << 20),
             "a53cc": "0",
+            "x264-params": f"sps-id={coding.set_number}",
         }
         encoder.open()
     return encoder
 
 
-def _track_of(shape: VideoShape, encoder: VideoCodecContext) -> VideoTrack:
-    sets = [unit for unit in _units(encoder.extradata or b"") if unit[0] & 0x1F in PARAMETER_SET_UNITS]
+def _parameter_sets(extradata: bytes) -> list[bytes]:
+    return [unit for unit in _units(extradata) if unit[0] & 0x1F in PARAMETER_SET_UNITS]
+
+
+def _track_of(shape: VideoShape, configuration: Configuration) -> VideoTrack:
     return VideoTrack(
         width_px=shape.width_px,
         height_px=shape.height_px,
         timescale=shape.time_base.denominator,
-        avcc=avcc_from(sets),
+        avcc=configuration.to_bytes(),
         sample_aspect=shape.sample_aspect,
         rotation=shape.rotation,
     )

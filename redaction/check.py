@@ -7,6 +7,8 @@ of the source. It gives all it finds, not the first. A rendition with findings i
 Coding is lossy, so a masked pixel is not exactly the fill. What bleeds in comes from beside the mask and
 never from under it, and fades with the distance from the edge: `TOLERANCE` states how far it may differ.
 That it does not come from under it is looked at too, with both files in hand (`redaction.dependence`).
+Pictures that were kept as they are coded hide nothing, and decode to the source's to the last bit
+(`redaction.sameness`).
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ from redaction.findings import Report
 from redaction.geometry import Box, Region, ellipse_cells, even_sided
 from redaction.plan import Masks, RedactionPlan
 from redaction.render import FILL, FILL_RGB, Progress, origin_of, plan_of
+from redaction.sameness import kept_times
 
 # Pixels from the edge of a mask, and how many of 255 levels any sample there may differ from the fill.
 TOLERANCE = ((0, 72), (2, 48), (8, 28), (16, 8))
@@ -65,7 +68,11 @@ def check_entry(request: dict[str, Any], progress: Progress) -> dict[str, object
     _noting(report, "container_unreadable", lambda: check_container(output, report))
     _noting(report, "container_unreadable", lambda: _check_streams(source, output, report))
     if plan.picture is not None:
-        _noting(report, "frame_unreadable", lambda: _check_pictures(source, output, plan, report, progress))
+        kept: set[int] = set()
+        _noting(report, "frame_unreadable", lambda: kept.update(kept_times(source, output, report)))
+        _noting(
+            report, "frame_unreadable", lambda: _check_pictures(source, output, plan, kept, report, progress)
+        )
     _noting(report, "sound_differs", lambda: _check_sound(source, output, plan, report))
     progress(1.0)
     return {**report.to_json(), "tolerance": [list(band) for band in TOLERANCE]}
@@ -116,7 +123,7 @@ def _check_streams(source: Path, output: Path, report: Report) -> None:
 
 
 def _check_pictures(
-    source: Path, output: Path, plan: RedactionPlan, report: Report, progress: Progress
+    source: Path, output: Path, plan: RedactionPlan, kept: set[int], report: Report, progress: Progress
 ) -> None:
     expected = picture_times(source)
     masks = Masks(plan)
@@ -134,6 +141,8 @@ def _check_pictures(
             _check_frame(frame, [region for _, region in named], report)
             while under is not None and under.pts < frame.pts:
                 under = next(hidden, None)
+            if frame.pts in kept:
+                _check_kept(frame, under, is_masked=bool(named), report=report)
             if under is not None and under.pts == frame.pts and not (under.corrupt or frame.corrupt):
                 for name, region in named:
                     dependence.add(name, region, under.planes()[0], frame.planes()[0])
@@ -148,6 +157,17 @@ def _check_pictures(
     # Inside the stream a frame lasts until the next; only the last one's duration is a statement of its own.
     if expected and times and expected[-1][1] and expected[-1] != times[-1]:
         report.add("frames_differ", frame=len(times) - 1, expected=list(expected[-1]), found=list(times[-1]))
+
+
+def _check_kept(frame: DecodedFrame, under: DecodedFrame | None, *, is_masked: bool, report: Report) -> None:
+    """A picture that was not encoded again hides nothing and is the source's, sample by sample."""
+    report.kept_frame_count += 1
+    if is_masked:
+        report.add("kept_differs", pts=frame.pts, cause="a mask lies on it")
+    elif under is None or under.pts != frame.pts or under.corrupt:
+        report.add("kept_differs", pts=frame.pts, cause="nothing like it decodes in the source")
+    elif not all(np.array_equal(*pair) for pair in zip(frame.planes(), under.planes(), strict=True)):
+        report.add("kept_differs", pts=frame.pts, cause="another picture")
 
 
 def _note_leaks(dependence: Dependence, report: Report) -> None:

@@ -12,11 +12,19 @@ REASONS = {
     "name_in_container": ("容器中留有名称或时间", "the container holds a name or a time of making"),
     "bytes_between_samples": ("媒体数据中有不属于任何样本的字节", "media data holds bytes of no sample"),
     "unit_not_allowed": ("视频码流含有切片以外的单元", "the video stream holds units other than slices"),
+    "sets_not_allowed": (
+        "视频参数集含有不应有的内容",
+        "the parameter sets of the video say more than they may",
+    ),
     "stream_not_allowed": ("流的数量或类型与渲染来源不符", "the streams are not those of the source"),
     "frames_differ": ("帧数或时间与来源不一致", "frames or their times differ from the source"),
     "frame_unreadable": ("帧无法解码", "a frame cannot be decoded"),
     "mask_missing": ("遮挡区域未被完全覆盖", "a region that should be covered is not"),
     "mask_transparent": ("遮挡之下的画面有所透出", "what a mask hides shows through it"),
+    "kept_differs": (
+        "未重新编码的画面与来源不一致，或应被遮挡",
+        "a picture kept as it was coded is not the source's, or should be masked",
+    ),
     "sound_not_replaced": ("应静音的区段仍有声音", "sound that should be replaced is still there"),
     "sound_differs": ("未静音的音轨与来源不一致", "sound that was to be kept differs from the source"),
     "picture_size_differs": ("画面尺寸不一致", "the picture has another size"),
@@ -30,6 +38,8 @@ class Report:
     findings: list[dict[str, object]] = field(default_factory=list)
     finding_count: int = 0
     frame_count: int = 0
+    kept_frame_count: int = 0
+    """Pictures that were kept as they are coded."""
     region_count: int = 0
     worst_difference: int = 0
     """Largest difference from the fill at least two pixels inside any mask, of 255."""
@@ -47,6 +57,7 @@ class Report:
             "finding_count": self.finding_count,
             "findings": self.findings,
             "frame_count": self.frame_count,
+            "kept_frame_count": self.kept_frame_count,
             "region_count": self.region_count,
             "worst_difference": self.worst_difference,
         }

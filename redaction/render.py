@@ -2,7 +2,9 @@
 
 The fill is one constant colour, keyed to nothing in the source. Pixels of a mask are overwritten before
 the encoder sees them, so no coding, however poor, can bring them back. Frames, their times and their
-durations are those of the source; sound without a muted span is copied packet by packet.
+durations are those of the source; sound without a muted span is copied packet by packet. Of a rendition that
+is proven to be ours, groups of pictures in which nothing is hidden are kept as they are coded
+(`redaction.keeping`).
 
 The entries run in a child of `media.sandbox`. A rendition that fails midway is removed. Whether what was
 written hides what it should is `redaction.check`'s to say, from the file alone.
@@ -14,7 +16,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evidence.errors import Conflict, InvalidInput
+from evidence.errors import Conflict, InvalidInput, MediaError
+from media.avc import Configuration
 from media.decode import (
     AudioPacket,
     AudioReader,
@@ -36,6 +39,7 @@ from media.encode import AacEncoder, Canvas, FragmentedMp4Writer, PictureCoding,
 from media.mux import SoundTrack
 from redaction.audio import replace_sound, sample_ranges, unbroken
 from redaction.geometry import Region, ellipse_cells, even_sided
+from redaction.keeping import Keeping, KeptPicture, decide
 from redaction.plan import Masks, MutedSpan, RedactionPlan
 from redaction.plan_json import plan_from_json
 
@@ -51,12 +55,15 @@ def render_entry(request: dict[str, Any], progress: Progress) -> dict[str, objec
 
     Args:
         request: ``source`` (an H.264/AAC fragmented MP4 of ours), ``plan`` (as JSON) or ``plan_path``,
-            ``destination``, and optionally ``crf``, ``preset``, ``threads``.
+            ``destination``, and optionally ``crf``, ``preset``, ``threads``, and ``made``: what was
+            recorded of the making of the source, without which all of it is encoded again
+            (`redaction.keeping.decide`).
         progress: Hears the share of frames done.
 
     Returns:
-        ``frame_count``, ``masked_frame_count``, ``unreadable_frame_count``, ``muted_streams``,
-        ``size_bytes``, ``sha256``, ``coverage``.
+        ``frame_count``, ``kept_frame_count``, ``why_whole``, ``masked_frame_count``,
+        ``unreadable_frame_count`` of those that were decoded, ``muted_streams``, ``size_bytes``, ``sha256``,
+        ``coverage``.
 
     Raises:
         Conflict: ``plan_does_not_fit``: the plan was made for another picture.
@@ -66,7 +73,7 @@ def render_entry(request: dict[str, Any], progress: Progress) -> dict[str, objec
     plan = plan_of(request)
     given = {name: request[name] for name in ("crf", "preset", "threads") if name in request}
     source, destination = Path(request["source"]), Path(request["destination"])
-    rendering = Rendering(source, plan, destination, PictureCoding(**given))
+    rendering = Rendering(source, plan, destination, PictureCoding(**given), made=request.get("made"))
     return rendering.run(progress)
 
 
@@ -176,6 +183,8 @@ class Rendering:
     plan: RedactionPlan
     destination: Path
     coding: PictureCoding = field(default_factory=PictureCoding)
+    made: Mapping[str, Any] | None = None
+    kept_frame_count: int = 0
     masked_frame_count: int = 0
     unreadable_frame_count: int = 0
 
@@ -183,10 +192,14 @@ class Rendering:
         """Write the rendition and describe it."""
         with ExitStack() as stack:
             streams = count_streams(self.source)
-            video = None
+            video, keeping = None, Keeping("no picture")
+            coding = self.coding
             if self.plan.picture is not None:
                 video = stack.enter_context(open_video(self.source, threads=self.coding.threads))
                 self._refuse_other_picture(video)
+                size = (video.shape.width_px, video.shape.height_px)
+                keeping = decide(self.source, self.made, size, _touched(self.plan))
+                coding = replace(coding, set_number=_free_number(video.configuration()))
             sounds: list[_Sound] = []
             muted: list[int] = []
             origin = origin_of(self.plan, self.source) if self.plan.muted_spans else Fraction(0)
@@ -200,15 +213,19 @@ class Rendering:
                     self.destination,
                     video=None if video is None else video.shape,
                     sound=[sound.track for sound in sounds],
-                    coding=self.coding,
+                    coding=coding,
+                    kept=keeping.configuration,
+                    encodes=keeping.encodes,
                 )
             )
             if video is not None:
-                self._write_pictures(video, sounds, writer, progress)
+                self._write_pictures(video, keeping, sounds, writer, progress)
             _write_sound(sounds, None, writer)
         progress(1.0)
         return {
             "frame_count": writer.frame_count,
+            "kept_frame_count": self.kept_frame_count,
+            "why_whole": keeping.why_whole,
             "masked_frame_count": self.masked_frame_count,
             "unreadable_frame_count": self.unreadable_frame_count,
             "muted_streams": muted,
@@ -227,23 +244,37 @@ class Rendering:
             raise _misfit("size and time base", expected, found)
 
     def _write_pictures(
-        self, video: VideoReader, sounds: list[_Sound], writer: FragmentedMp4Writer, progress: Progress
+        self,
+        video: VideoReader,
+        keeping: Keeping,
+        sounds: list[_Sound],
+        writer: FragmentedMp4Writer,
+        progress: Progress,
     ) -> None:
         picture = self.plan.picture
         assert picture is not None  # noqa: S101 - asked by the caller
         masks = Masks(self.plan)
         seen: list[int] = []
-        for frame in video:
+        for frame in self._pictures(video, keeping):
             seen.append(frame.pts)
             _write_sound(sounds, frame.pts * video.shape.time_base, writer)
-            canvas = Canvas(frame.width_px, frame.height_px)
-            paint(canvas, self._fill(frame, canvas, masks))
-            writer.write_picture(canvas, pts=frame.pts, duration=frame.duration, key=frame.key)
+            if isinstance(frame, KeptPicture):
+                self.kept_frame_count += 1
+                writer.write_kept(frame.coded_slice, pts=frame.pts, duration=frame.duration, key=frame.key)
+            else:
+                canvas = Canvas(frame.width_px, frame.height_px)
+                paint(canvas, self._fill(frame, canvas, masks))
+                writer.write_picture(canvas, pts=frame.pts, duration=frame.duration, key=frame.key)
             progress(min(0.99, len(seen) / picture.frame_count))
         found = (len(seen), seen[0], seen[-1])
         expected = (picture.frame_count, picture.first_pts, picture.last_pts)
         if found != expected:
             raise _misfit("frames, first and last pts", expected, found)
+
+    def _pictures(self, video: VideoReader, keeping: Keeping) -> Iterator[DecodedFrame | KeptPicture]:
+        if keeping.configuration is None:
+            return iter(video)
+        return keeping.pictures(self.source, threads=self.coding.threads)
 
     def _fill(self, frame: DecodedFrame, canvas: Canvas, masks: Masks) -> list[Region]:
         """Copy what may be shown of a frame and say what is to be covered."""
@@ -256,6 +287,21 @@ class Rendering:
         regions = masks.at(frame.pts)
         self.masked_frame_count += bool(regions)
         return regions
+
+
+def _touched(plan: RedactionPlan) -> Callable[[int], bool]:
+    """Whether anything is hidden in the picture shown at a time, or is shown although it may be damaged."""
+    masks = Masks(plan)
+    return lambda pts: bool(masks.at(pts)) or masks.is_shown_by_decision(pts)
+
+
+def _free_number(avcc: bytes) -> int:
+    """A number for parameter sets that the source does not use, by which the check tells kept pictures."""
+    try:
+        return Configuration.from_bytes(avcc).free_number() or 0
+    except MediaError:
+        # Of a source whose parameter sets cannot be read nothing is kept, so any number will do.
+        return 0
 
 
 def _write_sound(sounds: list[_Sound], until: Fraction | None, writer: FragmentedMp4Writer) -> None:

@@ -150,7 +150,8 @@ def render(context: JobContext) -> Outcome:
         "destination": str(output.resolve()),
     }
     entry = "redact_photo_entry" if is_photo else "render_entry"
-    facts = _child(context, f"redaction.render:{entry}", request, 0.0, 0.7)
+    made = {"sha256": source.sha256.hex(), "params": source.params}
+    facts = _child(context, f"redaction.render:{entry}", {**request, "made": made}, 0.0, 0.7)
     check = "check_photo_entry" if is_photo else "check_entry"
     report = _child(
         context, f"redaction.check:{check}", {**request, "output": str(output.resolve())}, 0.7, 1.0
@@ -216,7 +217,7 @@ def _checked(
         "plan_sha256": plan.plan_sha256.hex(),
         "source_sha256": source.sha256.hex(),
         "models": plan.plan["models"],
-        "renderer": "liuhen-render/1",
+        "renderer": "liuhen-render/2",
     }
 
     def commit(session: Session, agency: Agency) -> None:
@@ -249,6 +250,7 @@ def _checked(
             found.redaction = str(move(Redaction(found.redaction), Redaction.CHECKED))
         said = {"plan": plan.number, "sha256": made.sha256.hex(), "frames": info["frame_count"],
                 "masked_frames": int(str(facts.get("masked_frame_count", 0))),
+                "kept_frames": int(str(facts.get("kept_frame_count", 0))),
                 "checked_frames": report["frame_count"], "checked_regions": report["region_count"],
                 "worst_difference": report["worst_difference"], "awaits_approval": awaits}  # fmt: skip
         custody.record(
