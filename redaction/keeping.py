@@ -141,21 +141,22 @@ def _proven(
         return stream, list(_groups(reader, stream))
 
 
-def _recorded(made: Mapping[str, Any] | None, source: Path, size: tuple[int, int]) -> int:
+def _recorded(made: Mapping[str, Any] | None, source: Path, size: tuple[int, int]) -> int | None:
     """The rate factor with which it was recorded to be encoded by us."""
     if made is None or not {"rung", "arguments"} <= made["params"].keys():
         raise Unlike("no record of its making")
     rung, arguments = made["params"]["rung"], made["params"]["arguments"]
-    if rung["copies_video"]:
+    if rung.get("copies_video") is not False:
         raise Unlike("a picture that was copied")
     if any(arguments.count(name) != 1 or _value(arguments, name) != value for name, value in TOLD):
         raise Unlike("another encoder, or one that was told otherwise")
-    if (rung["width_px"], rung["height_px"]) != size:
+    if (rung.get("width_px"), rung.get("height_px")) != size:
         raise Unlike("the size of the pictures")
     with source.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != made["sha256"]:
             raise Unlike("another file than the recorded one")
-    return int(rung["crf"])
+    crf = rung.get("crf")
+    return crf if isinstance(crf, int) else None
 
 
 def _value(arguments: Sequence[str], name: str) -> str:

@@ -151,9 +151,11 @@ def test_foreign_coding_gets_each_rung_from_one_job(pipeline: Pipeline, tmp_path
         assert FragmentIndex.from_json(row.info["index"]).frame_count == truth.frame_count
 
 
-def test_a_finished_rendition_is_served_by_the_name_of_its_rung(pipeline: Pipeline, tmp_path: Path) -> None:
+def test_a_finished_rendition_is_served_by_its_rung_s_name_and_kept_where_nothing_is_masked(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
     clip = tmp_path / "clip.avi"
-    media.make_plain(clip, seconds=1, fps=5, codec="mpeg4", width_px=1280, height_px=720)
+    truth = media.make_plain(clip, seconds=1, fps=5, codec="mpeg4", width_px=1280, height_px=720)
     accepted = pipeline.take(clip)
     pipeline.work()
     storage = pipeline.storage
@@ -163,6 +165,9 @@ def test_a_finished_rendition_is_served_by_the_name_of_its_rung(pipeline: Pipeli
         assert [rung.file_name for rung in ladder.rungs] == ["rendition-360p.mp4", "rendition-720p.mp4"]
         for rung in ladder.rungs:
             assert resolve_grant(session, storage, grant, rung.file_name).sha256 == rung.sha256
+        bodies = [leaf.body or b"" for leaf in session.scalars(select(CustodyLeaf))]
+    (checked,) = (body for body in bodies if b'"redaction:checked"' in body)
+    assert f'"kept_frames":{truth.frame_count},'.encode() in checked
 
 
 def test_sound_alone_is_an_item_that_plays(pipeline: Pipeline, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,8 @@ import pytest
 from evidence.masks import Reason
 from media.avc import Configuration
 from media.decode import CodedReader, open_video, picture_times
+from media.fmp4 import index_fragments
+from media.footage import read_frame_number
 from media.mux import FragmentFile, Sample, VideoTrack
 from media.run import packaged_ffmpeg
 from redaction.amend import amend
@@ -22,11 +25,16 @@ from redaction.keeping import GROUP_MAX_S, decide
 from redaction.plan import Key, Picture, RedactionPlan, State, Track, WholeFrameSpan
 from redaction.render import FILL, file_digest
 from tests.integration.redaction_footage import FRAGMENTS, check, render
-from tests.support.media import ffmpeg, probe
+from tests.journey.chromium import watch_playlist
+from tests.support.media import ffmpeg, make_plain, probe
 from tests.support.media import render as make_ladder
+from tests.support.samples import REPOSITORY
 from tests.unit.redaction.plans import face, plan_of
 from transcode.plan import KEYFRAME_EVERY_S, plan_renditions
+from transcode.playlist import Part, media_playlist
+from transcode.slices import in_slices, slice_of
 
+HLS_JS = REPOSITORY / ".cache" / "node" / "node_modules" / "hls.js" / "dist" / "hls.min.js"
 FPS, SECONDS, GROUP = 10, 10, 20
 FRAMES = FPS * SECONDS
 # Odd sides, as some recorders have: the rendition's are even, and fill no macroblock.
@@ -151,6 +159,32 @@ def test_frames_hidden_whole_or_shown_by_decision_are_encoded(ours: Ours, tmp_pa
         plan, output = replace(ours.plan, whole_frame_spans=(span,)), tmp_path / "out.mp4"
         assert render(ours.path, plan, output, made=ours.made)["kept_frame_count"] == FRAMES - GROUP
         assert check(ours.path, plan, output)["findings"] == []
+
+
+@pytest.mark.browser
+def test_kept_and_encoded_groups_play_one_after_the_other_in_chromium(tmp_path: Path) -> None:
+    source, output, fps = tmp_path / "source.mkv", tmp_path / "out.mp4", 5
+    truth = make_plain(source, seconds=6, fps=fps, codec="mpeg4")
+    report = probe(source, tmp_path)
+    (plan,) = plan_renditions(report)
+    (result,) = make_ladder(source, report, tmp_path)
+    numbered = described(result.path, plan.params())
+    facts = render(numbered.path, numbered.masked((13, 14)), output, made=numbered.made)
+    assert facts["kept_frame_count"] == 20
+    index = index_fragments(output)
+    assert index is not None
+    playlist = in_slices(media_playlist([Part(index, "/out.mp4")]))
+    content = output.read_bytes()
+    files = {"/list.m3u8": ("application/vnd.apple.mpegurl", playlist.encode())}
+    for address in re.findall(r"/out\.mp4/\d+-\d+\.mp4", playlist):
+        _, first, last = slice_of(address.removeprefix("/")) or ("", 0, 0)
+        files[address] = ("video/mp4", content[first : last + 1])
+    seen = watch_playlist("/list.m3u8", fps, HLS_JS, files).pictures[: truth.frame_count]
+    assert [read_frame_number(picture) for picture in seen] == truth.frame_numbers
+    x0, y0, x1, y1 = BOX
+    inside = slice(y0 + INSET_PX, y1 - INSET_PX), slice(x0 + INSET_PX, x1 - INSET_PX)
+    flat = [float(picture[inside].std()) for picture in seen]
+    assert [number for number, spread in enumerate(flat) if spread < 2] == [13, 14]
 
 
 def test_sound_is_muted_beside_kept_pictures(ours: Ours, tmp_path: Path) -> None:

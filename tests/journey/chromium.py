@@ -7,7 +7,7 @@ import functools
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -98,13 +98,21 @@ class Screening:
     pictures: list[NDArray[np.uint8]]
 
 
-def watch_playlist(address: str, fps: int, hls_js: Path) -> Screening:
+def watch_playlist(
+    address: str, fps: int, hls_js: Path, files: Mapping[str, tuple[str, bytes]] | None = None
+) -> Screening:
     """Play an HLS playlist through hls.js.
+
+    Args:
+        address: Of the playlist.
+        fps: Pictures a second.
+        hls_js: The script.
+        files: What stands beside the page, by address: type and content.
 
     Raises:
         playwright.sync_api.Error: The player gave up; says why.
     """
-    return _watch("playlist", address, fps, hls_js.read_bytes())
+    return _watch("playlist", address, fps, hls_js.read_bytes(), files or {})
 
 
 def watch_file(address: str, fps: int) -> Screening:
@@ -113,12 +121,14 @@ def watch_file(address: str, fps: int) -> Screening:
     Raises:
         playwright.sync_api.Error: The player gave up; says why.
     """
-    return _watch("file", address, fps, b"")
+    return _watch("file", address, fps, b"", {})
 
 
-def _watch(kind: str, address: str, fps: int, hls_js: bytes) -> Screening:
-    files = {"/": ("text/html", PAGE.encode()), "/hls.js": ("text/javascript", hls_js)}
-    with served(files) as site, sync_playwright() as playwright:
+def _watch(
+    kind: str, address: str, fps: int, hls_js: bytes, files: Mapping[str, tuple[str, bytes]]
+) -> Screening:
+    page_files = {"/": ("text/html", PAGE.encode()), "/hls.js": ("text/javascript", hls_js)}
+    with served({**files, **page_files}) as site, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path(), args=ARGUMENTS)
         try:
             page = browser.new_page()

@@ -6,9 +6,19 @@ import pytest
 from av.codec.context import CodecContext, Flags
 
 from evidence.errors import MediaError
-from media.avc import Configuration, kind_of, picture_number, sequence_number, shape_of, units
+from media.avc import (
+    PLAIN_TAIL,
+    Configuration,
+    kind_of,
+    picture_number,
+    sequence_number,
+    shape_of,
+    together,
+    units,
+)
 from media.encode import PARAMETER_SET_UNITS, _units
 from media.mux import avcc_from
+from media.x264 import Unlike, read_picture_set, read_sequence_set, require_clean
 
 
 def sets(profile: str, number: int, **options: str) -> list[bytes]:
@@ -46,6 +56,29 @@ def test_two_encoders_stand_side_by_side() -> None:
     assert both.picture_sets == one.picture_sets + two.picture_sets
     assert both.tail == one.tail
     assert both.free_number() == 30
+
+
+def test_what_stands_together_says_the_highest_profile_whichever_comes_first() -> None:
+    one, two = (
+        Configuration.from_bytes(avcc_from(sets(profile, number, bframes="0")))
+        for profile, number in (("baseline", 0), ("high", 31))
+    )
+    for both in (together([one, two]), together([two, one])):
+        assert (both.profile, both.tail) == (two.profile, PLAIN_TAIL)
+        assert set(both.picture_sets) == {*one.picture_sets, *two.picture_sets}
+        assert set(require_clean(both)) == {0, 31}
+
+
+def test_what_x264_writes_is_read_to_the_last_bit_at_every_profile() -> None:
+    for profile in ("baseline", "main", "high"):
+        sequence, picture = sets(profile, 3, bframes="0", crf="24")
+        found = read_sequence_set(sequence)
+        assert (found.number, found.width_px, found.height_px) == (3, 320, 180)
+        assert (read_picture_set(picture).number, read_picture_set(picture).qp) == (3, 24)
+        for unit, read in ((sequence, read_sequence_set), (picture, read_picture_set)):
+            for altered in (unit[:-1], unit + b"\x80", unit + b"\0"):
+                with pytest.raises(Unlike):
+                    read(altered)
 
 
 def test_units_are_those_of_the_sample_and_no_more() -> None:
