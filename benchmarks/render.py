@@ -24,12 +24,13 @@ from typing import Any
 
 from benchmarks.rendition import LIMITS, make_source
 from benchmarks.support import Figure, print_figures, whole, write_results
+from evidence.fixity import hash_file
 from evidence.masks import Reason
 from media.decode import open_video, picture_times
 from media.run import packaged_ffmpeg
 from redaction.check import check_entry
 from redaction.plan import FACES_ONLY, Key, Picture, RedactionPlan, State, Track
-from redaction.render import file_digest, render_entry
+from redaction.render import render_entry
 from tests.support.media import probe
 from transcode.plan import KEYFRAME_EVERY_S, plan_renditions
 from transcode.segment import RunOptions, make_renditions
@@ -86,7 +87,7 @@ def make_rendition(folder: Path, seconds: int) -> Source:
     base = (shape.time_base.numerator, shape.time_base.denominator)
     picture = Picture(shape.width_px, shape.height_px, base, len(times), times[0], times[-1])
     empty = RedactionPlan("item-1", 1, None, "account-7", FACES_ONLY, {}, {}, picture)
-    made = {"sha256": file_digest(result.path), "params": plan.params()}
+    made = {"sha256": hash_file(result.path).sha256.hex(), "params": plan.params()}
     return Source(result.path, made, list(groups.values()), empty)
 
 

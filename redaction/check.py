@@ -69,7 +69,11 @@ def check_entry(request: dict[str, Any], progress: Progress) -> dict[str, object
     _noting(report, "container_unreadable", lambda: _check_streams(source, output, report))
     if plan.picture is not None:
         kept: set[int] = set()
-        _noting(report, "frame_unreadable", lambda: kept.update(kept_times(source, output, report)))
+        _noting(
+            report,
+            "frame_unreadable",
+            lambda: kept.update(kept_times(source, output, report, alive=lambda: progress(0.0))),
+        )
         _noting(
             report, "frame_unreadable", lambda: _check_pictures(source, output, plan, kept, report, progress)
         )

@@ -17,7 +17,6 @@ A camera's own stream that was copied into a rendition fails the first: nobody k
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -25,6 +24,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from evidence.fixity import hash_file
 from media.avc import Configuration
 from media.decode import CodedPicture, CodedReader, DecodedFrame
 from media.errors import media_error
@@ -101,7 +101,11 @@ class Keeping:
 
 
 def decide(
-    source: Path, made: Mapping[str, Any] | None, size: tuple[int, int], is_touched: Callable[[int], bool]
+    source: Path,
+    made: Mapping[str, Any] | None,
+    size: tuple[int, int],
+    is_touched: Callable[[int], bool],
+    alive: Callable[[], None],
 ) -> Keeping:
     """Which groups of a rendition are kept.
 
@@ -111,12 +115,13 @@ def decide(
             FFmpeg's ``arguments``. None where nothing was.
         size: Width and height of its pictures in pixels, as decoded.
         is_touched: Whether anything is hidden, or was decided by a person, in the picture shown at a time.
+        alive: Called again and again: a long file takes minutes to read.
 
     Raises:
         MediaError: The file cannot be read.
     """
     try:
-        stream, groups = _proven(source, made, size)
+        stream, groups = _proven(source, made, size, alive)
     except Unlike as found:
         return Keeping(str(found))
     kept = [group for group in groups if not any(is_touched(pts) for pts in group.times)]
@@ -129,32 +134,33 @@ def decide(
 
 
 def _proven(
-    source: Path, made: Mapping[str, Any] | None, size: tuple[int, int]
+    source: Path, made: Mapping[str, Any] | None, size: tuple[int, int], alive: Callable[[], None]
 ) -> tuple[Stream, Sequence[Group]]:
-    rate_factor = _recorded(made, source, size)
+    if made is None:
+        raise Unlike("no record of its making")
+    rate_factor = _recorded(made["params"], size)
+    if hash_file(source, progress=lambda _: alive()).sha256.hex() != made["sha256"]:
+        raise Unlike("another file than the recorded one")
     with CodedReader(source) as reader:
         stream = Stream(reader.configuration())
         if (stream.sequence.width_px, stream.sequence.height_px) != size:
             raise Unlike("the size of the pictures")
         if stream.picture.qp != rate_factor:
             raise Unlike("the rate factor")
-        return stream, list(_groups(reader, stream))
+        return stream, list(_groups(reader, stream, alive))
 
 
-def _recorded(made: Mapping[str, Any] | None, source: Path, size: tuple[int, int]) -> int | None:
+def _recorded(params: Mapping[str, Any], size: tuple[int, int]) -> int | None:
     """The rate factor with which it was recorded to be encoded by us."""
-    if made is None or not {"rung", "arguments"} <= made["params"].keys():
+    if not {"rung", "arguments"} <= params.keys():
         raise Unlike("no record of its making")
-    rung, arguments = made["params"]["rung"], made["params"]["arguments"]
+    rung, arguments = params["rung"], params["arguments"]
     if rung.get("copies_video") is not False:
         raise Unlike("a picture that was copied")
     if any(arguments.count(name) != 1 or _value(arguments, name) != value for name, value in TOLD):
         raise Unlike("another encoder, or one that was told otherwise")
     if (rung.get("width_px"), rung.get("height_px")) != size:
         raise Unlike("the size of the pictures")
-    with source.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != made["sha256"]:
-            raise Unlike("another file than the recorded one")
     crf = rung.get("crf")
     return crf if isinstance(crf, int) else None
 
@@ -163,7 +169,7 @@ def _value(arguments: Sequence[str], name: str) -> str:
     return "".join(arguments[arguments.index(name) + 1 :][:1])
 
 
-def _groups(reader: CodedReader, stream: Stream) -> Iterator[Group]:
+def _groups(reader: CodedReader, stream: Stream, alive: Callable[[], None]) -> Iterator[Group]:
     times: list[int] = []
     delay: int | None = None
     last: int | None = None
@@ -176,6 +182,7 @@ def _groups(reader: CodedReader, stream: Stream) -> Iterator[Group]:
             raise Unlike("pictures that are decoded before others are shown")
         last, delay = picture.pts, picture.pts - picture.dts
         if picture.key and times:
+            alive()
             yield Group(tuple(times))
             times = []
         times.append(picture.pts)

@@ -12,7 +12,6 @@ written hides what it should is `redaction.check`'s to say, from the file alone.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -25,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evidence.errors import Conflict, InvalidInput, MediaError
+from evidence.fixity import hash_file
 from media.avc import Configuration
 from media.decode import (
     AudioPacket,
@@ -96,7 +96,7 @@ def redact_photo_entry(request: dict[str, Any], progress: Progress) -> dict[str,
         "height_px": height,
         "region_count": len(regions),
         "size_bytes": size_bytes,
-        "sha256": file_digest(destination),
+        "sha256": hash_file(destination).sha256.hex(),
         "coverage": dict(plan.coverage),
     }
 
@@ -117,12 +117,6 @@ def origin_of(plan: RedactionPlan, source: Path) -> Fraction:
         return plan.picture.first_pts * Fraction(*plan.picture.time_base)
     with AudioReader(source) as reader:
         return next((packet.pts * reader.time_base for packet in reader.packets()), Fraction(0))
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, lowercase hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def paint(canvas: Canvas, regions: Sequence[Region]) -> None:
@@ -198,7 +192,9 @@ class Rendering:
                 video = stack.enter_context(open_video(self.source, threads=self.coding.threads))
                 self._refuse_other_picture(video)
                 size = (video.shape.width_px, video.shape.height_px)
-                keeping = decide(self.source, self.made, size, _touched(self.plan))
+                keeping = decide(
+                    self.source, self.made, size, _touched(self.plan), alive=lambda: progress(0.0)
+                )
                 coding = replace(coding, set_number=_free_number(video.configuration()))
             sounds: list[_Sound] = []
             muted: list[int] = []
@@ -230,7 +226,7 @@ class Rendering:
             "unreadable_frame_count": self.unreadable_frame_count,
             "muted_streams": muted,
             "size_bytes": writer.size_bytes,
-            "sha256": file_digest(self.destination),
+            "sha256": hash_file(self.destination, progress=lambda _: progress(1.0)).sha256.hex(),
             "coverage": dict(self.plan.coverage),
         }
 

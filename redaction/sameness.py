@@ -10,7 +10,7 @@ Parameter sets stand in the header and not among the samples. None may say more 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from evidence.errors import MediaError
@@ -25,8 +25,14 @@ Sets = dict[int, tuple[bytes, bytes]]
 """Picture parameter set, and the sequence's that it names, by its number."""
 
 
-def kept_times(source: Path, output: Path, report: Report) -> frozenset[int]:
+def kept_times(source: Path, output: Path, report: Report, alive: Callable[[], None]) -> frozenset[int]:
     """When the pictures are shown that an output claims to have kept, with all findings about them.
+
+    Args:
+        source: The rendition it was made from.
+        output: The masked one.
+        report: Where findings go.
+        alive: Called again and again.
 
     Raises:
         MediaError: A file cannot be read.
@@ -42,7 +48,7 @@ def kept_times(source: Path, output: Path, report: Report) -> frozenset[int]:
             report.add("sets_not_allowed", found="bytes behind the parameter sets")
         with CodedReader(source) as original:
             own = {number for number, pair in _sets(original).items() if sets.get(number) == pair}
-            return frozenset(_compared(original, made, own, report)) if own else frozenset()
+            return frozenset(_compared(original, made, own, report, alive)) if own else frozenset()
 
 
 def _sets(reader: CodedReader) -> Sets:
@@ -54,11 +60,14 @@ def _sets(reader: CodedReader) -> Sets:
         return {}
 
 
-def _compared(original: CodedReader, made: CodedReader, own: set[int], report: Report) -> Iterator[int]:
+def _compared(
+    original: CodedReader, made: CodedReader, own: set[int], report: Report, alive: Callable[[], None]
+) -> Iterator[int]:
     under = original.pictures()
     before = next(under, None)
     group: bool | None = None
     for picture in made.pictures():
+        alive()
         slices = _slices(picture)
         claims = {slice_set(unit) in own for unit in slices}
         is_kept = claims == {True}

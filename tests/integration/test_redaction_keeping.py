@@ -13,6 +13,7 @@ import av
 import numpy as np
 import pytest
 
+from evidence.fixity import hash_file
 from evidence.masks import Reason
 from media.avc import Configuration
 from media.decode import CodedReader, open_video, picture_times
@@ -23,7 +24,7 @@ from media.run import packaged_ffmpeg
 from redaction.amend import amend
 from redaction.keeping import GROUP_MAX_S, decide
 from redaction.plan import Key, Picture, RedactionPlan, State, Track, WholeFrameSpan
-from redaction.render import FILL, file_digest
+from redaction.render import FILL
 from tests.integration.redaction_footage import FRAGMENTS, check, render
 from tests.journey.chromium import watch_playlist
 from tests.support.media import ffmpeg, make_plain, probe
@@ -68,7 +69,7 @@ def described(path: Path, params: dict[str, Any]) -> Ours:
     times = tuple(pts for pts, _ in picture_times(path))
     base = (shape.time_base.numerator, shape.time_base.denominator)
     picture = Picture(shape.width_px, shape.height_px, base, len(times), times[0], times[-1])
-    made = {"sha256": file_digest(path), "params": params}
+    made = {"sha256": hash_file(path).sha256.hex(), "params": params}
     return Ours(path, made, times, (shape.width_px, shape.height_px), plan_of(picture=picture))
 
 
@@ -255,7 +256,7 @@ def altered(record: dict[str, Any], **changes: Any) -> dict[str, Any]:
 def test_what_is_not_recorded_as_ours_is_encoded_whole(
     ours: Ours, why: str, record: Callable[[dict[str, Any]], dict[str, Any] | None]
 ) -> None:
-    assert decide(ours.path, record(ours.made), ours.size, lambda _: False).why_whole == why
+    assert decide(ours.path, record(ours.made), ours.size, lambda _: False, alive=list).why_whole == why
 
 
 def test_whole_encoding_is_what_it_was(ours: Ours, tmp_path: Path) -> None:
@@ -328,8 +329,8 @@ def test_what_claims_to_be_ours_and_is_not_to_the_bit_is_encoded_whole(
     ours: Ours, tmp_path: Path, why: str
 ) -> None:
     other = rewritten(ours.path, tmp_path / "other.mp4", **LIES[why])
-    made = {**ours.made, "sha256": file_digest(other)}
-    assert decide(other, made, ours.size, lambda _: False).why_whole == why
+    made = {**ours.made, "sha256": hash_file(other).sha256.hex()}
+    assert decide(other, made, ours.size, lambda _: False, alive=list).why_whole == why
 
 
 @pytest.mark.parametrize(
@@ -373,7 +374,7 @@ def test_other_coding_is_encoded_whole(ours: Ours, tmp_path: Path, options: Sequ
 
 def test_our_encoder_is_told_what_is_looked_for(ours: Ours) -> None:
     assert GROUP_MAX_S == KEYFRAME_EVERY_S
-    assert decide(ours.path, ours.made, ours.size, lambda _: False).why_whole is None
+    assert decide(ours.path, ours.made, ours.size, lambda _: False, alive=list).why_whole is None
 
 
 def test_check_finds_kept_pictures_that_are_not_the_source_s(ours: Ours, mixed: Path, tmp_path: Path) -> None:
