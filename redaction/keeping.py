@@ -24,6 +24,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from evidence.errors import MediaError
 from evidence.fixity import hash_file
 from media.avc import Configuration
 from media.decode import CodedPicture, CodedReader, DecodedFrame
@@ -116,14 +117,14 @@ def decide(
         size: Width and height of its pictures in pixels, as decoded.
         is_touched: Whether anything is hidden, or was decided by a person, in the picture shown at a time.
         alive: Called again and again: a long file takes minutes to read.
-
-    Raises:
-        MediaError: The file cannot be read.
     """
     try:
         stream, groups = _proven(source, made, size, alive)
     except Unlike as found:
         return Keeping(str(found))
+    except MediaError as error:
+        # Whether it can be read at all, whoever decodes all of it finds out.
+        return Keeping(error.code)
     kept = [group for group in groups if not any(is_touched(pts) for pts in group.times)]
     return Keeping(
         None,
