@@ -33,7 +33,7 @@ import structlog
 
 from evidence.errors import MediaError
 from media.fmp4 import index_fragments
-from media.live.journal import LOCK, NAME, read
+from media.live.journal import LOCK, NAME, is_held, read
 from media.supervise import Limits, python_environment
 
 log = structlog.get_logger()
@@ -236,7 +236,7 @@ class LiveEncodes:
 
     def _is_past(self, encode: Path) -> bool:
         try:
-            if _is_held(encode / LOCK):
+            if is_held(encode / LOCK):
                 return False
             if _ended_at(encode) > time.time():
                 _date_anew(encode)
@@ -261,7 +261,7 @@ class LiveEncodes:
 
     def _standing(self, folder: Path) -> Standing:
         encodes = _encodes(folder)
-        if not encodes or not _is_held(encodes[-1] / LOCK):
+        if not encodes or not is_held(encodes[-1] / LOCK):
             return Standing(self._why_none(folder), None)
         state = _state(encodes[-1])
         if state is None:
@@ -275,7 +275,7 @@ class LiveEncodes:
         if folder.exists() and _free_bytes(folder) < self.bounds.floor_bytes:
             return EncodeNow.FULL
         slots = [self._slots / str(number) for number in range(self.bounds.most)]
-        return EncodeNow.BUSY if all(_is_held(slot) for slot in slots) else EncodeNow.IDLE
+        return EncodeNow.BUSY if all(is_held(slot) for slot in slots) else EncodeNow.IDLE
 
 
 def pieces(scratch: Path, stream: Path, keep_s: float) -> list[Told]:
@@ -312,21 +312,6 @@ def _locked(path: Path, held: ExitStack) -> int | None:
     except BlockingIOError:
         return None
     return descriptor
-
-
-def _is_held(path: Path) -> bool:
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        # Shared: two who ask at once are not to take each other for the encode.
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def _encodes(folder: Path) -> list[Path]:
@@ -444,7 +429,7 @@ def _state(encode: Path) -> dict[str, Any] | None:
 
 def _pieces(encode: Path, keep_s: float) -> list[Told]:
     # Asked first: what is read after it was over is all there is.
-    is_over = not _is_held(encode / LOCK)
+    is_over = not is_held(encode / LOCK)
     is_new = not is_over or time.time() - _ended_at(encode) < keep_s
     said, _ = read(encode)
     ends = {line["piece"]: line["to_utc_us"] for line in said if line["kind"] == "closed"}

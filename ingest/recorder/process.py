@@ -23,7 +23,7 @@ from typing import Any
 
 from evidence.errors import Conflict
 from evidence.ids import new_id
-from media.live.journal import LOCK, read
+from media.live.journal import LOCK, is_held, read
 from media.live.opening import Address
 from media.live.recording import Bounds
 from media.supervise import python_environment
@@ -99,18 +99,7 @@ def start(stream_folder: Path, address: Address, bounds: Bounds, ffmpeg: str) ->
 
 def is_recording(folder: Path) -> bool:
     """Whether some process still records into a run's folder."""
-    try:
-        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        # Shared: two who ask at once are not to take each other for the recorder.
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(lock)
-    return False
+    return is_held(folder / LOCK)
 
 
 def ask_to_end(folder: Path, number: int = signal.SIGTERM) -> None:

@@ -9,6 +9,7 @@ A line is whole once its newline is there. What follows the last newline was cut
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -69,3 +70,23 @@ def _parsed(data: bytes) -> Iterator[dict[str, Any]]:
             continue
         if isinstance(said, dict) and isinstance(said.get("kind"), str):
             yield said
+
+
+def is_held(lock: Path) -> bool:
+    """Whether a process that was begun with this lock lives: the kernel lets go of it when that is gone.
+
+    Raises:
+        OSError: It cannot be asked, for another reason than that it is not there.
+    """
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        # Shared: two who ask at once are not to take each other for whoever holds it.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

@@ -17,7 +17,7 @@ import pytest
 
 from media.fmp4 import index_fragments
 from media.live.following import GrowingBytes, StreamFiles
-from media.live.journal import NAME, Journal, read
+from media.live.journal import NAME, Journal, is_held, read
 from media.live.pace import Pace, Verdict
 from media.live.shown_file import LEAD_IN_US, ShownFile
 from media.supervise import Limits
@@ -62,7 +62,7 @@ def encodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveEnc
     limits = Limits(cpu_s=60, memory_bytes=1 << 30, file_size_bytes=1 << 30)
     found = LiveEncodes(tmp_path, tmp_path / "recorder", Bounds(1, limits, 0, keep_s=60))
     yield found
-    until(lambda: all(not live_encodes._is_held(lock) for lock in tmp_path.glob(f"live/*/*/*/{LOCK}")))
+    until(lambda: all(not is_held(lock) for lock in tmp_path.glob(f"live/*/*/*/{LOCK}")))
 
 
 def until(is_so: Callable[[], Any], patience_s: float = 20) -> Any:
@@ -104,7 +104,7 @@ def test_the_picture_of_a_camera_with_telephone_sound_is_copied(
     # Nobody looked any more, so it ended, and is no death that the next one has to wait for.
     encode = path.parent
     assert until(lambda: read(encode)[0][-1]["kind"] == "ended" and read(encode)[0][-1]["why"]) == "unwatched"
-    until(lambda: not live_encodes._is_held(encode / LOCK))
+    until(lambda: not is_held(encode / LOCK))
     assert encodes.standing(MAIN).now is EncodeNow.IDLE
     # What it made is told for as long as a grant that begins now may name it, and is cleared away after that.
     assert piece.is_new and encodes.clear() == 0
