@@ -76,14 +76,16 @@ class LiveEncode:
         return why
 
     def _follow(self) -> str:
-        joins = True
+        joins, has_waited = True, False
         while not self.is_over():
             file = self.files.following()
             descriptor = None if file is None else self.files.open(file)
             if file is None or descriptor is None:
+                has_waited = file is None
                 time.sleep(WAIT_S)
                 continue
             reader = GrowingBytes(descriptor, self.files.has_ended, self.is_over)
+            reader.is_caught_up, has_waited = has_waited, False
             with closing(reader):
                 try:
                     self._open = ShownFile(self, file, reader, self.orders.after_us, joins=joins)

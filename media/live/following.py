@@ -148,13 +148,14 @@ class GrowingBytes:
         self._has_ended = has_ended
         self._is_told_to_end = is_told_to_end
         self.is_caught_up = False
-        """What is read now was just written: everything before it has been made packets of."""
+        """What was read was just written, and everything before it has been made packets of. It stays so
+        until whoever heeds it says otherwise: a packet may take many readings."""
 
     def read(self, size: int) -> bytes:
         waits = 0
         while True:
             data = os.read(self._descriptor, size)
-            self.is_caught_up = waits > 0
+            self.is_caught_up = self.is_caught_up or waits > 0
             if data or self._is_told_to_end():
                 return data
             if waits % LOOK_EVERY == 0 and self._has_ended():

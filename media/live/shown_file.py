@@ -17,6 +17,7 @@ import av
 from av.packet import Packet
 
 from media.live.container import BROWSER_PICTURES, BROWSER_SOUNDS, SUFFIXES
+from media.live.fields import FieldJoiner
 from media.live.following import GrowingBytes, Named, StreamFiles
 from media.live.journal import Journal
 from media.live.pace import Pace, Verdict
@@ -86,7 +87,8 @@ class ShownFile:
             if each is not None:
                 each.codec_context.thread_count = 2
                 each.codec_context.thread_type = "AUTO"
-        self._is_joining = joins
+        self._fields = FieldJoiner(None if self._picture is None else self._picture.time_base)
+        self._is_joining, self._goes_on = joins, not joins
         self._held: deque[Packet[Any]] = deque()
         self._held_bytes = 0
         self._keys: deque[int] = deque()
@@ -160,6 +162,7 @@ class ShownFile:
         if self._copies_picture and self._keys:
             self._begin_us = max(min(self._keys[0], self._begin_us), self._after_us())
         self.encode_of.pace.begin(time.monotonic_ns() // 1000, self._newest_us)
+        self.reader.is_caught_up = False
         held, self._held, self._held_bytes = self._held, deque(), 0
         self._keys.clear()
         for each in (self._picture, self._sound):
@@ -185,7 +188,7 @@ class ShownFile:
                 self._copy(packet, opens=packet.is_keyframe)
             else:
                 for frame in _decoded(packet):
-                    self._show(frame)
+                    self._show_whole(frame)
         elif self._copies_sound:
             self._copy(packet, opens=self._picture is None)
         else:
@@ -196,7 +199,13 @@ class ShownFile:
         """What decoders hold at the end of the file."""
         if self._picture is not None and not self._copies_picture:
             for frame in self._picture.codec_context.decode(None):
+                self._show_whole(frame)
+            for frame in self._fields.drain():
                 self._show(frame)
+
+    def _show_whole(self, frame: Any) -> None:
+        for whole in self._fields.join(frame):
+            self._show(whole)
 
     def _show(self, frame: Any) -> None:
         at_us = _shown_us(frame, self._picture)
@@ -228,15 +237,19 @@ class ShownFile:
         """Whether this picture is encoded; where the encode is too slow, the piece ends before it."""
         now_us = time.monotonic_ns() // 1000
         pace = self.encode_of.pace
-        smaller = [rung for rung, lines in enumerate(RUNGS) if lines < min(frame.height, RUNGS[pace.rung])]
-        verdict = pace.judge(now_us, at_us, smaller, is_caught_up=self.reader.is_caught_up)
+        if self._goes_on:
+            self._goes_on = False
+            pace.follow(at_us)
+        smaller, larger = rungs_beside(frame.height, pace.rung)
+        is_caught_up, self.reader.is_caught_up = self.reader.is_caught_up, False
+        behind_us = pace.behind_us(now_us, at_us)
+        verdict = pace.judge(now_us, at_us, smaller, larger, is_caught_up=is_caught_up)
         if verdict is Verdict.KEEP:
             return True
         self._end_piece()
-        self.encode_of.journal.write("slow", verdict=str(verdict), behind_us=pace.behind_us(now_us, at_us))
+        self.encode_of.journal.write("pace", verdict=str(verdict), behind_us=behind_us)
         if verdict is Verdict.SKIP:
             self._is_joining, self._begin_us = True, at_us
-            self.reader.is_caught_up = False
             return False
         return True
 
@@ -317,6 +330,19 @@ def _decoded(packet: Packet[Any]) -> Iterator[Any]:
         yield from packet.decode()
     except av.error.InvalidDataError:
         return
+
+
+def rungs_beside(height_px: int, rung: int) -> tuple[list[int], int | None]:
+    """The rungs on which a picture is smaller, the largest first, and the next on which it is larger.
+
+    Args:
+        height_px: Of the source, which is never enlarged.
+        rung: The one it is on.
+    """
+    lines = [min(each, height_px) for each in RUNGS]
+    larger = [each for each in lines if each > lines[rung]]
+    smaller = [number for number, each in enumerate(lines) if each < lines[rung]]
+    return smaller, lines.index(min(larger)) if larger else None
 
 
 def _fitting(width_px: int, height_px: int, lines: int) -> tuple[int, int]:

@@ -6,8 +6,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,7 @@ import av
 import pytest
 
 from media.fmp4 import index_fragments
-from media.live.following import GrowingBytes, StreamFiles
 from media.live.journal import NAME, Journal, is_held, read
-from media.live.pace import Pace, Verdict
-from media.live.shown_file import LEAD_IN_US, ShownFile
 from media.supervise import Limits
 from tests.support.media import ffmpeg, make_plain
 from transcode import live_encodes
@@ -173,64 +169,3 @@ def test_what_a_power_cut_left_of_a_piece_does_not_keep_the_next_encode_from_beg
     assert live_encodes._end_of(broken, piece) == 7
     broken.write_bytes(bytes(4096))
     assert live_encodes._end_of(broken, piece) == 7
-
-
-class Slow(Pace):
-    """Too slow at given pictures."""
-
-    def judge(self, _: int, media_us: int, smaller: Sequence[int], *, is_caught_up: bool) -> Verdict:
-        assert not is_caught_up
-        number = round(media_us * FPS / 1e6)
-        if number == 50:
-            assert [*smaller] == [2]
-            self.rung = smaller[0]
-            return Verdict.LOWER
-        return Verdict.SKIP if number == 55 and not smaller else Verdict.KEEP
-
-
-class Told:
-    """An encode, as much of it as a file needs."""
-
-    def __init__(self, stream: Path, folder: Path) -> None:
-        self.files, self.folder, self.journal, self.pace = (
-            StreamFiles(stream),
-            folder,
-            Journal(folder),
-            Slow(),
-        )
-        self.pieces = 0
-        self.said: list[dict[str, Any]] = []
-
-    def is_over(self) -> bool:
-        return False
-
-    def next_piece(self) -> int:
-        self.pieces += 1
-        return self.pieces - 1
-
-    def say(self, state: dict[str, Any]) -> None:
-        self.said.append(state)
-
-
-def test_an_encode_that_is_too_slow_goes_on_with_a_smaller_picture_and_then_leaves_out(
-    tmp_path: Path, camera: Path
-) -> None:
-    ffmpeg("-i", camera, "-c:v", "mjpeg", "-an", "-movflags", FRAGMENTS, tmp_path / "slow.mov")
-    run = recorded(tmp_path / "recorder", tmp_path / "slow.mov")
-    out = tmp_path / "out"
-    out.mkdir()
-    told = Told(run.parent, out)
-    file = told.files.following()
-    assert file is not None
-    descriptor = told.files.open(file)
-    assert descriptor is not None
-    with closing(GrowingBytes(descriptor, told.files.has_ended, told.is_over)) as reader:
-        ShownFile(told, file, reader, 0, joins=True).encode()
-    said, _ = read(out)
-    assert [line["height_px"] for line in said if line["kind"] == "piece"] == [400, 360]
-    assert [line["verdict"] for line in said if line["kind"] == "slow"] == ["lower", "skip"]
-    indexes = [index_fragments(path) for path in sorted(out.glob("*.mp4"))]
-    found = [index.frame_count for index in indexes if index is not None]
-    # From the first picture of the lead to the 50th, five smaller ones, and none that was too late.
-    first = SECONDS * FPS - 1 - LEAD_IN_US * FPS // 1_000_000
-    assert found == [50 - first, 5]
