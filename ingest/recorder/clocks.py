@@ -53,7 +53,11 @@ class Readings:
             self.offsets.append((line["monotonic_us"], self.offsets[-1][1] + step_us(line)))
 
     def moments(self, file: int, from_us: int, to_us: int) -> Moments:
-        """When a file of that wall time may have been recorded, as people and sessions tell the time."""
+        """When a file of that wall time may have been recorded, as people and sessions tell the time.
+
+        Args:
+            to_us: The latest at which it may have ended, by the clock that it rests on.
+        """
         base = self._bases.get(file)
         if base is None:
             return ((from_us, to_us),)

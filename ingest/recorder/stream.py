@@ -190,7 +190,9 @@ class _Run:
             self.clear_us = line["monotonic_us"] + self.clock_us
 
     def moments(self, finished: Finished) -> Moments:
-        return self.clock.moments(finished.number, finished.from_utc_us, finished.to_utc_us)
+        # What the source stood still may not be told yet, and its last pictures are of later than it says.
+        ends_us = finished.to_utc_us + finished.open_us
+        return self.clock.moments(finished.number, finished.from_utc_us, ends_us)
 
     def holds(self, from_us: int, to_us: int) -> bool:
         """Whether something of a stretch may be here that is nobody's yet."""
@@ -521,7 +523,7 @@ def _finished(stream: str, run: _Run, line: dict[str, Any]) -> Finished:
     turns = list(run.turns)
     if run.turns_left_out:
         turns.append({"kind": "turn", "turn": "more", "count": run.turns_left_out})
-    return Finished(
+    finished = Finished(
         stream=stream,
         run=run.folder.name,
         folder=run.folder,
@@ -538,8 +540,9 @@ def _finished(stream: str, run: _Run, line: dict[str, Any]) -> Finished:
         playable_from_us=line["playable_from_us"],
         why=line["why"],
         turns=tuple(turns),
-        moments=run.clock.moments(line["file"], line["from_utc_us"], line["to_utc_us"]),
+        moments=(),
     )
+    return replace(finished, moments=run.moments(finished))
 
 
 def _numbers(path: Path) -> Iterator[int]:

@@ -460,6 +460,32 @@ def test_where_the_clock_was_set_no_file_of_a_session_is_nobodys(home: House, by
     assert (stream.look(wanted=False), home.runs()) == ([], [])
 
 
+@pytest.mark.parametrize(("open_s", "is_its"), [(14, False), (16, True)])
+def test_a_file_that_may_have_ended_later_than_told_is_of_the_sessions_until_then(
+    home: House, open_s: int, is_its: bool
+) -> None:
+    """The source stood still just before a session began, and nobody had told that when the file ended."""
+    second_us = 1_000_000
+    left_long_ago(home.of_room() / "main" / "run", 100, 40 * second_us, open_s * second_us)
+    present = home.storage
+    clock = SettableClock(present.clock.now() - timedelta(seconds=45))
+    home.storage = replace(present, clock=clock)
+    session_id = home.start()
+    clock.advance(5)
+    home.write(use_case.stop, session_id)
+    home.storage = present
+    host = home.host()
+    (stream,) = host._rooms[0].streams
+    # Until it is in, nobody says that all is; what is certainly of before the session keeps it from nothing.
+    home.follow(host)
+    assert (home.told(session_id).row.complete_at is None) is is_its
+    host.look(host._rooms[0])
+    assert [part.file_no for part in home.told(session_id).parts] == [0] * is_its
+    assert [each.number for each in stream.look(wanted=False)] == [0] * (not is_its)
+    home.follow(host)
+    assert home.told(session_id).row.complete_at is not None
+
+
 def test_agencies_with_a_room_of_one_number_have_a_folder_each(home: House) -> None:
     before = home.settings.recorder_dir / "R101" / "main" / "dead"
     before.mkdir(parents=True)
@@ -519,19 +545,19 @@ def test_a_second_store_that_is_away_is_an_alarm_and_what_nobody_claims_is_dropp
     assert not live.exists()
 
 
-def left_long_ago(run: Path) -> Path:
+def left_long_ago(run: Path, ago_s: int = 1800, lasts_us: int = 1, open_us: int = 0) -> Path:
     """A run that is over, with a file of half an hour ago that no session reaches into."""
     run.mkdir(parents=True)
     path = run / "000000.mp4"
     path.write_bytes(b"footage")
-    begins = (time.time_ns() // 1000) - 1_800_000_000
+    begins = (time.time_ns() // 1000) - ago_s * 1_000_000
     journal = Journal(run)
     journal.write("begun", pid=0, boot="", utc_us=begins, monotonic_us=0)
     journal.write("file", file=0, name=path.name, container="mp4", run=0, zero_us=0, monotonic_us=0,
                   arrived_utc_us=begins, streams=[])  # fmt: skip
-    journal.write("closed", file=0, name=path.name, run=0, why="length", size_bytes=7, duration_us=1,
+    journal.write("closed", file=0, name=path.name, run=0, why="length", size_bytes=7, duration_us=lasts_us,
                   sha256=hash_file(path).sha256.hex(), pictures=1, playable_from_us=0,
-                  from_utc_us=begins, to_utc_us=begins + 1, open_us=0)  # fmt: skip
+                  from_utc_us=begins, to_utc_us=begins + lasts_us, open_us=open_us)  # fmt: skip
     journal.write("ended", why="stopped")
     journal.close()
     return path
