@@ -181,7 +181,7 @@ def require_here(session: Session, installation: Installation, row: RoomSession,
         Unavailable: ``live_elsewhere``.
     """
     host_id = installation.settings.ingest.host_id
-    owner = leader(session, f"room:{row.agency_id.hex}:{row.room_no}", now)
+    owner = leader(session, registry.lease_of(row.agency_id, row.room_no), now)
     is_ours = owner is None or host_id is None or owner.rpartition(":")[0] == host_id
     if not is_ours or not _folder(installation.storage, row).is_dir():
         raise Unavailable(

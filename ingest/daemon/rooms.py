@@ -46,7 +46,7 @@ from ingest.daemon.second_copies import CopiedRoom, Copier, Verdict, copiers_of
 from ingest.facts import Statement
 from ingest.recorder import handover, places, second_copy
 from ingest.recorder import sessions as use_case
-from ingest.recorder.registry import COPY_LOST, LOST, NOT_TAKEN_UP
+from ingest.recorder.registry import COPY_LOST, LOST, NOT_TAKEN_UP, lease_of
 from ingest.recorder.stream import LEEWAY_US, Finished, Phase, StreamRecorder, written_us
 from ingest.sources.base import StagedFile
 from media.live.opening import Address
@@ -418,7 +418,7 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def _lease_of(room: _Room) -> str:
-    return f"room:{room.agency_id.hex}:{room.settings.room_no}"
+    return lease_of(room.agency_id, room.settings.room_no)
 
 
 def start_rooms(

@@ -12,6 +12,7 @@ import structlog
 from config.settings import Settings
 from ingest.daemon.folders import start_folders
 from ingest.daemon.holding import Holder
+from ingest.recorder.handover import NAME
 from storage.open import Storage
 
 if TYPE_CHECKING:
@@ -63,6 +64,10 @@ class Sources:
             from ingest.daemon.rooms import start_rooms
 
             self._threads += start_rooms(*self._told, self._stop)
+        if (settings.recorder_dir / NAME).exists():
+            from ingest.daemon.rooms_gone import start_rooms_gone
+
+            self._threads += start_rooms_gone(settings, self._told[1], self._stop)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -34,6 +34,11 @@ def rooms_of(session: Session, agency: Agency, rooms: Sequence[RoomSettings]) ->
     return [room for room in rooms if room.agency == agency.code or (room.agency is None and is_first)]
 
 
+def lease_of(agency_id: UUID, room_no: str) -> str:
+    """Name of the lease that whoever records a room has."""
+    return f"room:{agency_id.hex}:{room_no}"
+
+
 LOST = "recorder_lost"
 """Code of the alarm that a stream is wanted and away; its subject is the room and the stream."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -106,6 +106,17 @@ def standing_about(
             Alarm.cleared_at.is_(None),
         )
     ).first()
+
+
+def standing_of(session: Session, agency_id: UUID, subject: str, codes: Collection[str]) -> list[Alarm]:
+    """Alarms of these codes that stand about things of a kind, oldest first."""
+    query = select(Alarm).where(
+        Alarm.agency_id == agency_id,
+        Alarm.subject == subject,
+        Alarm.code.in_(codes),
+        Alarm.cleared_at.is_(None),
+    )
+    return list(session.scalars(query.order_by(Alarm.raised_at, Alarm.id)))
 
 
 def standing_subjects(session: Session, agency_id: UUID, subject: str, code: str) -> set[str]:
