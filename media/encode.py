@@ -330,6 +330,13 @@ class AacEncoder:
         return coded
 
 
+def write_canvas_photo(path: Path, canvas: Canvas) -> int:
+    """Write what stands on a canvas as a JPEG; its size in bytes."""
+    with translated():
+        rgb = canvas.frame.to_ndarray(format="rgb24")
+    return write_photo(path, rgb, quality=85)
+
+
 def write_photo(path: Path, rgb: NDArray[np.uint8], *, quality: int = 90) -> int:
     """Write a JPEG that holds the pixels and nothing else, durably.
 

@@ -37,7 +37,7 @@ from redaction.audio import fill_of, sample_ranges
 from redaction.container import check_container
 from redaction.dependence import Dependence
 from redaction.findings import Report
-from redaction.geometry import Box, Region, ellipse_cells, even_sided
+from redaction.geometry import Box, Region, even_sided, region_cells
 from redaction.plan import Masks, RedactionPlan
 from redaction.render import FILL, FILL_RGB, Progress, origin_of, plan_of
 from redaction.sameness import kept_times
@@ -231,8 +231,8 @@ def _check_region(
         for plane, level, step in zip(planes, fill, steps, strict=True):
             part = plane[box.y0 // step : box.y1 // step, box.x0 // step : box.x1 // step]
             difference = np.abs(part.astype(np.int16) - level)
-            if region.shape == "ellipse":
-                cells = ellipse_cells(box)
+            if region.shape != "rectangle":
+                cells = region_cells(region, inset)
                 inside = cells if step == 2 else np.repeat(np.repeat(cells, 2, axis=0), 2, axis=1)
                 difference = difference[inside]
             if difference.size:

@@ -17,7 +17,7 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from redaction.geometry import Box, Region, ellipse_cells
+from redaction.geometry import Box, Region, region_cells
 
 # Pixels from the edge that are left out: there, what stands beside the mask bleeds in most.
 INSET_PX = 2
@@ -103,8 +103,10 @@ class Dependence:
         under = hidden[rows, columns].astype(np.float64)
         if left.shape != under.shape:
             return
-        if region.shape == "ellipse":
-            inside = np.repeat(np.repeat(ellipse_cells(box), 2, axis=0), 2, axis=1)
+        if region.shape != "rectangle":
+            inside = np.repeat(np.repeat(region_cells(region, inset), 2, axis=0), 2, axis=1)
+            if not inside.any():
+                return
             left, under = left[inside], under[inside]
         self.leaks.setdefault(name, Leak()).add(left, under)
 

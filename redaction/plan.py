@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,23 +26,42 @@ import numpy as np
 from evidence.canonical import canonical_json
 from evidence.errors import InvalidInput
 from evidence.masks import Reason
-from redaction.geometry import Box, Region, between, clip, even_cover, is_empty
+from redaction.geometry import (
+    Box,
+    Polygon,
+    Region,
+    all_but,
+    around,
+    between,
+    between_inward,
+    clip,
+    even_cover,
+    is_empty,
+)
 
 VERSION = "liuhen-plan/1"
-TRACK_CLASSES = ("face", "manual")
-SHAPES = ("rectangle", "ellipse")
+TRACK_CLASSES = ("face", "plate", "text", "person", "screen", "document", "manual")
+SHAPES = ("rectangle", "ellipse", "polygon", "all_but")
 ORIGINS = ("model", "account")
-SOUND_KINDS = ("silence", "tone")
+SOUND_KINDS = ("silence", "tone", "voice")
+OPTIONAL = frozenset({"reason_text", "lineage"})
 TREATMENTS = ("treated", "untreated")
 FACES_ONLY = {"faces": "treated", "plates": "untreated", "text": "untreated", "voices": "untreated"}
 
 
 class State(StrEnum):
-    """What became of a proposal. Proposed and accepted are hidden, refused is not."""
+    """What became of a proposal. Proposed and accepted hide."""
 
     PROPOSED = "proposed"
     ACCEPTED = "accepted"
     REFUSED = "refused"
+    """It was none, or is not wanted."""
+    KEPT_VISIBLE = "kept_visible"
+    """It is one, and a person decided that it stays bare."""
+
+    @property
+    def hides(self) -> bool:
+        return self in {State.PROPOSED, State.ACCEPTED}
 
 
 class Key(NamedTuple):
@@ -54,6 +74,8 @@ class Key(NamedTuple):
     y1: int
     outside: bool = False
     """From here to the next key the object is not in the picture, and nothing is masked."""
+    points: tuple[tuple[int, int], ...] = ()
+    """The corners of a polygon, whose smallest box is the key's; of no other shape."""
 
     @property
     def box(self) -> Box:
@@ -74,7 +96,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class Track:
-    """One object, hidden from its first key to its last, both included."""
+    """One object, hidden from its first key to its last, both included.
+
+    Of the shape ``all_but`` everything else is hidden, and while the object is outside, everything.
+    """
 
     id: str
     track_class: str
@@ -87,6 +112,10 @@ class Track:
     keys: tuple[Key, ...]
     score_permille: int = 0
     """The best sighting's score; 0 for what a person drew."""
+    reason_text: str = ""
+    """A person's words; always with the reason ``other``, and where something is kept visible."""
+    lineage: tuple[str, ...] = ()
+    """Ids of the tracks that were split or joined into this one."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +132,7 @@ class MutedSpan:
     by: str
     reason: Reason
     state: State
+    reason_text: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,6 +146,7 @@ class WholeFrameSpan:
     by: str
     reason: Reason
     state: State
+    reason_text: str = ""
 
 
 @dataclass(frozen=True)
@@ -158,7 +189,12 @@ class RedactionPlan:
         plain = asdict(self)
         for track in plain["tracks"]:
             track["class"] = track.pop("track_class")
-            track["keys"] = [[*key[:5], int(key[5])] for key in track["keys"]]
+            track["keys"] = [_key_to_json(key) for key in track["keys"]]
+        for entry in (*plain["tracks"], *plain["muted_spans"], *plain["whole_frame_spans"]):
+            # What says nothing is left out: plans made before there was such a thing keep their text.
+            for name in OPTIONAL & entry.keys():
+                if not entry[name]:
+                    del entry[name]
         return plain
 
     def to_bytes(self) -> bytes:
@@ -167,12 +203,13 @@ class RedactionPlan:
 
     def muted(self, stream: int) -> list[MutedSpan]:
         """What is in force for one audio stream, in order of time."""
-        spans = [
-            span
-            for span in self.muted_spans
-            if span.state is not State.REFUSED and span.stream in {None, stream}
-        ]
+        spans = [span for span in self.muted_spans if span.state.hides and span.stream in {None, stream}]
         return sorted(spans, key=lambda span: (span.from_us, span.to_us))
+
+
+def _key_to_json(key: Key) -> list[Any]:
+    plain: list[Any] = [*key[:5], int(key.outside)]
+    return [*plain, [list(point) for point in key.points]] if key.points else plain
 
 
 class Masks:
@@ -182,9 +219,10 @@ class Masks:
         if plan.picture is None:
             raise InvalidInput("plan: expected one for pictures, found one for sound alone")
         self._picture = plan.picture
-        self._whole = [s for s in plan.whole_frame_spans if s.state is not State.REFUSED]
-        self._shown = [s for s in plan.whole_frame_spans if s.state is State.REFUSED]
-        self._tracks = [track for track in plan.tracks if track.state is not State.REFUSED]
+        self._size = {"width_px": plan.picture.width_px, "height_px": plan.picture.height_px}
+        self._whole = [s for s in plan.whole_frame_spans if s.state.hides]
+        self._shown = [s for s in plan.whole_frame_spans if not s.state.hides]
+        self._tracks = [track for track in plan.tracks if track.state.hides]
         self._first = np.array([track.keys[0].pts for track in self._tracks], dtype=np.int64)
         self._last = np.array([track.keys[-1].pts for track in self._tracks], dtype=np.int64)
         self._times = [np.array([key.pts for key in track.keys], dtype=np.int64) for track in self._tracks]
@@ -207,31 +245,79 @@ class Masks:
         whole = next((span for span in self._whole if span.from_pts <= pts <= span.to_pts), None)
         if whole is not None:
             return [(whole.id, self.whole_frame)]
-        regions = []
+        regions: list[tuple[str, Region]] = []
         for index in np.nonzero((self._first <= pts) & (self._last >= pts))[0].tolist():
-            box = _box_at(self._tracks[index].keys, self._times[index], pts)
-            if box is None:
-                continue
-            size = {"width_px": self._picture.width_px, "height_px": self._picture.height_px}
-            if is_empty(clip(box, **size)):
-                continue
-            # An ellipse is never clipped: its box would change, and with it what it covers.
-            shape = self._tracks[index].shape if clip(box, **size) == box else "rectangle"
-            regions.append((self._tracks[index].id, Region(even_cover(box, **size), shape)))
+            track = self._tracks[index]
+            here, after = _around(track.keys, self._times[index], pts)
+            if track.shape == "all_but":
+                regions += [(track.id, region) for region in self._but(here, after, pts)]
+            elif not here.outside:
+                region = self._one(track.shape, here, after, pts)
+                regions += [] if region is None else [(track.id, region)]
         return regions
 
+    def _but(self, here: Key, after: Key | None, pts: int) -> list[Region]:
+        if here.outside:
+            return [self.whole_frame]
+        boxes = all_but(_bare_box(here, after, pts), **self._size)
+        return [Region(box, "rectangle") for box in boxes]
 
-def _box_at(keys: Sequence[Key], times: np.typing.NDArray[np.int64], pts: int) -> Box | None:
+    def _one(self, shape: str, here: Key, after: Key | None, pts: int) -> Region | None:
+        form: str | Polygon = shape
+        if shape == "polygon":
+            box, form = _polygon_at(here, after, pts)
+        else:
+            box = _box_at(here, after, pts)
+        inside = clip(box, **self._size)
+        if is_empty(inside):
+            return None
+        # An ellipse is never clipped: its box would change, and with it what it covers.
+        if form == "ellipse" and inside != box:
+            form = "rectangle"
+        return Region(even_cover(box, **self._size), form)
+
+
+def _around(keys: Sequence[Key], times: np.typing.NDArray[np.int64], pts: int) -> tuple[Key, Key | None]:
+    """The key in force and the one that its box is on the way to; None: it stays."""
     at = int(np.searchsorted(times, pts, side="right")) - 1
     here = keys[at]
-    if here.outside:
-        return None
-    if here.pts == pts:
-        return here.box
-    after = keys[at + 1]
     # Leaving for the outside, the last known box stays until it is gone.
-    until = here.box if after.outside else after.box
-    return between(here.box, until, elapsed=pts - here.pts, whole=after.pts - here.pts)
+    if here.outside or here.pts == pts or keys[at + 1].outside:
+        return here, None
+    return here, keys[at + 1]
+
+
+def _box_at(here: Key, after: Key | None, pts: int) -> Box:
+    if after is None:
+        return here.box
+    return between(here.box, after.box, elapsed=pts - here.pts, whole=after.pts - here.pts)
+
+
+def _bare_box(here: Key, after: Key | None, pts: int) -> Box:
+    """The box that stays bare, rounded inward."""
+    if after is None:
+        return here.box
+    return between_inward(here.box, after.box, elapsed=pts - here.pts, whole=after.pts - here.pts)
+
+
+def _polygon_at(here: Key, after: Key | None, pts: int) -> tuple[Box, str | Polygon]:
+    """Corner by corner on the way to as many corners; to another number of them, all that both boxes hold."""
+    if after is None:
+        return here.box, tuple((float(x), float(y)) for x, y in here.points)
+    if len(here.points) != len(after.points):
+        first, second = here.box, after.box
+        return Box(
+            min(first.x0, second.x0),
+            min(first.y0, second.y0),
+            max(first.x1, second.x1),
+            max(first.y1, second.y1),
+        ), "rectangle"
+    share = Fraction(pts - here.pts, after.pts - here.pts)
+    points = [
+        (x0 + share * (x1 - x0), y0 + share * (y1 - y0))
+        for (x0, y0), (x1, y1) in zip(here.points, after.points, strict=True)
+    ]
+    return around(points), tuple((float(x), float(y)) for x, y in points)
 
 
 def mask_regions(plan: RedactionPlan, pts: int) -> list[Region]:

@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 from evidence.canonical import MAX_SAFE_INTEGER
 from evidence.errors import InvalidInput
 from evidence.masks import Reason
-from redaction.geometry import RegionOutsidePicture, clip, is_empty
+from redaction.geometry import RegionOutsidePicture, around, clip, is_empty
 from redaction.plan import (
     FACES_ONLY,
+    OPTIONAL,
     ORIGINS,
     SHAPES,
     SOUND_KINDS,
@@ -38,6 +39,8 @@ KEYS_MAX = 2_000_000
 SPANS_MAX = 10_000
 COORDINATE_MAX = 1 << 17
 TEXT_MAX = 200
+POINTS_MAX = 200
+LINEAGE_MAX = 1_000
 
 
 def plan_from_json(value: object) -> RedactionPlan:
@@ -53,13 +56,17 @@ def plan_from_json(value: object) -> RedactionPlan:
     picture = None if plain["picture"] is None else _picture(plain["picture"])
     parent = plain["parent"]
     plan = RedactionPlan(
-        item_id=_text(plain["item_id"], "item_id"),
+        item_id=read_text(plain["item_id"], "item_id"),
         number=_whole(plain["number"], "number", low=1),
         parent=None if parent is None else _whole(parent, "parent", low=1),
-        author=_text(plain["author"], "author"),
+        author=read_text(plain["author"], "author"),
         coverage=_coverage(plain["coverage"]),
-        models={_text(k, "model"): _text(v, "model digest") for k, v in _map(plain["models"], "models")},
-        parameters={_text(k, "parameter"): _whole(v, k) for k, v in _map(plain["parameters"], "parameters")},
+        models={
+            read_text(k, "model"): read_text(v, "model digest") for k, v in _map(plain["models"], "models")
+        },
+        parameters={
+            read_text(k, "parameter"): _whole(v, k) for k, v in _map(plain["parameters"], "parameters")
+        },
         picture=picture,
         tracks=tuple(_track(t, f"track {i}") for i, t in _list(plain["tracks"], "tracks", TRACKS_MAX)),
         muted_spans=tuple(
@@ -109,30 +116,41 @@ def _check_together(plan: RedactionPlan) -> None:
 def _track(value: object, where: str) -> Track:
     names = {f.name for f in fields(Track)} - {"track_class"} | {"class"}
     plain = _fields(value, where, names)
+    shape = _one_of(plain["shape"], f"{where} shape", SHAPES)
     return Track(
-        id=_text(plain["id"], f"{where} id"),
+        id=read_text(plain["id"], f"{where} id"),
         track_class=_one_of(plain["class"], f"{where} class", TRACK_CLASSES),
-        shape=_one_of(plain["shape"], f"{where} shape", SHAPES),
-        keys=read_keys(plain["keys"], where),
+        shape=shape,
+        keys=read_keys(plain["keys"], where, shape),
         score_permille=_whole(plain["score_permille"], f"{where} score_permille", low=0, high=1000),
+        lineage=tuple(
+            read_text(name, f"{where} lineage")
+            for _, name in _list(plain.get("lineage", []), f"{where} lineage", LINEAGE_MAX)
+        ),
         **_authorship(plain, where),
     )
 
 
-def read_keys(value: object, where: str) -> tuple[Key, ...]:
-    """The keys of one track, in order, each a box with pixels."""
+def read_keys(value: object, where: str, shape: str = "rectangle") -> tuple[Key, ...]:
+    """The keys of one track, in order, each a box with pixels; of a polygon, with its corners."""
     keys = []
+    form = "[pts, x0, y0, x1, y1, outside" + (", [[x, y], …]]" if shape == "polygon" else "]")
+    length = 7 if shape == "polygon" else 6
     for _, entry in _list(value, f"{where} keys", KEYS_MAX):
-        if not isinstance(entry, list | tuple) or len(entry) != len(Key._fields):
-            raise invalid_plan(f"{where} key", "[pts, x0, y0, x1, y1, outside]", repr(entry)[:80])
+        if not isinstance(entry, list | tuple) or len(entry) != length:
+            raise invalid_plan(f"{where} key", form, repr(entry)[:80])
         pts = _whole(entry[0], f"{where} key pts")
-        edges = [_whole(e, f"{where} key edge", low=-COORDINATE_MAX, high=COORDINATE_MAX) for e in entry[1:5]]
+        edges = [_coordinate(edge, f"{where} key edge") for edge in entry[1:5]]
         if entry[5] not in (0, 1):
             raise invalid_plan(f"{where} key outside", "0 or 1", repr(entry[5])[:40])
         x0, y0, x1, y1 = edges
-        key = Key(pts, x0, y0, x1, y1, bool(entry[5]))
+        points = _points(entry[6], where) if shape == "polygon" else ()
+        key = Key(pts, x0, y0, x1, y1, bool(entry[5]), points)
         if key.x1 <= key.x0 or key.y1 <= key.y0:
             raise invalid_plan(f"{where} key", "x0 < x1 and y0 < y1", f"{list(key.box)}")
+        if points and around(points) != key.box:
+            raise invalid_plan(f"{where} key", f"the box around its corners, {list(around(points))}",
+                               f"{list(key.box)}")  # fmt: skip
         keys.append(key)
     if not keys:
         raise invalid_plan(f"{where} keys", "at least one", "none")
@@ -142,6 +160,21 @@ def read_keys(value: object, where: str) -> tuple[Key, ...]:
     return tuple(keys)
 
 
+def _coordinate(value: object, where: str) -> int:
+    return _whole(value, where, low=-COORDINATE_MAX, high=COORDINATE_MAX)
+
+
+def _points(value: object, where: str) -> tuple[tuple[int, int], ...]:
+    points = []
+    for _, entry in _list(value, f"{where} corners", POINTS_MAX):
+        if not isinstance(entry, list | tuple) or len(entry) != 2:
+            raise invalid_plan(f"{where} corner", "[x, y]", repr(entry)[:40])
+        points.append((_coordinate(entry[0], f"{where} corner"), _coordinate(entry[1], f"{where} corner")))
+    if len(points) < 3:
+        raise invalid_plan(f"{where} corners", f"3 to {POINTS_MAX}", f"{len(points)}")
+    return tuple(points)
+
+
 def _muted_span(value: object, where: str) -> MutedSpan:
     plain = _fields(value, where, {f.name for f in fields(MutedSpan)})
     from_us, to_us = _whole(plain["from_us"], f"{where} from_us"), _whole(plain["to_us"], f"{where} to_us")
@@ -149,7 +182,7 @@ def _muted_span(value: object, where: str) -> MutedSpan:
         raise invalid_plan(where, "to_us after from_us", f"{from_us} to {to_us}")
     stream = plain["stream"]
     return MutedSpan(
-        id=_text(plain["id"], f"{where} id"), from_us=from_us, to_us=to_us,
+        id=read_text(plain["id"], f"{where} id"), from_us=from_us, to_us=to_us,
         stream=None if stream is None else _whole(stream, f"{where} stream", low=0, high=255),
         kind=_one_of(plain["kind"], f"{where} kind", SOUND_KINDS), **_authorship(plain, where),
     )  # fmt: skip
@@ -159,7 +192,10 @@ def _whole_frame_span(value: object, where: str) -> WholeFrameSpan:
     plain = _fields(value, where, {f.name for f in fields(WholeFrameSpan)})
     from_pts, to_pts = _pts_span(plain, where)
     return WholeFrameSpan(
-        id=_text(plain["id"], f"{where} id"), from_pts=from_pts, to_pts=to_pts, **_authorship(plain, where)
+        id=read_text(plain["id"], f"{where} id"),
+        from_pts=from_pts,
+        to_pts=to_pts,
+        **_authorship(plain, where),
     )
 
 
@@ -168,10 +204,10 @@ def _doubtful(value: object, where: str) -> DoubtfulSpan:
     from_pts, to_pts = _pts_span(plain, where)
     track = plain["track"]
     return DoubtfulSpan(
-        None if track is None else _text(track, f"{where} track"),
+        None if track is None else read_text(track, f"{where} track"),
         from_pts,
         to_pts,
-        _text(plain["why"], f"{where} why"),
+        read_text(plain["why"], f"{where} why"),
     )
 
 
@@ -188,9 +224,12 @@ def _pts_span(plain: Mapping[str, Any], where: str) -> tuple[int, int]:
 def _authorship(plain: Mapping[str, Any], where: str) -> dict[str, Any]:
     return {
         "origin": _one_of(plain["origin"], f"{where} origin", ORIGINS),
-        "by": _text(plain["by"], f"{where} by"),
+        "by": read_text(plain["by"], f"{where} by"),
         "reason": read_word(plain["reason"], f"{where} reason", Reason),
         "state": read_word(plain["state"], f"{where} state", State),
+        "reason_text": read_text(plain["reason_text"], f"{where} reason_text")
+        if "reason_text" in plain
+        else "",
     }
 
 
@@ -223,7 +262,7 @@ def invalid_plan(where: str, expected: str, found: str) -> InvalidInput:
 
 
 def _fields(value: object, where: str, names: set[str]) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping) or set(value) != names:
+    if not isinstance(value, Mapping) or set(value) - OPTIONAL != names - OPTIONAL or set(value) - names:
         found = sorted(str(name) for name in value) if isinstance(value, Mapping) else type(value).__name__
         raise invalid_plan(where, f"an object with exactly {sorted(names)}", f"{found}"[:300])
     return value
@@ -250,7 +289,7 @@ def _whole(value: object, where: str, *, low: int = -MAX_SAFE_INTEGER, high: int
     return value
 
 
-def _text(value: object, where: str) -> str:
+def read_text(value: object, where: str) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= TEXT_MAX:
         raise invalid_plan(where, f"1 to {TEXT_MAX} characters", repr(value)[:40])
     return value

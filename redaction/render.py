@@ -31,6 +31,7 @@ from media.decode import (
     AudioReader,
     DecodedFrame,
     VideoReader,
+    VideoShape,
     count_streams,
     open_video,
     read_photo,
@@ -38,7 +39,7 @@ from media.decode import (
 from media.encode import AacEncoder, Canvas, FragmentedMp4Writer, PictureCoding, write_photo
 from media.mux import SoundTrack
 from redaction.audio import replace_sound, sample_ranges, unbroken
-from redaction.geometry import Region, ellipse_cells, even_sided
+from redaction.geometry import Region, even_sided, region_cells
 from redaction.keeping import Keeping, KeptPicture, decide
 from redaction.plan import Masks, MutedSpan, RedactionPlan
 from redaction.plan_json import plan_from_json
@@ -121,7 +122,8 @@ def origin_of(plan: RedactionPlan, source: Path) -> Fraction:
 
 def paint(canvas: Canvas, regions: Sequence[Region]) -> None:
     """Overwrite regions with the fill; their edges are even."""
-    for box, shape in regions:
+    for region in regions:
+        box, shape = region
         rows, columns = slice(box.y0, box.y1), slice(box.x0, box.x1)
         half_rows, half_columns = slice(box.y0 // 2, box.y1 // 2), slice(box.x0 // 2, box.x1 // 2)
         if shape == "rectangle":
@@ -129,7 +131,7 @@ def paint(canvas: Canvas, regions: Sequence[Region]) -> None:
             canvas.u[half_rows, half_columns] = FILL[1]
             canvas.v[half_rows, half_columns] = FILL[2]
             continue
-        cells = ellipse_cells(box)
+        cells = region_cells(region)
         canvas.y[rows, columns][_doubled(cells)] = FILL[0]
         canvas.u[half_rows, half_columns][cells] = FILL[1]
         canvas.v[half_rows, half_columns][cells] = FILL[2]
@@ -137,12 +139,13 @@ def paint(canvas: Canvas, regions: Sequence[Region]) -> None:
 
 def paint_photo(rgb: NDArray[np.uint8], regions: Sequence[Region]) -> None:
     """Overwrite regions of an RGB24 picture, ``(height, width, 3)``, in place."""
-    for box, shape in regions:
+    for region in regions:
+        box, shape = region
         part = rgb[box.y0 : box.y1, box.x0 : box.x1]
         if shape == "rectangle":
             part[:] = FILL_RGB
         else:
-            part[_doubled(ellipse_cells(box))] = FILL_RGB
+            part[_doubled(region_cells(region))] = FILL_RGB
 
 
 def _doubled(cells: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -190,7 +193,7 @@ class Rendering:
             coding = self.coding
             if self.plan.picture is not None:
                 video = stack.enter_context(open_video(self.source, threads=self.coding.threads))
-                self._refuse_other_picture(video)
+                require_fit(self.plan, video.shape)
                 size = (video.shape.width_px, video.shape.height_px)
                 keeping = decide(
                     self.source, self.made, size, _touched(self.plan), alive=lambda: progress(0.0)
@@ -229,15 +232,6 @@ class Rendering:
             "sha256": hash_file(self.destination, progress=lambda _: progress(1.0)).sha256.hex(),
             "coverage": dict(self.plan.coverage),
         }
-
-    def _refuse_other_picture(self, video: VideoReader) -> None:
-        picture = self.plan.picture
-        assert picture is not None  # noqa: S101 - asked by the caller
-        base = (video.shape.time_base.numerator, video.shape.time_base.denominator)
-        found = (video.shape.width_px, video.shape.height_px, *base)
-        expected = (picture.width_px, picture.height_px, *picture.time_base)
-        if found != expected:
-            raise _misfit("size and time base", expected, found)
 
     def _write_pictures(
         self,
@@ -325,6 +319,15 @@ def _replaced(reader: AudioReader, spans: list[MutedSpan], origin: Fraction) -> 
         yield from encoder.finish()
 
     return _Sound(encoder.track, packets(), Fraction(1, rate))
+
+
+def require_fit(plan: RedactionPlan, shape: VideoShape) -> None:
+    """Raise `Conflict` (``plan_does_not_fit``) where a plan was made for another picture."""
+    picture = plan.picture
+    found = (shape.width_px, shape.height_px, shape.time_base.numerator, shape.time_base.denominator)
+    expected = None if picture is None else (picture.width_px, picture.height_px, *picture.time_base)
+    if found != expected:
+        raise _misfit("size and time base", expected, found)
 
 
 def _misfit(what: str, expected: object, found: object) -> Conflict:
