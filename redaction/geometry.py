@@ -48,8 +48,8 @@ Point = tuple[float, float]
 Polygon = tuple[Point, ...]
 """Corners in pixels, each the upper left of its pixel; closed by itself, convex or not."""
 
-# Corners between two key frames are fractions: more than their rounding, less than anybody sees.
-CORNER_SLACK_PX = 1e-3
+# In cells: more than a corner is ever rounded by, less than anybody sees.
+CORNER_SLACK = 5e-3
 
 
 class Region(NamedTuple):
@@ -239,17 +239,15 @@ def _touch(first: Point, second: Point, touched: NDArray[np.int32]) -> None:
     """Count +1 and -1 in each row where the cells begin and end that a side passes through."""
     rows, columns = touched.shape[0], touched.shape[1] - 1
     (x0, y0), (x1, y1) = sorted((first, second), key=lambda corner: corner[1])
-    low, high = max(0, math.floor(y0 - CORNER_SLACK_PX)), min(rows - 1, math.floor(y1 + CORNER_SLACK_PX))
+    low, high = max(0, math.floor(y0 - CORNER_SLACK)), min(rows - 1, math.floor(y1 + CORNER_SLACK))
     if low > high:
         return
     row = np.arange(low, high + 1)
     slope = (x1 - x0) / (y1 - y0) if y1 > y0 else 0.0
-    top = x0 + slope * (np.clip(row - CORNER_SLACK_PX, y0, y1) - y0)
-    bottom = (
-        x0 + slope * (np.clip(row + 1 + CORNER_SLACK_PX, y0, y1) - y0) if y1 > y0 else np.full(row.size, x1)
-    )
-    begins = np.floor(np.minimum(top, bottom) - CORNER_SLACK_PX).astype(np.int64)
-    ends = np.floor(np.maximum(top, bottom) + CORNER_SLACK_PX).astype(np.int64) + 1
+    top = x0 + slope * (np.clip(row - CORNER_SLACK, y0, y1) - y0)
+    bottom = x0 + slope * (np.clip(row + 1 + CORNER_SLACK, y0, y1) - y0) if y1 > y0 else np.full(row.size, x1)
+    begins = np.floor(np.minimum(top, bottom) - CORNER_SLACK).astype(np.int64)
+    ends = np.floor(np.maximum(top, bottom) + CORNER_SLACK).astype(np.int64) + 1
     meets = (ends > 0) & (begins < columns)
     np.add.at(touched, (row[meets], np.clip(begins[meets], 0, columns)), 1)
     np.add.at(touched, (row[meets], np.clip(ends[meets], 0, columns)), -1)

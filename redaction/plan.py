@@ -44,6 +44,8 @@ TRACK_CLASSES = ("face", "plate", "text", "person", "screen", "document", "manua
 SHAPES = ("rectangle", "ellipse", "polygon", "all_but")
 ORIGINS = ("model", "account")
 SOUND_KINDS = ("silence", "tone", "voice")
+CORNER_UNITS = 100
+"""Drawing tools place corners between pixels; whole pixels would leave out some of what was drawn."""
 OPTIONAL = frozenset({"reason_text", "lineage"})
 TREATMENTS = ("treated", "untreated")
 FACES_ONLY = {"faces": "treated", "plates": "untreated", "text": "untreated", "voices": "untreated"}
@@ -75,7 +77,7 @@ class Key(NamedTuple):
     outside: bool = False
     """From here to the next key the object is not in the picture, and nothing is masked."""
     points: tuple[tuple[int, int], ...] = ()
-    """The corners of a polygon, whose smallest box is the key's; of no other shape."""
+    """The corners of a polygon in hundredths of a pixel; the key's box is the smallest around them."""
 
     @property
     def box(self) -> Box:
@@ -303,7 +305,7 @@ def _bare_box(here: Key, after: Key | None, pts: int) -> Box:
 def _polygon_at(here: Key, after: Key | None, pts: int) -> tuple[Box, str | Polygon]:
     """Corner by corner on the way to as many corners; to another number of them, all that both boxes hold."""
     if after is None:
-        return here.box, tuple((float(x), float(y)) for x, y in here.points)
+        return here.box, tuple((x / CORNER_UNITS, y / CORNER_UNITS) for x, y in here.points)
     if len(here.points) != len(after.points):
         first, second = here.box, after.box
         return Box(
@@ -314,7 +316,7 @@ def _polygon_at(here: Key, after: Key | None, pts: int) -> tuple[Box, str | Poly
         ), "rectangle"
     share = Fraction(pts - here.pts, after.pts - here.pts)
     points = [
-        (x0 + share * (x1 - x0), y0 + share * (y1 - y0))
+        ((x0 + share * (x1 - x0)) / CORNER_UNITS, (y0 + share * (y1 - y0)) / CORNER_UNITS)
         for (x0, y0), (x1, y1) in zip(here.points, after.points, strict=True)
     ]
     return around(points), tuple((float(x), float(y)) for x, y in points)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from fractions import Fraction
 from typing import Any, TypeVar
 
 from evidence.canonical import MAX_SAFE_INTEGER
@@ -16,6 +17,7 @@ from evidence.errors import InvalidInput
 from evidence.masks import Reason
 from redaction.geometry import RegionOutsidePicture, around, clip, is_empty
 from redaction.plan import (
+    CORNER_UNITS,
     FACES_ONLY,
     OPTIONAL,
     ORIGINS,
@@ -148,8 +150,9 @@ def read_keys(value: object, where: str, shape: str = "rectangle") -> tuple[Key,
         key = Key(pts, x0, y0, x1, y1, bool(entry[5]), points)
         if key.x1 <= key.x0 or key.y1 <= key.y0:
             raise invalid_plan(f"{where} key", "x0 < x1 and y0 < y1", f"{list(key.box)}")
-        if points and around(points) != key.box:
-            raise invalid_plan(f"{where} key", f"the box around its corners, {list(around(points))}",
+        corners = [(Fraction(x, CORNER_UNITS), Fraction(y, CORNER_UNITS)) for x, y in points]
+        if points and around(corners) != key.box:
+            raise invalid_plan(f"{where} key", f"the box around its corners, {list(around(corners))}",
                                f"{list(key.box)}")  # fmt: skip
         keys.append(key)
     if not keys:
@@ -169,7 +172,9 @@ def _points(value: object, where: str) -> tuple[tuple[int, int], ...]:
     for _, entry in _list(value, f"{where} corners", POINTS_MAX):
         if not isinstance(entry, list | tuple) or len(entry) != 2:
             raise invalid_plan(f"{where} corner", "[x, y]", repr(entry)[:40])
-        points.append((_coordinate(entry[0], f"{where} corner"), _coordinate(entry[1], f"{where} corner")))
+        most = COORDINATE_MAX * CORNER_UNITS
+        x, y = (_whole(value, f"{where} corner", low=-most, high=most) for value in entry)
+        points.append((x, y))
     if len(points) < 3:
         raise invalid_plan(f"{where} corners", f"3 to {POINTS_MAX}", f"{len(points)}")
     return tuple(points)

@@ -8,14 +8,15 @@ what is served.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from evidence.errors import InvalidInput
-from media.decode import DecodedFrame, open_video
+from media.decode import DecodedFrame, open_video, picture_times
 from media.encode import Canvas, FragmentedMp4Writer, PictureCoding, write_canvas_photo
-from redaction.plan import Masks, RedactionPlan
+from redaction.plan import Masks
 from redaction.render import Progress, paint, plan_of, require_fit
 
 FASTEST = PictureCoding(crf=26, preset="ultrafast", threads=2)
@@ -66,6 +67,14 @@ def preview_entry(request: dict[str, Any], progress: Progress) -> dict[str, obje
     }
 
 
+def times_entry(request: dict[str, Any], progress: Progress) -> dict[str, object]:
+    """Write when each frame of ``source`` is shown, as a JSON list of ``pts``, to ``destination``."""
+    times = [pts for pts, _ in picture_times(Path(request["source"]))]
+    Path(request["destination"]).write_text(json.dumps(times), encoding="ascii")
+    progress(1.0)
+    return {"frame_count": len(times)}
+
+
 def _wanted(
     frames: Iterator[DecodedFrame], from_pts: int, to_pts: int, *, only_one: bool
 ) -> Iterator[DecodedFrame]:
@@ -100,4 +109,6 @@ def _drawn(frame: DecodedFrame, masks: Masks, drawn: list[tuple[int, bool]]) -> 
 def require_shown(drawn: list[tuple[int, bool]]) -> None:
     """Raise `InvalidInput` (``plan_invalid``) where no frame was."""
     if not drawn:
-        raise InvalidInput("preview: expected a time at which a frame is shown, found none", code="plan_invalid")
+        raise InvalidInput(
+            "preview: expected a time at which a frame is shown, found none", code="plan_invalid"
+        )

@@ -12,20 +12,36 @@ Where two use cases meet: `redaction` makes the next version, the queue renders 
 from __future__ import annotations
 
 from hashlib import sha256
+from typing import Annotated
 from uuid import UUID
+
+from fastapi import Path, Response
 
 from api.auth.gate import Gate
 from api.auth.rights import require_whole_original, sees_whole_original
 from api.auth.seat import DeskOf
 from api.desk import Work
-from api.schemas.redaction import Amendment, Approval, PlanShown, PlanSummary, RedactionState
+from api.issuing import note_issued
+from api.previews import frame_times, make_preview, require_own_original
+from api.schemas.redaction import (
+    Amendment,
+    Approval,
+    Change,
+    CvatImport,
+    PlanShown,
+    PlanSummary,
+    PreviewAsked,
+    RedactionState,
+)
 from evidence.access import Act
 from evidence.custody import Action
 from evidence.errors import Conflict, NotFound, NotPermitted
 from evidence.item import Redaction, move
 from evidence.kinds import MediaKind
 from redaction.amend import amend as amend_plan
+from redaction.amend import restore as restore_plan
 from redaction.amend import reveals
+from redaction.cvat import read_cvat, write_cvat
 from redaction.plan import RedactionPlan
 from redaction.plan_json import plan_from_json
 from storage.db import items, jobs
@@ -34,6 +50,7 @@ from storage.db.plans import AWAITS, held_back, plan_in_force, plans_of
 from storage.db.tables import Derivative, Item, RedactionPlanRow
 
 gate = Gate("脱敏 Redaction")
+PlanNumber = Annotated[int, Path(ge=1, le=2**31 - 1)]
 
 
 @gate.get("/items/{item_id}/redaction/plans", Act.SEE_REDACTED, problems=(404,), summary="方案版本 Versions")
@@ -84,27 +101,138 @@ def amend(item_id: UUID, body: Amendment, desk: DeskOf) -> RedactionState:
     with desk.writing() as work:
         item = items.item_by_id(work.session, work.agency_id, item_id, lock=True)
         require_whole_original(work, item)
-        newest = _newest(work, item)
-        if newest.number != body.base_number:
-            raise Conflict(
-                f"redaction plan: expected the newest version {newest.number} as base, "
-                f"found {body.base_number}; look at what changed and try again",
-                code="plan_not_newest",
-                newest=newest.number,
-            )
-        plan = amend_plan(plan_from_json(newest.plan), body.changes, str(work.actor.account_id))
+        base = _base(work, item, body)
+        return _follow(work, item, amend_plan(base, body.changes, str(work.actor.account_id)), body.note)
+
+
+@gate.post(
+    "/items/{item_id}/redaction/plans/{number}/restore",
+    Act.AMEND_REDACTION,
+    status_code=201,
+    problems=(404, 409),
+    summary="恢复某版本 Undo to a version",
+)
+def restore(item_id: UUID, number: PlanNumber, body: Change, desk: DeskOf) -> RedactionState:
+    """以旧版本的内容另立新版本;是否揭开与任何修订同样判定。
+
+    A new version that hides what an older one hid; whether it reveals is judged as for any other.
+    """
+    with desk.writing() as work:
+        item = items.item_by_id(work.session, work.agency_id, item_id, lock=True)
+        require_whole_original(work, item)
+        base = _base(work, item, body)
+        older = plan_from_json(items.plan_by_number(work.session, work.agency_id, item.id, number).plan)
+        return _follow(work, item, restore_plan(base, older, str(work.actor.account_id)), body.note)
+
+
+@gate.get(
+    "/items/{item_id}/redaction/plans/{number}/cvat",
+    Act.AMEND_REDACTION,
+    problems=(404, 409),
+    response_class=Response,
+    responses={200: {"description": "CVAT for video 1.1", "content": {"application/xml": {}}}},
+    summary="以 CVAT 格式取出 Take out as CVAT",
+)
+def cvat(item_id: UUID, number: PlanNumber, desk: DeskOf) -> Response:
+    """供其他标注工具修改的全部轨迹;须有整件原件的权限。
+
+    The tracks as CVAT for video 1.1, to be drawn on elsewhere, for whoever has the right to all of the
+    original.
+    """
+    with desk.reading() as work:
+        item = items.item_by_id(work.session, work.agency_id, item_id)
+        require_whole_original(work, item)
+        plan = plan_from_json(items.plan_by_number(work.session, work.agency_id, item.id, number).plan)
         source = _source(work, item, plan)
-        in_force = plan_in_force(work.session, work.agency_id, item.id)
-        shown = plan_from_json(in_force.plan) if in_force is not None else None
-        row = _keep(work, item, plan, body.note, does_reveal=shown is None or reveals(shown, plan))
-        # A version that only reveals leaves what is shown: that hides all it hides, and more.
-        if shown is None or not row.reveals or reveals(plan, shown):
-            item.redaction = str(move(Redaction(item.redaction), Redaction.PROPOSED))
-            _withdraw(work, item, row)
-        params = {"derivative": str(source.id), "plan": row.number}
-        wanted = Wanted("render", "media", item.id, row.plan_sha256, params, 40)
-        jobs.want(work.session, work.agency_id, wanted, work.now)
-        return RedactionState(redaction=Redaction(item.redaction), plan=PlanSummary.of(row))
+    text = write_cvat(plan, frame_times(desk.installation, source))
+    return Response(text, media_type="application/xml", headers={"Cache-Control": "no-store"})
+
+
+@gate.post(
+    "/items/{item_id}/redaction/plans/cvat",
+    Act.AMEND_REDACTION,
+    status_code=201,
+    problems=(404, 409),
+    summary="收回 CVAT 标注 Bring CVAT back",
+)
+def bring_cvat(item_id: UUID, body: CvatImport, desk: DeskOf) -> RedactionState:
+    """以取出时的版本为依据,另立新版本;未列出的轨迹视为删除。
+
+    A new version with the tracks as they came back; it must be the newest one that was taken out. A track
+    that is missing is refused, as if deleted.
+    """
+    with desk.reading() as work:
+        item = items.item_by_id(work.session, work.agency_id, item_id)
+        require_whole_original(work, item)
+        source = _source(work, item, _base(work, item, body))
+    # Read outside of the transaction: it takes as long as the recording is.
+    times = frame_times(desk.installation, source)
+    with desk.writing() as work:
+        item = items.item_by_id(work.session, work.agency_id, item_id, lock=True)
+        require_whole_original(work, item)
+        base = _base(work, item, body)
+        return _follow(work, item, read_cvat(body.xml, base, times, str(work.actor.account_id)), body.note)
+
+
+@gate.post(
+    "/items/{item_id}/redaction/plans/{number}/preview",
+    Act.AMEND_REDACTION,
+    problems=(404, 409, 410, 503),
+    response_class=Response,
+    responses={200: {"description": "JPEG, or MP4", "content": {"image/jpeg": {}, "video/mp4": {}}}},
+    summary="预览某版本 Preview a version",
+)
+def preview(item_id: UUID, number: PlanNumber, body: PreviewAsked, desk: DeskOf) -> Response:
+    """按该版本遮挡的一帧(JPEG)或数秒无声视频(MP4);须持有本件整件原件的有效授权。
+
+    One frame masked by that version (JPEG), or a few seconds without sound (MP4), for whoever holds a grant
+    to all of the original: purpose and reason were given with it. The first preview under a grant leaves
+    `preview:issued`. It is not checked, nothing of it is kept, and nobody is ever served it as the rendition.
+    """
+    with desk.writing() as work:
+        item = items.item_by_id(work.session, work.agency_id, item_id)
+        require_whole_original(work, item)
+        row = items.plan_by_number(work.session, work.agency_id, item.id, number)
+        plan = plan_from_json(row.plan)
+        source = _source(work, item, plan)
+        grant = require_own_original(work, item, body.grant_id)
+        note_issued(work.session, work.agency, grant, Action.PREVIEW_ISSUED, {"plan": row.number}, work.now)
+    made = make_preview(desk.installation, source, plan, body.at_us, body.length_us)
+    return Response(made.data, media_type=made.content_type, headers={"Cache-Control": "no-store"})
+
+
+def _base(work: Work, item: Item, change: Change) -> RedactionPlan:
+    """The newest version, which must be the one that the change was made on.
+
+    Raises:
+        Conflict: Somebody made another meanwhile (``plan_not_newest``); nothing of theirs is touched.
+    """
+    newest = _newest(work, item)
+    if newest.number != change.base_number:
+        raise Conflict(
+            f"redaction plan: expected the newest version {newest.number} as base, "
+            f"found {change.base_number}; look at what changed and try again",
+            code="plan_not_newest",
+            newest=newest.number,
+            base=change.base_number,
+        )
+    return plan_from_json(newest.plan)
+
+
+def _follow(work: Work, item: Item, plan: RedactionPlan, note: str) -> RedactionState:
+    """Keep a version, have it rendered, and end what it hides more than."""
+    source = _source(work, item, plan)
+    in_force = plan_in_force(work.session, work.agency_id, item.id)
+    shown = plan_from_json(in_force.plan) if in_force is not None else None
+    row = _keep(work, item, plan, note, does_reveal=shown is None or reveals(shown, plan))
+    # A version that only reveals leaves what is shown: that hides all it hides, and more.
+    if shown is None or not row.reveals or reveals(plan, shown):
+        item.redaction = str(move(Redaction(item.redaction), Redaction.PROPOSED))
+        _withdraw(work, item, row)
+    params = {"derivative": str(source.id), "plan": row.number}
+    wanted = Wanted("render", "media", item.id, row.plan_sha256, params, 40)
+    jobs.want(work.session, work.agency_id, wanted, work.now)
+    return RedactionState(redaction=Redaction(item.redaction), plan=PlanSummary.of(row))
 
 
 @gate.post(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from pydantic import Field
 
@@ -46,10 +47,16 @@ class PlanShown(PlanSummary):
     plan: dict[str, Any]
 
 
-class Amendment(Input):
-    """Changes to the newest version."""
+class Change(Input):
+    """What every change says."""
 
     base_number: int = Field(ge=1, le=2**31 - 1, description="所依据的版本,须为最新 / Must be the newest")
+    note: Line = Field(description="理由 / Why")
+
+
+class Amendment(Change):
+    """Changes to the newest version."""
+
     changes: list[dict[str, Any]] = Field(
         min_length=1,
         max_length=1000,
@@ -64,7 +71,22 @@ class Amendment(Input):
             ]
         ],
     )
-    note: Line = Field(description="理由 / Why")
+
+
+class CvatImport(Change):
+    """Tracks as a drawing tool gave them back, in place of those of the newest version."""
+
+    xml: str = Field(min_length=1, max_length=1 << 20, description="CVAT for video 1.1")
+
+
+class PreviewAsked(Input):
+    """A look at a version: one frame, or a stretch."""
+
+    grant_id: UUID = Field(description="本件整件原件的授权 / A grant to all of the original")
+    at_us: int = Field(ge=0, le=2**53 - 1, description="媒体时间 / Media time")
+    length_us: int | None = Field(
+        default=None, ge=1, le=6_000_000, description="缺省为一帧图片 / Left out: one picture"
+    )
 
 
 class Approval(Input):

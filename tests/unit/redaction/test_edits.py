@@ -18,7 +18,7 @@ from tests.unit.redaction.plans import face, plan_of
 
 A = face("a", Key(0, 100, 60, 140, 100), Key(5120, 121, 60, 161, 100))
 LAST = 99 * 512
-CORNERS = [[100, 60], [140, 60], [120, 100]]
+CORNERS = [[10000, 6000], [14000, 6000], [12000, 10000]]
 
 
 def changed(plan: RedactionPlan, *changes: dict[str, Any]) -> RedactionPlan:
@@ -139,21 +139,26 @@ def test_less_left_bare_reveals_nothing_and_more_does() -> None:
 
 
 def test_a_polygon_is_covered_whole_and_its_notch_is_not() -> None:
-    notch = [[100, 60], [160, 60], [160, 120], [130, 80], [100, 120]]
+    notch = [[10000, 6000], [16000, 6000], [16000, 12000], [13000, 8000], [10000, 12000]]
     keys = [[0, 100, 60, 160, 120, 0, notch]]
     plan = changed(plan_of(), {"op": "add_box", "shape": "polygon", "reason": "minor", "keys": keys})
     cells = hidden(plan, 0)
     assert cells[30:40, 50:80].all()
     assert not cells[55, 64:66].any()
     assert plan_from_json(plan.to_json()) == plan
-    for corners in (notch[:2], [[0, 0], [1, float("nan")], [3, 3]], [[0, 0], [9, 9]] * 101, [[0, 0, 0]] * 3):
+    for corners in (
+        notch[:2],
+        [[0, 0], [100, float("nan")], [300, 300]],
+        [[0, 0], [9, 9]] * 101,
+        [[0, 0, 0]] * 3,
+    ):
         bad = [[0, 100, 60, 160, 120, 0, corners]]
         with pytest.raises(InvalidInput):
             changed(plan_of(), {"op": "add_box", "shape": "polygon", "reason": "minor", "keys": bad})
 
 
 def test_a_polygon_on_its_way_to_one_of_other_corners_is_a_box_around_both() -> None:
-    square = [[10, 10], [30, 10], [30, 30], [10, 30]]
+    square = [[1000, 1000], [3000, 1000], [3000, 3000], [1000, 3000]]
     keys = [[0, 100, 60, 140, 100, 0, CORNERS], [1000, 10, 10, 30, 30, 0, square]]
     plan = changed(plan_of(), {"op": "add_box", "shape": "polygon", "reason": "minor", "keys": keys})
     assert hidden(plan, 500)[5:50, 5:70].all()
@@ -170,7 +175,15 @@ def test_no_pixel_centre_inside_a_polygon_is_left_out() -> None:
         across, down = zip(*corners, strict=True)
         if min(across) == max(across) or min(down) == max(down) or max(across) <= 0 or max(down) <= 0:
             continue
-        key = Key(0, min(across), min(down), max(across), max(down), False, tuple((x, y) for x, y in corners))
+        key = Key(
+            0,
+            min(across),
+            min(down),
+            max(across),
+            max(down),
+            False,
+            tuple((x * 100, y * 100) for x, y in corners),
+        )
         plan = plan_of(face("a", key, shape="polygon"))
         cells = hidden(plan, 0)
         y, x = np.mgrid[0:180, 0:320] + 0.5
@@ -262,7 +275,7 @@ def _key(draw: random.Random, time: int, shape: str) -> Key:
     across, down = zip(*corners, strict=True)
     is_gone = draw.random() < 0.2
     return Key(time, min(across), min(down), max(across), max(down), is_gone,
-               tuple(corners) if shape == "polygon" else ())  # fmt: skip
+               tuple((100 * x, 100 * y) for x, y in corners) if shape == "polygon" else ())  # fmt: skip
 
 
 def _edit(draw: random.Random, plan: RedactionPlan) -> dict[str, Any]:
