@@ -60,35 +60,48 @@ def sample_ranges(
 
 
 def replace_sound(
-    first: int, samples: Samples, ranges: Sequence[SampleRange], sample_rate_hz: int
+    first: int,
+    samples: Samples,
+    ranges: Sequence[SampleRange],
+    sample_rate_hz: int,
+    noise: NDArray[np.float32] | None = None,
 ) -> Samples:
     """Samples with all ranges and their guards overwritten.
 
     Args:
         first: Number of the first sample, counted from zero of the file's own clock.
         samples: ``(channels, n)``, float32.
-        ranges: What to replace. Where silence and a tone overlap, silence wins.
+        ranges: What to replace. Where kinds overlap, silence wins over a tone, and a tone over a voice.
         sample_rate_hz: Of the samples.
+        noise: ``(n,)``, what stands for a voice in these samples (`redaction.voice`); silence without it.
 
     Returns:
         New samples of the same shape; the ones given are untouched.
     """
     replaced = samples.copy()
     end = first + samples.shape[1]
-    for span in ranges:
-        low, high = max(first, span.first - GUARD_SAMPLES), min(end, span.end + GUARD_SAMPLES)
-        if low < high:
-            replaced[:, low - first : high - first] = 0.0
-    for span in sorted(ranges, key=lambda one: one.kind != "tone"):
-        low, high = max(first, span.first), min(end, span.end)
-        if low < high:
-            replaced[:, low - first : high - first] = fill_of(span.kind, low, high, sample_rate_hz)
+
+    def fill(kinds: set[str], guard: int, made: NDArray[np.float32] | None) -> None:
+        for span in ranges:
+            low, high = max(first, span.first - guard), min(end, span.end + guard)
+            if span.kind in kinds and low < high:
+                filled = fill_of(span.kind, low, high, sample_rate_hz) if guard == 0 else 0.0
+                replaced[:, low - first : high - first] = (
+                    filled if made is None else made[low - first : high - first]
+                )
+
+    fill({"voice"}, GUARD_SAMPLES, None)
+    fill({"voice"}, 0, noise)
+    # Also over a voice: what stands beside exact silence would be heard in it.
+    fill({"silence", "tone"}, GUARD_SAMPLES, None)
+    fill({"tone"}, 0, None)
+    fill({"silence"}, 0, None)
     return replaced
 
 
 def fill_of(kind: str, first: int, end: int, sample_rate_hz: int) -> Samples:
     """What stands in place of muted sound: zeros, or a tone whose phase is that of the file's clock."""
-    if kind == "silence":
+    if kind != "tone":
         return np.zeros(end - first, dtype=np.float32)
     turns = np.arange(first, end, dtype=np.float64) * TONE_HZ / sample_rate_hz
     return (TONE_LEVEL * np.sin(2 * np.pi * turns)).astype(np.float32)

@@ -14,7 +14,7 @@ Pictures that were kept as they are coded hide nothing, and decode to the source
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from media.decode import (
     picture_times,
     read_photo,
 )
-from redaction.audio import fill_of, sample_ranges
+from redaction.audio import SampleRange, fill_of, sample_ranges, unbroken
 from redaction.container import check_container
 from redaction.dependence import Dependence
 from redaction.findings import Report
@@ -41,6 +41,7 @@ from redaction.geometry import Box, Region, even_sided, region_cells
 from redaction.plan import Masks, RedactionPlan
 from redaction.render import FILL, FILL_RGB, Progress, origin_of, plan_of
 from redaction.sameness import kept_times
+from redaction.voice import WINDOW_S, likeness
 
 # Pixels from the edge of a mask, and how many of 255 levels any sample there may differ from the fill.
 TOLERANCE = ((0, 72), (2, 48), (8, 28), (16, 8))
@@ -264,10 +265,13 @@ def _check_sound(source: Path, output: Path, plan: RedactionPlan, report: Report
                 continue
             rate = reader.sample_rate_hz
             ranges = sample_ranges(spans, rate, origin_of(plan, source))
+            _check_voices(source, output, number, ranges, report)
             silent = [one for one in ranges if one.kind == "silence"]
             for block in reader.blocks():
                 first = round(block.pts * reader.time_base * rate)
                 for span in ranges:
+                    if span.kind == "voice":
+                        continue
                     low, high = max(first, span.first), min(first + block.samples.shape[1], span.end)
                     if low >= high:
                         continue
@@ -284,6 +288,56 @@ def _check_sound(source: Path, output: Path, plan: RedactionPlan, report: Report
                         report.add(
                             "sound_not_replaced", stream=number, at_us=at_us, peak_ppm=round(peak * 1e6)
                         )
+
+
+def _check_voices(
+    source: Path, output: Path, number: int, ranges: Sequence[SampleRange], report: Report
+) -> None:
+    """Hold each second of a voice that was made unrecognisable against the source.
+
+    What begins or ends a span is looked at as part of a whole second; a span of less than one, as far as it
+    goes, between silence.
+    """
+    voices = [one for one in ranges if one.kind == "voice"]
+    if not voices:
+        return
+    for span in voices:
+        # A reader reads once.
+        with AudioReader(source, number) as original, AudioReader(output, number) as reader:
+            rate = reader.sample_rate_hz
+            length = WINDOW_S * rate
+            windows = zip(_windows(original, span, length), _windows(reader, span, length), strict=False)
+            for (at, before), (_, after) in windows:
+                found = likeness(before, after, rate)
+                if found.is_too_much:
+                    report.add(
+                        "voice_recognisable",
+                        stream=number,
+                        at_us=int(Fraction(at, rate) * 1_000_000),
+                        wave_permille=round(found.wave * 1000),
+                        fine_permille=round(found.fine * 1000),
+                    )
+
+
+def _windows(
+    reader: AudioReader, span: SampleRange, length: int
+) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    """What is heard in a span, all channels together, in windows of ``length``; the last is filled up."""
+    window = np.zeros(length)
+    at = span.first
+    blocks = ((block.pts * reader.time_base, block.samples) for block in reader.blocks())
+    for first, samples in unbroken(blocks, reader.sample_rate_hz):
+        heard = samples.mean(axis=0, dtype=np.float64)
+        low, high = max(first, span.first), min(first + heard.size, span.end)
+        while low < high:
+            if low >= at + length:
+                yield at, window
+                window, at = np.zeros(length), at + length
+                continue
+            until = min(high, at + length)
+            window[low - at : until - at] = heard[low - first : until - first]
+            low = until
+    yield at, window
 
 
 def _packet_digest(reader: AudioReader) -> bytes:

@@ -26,6 +26,10 @@ REASONS = {
         "a picture kept as it was coded is not the source's, or should be masked",
     ),
     "sound_not_replaced": ("应静音的区段仍有声音", "sound that should be replaced is still there"),
+    "voice_recognisable": (
+        "变声区段仍与原声相似",
+        "a voice that was to be made unrecognisable is like the source",
+    ),
     "sound_differs": ("未静音的音轨与来源不一致", "sound that was to be kept differs from the source"),
     "picture_size_differs": ("画面尺寸不一致", "the picture has another size"),
 }

@@ -38,11 +38,12 @@ from media.decode import (
 )
 from media.encode import AacEncoder, Canvas, FragmentedMp4Writer, PictureCoding, write_photo
 from media.mux import SoundTrack
-from redaction.audio import replace_sound, sample_ranges, unbroken
+from redaction.audio import sample_ranges, unbroken
 from redaction.geometry import Region, even_sided, region_cells
 from redaction.keeping import Keeping, KeptPicture, decide
 from redaction.plan import Masks, MutedSpan, RedactionPlan
 from redaction.plan_json import plan_from_json
+from redaction.voice import replaced
 
 # Y, U and V of what covers. Dark grey: visible on black, unlike anything the picture had to say.
 FILL = (40, 128, 128)
@@ -314,8 +315,8 @@ def _replaced(reader: AudioReader, spans: list[MutedSpan], origin: Fraction) -> 
 
     def packets() -> Iterator[AudioPacket]:
         blocks = ((block.pts * reader.time_base, block.samples) for block in reader.blocks())
-        for first, samples in unbroken(blocks, rate):
-            yield from encoder.encode(first, replace_sound(first, samples, ranges, rate))
+        for first, samples in replaced(unbroken(blocks, rate), ranges, rate):
+            yield from encoder.encode(first, samples)
         yield from encoder.finish()
 
     return _Sound(encoder.track, packets(), Fraction(1, rate))
