@@ -58,6 +58,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("cli.report", "报表:缺录、逾期、配备、设备 / absence, lateness, ratio, devices"),
     "room": ("cli.room", "询问室 / interview rooms"),
     "plan": ("cli.plan", "预定的询问室会话 / planned sessions of interview rooms"),
+    "redaction-plan": ("cli.redaction_plan", "脱敏方案:版本、修订、预览、CVAT / what is hidden, in versions"),
     "trigger": ("cli.trigger", "录像机触发密钥 / keys of recorders that call"),
     "send": ("cli.send", "向询问室录制端推流 / push a stream to a room's recorder"),
     "session": ("cli.session", "询问室会话 / sessions of interview rooms"),

@@ -92,6 +92,10 @@ class Seat:
         """A JSON answer to a JSON question."""
         return json_of(self._ask("POST", path, json=body))
 
+    def content(self, method: str, path: str, body: Json | None = None) -> bytes:
+        """An answer that is a file."""
+        return self._ask(method, path, **({} if body is None else {"json": body})).content
+
     def pages(self, path: str, **query: object) -> list[Json]:
         """Every entry of a paged list."""
         found: list[Json] = []

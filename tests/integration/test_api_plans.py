@@ -1,0 +1,122 @@
+"""Editing plans by API: undo, two people at once, CVAT out and in, previews from real fragments."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from redaction.render import FILL, FILL_RGB
+from tests.support.scene import Live, Recording, live_scene
+
+SEED = 61
+HIDDEN = {"op": "mask_frames", "from_pts": 0, "to_pts": 25 * 512, "reason": "minor"}
+BOX = {"op": "add_box", "shape": "rectangle", "reason": "privacy", "class": "face",
+       "keys": [[0, 0, 0, 80, 60, 0], [149 * 512, 0, 0, 80, 60, 0]]}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    with live_scene(tmp_path_factory.mktemp("plans")) as live:
+        yield live
+
+
+@pytest.fixture
+def recording(live: Live) -> Recording:
+    return live.scene.record(seed=SEED, case=live.scene.case_a)
+
+
+def path_of(recording: Recording, rest: str = "") -> str:
+    return f"/api/v1/items/{recording.item_id}/redaction/plans{rest}"
+
+
+def change(live: Live, recording: Recording, base: int, rest: str = "", **more: Any) -> httpx.Response:
+    return live.as_("handler").post(
+        path_of(recording, rest), json={"base_number": base, "note": "改", **more}
+    )
+
+
+def test_undo_is_a_version_and_the_second_of_two_people_is_told(live: Live, recording: Recording) -> None:
+    assert change(live, recording, 1, changes=[BOX]).json()["plan"]["number"] == 2
+    late = change(live, recording, 1, changes=[HIDDEN])
+    assert (late.status_code, late.json()["code"]) == (409, "plan_not_newest")
+    assert (late.json()["newest"], late.json()["base"]) == (2, 1)
+    assert change(live, recording, 2, "/99/restore").status_code == 404
+    undone = change(live, recording, 2, "/1/restore").json()["plan"]
+    assert (undone["number"], undone["parent"], undone["reveals"], undone["awaits_approval"]) == (
+        3,
+        2,
+        True,
+        True,
+    )
+    plans = [live.as_("handler").get(path_of(recording, f"/{n}")).json()["plan"] for n in (1, 2, 3)]
+    assert plans[2]["tracks"] == plans[0]["tracks"] != plans[1]["tracks"]
+
+
+def test_tracks_go_out_and_come_back(live: Live, recording: Recording) -> None:
+    assert change(live, recording, 1, changes=[BOX]).status_code == 201
+    out = live.as_("handler").get(path_of(recording, "/2/cvat"))
+    assert (out.status_code, out.headers["content-type"]) == (200, "application/xml")
+    assert live.as_("handler2").get(path_of(recording, "/2/cvat")).status_code == 403
+    drawn = out.text.replace('xbr="80.00"', 'xbr="90.50"')
+    back = change(live, recording, 2, "/cvat", xml=drawn)
+    assert back.status_code == 201, back.text
+    assert not back.json()["plan"]["reveals"]
+    (track,) = live.as_("handler").get(path_of(recording, "/3")).json()["plan"]["tracks"]
+    assert (track["class"], track["keys"][0]) == ("face", [0, 0, 0, 91, 60, 0])
+    hostile = change(
+        live, recording, 3, "/cvat", xml="<!DOCTYPE a [<!ENTITY e 'x'>]><annotations>&e;</annotations>"
+    )
+    assert (hostile.status_code, hostile.json()["code"]) == (422, "cvat_invalid")
+    again = change(live, recording, 3, "/cvat", xml=out.text)
+    assert (again.status_code, again.json()["code"]) == (409, "plan_does_not_fit")
+
+
+def test_a_preview_shows_what_the_new_version_hides_at_once(
+    live: Live, recording: Recording, tmp_path: Path
+) -> None:
+    assert change(live, recording, 1, changes=[BOX, HIDDEN]).status_code == 201
+    grant = live.grant("handler", recording.item_id, variant="original", purpose="supervision", reason="复核")
+    ask = {"grant_id": grant["grant_id"], "at_us": 3_200_000}
+    url = path_of(recording, "/2/preview")
+    begun = time.monotonic()
+    picture = live.as_("handler").post(url, json=ask)
+    assert picture.status_code == 200, picture.text
+    assert time.monotonic() - begun < 30
+    shown = np.asarray(Image.open(io.BytesIO(picture.content)).convert("RGB")).astype(int)
+    assert np.abs(shown[4:56, 4:76] - FILL_RGB).max() < 12
+    assert shown[64:, 84:].std() > 5
+    film = live.as_("handler").post(url, json={**ask, "at_us": 800_000, "length_us": 1_000_000})
+    assert film.headers["content-type"] == "video/mp4"
+    kept = tmp_path / "seen.mp4"
+    kept.write_bytes(film.content)
+    with av.open(str(kept)) as container:
+        assert [stream.type for stream in container.streams] == ["video"]
+        lumas = {
+            frame.pts: frame.to_ndarray(format="yuv420p")[: frame.height] for frame in container.decode()
+        }
+    assert (min(lumas), max(lumas)) == (20 * 512, 45 * 512)
+    assert np.abs(lumas[25 * 512].astype(int) - FILL[0]).max() < 12
+    assert lumas[26 * 512][64:, 84:].std() > 5
+    assert len(live.scene.leaves(recording.item_id, "preview:issued")) == 1
+
+
+def test_a_preview_is_for_the_holder_of_the_whole_original_alone(live: Live, recording: Recording) -> None:
+    url = path_of(recording, "/1/preview")
+    own = live.grant("handler", recording.item_id, variant="original", purpose="supervision", reason="复核")
+    masked = live.grant("handler", recording.item_id, purpose="supervision")
+    for name, grant, status in (
+        ("handler2", own, 403), ("legal_reviewer", own, 403), ("handler", masked, 403), ("reviewer", own, 403),
+    ):  # fmt: skip
+        answer = live.as_(name).post(url, json={"grant_id": grant["grant_id"], "at_us": 0})
+        assert answer.status_code == status, (name, answer.text)
+    for body in ({"at_us": -1}, {"at_us": 0, "length_us": 6_000_001}, {"at_us": 0.5}):
+        assert live.as_("handler").post(url, json={"grant_id": own["grant_id"], **body}).status_code == 422
