@@ -333,7 +333,7 @@ class AacEncoder:
 def write_canvas_photo(path: Path, canvas: Canvas) -> int:
     """Write what stands on a canvas as a JPEG; its size in bytes."""
     with translated():
-        rgb = canvas.frame.to_ndarray(format="rgb24")
+        rgb = canvas.frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
     return write_photo(path, rgb, quality=85)
 
 

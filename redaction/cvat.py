@@ -97,13 +97,14 @@ def write_cvat(plan: RedactionPlan, times: Sequence[int]) -> str:
     labels = SubElement(task, "labels")
     for name in (*TRACK_CLASSES, WHOLE):
         _label(labels, name)
-    entries = [(track.track_class, track.shape, track, track.keys) for track in plan.tracks]
-    whole = Key(0, 0, 0, *picture)
-    spans = [
-        (WHOLE, "rectangle", span, (whole._replace(pts=span.from_pts), whole._replace(pts=span.to_pts)))
-        for span in plan.whole_frame_spans
+    entries: list[tuple[str, str, Track | WholeFrameSpan, tuple[Key, ...]]] = [
+        (track.track_class, track.shape, track, track.keys) for track in plan.tracks
     ]
-    for number, (label, shape, entry, keys) in enumerate([*entries, *spans]):
+    whole = Key(0, 0, 0, *picture)
+    for span in plan.whole_frame_spans:
+        keys = whole._replace(pts=span.from_pts), whole._replace(pts=span.to_pts)
+        entries.append((WHOLE, "rectangle", span, keys))
+    for number, (label, shape, entry, keys) in enumerate(entries):
         shown = list(_on_frames(keys, times))
         if not shown:
             # Between two frames: nothing of it is ever seen, and the format has no place for it.
@@ -183,7 +184,10 @@ def read_cvat(text: str, plan: RedactionPlan, times: Sequence[int], author: str)
     """
     picture = _require_fit(plan, times)
     read = _parse(text)
-    stated = {"size": (read.size, picture), "frames": (read.frame_count, len(times))}
+    stated: dict[str, tuple[object, object]] = {
+        "size": (read.size, picture),
+        "frames": (read.frame_count, len(times)),
+    }
     if re.fullmatch(r"liuhen \S+ \d+", read.name):
         stated["item and version"] = (read.name, _task_name(plan))
     for what, (found, expected) in stated.items():

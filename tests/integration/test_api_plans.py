@@ -113,10 +113,10 @@ def test_a_preview_is_for_the_holder_of_the_whole_original_alone(live: Live, rec
     url = path_of(recording, "/1/preview")
     own = live.grant("handler", recording.item_id, variant="original", purpose="supervision", reason="复核")
     masked = live.grant("handler", recording.item_id, purpose="supervision")
-    for name, grant, status in (
-        ("handler2", own, 403), ("legal_reviewer", own, 403), ("handler", masked, 403), ("reviewer", own, 403),
+    for name, grant in (
+        ("handler2", own), ("legal_reviewer", own), ("handler", masked), ("reviewer", own),
     ):  # fmt: skip
         answer = live.as_(name).post(url, json={"grant_id": grant["grant_id"], "at_us": 0})
-        assert answer.status_code == status, (name, answer.text)
+        assert answer.status_code == 403, (name, answer.text)
     for body in ({"at_us": -1}, {"at_us": 0, "length_us": 6_000_001}, {"at_us": 0.5}):
         assert live.as_("handler").post(url, json={"grant_id": own["grant_id"], **body}).status_code == 422
