@@ -35,7 +35,7 @@ from api.schemas.redaction import (
 )
 from evidence.access import Act
 from evidence.custody import Action
-from evidence.errors import Conflict, NotFound, NotPermitted
+from evidence.errors import Conflict, InvalidInput, NotFound, NotPermitted
 from evidence.item import Redaction, move
 from evidence.kinds import MediaKind
 from redaction.amend import amend as amend_plan
@@ -102,7 +102,9 @@ def amend(item_id: UUID, body: Amendment, desk: DeskOf) -> RedactionState:
         item = items.item_by_id(work.session, work.agency_id, item_id, lock=True)
         require_whole_original(work, item)
         base = _base(work, item, body)
-        return _follow(work, item, amend_plan(base, body.changes, str(work.actor.account_id)), body.note)
+        plan = amend_plan(base, body.changes, str(work.actor.account_id))
+        _require_sound(_source(work, item, plan), base, plan)
+        return _follow(work, item, plan, body.note)
 
 
 @gate.post(
@@ -217,6 +219,24 @@ def _base(work: Work, item: Item, change: Change) -> RedactionPlan:
             base=change.base_number,
         )
     return plan_from_json(newest.plan)
+
+
+def _require_sound(source: Derivative, base: RedactionPlan, plan: RedactionPlan) -> None:
+    """Refuse to mute sound that is not there: somebody believes that something is hidden, and it is not.
+
+    Raises:
+        InvalidInput: A new span names a stream that the rendition has not, or it has no sound (``plan_invalid``).
+    """
+    tracks = source.info.get("index", {}).get("tracks", [])
+    streams = sum(track["kind"] == "audio" for track in tracks)
+    known = {span.id for span in base.muted_spans}
+    for span in plan.muted_spans:
+        if span.id not in known and (span.stream or 0) >= streams:
+            raise InvalidInput(
+                f"mute: expected a sound stream below {streams} as the rendition has them, found "
+                f"{'all of none' if span.stream is None else span.stream}; look at the item's streams",
+                code="plan_invalid",
+            )
 
 
 def _follow(work: Work, item: Item, plan: RedactionPlan, note: str) -> RedactionState:

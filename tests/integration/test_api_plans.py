@@ -49,6 +49,9 @@ def test_undo_is_a_version_and_the_second_of_two_people_is_told(live: Live, reco
     late = change(live, recording, 1, changes=[HIDDEN])
     assert (late.status_code, late.json()["code"]) == (409, "plan_not_newest")
     assert (late.json()["newest"], late.json()["base"]) == (2, 1)
+    nothing = {"op": "mute", "from_us": 0, "to_us": 9, "stream": 7, "kind": "silence", "reason": "privacy"}
+    missing = change(live, recording, 2, changes=[nothing])
+    assert (missing.status_code, missing.json()["code"]) == (422, "plan_invalid")
     assert change(live, recording, 2, "/99/restore").status_code == 404
     undone = change(live, recording, 2, "/1/restore").json()["plan"]
     assert (undone["number"], undone["parent"], undone["reveals"], undone["awaits_approval"]) == (
