@@ -28,7 +28,8 @@ from evidence.errors import InvalidInput
 from evidence.ids import new_id
 from evidence.masks import Reason
 from media.decode import AudioReader, DecodedFrame, count_streams, open_video, read_photo
-from redaction.detectors.centerface import CenterFace, input_size, one_of_each
+from redaction.detectors.centerface import CenterFace
+from redaction.detectors.network import input_size, one_of_each
 from redaction.geometry import even_sided
 from redaction.plan import (
     FACES_ONLY,

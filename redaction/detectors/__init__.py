@@ -1,1 +1,1 @@
-"""One detector a module, behind redaction.detect."""
+"""One detector a module, behind redaction.detect; what they share is in network, formats in tflite."""

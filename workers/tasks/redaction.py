@@ -28,7 +28,7 @@ from evidence.masks import in_plan
 from media import sandbox
 from media.fmp4 import index_fragments
 from redaction.amend import reveals
-from redaction.models import verify_model
+from redaction.models import load_model
 from redaction.plan_json import plan_from_json
 from storage.db import custody, items, jobs
 from storage.db.custody import Happening
@@ -45,7 +45,7 @@ def redact(context: JobContext) -> Outcome:
     """Find what must not be shown in every frame, and propose the first plan."""
     source, item = _source(context)
     models_dir = context.settings.redaction.models_dir.resolve()
-    verify_model(models_dir, "centerface")
+    load_model(models_dir, "centerface")
     destination = context.scratch / "plan.json"
     entry = "propose_photo_entry" if item.media_kind == MediaKind.PHOTO else "propose_entry"
     facts = sandbox.call(
