@@ -1,8 +1,8 @@
-"""Find what has to be hidden: run detectors on every frame, and propose the first version of a plan.
+"""Find what has to be hidden, and propose the first version of a plan.
 
-A detector knows pictures and nothing of time; `redaction.track` knows time and nothing of pictures. Here the
-two meet: frames are decoded once, scaled by the decoder's thread to the size the detector sees, and looked at
-by as many threads as there are cores to use. A frame that cannot be decoded is proposed to be hidden whole.
+`redaction.look` shows the frames of a recording to detectors, `redaction.track` follows what they saw, and
+`redaction.listen` finds speech. Here they are chosen and put together: which classes, with which weights, and
+what the plan may say was treated. A frame that cannot be decoded is proposed to be hidden whole.
 
 The entries run in a child of `media.sandbox`.
 """
@@ -10,29 +10,29 @@ The entries run in a child of `media.sandbox`.
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from fractions import Fraction
 from math import ceil, floor
 from pathlib import Path
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from evidence.errors import InvalidInput
 from evidence.ids import new_id
 from evidence.masks import Reason
-from media.decode import AudioReader, DecodedFrame, count_streams, open_video, read_photo
+from media.decode import AudioReader, count_streams, read_photo
 from redaction.detectors.centerface import CenterFace
-from redaction.detectors.network import input_size, one_of_each
+from redaction.detectors.own import OwnModel, open_own
+from redaction.detectors.plates import Plates
+from redaction.detectors.speech import Silero, SpeechParameters
+from redaction.detectors.text import Text
 from redaction.geometry import even_sided
+from redaction.listen import SpeechDetector, speech_spans
+from redaction.look import Detector, Progress, Sightings, Watch, look, look_at_photo
 from redaction.plan import (
-    FACES_ONLY,
     DoubtfulSpan,
     Key,
     MutedSpan,
@@ -41,38 +41,12 @@ from redaction.plan import (
     State,
     Track,
     WholeFrameSpan,
+    coverage_of,
 )
-from redaction.track import CutFinder, FoundTrack, TrackParameters, join, key_boxes
+from redaction.render import origin_of
+from redaction.track import FoundTrack, TrackParameters, join, key_boxes
 
 MICROSECONDS = 1_000_000
-LUMA_STEP = 8
-LUMA_OF_RGB = np.array([66, 129, 25], dtype=np.uint16)
-
-Detections = NDArray[np.float32]
-Progress = Callable[[float], None]
-
-
-class Detector(Protocol):
-    """Finds things of one kind in single pictures; the suite in `tests/contract` is its contract."""
-
-    family: str
-    """Name of its kind of network; a check of the output is worth more from another family."""
-    finds: str
-    """What it finds: a class of `redaction.plan.TRACK_CLASSES`."""
-    model_digest: str
-    """SHA-256 of the weights that look, lowercase hex."""
-
-    def detect(self, frames: NDArray[np.uint8]) -> list[Detections]:
-        """Find things in pictures of one size; safe to call from several threads at once.
-
-        Args:
-            frames: RGB24, ``(n, height, width, 3)``, uint8, upright.
-
-        Returns:
-            For each picture ``(k, 5)``, float32: x0, y0, x1, y1 inside the picture, in its pixels, and a
-            score of 0 to 1.
-        """
-        ...
 
 
 @dataclass(frozen=True)
@@ -80,33 +54,29 @@ class DetectParameters:
     """How pictures are looked at; whole numbers, because they are part of the plan."""
 
     long_side_px: int = 640
-    """The longer side at which every frame is looked at; small pictures are at most doubled."""
+    """The longer side at which every frame is looked at for faces; small pictures are at most doubled."""
     fine_long_side_px: int = 1280
-    """The longer side of the second look, at large pictures."""
+    """The longer side of the second look for faces, at large pictures."""
     fine_from_px: int = 1600
     """Pictures whose longer side is at least this get the second look."""
     fine_every: int = 5
     """Every how many frames; 0 never. Tracks carry what it finds through the frames between."""
     weak_permille: int = 100
     """Sightings below the tracker's strong score, down to this, only continue a track."""
-
-    def seen_long_side(self, width_px: int, height_px: int) -> int:
-        """The longer side of the first look at a picture of some size."""
-        return min(self.long_side_px, 2 * max(width_px, height_px))
-
-
-@dataclass
-class Sightings:
-    """Everything one pass over a recording brought."""
-
-    picture: Picture
-    detections: list[Detections]
-    """For each frame ``(k, 5)``, float32: source pixels as coded, score."""
-    pts: list[int]
-    times_us: NDArray[np.int64]
-    cuts: list[int]
-    unreadable: list[int]
-    """Frames that the decoder could not vouch for."""
+    turned_every: int = 3
+    """Where no face is seen upright, every how many frames a picture is looked at turned; 0 never."""
+    turned_long_side_px: int = 320
+    plate_every: int = 6
+    """Every how many frames plates are looked for; 0 never. Tracks carry them through the frames between."""
+    plate_long_side_px: int = 960
+    plate_permille: int = 500
+    """Plates of at least this score are masked."""
+    text_every: int = 0
+    """Every how many frames written words are looked for; 0 never."""
+    text_long_side_px: int = 960
+    text_permille: int = 500
+    speech: int = 0
+    """Whether somebody listens, and speech is muted: 0 or 1."""
 
 
 def propose_entry(request: dict[str, Any], progress: Progress) -> dict[str, object]:
@@ -114,8 +84,9 @@ def propose_entry(request: dict[str, Any], progress: Progress) -> dict[str, obje
 
     Args:
         request: ``source``, ``destination`` (of the plan's canonical JSON), ``item_id``, ``models_dir``, and
-            optionally ``number`` and ``parent`` (of the version), ``threads``, and any field of
-            `DetectParameters` and `redaction.track.TrackParameters` by name under ``parameters``.
+            optionally ``number`` and ``parent`` (of the version), ``threads``, ``own_models`` (each the
+            fields of `redaction.detectors.own.OwnModel`), and any field of `DetectParameters`,
+            `SpeechParameters` and `redaction.track.TrackParameters` by name under ``parameters``.
         progress: Hears the share of frames done.
 
     Returns:
@@ -123,15 +94,19 @@ def propose_entry(request: dict[str, Any], progress: Progress) -> dict[str, obje
         ``wall_ms``.
     """
     started = monotonic()
-    looking, tracking = _parameters(request.get("parameters", {}))
+    chosen = _Chosen.of(request)
     threads = int(request.get("threads") or os.cpu_count() or 1)
     source = Path(request["source"])
-    detector = None
+    watches: list[Watch] = []
     sightings = None
-    if count_streams(source).get("video", 0):
-        detector = open_detector(Path(request["models_dir"]), looking, intra_op_threads=1)
-        sightings = look(source, detector, looking, threads=threads, progress=progress)
-    plan = _propose(request, detector, sightings, looking, tracking)
+    streams = count_streams(source)
+    if streams.get("video", 0):
+        watches = open_watches(request, chosen, intra_op_threads=1)
+        sightings = look(source, watches, threads=threads, progress=progress)
+    plan = _propose(request, chosen, watches, sightings)
+    if chosen.looking.speech and streams.get("audio", 0) and sightings is not None:
+        listener = Silero(Path(request["models_dir"]), chosen.listening)
+        plan = with_speech_muted(plan, source, listener)
     return _store_plan(request, plan, {
         "frame_count": 0 if sightings is None else len(sightings.pts),
         "cut_count": 0 if sightings is None else len(sightings.cuts),
@@ -142,161 +117,111 @@ def propose_entry(request: dict[str, Any], progress: Progress) -> dict[str, obje
 def propose_photo_entry(request: dict[str, Any], progress: Progress) -> dict[str, object]:
     """Make version 1 of the plan of one still; the request is that of `propose_entry`."""
     started = monotonic()
-    looking, tracking = _parameters(request.get("parameters", {}))
+    chosen = _Chosen.of(request)
     rgb = even_sided(read_photo(Path(request["source"])))
-    detector = open_detector(
-        Path(request["models_dir"]), looking, intra_op_threads=int(request.get("threads") or 0)
-    )
-    found = look_at_photo(rgb, detector, looking)
+    watches = open_watches(request, chosen, intra_op_threads=int(request.get("threads") or 0))
+    found = look_at_photo(rgb, watches)
     height, width = rgb.shape[:2]
-    sightings = Sightings(
-        Picture(width, height, (1, 1), 1, 0, 0), [found], [0], np.zeros(1, dtype=np.int64), [], []
-    )
-    plan = _propose(request, detector, sightings, looking, tracking)
+    picture = Picture(width, height, (1, 1), 1, 0, 0)
+    sightings = Sightings(picture, [[boxes] for boxes in found], [0], np.zeros(1, dtype=np.int64))
+    plan = _propose(request, chosen, watches, sightings)
     progress(1.0)
     return _store_plan(request, plan, {"frame_count": 1, "wall_ms": round((monotonic() - started) * 1000)})
 
 
-def open_detector(models_dir: Path, looking: DetectParameters, *, intra_op_threads: int) -> CenterFace:
-    """The detector that proposes, its weights verified."""
-    return CenterFace(
-        models_dir,
-        score_min=looking.weak_permille / 1000,
-        long_side_px=None,
-        intra_op_threads=intra_op_threads,
-    )
+@dataclass(frozen=True)
+class _Chosen:
+    """What a request asks for."""
 
+    looking: DetectParameters
+    tracking: TrackParameters
+    listening: SpeechParameters
+    own: tuple[OwnModel, ...]
 
-def look(
-    source: Path,
-    detector: Detector,
-    looking: DetectParameters,
-    *,
-    threads: int,
-    progress: Progress = lambda _: None,
-) -> Sightings:
-    """Run a detector on every frame of a recording.
-
-    Decoding and scaling stay in the calling thread; only pixels of our own go to the others.
-    """
-    with open_video(source, threads=threads) as video, ThreadPoolExecutor(threads) as pool:
-        shape = video.shape
-        cuts = CutFinder()
-        pts: list[int] = []
-        unreadable: list[int] = []
-        detections: list[Detections] = []
-        under_way: deque[Future[Detections]] = deque()
-        promised = shape.frame_count or _frames_in(shape.duration * shape.time_base, shape.rate)
-        for frame in video:
-            pts.append(frame.pts)
-            if frame.corrupt:
-                unreadable.append(frame.index)
-            views = list(_views(frame, shape.rotation, looking))
-            cuts.add(_small_luma(views[0]))
-            under_way.append(
-                pool.submit(_look_at, detector, views, shape.rotation, frame.width_px, frame.height_px)
+    @classmethod
+    def of(cls, request: Mapping[str, Any]) -> _Chosen:
+        given = request.get("parameters", {})
+        kinds = (DetectParameters, TrackParameters, SpeechParameters)
+        known = {f.name for kind in kinds for f in fields(kind)}
+        unknown = sorted(set(given) - known)
+        if unknown or not all(type(value) is int and value >= 0 for value in given.values()):
+            raise InvalidInput(
+                f"parameters: expected whole numbers for any of {sorted(known)}, found {given}"
             )
-            # Few frames ahead are enough to keep every thread busy, and bound what is held in memory.
-            while len(under_way) > 2 * threads:
-                detections.append(under_way.popleft().result())
-            progress(min(0.99, len(pts) / promised) if promised else 0.0)
-        detections += [one.result() for one in under_way]
-    base = shape.time_base
-    times = [time * base.numerator * MICROSECONDS // base.denominator for time in pts]
-    return Sightings(
-        picture=Picture(
-            shape.width_px, shape.height_px, (base.numerator, base.denominator), len(pts), pts[0], pts[-1]
-        ),
-        detections=detections,
-        pts=pts,
-        times_us=np.array(times, dtype=np.int64),
-        cuts=cuts.finish(),
-        unreadable=unreadable,
-    )
+        looking, tracking, listening = (
+            {f.name: given[f.name] for f in fields(kind) if f.name in given} for kind in kinds
+        )
+        own = tuple(OwnModel.from_json(plain) for plain in request.get("own_models", ()))
+        return cls(
+            DetectParameters(**looking), TrackParameters(**tracking), SpeechParameters(**listening), own
+        )
 
 
-def look_at_photo(rgb: NDArray[np.uint8], detector: Detector, looking: DetectParameters) -> Detections:
-    """Run a detector on one still at both sizes; ``rgb`` is ``(height, width, 3)``, uint8."""
-    height, width = rgb.shape[:2]
-    views = []
-    for long_side in (looking.seen_long_side(width, height), looking.fine_long_side_px):
-        if long_side <= 2 * max(width, height):
-            size = input_size(width, height, long_side)
-            shrinks = size[0] < width
-            views.append(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR))
-    return _look_at(detector, [view.astype(np.uint8, copy=False) for view in views], 0, width, height)
-
-
-def _views(frame: DecodedFrame, rotation: int, looking: DetectParameters) -> Iterator[NDArray[np.uint8]]:
-    """The pictures of a frame that a detector is shown, upright."""
-    sides = [looking.seen_long_side(frame.width_px, frame.height_px)]
-    is_large = max(frame.width_px, frame.height_px) >= looking.fine_from_px
-    if is_large and looking.fine_every and frame.index % looking.fine_every == 0:
-        sides.append(looking.fine_long_side_px)
-    for side in sides:
-        width, height = input_size(frame.width_px, frame.height_px, side)
-        yield np.rot90(frame.rgb(width, height), rotation // 90)
-
-
-def _look_at(
-    detector: Detector, views: Sequence[NDArray[np.uint8]], rotation: int, width_px: int, height_px: int
-) -> Detections:
-    """What a detector finds in any view, in pixels of the picture as coded; one box for each thing."""
-    found = []
-    for view in views:
-        boxes = detector.detect(np.ascontiguousarray(view)[None])[0]
-        seen_height, seen_width = view.shape[:2]
-        boxes = _turned_back(boxes, rotation, seen_width, seen_height)
-        if rotation % 180:
-            seen_width, seen_height = seen_height, seen_width
-        boxes[:, 0:4:2] = (boxes[:, 0:4:2] * (width_px / seen_width)).clip(0, width_px)
-        boxes[:, 1:4:2] = (boxes[:, 1:4:2] * (height_px / seen_height)).clip(0, height_px)
-        found.append(boxes[(boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])])
-    if len(found) == 1:
-        return found[0]
-    together = np.concatenate(found)
-    return together[one_of_each(together)]
-
-
-def _turned_back(boxes: Detections, rotation: int, width: int, height: int) -> Detections:
-    """Boxes of a picture that was turned counter-clockwise, in the picture as it was."""
-    for _ in range(rotation // 90):
-        x0, y0, x1, y1, score = boxes.T
-        boxes = np.stack([height - y1, x0, height - y0, x1, score], axis=1)
-        width, height = height, width
-    return boxes
-
-
-def _small_luma(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    few = rgb[::LUMA_STEP, ::LUMA_STEP].astype(np.uint16)
-    return ((few @ LUMA_OF_RGB) >> 8).astype(np.uint8)
-
-
-def _frames_in(seconds: Fraction, rate: Fraction | None) -> int:
-    return int(seconds * rate) if rate else 0
+def open_watches(request: Mapping[str, Any], chosen: _Chosen, *, intra_op_threads: int) -> list[Watch]:
+    """The detectors that propose, their weights verified: faces, then what else is looked for."""
+    looking, models_dir = chosen.looking, Path(request["models_dir"])
+    shared: dict[str, Any] = {"long_side_px": None, "intra_op_threads": intra_op_threads}
+    faces = CenterFace(models_dir, score_min=looking.weak_permille / 1000, **shared)
+    watches = [
+        Watch(
+            faces,
+            chosen.tracking.strong_permille,
+            looking.long_side_px,
+            fine_long_side_px=looking.fine_long_side_px,
+            fine_from_px=looking.fine_from_px,
+            fine_every=looking.fine_every,
+            turned_every=looking.turned_every,
+            turned_long_side_px=looking.turned_long_side_px,
+        )
+    ]
+    if looking.plate_every:
+        plates = Plates(models_dir, score_min=looking.plate_permille / 2000, **shared)
+        watches.append(Watch(plates, looking.plate_permille, looking.plate_long_side_px, looking.plate_every))
+    if looking.text_every:
+        text = Text(models_dir, score_min=looking.text_permille / 2000, **shared)
+        watches.append(Watch(text, looking.text_permille, looking.text_long_side_px, looking.text_every))
+    for model in chosen.own:
+        own = open_own(model, score_min=model.score_permille / 2000, intra_op_threads=intra_op_threads)
+        watches.append(Watch(own, model.score_permille, model.long_side_px, model.every))
+    return watches
 
 
 def _propose(
-    request: dict[str, Any],
-    detector: Detector | None,
-    sightings: Sightings | None,
-    looking: DetectParameters,
-    tracking: TrackParameters,
+    request: Mapping[str, Any], chosen: _Chosen, watches: Sequence[Watch], sightings: Sightings | None
 ) -> RedactionPlan:
-    empty = RedactionPlan(
+    detectors = [watch.detector for watch in watches]
+    plan = RedactionPlan(
         item_id=str(request["item_id"]),
         number=int(request.get("number", 1)),
         parent=request.get("parent"),
         author="model",
-        coverage=FACES_ONLY,
-        models={} if detector is None else {detector.family: detector.model_digest},
-        parameters={**asdict(looking), **asdict(tracking)},
+        coverage=coverage_of(detector.finds for detector in detectors),
+        models={detector.family: detector.model_digest for detector in detectors},
+        parameters={**asdict(chosen.looking), **asdict(chosen.tracking), **asdict(chosen.listening)},
         picture=None if sightings is None else sightings.picture,
     )
-    if sightings is None or detector is None:
-        return with_everything_muted(empty, Path(request["source"]))
-    found = join(sightings.detections, sightings.times_us, sightings.cuts, tracking)
-    return with_tracks(empty, found, sightings, detector)
+    if sightings is None:
+        return with_everything_muted(plan, Path(request["source"]))
+    for watch, detections in zip(watches, sightings.detections, strict=True):
+        tracking = replace(chosen.tracking, strong_permille=watch.strong_permille)
+        found = join(detections, sightings.times_us, sightings.cuts, tracking)
+        plan = with_tracks(plan, found, sightings, watch.detector)
+    return with_unreadable_hidden(plan, sightings, detectors[0].model_digest)
+
+
+def with_speech_muted(plan: RedactionPlan, source: Path, listener: SpeechDetector) -> RedactionPlan:
+    """The plan with the speech of every sound stream muted."""
+    by = listener.model_digest
+    spans = [
+        MutedSpan(str(new_id()), low, high, number, "silence", "model", by, Reason.PRIVACY, State.PROPOSED)
+        for number, low, high in speech_spans(source, origin_of(plan, source), listener)
+    ]
+    return replace(
+        plan,
+        muted_spans=(*plan.muted_spans, *spans),
+        coverage={**plan.coverage, "voices": "treated"},
+        models={**plan.models, listener.family: by},
+    )
 
 
 def with_everything_muted(plan: RedactionPlan, source: Path) -> RedactionPlan:
@@ -323,7 +248,7 @@ def with_everything_muted(plan: RedactionPlan, source: Path) -> RedactionPlan:
 def with_tracks(
     plan: RedactionPlan, found: Sequence[FoundTrack], sightings: Sightings, detector: Detector
 ) -> RedactionPlan:
-    """A plan with what was found, and with the frames that could not be read hidden whole."""
+    """The plan with what one detector found."""
     by = detector.model_digest
     tracks, doubtful = [], []
     for track in found:
@@ -346,12 +271,17 @@ def with_tracks(
             )
             for low, high in track.doubtful
         ]
-    spans = []
+    return replace(plan, tracks=(*plan.tracks, *tracks), doubtful=(*plan.doubtful, *doubtful))
+
+
+def with_unreadable_hidden(plan: RedactionPlan, sightings: Sightings, by: str) -> RedactionPlan:
+    """The plan with the frames that could not be read hidden whole."""
+    spans, doubtful = [], []
     for low, high in _runs(sightings.unreadable):
         first, last = sightings.pts[low], sightings.pts[high]
         spans.append(WholeFrameSpan(str(new_id()), first, last, "model", by, Reason.PRIVACY, State.PROPOSED))
         doubtful.append(DoubtfulSpan(None, first, last, "could not be decoded, masked whole"))
-    return replace(plan, tracks=tuple(tracks), whole_frame_spans=tuple(spans), doubtful=tuple(doubtful))
+    return replace(plan, whole_frame_spans=tuple(spans), doubtful=(*plan.doubtful, *doubtful))
 
 
 def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
@@ -363,16 +293,6 @@ def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
         else:
             runs.append((number, number))
     return runs
-
-
-def _parameters(given: dict[str, Any]) -> tuple[DetectParameters, TrackParameters]:
-    known = {f.name for kind in (DetectParameters, TrackParameters) for f in fields(kind)}
-    unknown = sorted(set(given) - known)
-    if unknown or not all(type(value) is int and value >= 0 for value in given.values()):
-        raise InvalidInput(f"parameters: expected whole numbers for any of {sorted(known)}, found {given}")
-    looking = {f.name: given[f.name] for f in fields(DetectParameters) if f.name in given}
-    tracking = {f.name: given[f.name] for f in fields(TrackParameters) if f.name in given}
-    return DetectParameters(**looking), TrackParameters(**tracking)
 
 
 def _store_plan(request: dict[str, Any], plan: RedactionPlan, facts: dict[str, object]) -> dict[str, object]:

@@ -15,7 +15,7 @@ the next version, `redaction.detect` the first; `redaction.render` and `redactio
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from fractions import Fraction
@@ -49,6 +49,8 @@ CORNER_UNITS = 100
 OPTIONAL = frozenset({"reason_text", "lineage"})
 TREATMENTS = ("treated", "untreated")
 FACES_ONLY = {"faces": "treated", "plates": "untreated", "text": "untreated", "voices": "untreated"}
+COVERED_BY = {"faces": "face", "plates": "plate", "text": "text", "voices": "voice"}
+"""What a detector has to find for each word of a plan's coverage."""
 
 
 class State(StrEnum):
@@ -212,6 +214,12 @@ class RedactionPlan:
 def _key_to_json(key: Key) -> list[Any]:
     plain: list[Any] = [*key[:5], int(key.outside)]
     return [*plain, [list(point) for point in key.points]] if key.points else plain
+
+
+def coverage_of(found: Iterable[str]) -> dict[str, str]:
+    """What a plan may state when detectors of some classes looked."""
+    looked = set(found)
+    return {word: TREATMENTS[0 if one in looked else 1] for word, one in COVERED_BY.items()}
 
 
 class Masks:

@@ -28,7 +28,7 @@ Maps = Sequence[NDArray[np.float32]]
 
 
 class PictureNetwork(ABC):
-    """A `redaction.detect.Detector` around one network.
+    """A `redaction.look.Detector` around one network.
 
     Args:
         weights: A folder where `redaction.models.install_model` put the registered ones, or others of the

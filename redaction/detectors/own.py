@@ -40,6 +40,8 @@ class OwnModel:
     decoder: str
     """Which of `DECODERS` it is built like."""
     long_side_px: int
+    every: int
+    """Every how many frames it looks."""
     score_permille: int
     """Sightings from here on are masked."""
 
@@ -62,10 +64,13 @@ def open_own(model: OwnModel, *, score_min: float, intra_op_threads: int) -> Pic
             f"model {model.path.name}: expected a decoder of {sorted(DECODERS)}, found {model.decoder!r}"
         )
     weights = read_weights(model.path, model.sha256, model.path.name, "put the agency's file back")
-    return DECODERS[model.decoder](
+    detector = DECODERS[model.decoder](
         weights,
         finds=model.finds,
         score_min=score_min,
         long_side_px=None,
         intra_op_threads=intra_op_threads,
     )
+    # Of the same kind as ours, and yet not ours: a plan names both.
+    detector.family = f"{model.decoder}:{model.sha256[:8]}"
+    return detector

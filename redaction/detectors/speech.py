@@ -40,7 +40,7 @@ class SpeechParameters:
 
 
 class Silero:
-    """A `redaction.detect.SpeechDetector`.
+    """A `redaction.listen.SpeechDetector`.
 
     Args:
         models_dir: Where `redaction.models.install_model` put the weights.

@@ -1,9 +1,10 @@
-"""What every detector promises, whatever network is in it (`redaction.detect.Detector`)."""
+"""What every detector promises, whatever network is in it (`redaction.look.Detector`)."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,12 +12,12 @@ from numpy.typing import NDArray
 
 from evidence.errors import InvalidInput
 from media.decode import read_photo
-from redaction.detect import Detector
 from redaction.detectors.blazeface import BlazeFace
 from redaction.detectors.centerface import CenterFace
 from redaction.detectors.own import OwnModel, open_own
 from redaction.detectors.plates import Plates
 from redaction.detectors.text import Text
+from redaction.look import Detector
 from redaction.models import MODELS
 from redaction.plan import TRACK_CLASSES
 from tests.support.plates import draw_plate
@@ -24,7 +25,7 @@ from tests.support.samples import models_dir, sample
 
 # Where the face is in the picture, by eye: eyebrows to chin, without the hair.
 FACE = (188, 72, 262, 172)
-QUICK = {"long_side_px": 320, "intra_op_threads": 1}
+QUICK: dict[str, Any] = {"long_side_px": 320, "intra_op_threads": 1}
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def own() -> Detector:
     record = MODELS["plates"]
     path = models_dir() / record.file_name
     return open_own(
-        OwnModel(path, record.sha256, "document", "plates", 320, 500), score_min=0.5, intra_op_threads=1
+        OwnModel(path, record.sha256, "document", "plates", 320, 6, 500), score_min=0.5, intra_op_threads=1
     )
 
 

@@ -1,4 +1,4 @@
-"""What a detector of speech promises (`redaction.detect.SpeechDetector`).
+"""What a detector of speech promises (`redaction.listen.SpeechDetector`).
 
 There is no speech in the repository or its samples: a voice is put together as vowels are, from a buzz with
 formants, in syllables. What the network makes of people was measured outside (docs/design/redaction.md).
