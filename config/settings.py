@@ -349,6 +349,22 @@ class WorkerSettings(Group):
     reread_days: float = Field(90.0, gt=0, description="Every original is read back again within this")
 
 
+class OwnModelSettings(Group):
+    """Weights of an agency's own, of a network built like one of ours."""
+
+    path: Path = Field(description="The ONNX file (TensorFlow Lite for blazeface)")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="Of the file; other bytes are never loaded")
+    finds: Literal["face", "plate", "text", "person", "screen", "document"] = Field(
+        description="Class of what it finds"
+    )
+    decoder: Literal["centerface", "blazeface", "plates", "text"] = Field(
+        description="Which of our networks it is built like, so that its answers are read in the same way"
+    )
+    long_side_px: int = Field(640, ge=32, le=4096, description="Longer side of the pictures it is shown")
+    every_frames: int = Field(6, ge=1, le=250, description="It looks at every this many frames")
+    min_score: float = Field(0.5, gt=0, lt=1, description="Detections below this are ignored")
+
+
 class RedactionSettings(Group):
     """Finding and masking."""
 
@@ -358,6 +374,18 @@ class RedactionSettings(Group):
     pad_ms: int = Field(500, ge=0, description="A mask starts earlier and ends later by this")
     margin_percent: int = Field(18, ge=0, le=200, description="A mask is larger than its detection by this")
     threads: int = Field(2, ge=1, description="Threads of the detector")
+    plates: bool = Field(True, description="Number plates are looked for and masked")
+    plates_every_frames: int = Field(6, ge=1, le=250, description="Plates are looked for on every this many")
+    text: bool = Field(False, description="Written words (signs, papers, screens, captions) are masked")
+    text_every_frames: int = Field(12, ge=1, le=250, description="Words are looked for on every this many")
+    turned: bool = Field(True, description="Where no face stands upright, faces are looked for turned")
+    speech: bool = Field(False, description="Speech is found and muted in footage with a picture")
+    own_models: list[OwnModelSettings] = Field(
+        default_factory=list, description="More weights, of the agency's own"
+    )
+    check_score: float = Field(
+        0.7, gt=0, le=1, description="A face left in a redacted rendition blocks it from this score on"
+    )
 
 
 class ContinuitySettings(Group):

@@ -31,6 +31,10 @@ REASONS = {
         "a voice that was to be made unrecognisable is like the source",
     ),
     "sound_differs": ("未静音的音轨与来源不一致", "sound that was to be kept differs from the source"),
+    "face_left": (
+        "另一种检测器在成品中仍看到人脸",
+        "another kind of detector sees a face in what was redacted",
+    ),
     "picture_size_differs": ("画面尺寸不一致", "the picture has another size"),
 }
 
@@ -47,6 +51,9 @@ class Report:
     region_count: int = 0
     worst_difference: int = 0
     """Largest difference from the fill at least two pixels inside any mask, of 255."""
+    looked: dict[str, str] = field(default_factory=dict)
+    """Digest of the model that looked for what was left, by family; empty where none did."""
+    looked_frame_count: int = 0
 
     def add(self, code: str, **facts: object) -> None:
         """Note a finding; past a limit they are only counted."""
@@ -64,4 +71,6 @@ class Report:
             "kept_frame_count": self.kept_frame_count,
             "region_count": self.region_count,
             "worst_difference": self.worst_difference,
+            "looked": self.looked,
+            "looked_frame_count": self.looked_frame_count,
         }

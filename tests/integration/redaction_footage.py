@@ -155,4 +155,10 @@ def render(source: Path, plan: RedactionPlan, output: Path, **options: Any) -> d
 
 
 def check(source: Path, plan: RedactionPlan, output: Path) -> dict[str, Any]:
-    return check_entry({"source": str(source), "plan": plan.to_json(), "output": str(output)}, silent)
+    request = {
+        "source": str(source),
+        "plan": plan.to_json(),
+        "output": str(output),
+        "models_dir": str(models_dir()),
+    }
+    return check_entry(request, silent)

@@ -21,10 +21,20 @@ from media.encode import Canvas
 from media.mux import FragmentFile, Sample, VideoTrack
 from redaction.amend import amend
 from redaction.geometry import Region
+from redaction.leftover import another_family
+from redaction.models import MODELS
 from redaction.plan import Key, RedactionPlan
 from redaction.render import FILL
-from tests.integration.redaction_footage import QUICK, check, encode, make_footage, propose, render
-from tests.support.samples import sample
+from tests.integration.redaction_footage import (
+    QUICK,
+    Footage,
+    check,
+    encode,
+    make_footage,
+    propose,
+    render,
+)
+from tests.support.samples import models_dir, sample
 
 FRAMES = 60
 
@@ -51,6 +61,56 @@ def test_bare_face_is_found_in_every_frame(made: tuple[Path, RedactionPlan, Path
     report = check(source, plan, source)
     bare = {finding["pts"] for finding in report["findings"] if finding["code"] == "mask_missing"}
     assert bare == {pts for pts, _ in picture_times(source)}
+
+
+@pytest.fixture(scope="module")
+def missed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Footage, RedactionPlan, Path]:
+    """Footage, a plan whose detector saw nothing in it, and what was rendered by that plan."""
+    folder = tmp_path_factory.mktemp("missed")
+    footage = make_footage(folder / "rendition.mp4", frame_count=30, sound=())
+    plan = replace(propose(footage.path, folder, **QUICK), tracks=())
+    output = folder / "redacted.mp4"
+    render(footage.path, plan, output)
+    return footage, plan, output
+
+
+def test_face_that_the_proposing_family_missed_is_found_twice_a_second(
+    missed: tuple[Footage, RedactionPlan, Path],
+) -> None:
+    footage, plan, output = missed
+    report = check(footage.path, plan, output)
+    assert codes(report) == {"face_left"}
+    assert report["looked"] == {"blazeface": MODELS["blazeface"].sha256}
+    assert report["looked_frame_count"] == 3
+    times = [pts for pts, _ in picture_times(footage.path)]
+    for finding in report["findings"]:
+        face = footage.faces[times.index(finding["pts"])]
+        assert face is not None
+        x0, y0, x1, y1 = finding["box"]
+        assert x0 < (face[0] + face[2]) / 2 < x1
+        assert y0 < (face[1] + face[3]) / 2 < y1
+
+
+def test_face_that_a_person_decided_to_show_is_no_finding(
+    missed: tuple[Footage, RedactionPlan, Path],
+) -> None:
+    footage, plan, output = missed
+    first, last = picture_times(footage.path)[0][0], picture_times(footage.path)[-1][0]
+    # Two calls of a person: mask what the machine asks about, and take the mask away with a reason.
+    keys = [[first, 0, 0, 320, 180, 0], [last, 0, 0, 320, 180, 0]]
+    box = {"op": "add_box", "shape": "rectangle", "reason": "privacy", "keys": keys}
+    masked = amend(plan, [box], "account-1")
+    shown = amend(masked, [{"op": "delete_box", "track": masked.tracks[-1].id}], "account-1")
+    assert codes(check(footage.path, shown, output)) == set()
+
+
+def test_who_looks_is_of_another_family_than_who_proposed(
+    missed: tuple[Footage, RedactionPlan, Path],
+) -> None:
+    _, plan, _ = missed
+    assert another_family(plan, models_dir(), 0.7).family == "blazeface"
+    swapped = replace(plan, models={"blazeface:0123abcd": "0" * 64})
+    assert another_family(swapped, models_dir(), 0.7).family == "centerface"
 
 
 def test_one_bare_frame_is_found(made: tuple[Path, RedactionPlan, Path], tmp_path: Path) -> None:

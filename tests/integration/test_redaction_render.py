@@ -23,6 +23,7 @@ from redaction.check import check_photo_entry
 from redaction.detect import propose_photo_entry
 from redaction.detectors.centerface import CenterFace
 from redaction.geometry import Box
+from redaction.models import MODELS
 from redaction.plan import Masks, RedactionPlan, State
 from redaction.render import FILL, FILL_RGB, redact_photo_entry, render_entry
 from tests.integration.redaction_footage import (
@@ -397,7 +398,12 @@ def test_photo_comes_out_without_the_face_and_without_exif(tmp_path: Path) -> No
     }
     facts = propose_photo_entry(request, silent)
     assert facts["track_count"] == 1
-    redaction = {"source": str(source), "plan_path": str(plan_path), "destination": str(output)}
+    redaction = {
+        "source": str(source),
+        "plan_path": str(plan_path),
+        "destination": str(output),
+        "models_dir": str(models_dir()),
+    }
     assert redact_photo_entry(redaction, silent)["region_count"] == 1
     assert b"SECRET" not in output.read_bytes()
     rgb = read_photo(output)
@@ -406,6 +412,7 @@ def test_photo_comes_out_without_the_face_and_without_exif(tmp_path: Path) -> No
     assert rgb[300:400].std() > 20
     report = check_photo_entry({**redaction, "output": str(output)}, silent)
     assert report["findings"] == []
+    assert report["looked"] == {"blazeface": MODELS["blazeface"].sha256}
     bare = check_photo_entry({**redaction, "output": str(source)}, silent)
     found = {finding["code"] for finding in bare["findings"]}  # type: ignore[index,union-attr]
     assert found == {"mask_missing", "mask_transparent", "name_in_container"}
@@ -426,9 +433,8 @@ def test_whole_way_runs_inside_the_sandbox(redacted: Redacted, tmp_path: Path) -
     request: dict[str, object] = {"source": source, "plan_path": str(plan), "destination": str(output)}
     made = call("redaction.render:render_entry", request, limits=limits, scratch=tmp_path)
     assert made["frame_count"] == 100
-    report = call(
-        "redaction.check:check_entry", {**request, "output": str(output)}, limits=limits, scratch=tmp_path
-    )
+    checked = {**request, "output": str(output), "models_dir": str(models_dir())}
+    report = call("redaction.check:check_entry", checked, limits=limits, scratch=tmp_path)
     assert report["passed"] is True
     with pytest.raises(Conflict) as caught:
         other = {**request, "source": str(sample("carphone.mp4")), "destination": str(tmp_path / "no.mp4")}

@@ -45,7 +45,8 @@ def redact(context: JobContext) -> Outcome:
     """Find what must not be shown in every frame, and propose the first plan."""
     source, item = _source(context)
     models_dir = context.settings.redaction.models_dir.resolve()
-    load_model(models_dir, "centerface")
+    for name in models_in_use(context):
+        load_model(models_dir, name)
     destination = context.scratch / "plan.json"
     entry = "propose_photo_entry" if item.media_kind == MediaKind.PHOTO else "propose_entry"
     facts = sandbox.call(
@@ -57,6 +58,7 @@ def redact(context: JobContext) -> Outcome:
             "models_dir": str(models_dir),
             "threads": context.settings.redaction.threads,
             "parameters": detector_parameters(context),
+            "own_models": own_models(context),
         },
         limits=context.limits,
         on_progress=context.progress,
@@ -113,14 +115,41 @@ def redact(context: JobContext) -> Outcome:
 
 
 def detector_parameters(context: JobContext) -> dict[str, int]:
-    """The settings that differ from the detector's own, under its names."""
+    """The settings that differ from the detectors' own, under their names."""
     settings = context.settings.redaction
-    return {
+    parameters = {
         "strong_permille": round(settings.min_score * 1000),
         "gap_us": settings.gap_fill_ms * 1000,
         "pad_us": settings.pad_ms * 1000,
         "margin_permille": settings.margin_percent * 10,
+        "plate_every": settings.plates_every_frames if settings.plates else 0,
+        "text_every": settings.text_every_frames if settings.text else 0,
+        "speech": int(settings.speech),
     }
+    return parameters if settings.turned else {**parameters, "turned_every": 0}
+
+
+def models_in_use(context: JobContext) -> list[str]:
+    """The registered models that the settings want to look, and to listen."""
+    settings = context.settings.redaction
+    wanted = {"centerface": True, "plates": settings.plates, "text": settings.text, "speech": settings.speech}
+    return [name for name, is_wanted in wanted.items() if is_wanted]
+
+
+def own_models(context: JobContext) -> list[dict[str, object]]:
+    """An agency's own models, as `redaction.detectors.own.OwnModel` has them."""
+    return [
+        {
+            "path": str(model.path.resolve()),
+            "sha256": model.sha256,
+            "finds": model.finds,
+            "decoder": model.decoder,
+            "long_side_px": model.long_side_px,
+            "every": model.every_frames,
+            "score_permille": round(model.min_score * 1000),
+        }
+        for model in context.settings.redaction.own_models
+    ]
 
 
 def want_render(
@@ -153,9 +182,13 @@ def render(context: JobContext) -> Outcome:
     made = {"sha256": source.sha256.hex(), "params": source.params}
     facts = _child(context, f"redaction.render:{entry}", {**request, "made": made}, 0.0, 0.7)
     check = "check_photo_entry" if is_photo else "check_entry"
-    report = _child(
-        context, f"redaction.check:{check}", {**request, "output": str(output.resolve())}, 0.7, 1.0
-    )
+    settings = context.settings.redaction
+    looking = {
+        "output": str(output.resolve()),
+        "models_dir": str(settings.models_dir.resolve()),
+        "check_permille": round(settings.check_score * 1000),
+    }
+    report = _child(context, f"redaction.check:{check}", {**request, **looking}, 0.7, 1.0)
     if report["findings"]:
         return _check_failed(context, item, plan, report)
     return _checked(context, item, source, plan, output, facts, report)
@@ -252,7 +285,8 @@ def _checked(
                 "masked_frames": int(str(facts.get("masked_frame_count", 0))),
                 "kept_frames": int(str(facts.get("kept_frame_count", 0))),
                 "checked_frames": report["frame_count"], "checked_regions": report["region_count"],
-                "worst_difference": report["worst_difference"], "awaits_approval": awaits}  # fmt: skip
+                "worst_difference": report["worst_difference"], "looked": report["looked"],
+                "awaits_approval": awaits}  # fmt: skip
         custody.record(
             session, agency, Happening(Action.REDACTION_CHECKED, "item", str(item.id), WORKER, said), now
         )
