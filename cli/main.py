@@ -46,6 +46,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "picture": ("cli.clip", "取走单帧图片 / take one picture away"),
     "clip-set": ("cli.clip", "取走时段内各段片段 / take a numbered set of clips away"),
     "composite": ("cli.clip", "取走合成画面 / take several sources in one picture away"),
+    "redaction": ("cli.redaction", "脱敏评分 / score redaction against known clips"),
     "names": ("cli.names", "文件名规则 / file-name profiles"),
     "bind": ("cli.bind", "关联案件 / tie an item to a case"),
     "unbind": ("cli.bind", "解除关联 / end a binding"),

@@ -387,6 +387,19 @@ class RedactionSettings(Group):
         0.7, gt=0, le=1, description="A face left in a redacted rendition blocks it from this score on"
     )
 
+    def as_parameters(self) -> dict[str, int]:
+        """What differs from the detector's and the tracker's own values, under their names."""
+        parameters = {
+            "strong_permille": round(self.min_score * 1000),
+            "gap_us": self.gap_fill_ms * 1000,
+            "pad_us": self.pad_ms * 1000,
+            "margin_permille": self.margin_percent * 10,
+            "plate_every": self.plates_every_frames if self.plates else 0,
+            "text_every": self.text_every_frames if self.text else 0,
+            "speech": int(self.speech),
+        }
+        return parameters if self.turned else {**parameters, "turned_every": 0}
+
 
 class ContinuitySettings(Group):
     """What a continuity report calls a fault of a recording."""

@@ -57,7 +57,7 @@ def redact(context: JobContext) -> Outcome:
             "item_id": str(item.id),
             "models_dir": str(models_dir),
             "threads": context.settings.redaction.threads,
-            "parameters": detector_parameters(context),
+            "parameters": context.settings.redaction.as_parameters(),
             "own_models": own_models(context),
         },
         limits=context.limits,
@@ -112,21 +112,6 @@ def redact(context: JobContext) -> Outcome:
 
     counts = {"tracks": facts["track_count"], "frames": facts["frame_count"]}
     return Outcome(commit, [(Topic.ITEM, str(item.id), "redaction_proposed", counts)])
-
-
-def detector_parameters(context: JobContext) -> dict[str, int]:
-    """The settings that differ from the detectors' own, under their names."""
-    settings = context.settings.redaction
-    parameters = {
-        "strong_permille": round(settings.min_score * 1000),
-        "gap_us": settings.gap_fill_ms * 1000,
-        "pad_us": settings.pad_ms * 1000,
-        "margin_permille": settings.margin_percent * 10,
-        "plate_every": settings.plates_every_frames if settings.plates else 0,
-        "text_every": settings.text_every_frames if settings.text else 0,
-        "speech": int(settings.speech),
-    }
-    return parameters if settings.turned else {**parameters, "turned_every": 0}
 
 
 def models_in_use(context: JobContext) -> list[str]:
