@@ -109,6 +109,16 @@ def _dropping_out(frame: int) -> Pose:
     return _sway(frame, blur=0.45 if is_blind else 0.0)
 
 
+def _turning_round(frame: int) -> Pose:
+    """Back again in the time in which nobody sees it."""
+    x = 40 + 6 * frame if frame < 30 else 40 + 6 * (60 - frame)
+    return Pose(x, 90, blur=0.45 if 23 <= frame < 37 else 0.0)
+
+
+def _turned_away(frame: int) -> Pose:
+    return Pose(60 + 1.2 * frame, 90, blur=0.45 if 40 <= frame < 115 else 0.0)
+
+
 def _in_and_out(frame: int) -> Pose:
     return Pose(-30 + 3 * frame, 60, 44) if frame < 60 else Pose(150 - 9 * (frame - 60), 120, 40)
 
@@ -136,6 +146,13 @@ HAZARDS = (
         _alone(lambda frame: Pose(60 + 2 * frame, 80 + frame / 4, 20 + frame * 0.7)), keyframe_every=10,
     ),
     Hazard("drop-outs", "漏检 unseen for 1 to 15 frames", _alone(_dropping_out), frame_count=120),
+    Hazard(
+        "turning", "漏检中折返 turns round unseen", _alone(_turning_round), frame_count=60,
+    ),
+    Hazard(
+        "away", "背身行走三秒 walks turned away for 3 s", _alone(_turned_away), frame_count=150,
+    ),
+    Hazard("lying", "横躺 lying, 90°", _alone(lambda frame: Pose(160 + frame / 2, 90, 44, angle=90))),
     Hazard(
         "pillar", "遮挡 behind a pillar",
         _alone(lambda frame: Pose(20 + 4 * frame, 90)), pillar=(130, 190),

@@ -30,11 +30,16 @@ REACH_AT_ONCE = 0.6
 REACH_PER_S = 1.5
 REACH_MAX = 2.0
 SIZE_CHANGE_MAX = 2.2
+# The same for one who comes back after long, turned away meanwhile: never less than one size, more with time.
+RETURN_AT_LEAST = 1.0
+RETURN_PER_S = 1.5
+RETURN_MAX = 4.0
 # How fast an unseen mask grows, in face sizes per second, and how far.
 GROWTH_PER_S = 1.0
 GROWTH_MAX = 0.5
 VELOCITY_SIGHTINGS = 5
 VELOCITY_SPAN_US = 400_000
+TURNING_SPAN_US = 1_000_000
 KEY_REACH = 64
 
 
@@ -47,7 +52,7 @@ class TrackParameters:
     gap_us: int = 2_000_000
     """Two sightings no further apart than this are one track; the gap is filled by interpolation."""
     long_gap_us: int = 10_000_000
-    """A track seen again at the same place within this is one track; the gap is doubtful."""
+    """A track seen again within this, and within reach, is one track; the gap is doubtful."""
     pad_us: int = 500_000
     """How long a mask stands before the first and after the last sighting."""
     margin_permille: int = 180
@@ -135,11 +140,22 @@ class _Tracklet:
     scores: list[float]
     bridged: list[tuple[int, int]] = field(default_factory=list)
 
-    def velocity(self, times_us: NDArray[np.int64], *, at_end: bool) -> NDArray[np.float64]:
-        """Mean motion of the centre near one end, in pixels per second, ``(2,)``."""
-        span = slice(-VELOCITY_SIGHTINGS, None) if at_end else slice(0, VELOCITY_SIGHTINGS)
+    def velocity(
+        self, times_us: NDArray[np.int64], *, before: int | None = None, after: int | None = None
+    ) -> NDArray[np.float64]:
+        """Mean motion of the centre near one sighting, in pixels per second, ``(2,)``.
+
+        Args:
+            times_us: When each frame is shown.
+            before: The sighting, by its place, whose past is meant.
+            after: The one whose future is meant.
+        """
+        if before is not None:
+            span = slice(max(0, before + 1 - VELOCITY_SIGHTINGS), before + 1)
+        else:
+            span = slice(after, (after or 0) + VELOCITY_SIGHTINGS)
         frames, boxes = self.frames[span], self.boxes[span]
-        anchor = times_us[frames[-1] if at_end else frames[0]]
+        anchor = times_us[frames[0 if before is None else -1]]
         near = [i for i, frame in enumerate(frames) if abs(int(times_us[frame] - anchor)) <= VELOCITY_SPAN_US]
         first, last = near[0], near[-1]
         elapsed = int(times_us[frames[last]] - times_us[frames[first]])
@@ -228,7 +244,10 @@ def _costs(live: list[_Tracklet], seen: Boxes, times_us: NDArray[np.int64], fram
         return np.ones((0, len(seen)))
     last = np.stack([tracklet.boxes[-1] for tracklet in live])
     elapsed_s = np.array([int(times_us[frame] - times_us[t.frames[-1]]) for t in live]) / MICROSECONDS
-    moved = np.stack([tracklet.velocity(times_us, at_end=True) for tracklet in live]) * elapsed_s[:, None]
+    moved = (
+        np.stack([tracklet.velocity(times_us, before=len(tracklet.frames) - 1) for tracklet in live])
+        * elapsed_s[:, None]
+    )
     centres = _centres(seen)
     resting = np.linalg.norm(centres[None] - _centres(last)[:, None], axis=2)
     moving = np.linalg.norm(centres[None] - (_centres(last) + moved)[:, None], axis=2)
@@ -244,7 +263,10 @@ def _costs(live: list[_Tracklet], seen: Boxes, times_us: NDArray[np.int64], fram
 def _bridge(
     tracklets: list[_Tracklet], times_us: NDArray[np.int64], parameters: TrackParameters
 ) -> list[_Tracklet]:
-    """Join tracklets of one scene across long gaps where the object comes back to the same place."""
+    """Join tracklets of one scene across long gaps where the object comes back within its reach.
+
+    Who turns away walks on unseen: the longer the gap, the farther the place of coming back may be.
+    """
     joined: list[_Tracklet] = []
     for tracklet in sorted(tracklets, key=lambda one: one.frames[0]):
         best: _Tracklet | None = None
@@ -255,9 +277,10 @@ def _bridge(
                 continue
             ends = np.stack([earlier.boxes[-1], tracklet.boxes[0]])
             sizes = _sizes(ends)
-            apart = float(np.linalg.norm(np.subtract(*_centres(ends)))) / float(sizes.max())
-            if apart < nearest and sizes.max() <= SIZE_CHANGE_MAX * sizes.min():
-                best, nearest = earlier, apart
+            reach = min(RETURN_MAX, max(RETURN_AT_LEAST, RETURN_PER_S * gap_us / MICROSECONDS))
+            cost = float(np.linalg.norm(np.subtract(*_centres(ends)))) / float(sizes.max()) / reach
+            if cost < nearest and sizes.max() <= SIZE_CHANGE_MAX * sizes.min():
+                best, nearest = earlier, cost
         if best is None:
             joined.append(tracklet)
             continue
@@ -286,19 +309,26 @@ def _masked(
     frames = np.arange(start, stop)
     now_us = times_us[start:stop]
 
-    path = np.stack([np.interp(now_us, seen_us, boxes[:, side]) for side in range(4)], axis=1)
-    for low, high in tracklet.bridged:
-        ends = path[[low - 1 - start, high + 1 - start]]
-        path[low - start : high + 1 - start] = _cover(ends[0], ends[1])
-    before, after = now_us < seen_us[0], now_us > seen_us[-1]
-    for outside, edge, at_end in ((before, boxes[0], False), (after, boxes[-1], True)):
-        away_s = (now_us[outside] - seen_us[-1 if at_end else 0]) / MICROSECONDS
-        shift = np.tile(away_s[:, None] * tracklet.velocity(times_us, at_end=at_end)[None], 2)
-        path[outside] = _cover(edge[None] + shift, np.tile(edge, (len(shift), 1)))
-
-    sizes = np.sqrt(np.prod(np.clip(path[:, 2:] - path[:, :2], 1.0, None), axis=1))
-    unseen_s = _since_sighting(now_us, seen_us)
+    straight = np.stack([np.interp(now_us, seen_us, boxes[:, side]) for side in range(4)], axis=1)
+    path = straight.copy()
+    newest = len(boxes) - 1
+    for outside, edge, at_end in ((now_us < seen_us[0], 0, False), (now_us > seen_us[-1], newest, True)):
+        away_s = (now_us[outside] - seen_us[edge]) / MICROSECONDS
+        velocity = (
+            tracklet.velocity(times_us, before=edge) if at_end else tracklet.velocity(times_us, after=edge)
+        )
+        path[outside] = _cover(straight[outside], straight[outside] + _shifts(velocity, away_s))
     speed = _speed(path, now_us)
+    for low, high in tracklet.bridged:
+        ends = straight[[low - 1 - start, high + 1 - start]]
+        path[low - start : high + 1 - start] = _cover(ends[0], ends[1])
+    for place in np.nonzero(np.diff(seen_at) > 1)[0].tolist():
+        _cover_turning(path, tracklet, place, times_us, start)
+
+    # Of the face, not of the box that covers all the places where it may be.
+    spans = np.clip(straight[:, 2:] - straight[:, :2], 1.0, None)
+    sizes = np.sqrt(np.prod(spans, axis=1))
+    unseen_s = _since_sighting(now_us, seen_us)
     frame_s = np.gradient(now_us.astype(np.float64)) / MICROSECONDS if len(now_us) > 1 else np.zeros(1)
     extra = (
         sizes * np.minimum(GROWTH_MAX, GROWTH_PER_S * unseen_s)
@@ -308,12 +338,40 @@ def _masked(
     margin = parameters.margin_permille / 1000
     return FoundTrack(
         first_frame=start,
-        masks=_grown(path, margin, extra),
-        needed=_grown(path, margin / 2, extra / 2),
+        masks=_grown(path, spans * margin + extra[:, None]),
+        needed=_grown(path, (spans * margin + extra[:, None]) / 2),
         sighted=np.isin(frames, seen_at),
         score=max(tracklet.scores),
         doubtful=list(tracklet.bridged),
     )
+
+
+def _cover_turning(
+    path: Boxes, tracklet: _Tracklet, place: int, times_us: NDArray[np.int64], start: int
+) -> None:
+    """Cover in a gap, besides the straight way, going on as before it and coming as after it.
+
+    Who turns round unseen is not on the straight way between the two sightings. Each half of the gap follows
+    the sighting next to it, for no longer than `TURNING_SPAN_US`.
+
+    Args:
+        path: Boxes of the track's frames; those of the gap are made larger.
+        tracklet: The sightings.
+        place: The sighting before the gap.
+        times_us: When each frame is shown.
+        start: The frame of the first row of ``path``.
+    """
+    last, following = tracklet.frames[place], tracklet.frames[place + 1]
+    frames = np.arange(last + 1, following)
+    since, until = times_us[frames] - times_us[last], times_us[following] - times_us[frames]
+    onward = tracklet.velocity(times_us, before=place)
+    incoming = tracklet.velocity(times_us, after=place + 1)
+    for near, elapsed_us, box, velocity in (
+        ((since <= until) & (since <= TURNING_SPAN_US), since, tracklet.boxes[place], onward),
+        ((until < since) & (until <= TURNING_SPAN_US), -until, tracklet.boxes[place + 1], incoming),
+    ):
+        rows = frames[near] - start
+        path[rows] = _cover(path[rows], box[None] + _shifts(velocity, elapsed_us[near] / MICROSECONDS))
 
 
 def key_boxes(track: FoundTrack, pts: Sequence[int]) -> list[tuple[int, Box]]:
@@ -368,11 +426,14 @@ def _cover(first: Boxes, second: Boxes) -> Boxes:
     return np.concatenate([low, high], axis=-1)
 
 
-def _grown(path: Boxes, share: float, extra: NDArray[np.float64]) -> Boxes:
-    spans = path[:, 2:] - path[:, :2]
+def _grown(path: Boxes, by: Boxes) -> Boxes:
     # One pixel more than asked, so that no box, however thin, comes out without one.
-    by = spans * share + extra[:, None] + 1.0
-    return np.concatenate([path[:, :2] - by, path[:, 2:] + by], axis=1)
+    return np.concatenate([path[:, :2] - by - 1.0, path[:, 2:] + by + 1.0], axis=1)
+
+
+def _shifts(velocity: NDArray[np.float64], elapsed_s: NDArray[np.float64]) -> Boxes:
+    """How far each side of a box moves, ``(n, 4)``."""
+    return np.tile(elapsed_s[:, None] * velocity[None], 2)
 
 
 def _since_sighting(now_us: NDArray[np.int64], seen_us: NDArray[np.int64]) -> NDArray[np.float64]:

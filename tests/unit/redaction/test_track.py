@@ -100,6 +100,25 @@ def test_moving_face_is_covered_through_a_drop_out(gap: int) -> None:
     assert track.doubtful == []
 
 
+@pytest.mark.parametrize("gap", [3, 8, 14])
+def test_face_that_turns_round_in_a_drop_out_is_covered(gap: int) -> None:
+    # Out by 6 pixels a frame, back again from frame 30 on, unseen around that.
+    places = [40 + 6 * frame if frame < 30 else 40 + 6 * (60 - frame) for frame in range(60)]
+    blind = range(30 - gap // 2, 30 + gap - gap // 2)
+    detections = [NOTHING if frame in blind else one(places[frame], 50) for frame in range(60)]
+    found = join(detections, times(60), [])
+    for frame, x in enumerate(places):
+        masks = [mask for track in found if (mask := mask_at(track, frame))]
+        assert any(mask.contains(outward(x, 50, x + 20, 70)) for mask in masks), frame
+
+
+def test_mask_over_a_long_gap_grows_by_the_size_of_the_face() -> None:
+    detections = [NOTHING if 25 <= frame < 100 else one(50 + frame, 50) for frame in range(125)]
+    (track,) = join(detections, times(125), [])
+    # One way of 75 pixels and the face itself, and at most a face more on each side.
+    assert max(box[2] - box[0] for box in track.masks.tolist()) <= 75 + 3 * 20
+
+
 def test_track_is_extended_before_the_first_and_after_the_last_sighting() -> None:
     detections = [one(50, 50) if 30 <= frame <= 60 else NOTHING for frame in range(100)]
     (track,) = join(detections, times(100), [], TrackParameters(pad_us=400_000))
@@ -209,3 +228,19 @@ def test_cut_in_the_last_frames_is_found() -> None:
 
 def test_slow_change_of_light_is_no_cut() -> None:
     assert cuts_of([picture(20 + 3 * step, 1) for step in range(50)]) == []
+
+
+def test_person_who_walks_on_turned_away_is_covered_until_seen_again() -> None:
+    # Three seconds at one pixel a frame: 75 pixels, near four times the size of the face.
+    detections = [NOTHING if 25 <= frame < 100 else one(50 + frame, 50) for frame in range(125)]
+    (track,) = join(detections, times(125), [])
+    assert track.doubtful == [(25, 99)]
+    for frame in range(125):
+        mask = mask_at(track, frame)
+        assert mask is not None
+        assert mask.contains(outward(50 + frame, 50, 70 + frame, 70)), frame
+
+
+def test_person_who_comes_back_farther_than_anyone_walks_is_another() -> None:
+    detections = [NOTHING if 25 <= frame < 50 else one(50 if frame < 25 else 110, 50) for frame in range(75)]
+    assert len(join(detections, times(75), [])) == 2
