@@ -14,7 +14,7 @@ from cli.shell import Parser, add_json, print_json, print_table, settings_of
 from evidence.errors import InvalidInput, NotFound
 from media import sandbox
 from media.hazards import HAZARDS, make_hazard
-from redaction.models import verify_model
+from redaction.models import load_model
 from redaction.score import Score, truth_beside
 
 LIMITS = sandbox.Limits(cpu_s=4 * 3600, wall_s=4 * 3600, niceness=0)
@@ -65,12 +65,14 @@ def _score(options: argparse.Namespace) -> int:
         raise InvalidInput("redaction score: expected DIR or --hazards, found neither", code="option_invalid")
     settings = settings_of(options)
     models_dir = settings.redaction.models_dir.resolve()
-    verify_model(models_dir, "centerface")
+    for name in settings.redaction.models_in_use():
+        load_model(models_dir, name)
     request = {
         "item_id": "score",
         "models_dir": str(models_dir),
         "threads": settings.redaction.threads,
         "parameters": {**settings.redaction.as_parameters(), **_parameters(options.parameter)},
+        "own_models": settings.redaction.own_as_parameters(),
     }
     rows: list[tuple[str, str, Score]] = []
     with tempfile.TemporaryDirectory() as made:

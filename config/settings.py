@@ -400,6 +400,26 @@ class RedactionSettings(Group):
         }
         return parameters if self.turned else {**parameters, "turned_every": 0}
 
+    def models_in_use(self) -> list[str]:
+        """Registered models that are wanted to look, and to listen."""
+        wanted = {"centerface": True, "plates": self.plates, "text": self.text, "speech": self.speech}
+        return [name for name, is_wanted in wanted.items() if is_wanted]
+
+    def own_as_parameters(self) -> list[dict[str, object]]:
+        """The agency's own models, as `redaction.detectors.own.OwnModel` has them."""
+        return [
+            {
+                "path": str(model.path.resolve()),
+                "sha256": model.sha256,
+                "finds": model.finds,
+                "decoder": model.decoder,
+                "long_side_px": model.long_side_px,
+                "every": model.every_frames,
+                "score_permille": round(model.min_score * 1000),
+            }
+            for model in self.own_models
+        ]
+
 
 class ContinuitySettings(Group):
     """What a continuity report calls a fault of a recording."""

@@ -45,7 +45,7 @@ def redact(context: JobContext) -> Outcome:
     """Find what must not be shown in every frame, and propose the first plan."""
     source, item = _source(context)
     models_dir = context.settings.redaction.models_dir.resolve()
-    for name in models_in_use(context):
+    for name in context.settings.redaction.models_in_use():
         load_model(models_dir, name)
     destination = context.scratch / "plan.json"
     entry = "propose_photo_entry" if item.media_kind == MediaKind.PHOTO else "propose_entry"
@@ -58,7 +58,7 @@ def redact(context: JobContext) -> Outcome:
             "models_dir": str(models_dir),
             "threads": context.settings.redaction.threads,
             "parameters": context.settings.redaction.as_parameters(),
-            "own_models": own_models(context),
+            "own_models": context.settings.redaction.own_as_parameters(),
         },
         limits=context.limits,
         on_progress=context.progress,
@@ -112,29 +112,6 @@ def redact(context: JobContext) -> Outcome:
 
     counts = {"tracks": facts["track_count"], "frames": facts["frame_count"]}
     return Outcome(commit, [(Topic.ITEM, str(item.id), "redaction_proposed", counts)])
-
-
-def models_in_use(context: JobContext) -> list[str]:
-    """The registered models that the settings want to look, and to listen."""
-    settings = context.settings.redaction
-    wanted = {"centerface": True, "plates": settings.plates, "text": settings.text, "speech": settings.speech}
-    return [name for name, is_wanted in wanted.items() if is_wanted]
-
-
-def own_models(context: JobContext) -> list[dict[str, object]]:
-    """An agency's own models, as `redaction.detectors.own.OwnModel` has them."""
-    return [
-        {
-            "path": str(model.path.resolve()),
-            "sha256": model.sha256,
-            "finds": model.finds,
-            "decoder": model.decoder,
-            "long_side_px": model.long_side_px,
-            "every": model.every_frames,
-            "score_permille": round(model.min_score * 1000),
-        }
-        for model in context.settings.redaction.own_models
-    ]
 
 
 def want_render(
