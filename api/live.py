@@ -13,13 +13,10 @@ grant when a file is first told; what is told of a file is worked out from its f
 from __future__ import annotations
 
 import re
-import threading
-from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -27,60 +24,37 @@ from sqlalchemy.orm import Session
 from api.auth.capability import Use, mint
 from api.auth.rights import Asker, actor_of, require_live
 from api.desk import Installation, Work
-from api.live_masks import MayShow, wall_at_zero
+from api.live_files import Shown, file_of, folder_of, journals, read, settling, shown_file
+from api.live_masks import MayShow
 from api.live_sharing import encoded, encodes_of, is_encoded, lane_of, nothing_yet, want
 from api.ranges import ByteRange
-from api.resolving import Servable, local_path
+from api.resolving import Servable
 from evidence.clock import from_micros, rfc3339, to_micros
 from evidence.custody import Action
-from evidence.errors import Conflict, MediaError, NotFound, NotPermitted, Unavailable
+from evidence.errors import Conflict, NotFound, NotPermitted, Unavailable
 from evidence.ids import new_id
 from evidence.kinds import RetrievalPurpose
 from evidence.masks import Mask
 from ingest.recorder import registry
-from ingest.recorder.places import room_folder
-from ingest.recorder.watching import Journals, Recorded, places_of, recorded, shown_windows
-from media.fmp4 import FragmentIndex, index_fragments
+from ingest.recorder.watching import Recorded, recorded, shown_windows
+from media.fmp4 import FragmentIndex
 from storage.db import agencies, custody, sessions
 from storage.db.custody import Happening
 from storage.db.leadership import leader
-from storage.db.live_grants import ended, live_grant_by_id, live_grant_in_force, received
+from storage.db.live_grants import ended, live_grant_by_id, live_grant_in_force
 from storage.db.room_tables import LiveGrant, RoomSession, SessionNote, SessionPart
 from storage.db.session_masks import masks_in_force
-from storage.objects.base import Namespace, object_key
 from storage.open import Storage
 from transcode.live import LIMIT_S, Window, live_runs, older_than_updates
-from transcode.live_encodes import EncodeNow, place_of
-from transcode.playlist import Run, Stretch, write
+from transcode.live_encodes import EncodeNow
+from transcode.playlist import Stretch, write
 
 SUBJECT = "room_session"
-INDEXES_KEPT = 2048
-"""Of files: a day of twelve rooms with two streams, at a file in five minutes, some 250 MB at most."""
-LOOKS = 3
-"""For a file that moves: it does so twice, from its first name into the store."""
 SILENT = timedelta(seconds=5)
 """A stream of which nothing came for so long is away, whether people were told or not."""
-BROWSER_ENTRIES = frozenset({"avc1", "avc3", "av01", "vp09", "mp4a", ".mp3", "Opus", "fLaC"})
-"""Sample entries of what `ingest.recorder.watching` takes for played."""
 _NAME = re.compile(r"live-([0-9]{1,2})-([0-9a-f]{32})-([0-9]{6,9})\.mp4")
 
 StreamNow = Literal["live", "waiting", "away", "paused", "not_playable", "over"]
-_journals = Journals()
-_indexes: OrderedDict[tuple[str, int], FragmentIndex] = OrderedDict()
-_wholes: OrderedDict[Hashable, tuple[FragmentIndex, list[Run]]] = OrderedDict()
-"""What lists say of files that are whole: by file, wall time told, and what may be shown."""
-_lock = threading.Lock()
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A file as a list has it."""
-
-    file: Recorded
-    at_us: int
-    """UTC at its first picture, as it was told."""
-    index: FragmentIndex
-    runs: list[Run]
 
 
 @dataclass(frozen=True)
@@ -97,23 +71,28 @@ class Watched:
         return cls(
             row,
             sessions.parts_of(session, row.agency_id, row.id),
-            sessions.notes_of(session, row.agency_id, row.id),
+            sessions.pauses_of(session, row.agency_id, row.id),
             masks_in_force(session, row),
         )
 
     def may_show(self, grant: LiveGrant, storage: Storage) -> MayShow:
         """What of it may be shown under a grant."""
-        windows = tuple(shown_windows(self.row, self.notes))
-        if grant.is_unmasked or not self.masks:
-            return MayShow(windows, ())
-        # The file in which the host's clock was set may not be tied yet: its journal tells at once.
-        folder = _folder(storage, self.row)
-        steps = [_journals.stepped_us(folder / str(stream)) for stream in self.row.streams]
-        masks = tuple(replace(each, slack_us=max(each.slack_us, *steps)) for each in self.masks)
-        return MayShow(windows, masks)
+        return _may_show(self.row, self.notes, self.masks, grant, storage)
 
     def files(self, storage: Storage, stream: str) -> list[Recorded]:
-        return recorded(_journals, storage.recorder, self.row, stream, self.parts)
+        return recorded(journals, storage.recorder, self.row, stream, self.parts)
+
+
+def _may_show(
+    row: RoomSession, notes: Sequence[SessionNote], masks: Sequence[Mask], grant: LiveGrant, storage: Storage
+) -> MayShow:
+    windows = tuple(shown_windows(row, notes))
+    if grant.is_unmasked or not masks:
+        return MayShow(windows, ())
+    # The file in which the host's clock was set may not be tied yet: its journal tells at once.
+    folder = folder_of(storage, row)
+    steps = [journals.stepped_us(folder / str(stream)) for stream in row.streams]
+    return MayShow(windows, tuple(replace(each, slack_us=max(each.slack_us, *steps)) for each in masks))
 
 
 # -- the right ------------------------------------------------------------------------------
@@ -183,16 +162,12 @@ def require_here(session: Session, installation: Installation, row: RoomSession,
     host_id = installation.settings.ingest.host_id
     owner = leader(session, registry.lease_of(row.agency_id, row.room_no), now)
     is_ours = owner is None or host_id is None or owner.rpartition(":")[0] == host_id
-    if not is_ours or not _folder(installation.storage, row).is_dir():
+    if not is_ours or not folder_of(installation.storage, row).is_dir():
         raise Unavailable(
             f"room {row.room_no}: expected it recorded on this host, found it is not; "
             "ask the host that records it",
             code="live_elsewhere",
         )
-
-
-def _folder(storage: Storage, row: RoomSession) -> Path:
-    return room_folder(storage.recorder, row.agency_id, row.room_no)
 
 
 def in_force(
@@ -299,7 +274,7 @@ def _shown(
         at_us = told.get((file.run, file.number))
         if at_us is None and (place < last or not file.is_new):
             continue
-        each = _shown_file(session, storage, watched.row, stream, file, may_show, at_us)
+        each = shown_file(session, storage, watched.row, stream, file, may_show, at_us)
         if each is not None and (each.runs or at_us is not None):
             found.append(each)
     is_open = watched.row.ended_at is None or any(not file.is_whole for file in files)
@@ -311,115 +286,6 @@ def _played(storage: Storage, watched: Watched, stream: str, keep_s: float) -> l
     files = watched.files(storage, stream)
     both = [*(each for each in files if each.plays), *encoded(storage, watched.row, stream, files, keep_s)]
     return sorted(both, key=lambda each: (each.from_us, each.run, each.number))
-
-
-def _shown_file(
-    session: Session,
-    storage: Storage,
-    row: RoomSession,
-    stream: str,
-    file: Recorded,
-    may_show: MayShow,
-    at_us: int | None,
-) -> Shown | None:
-    with _lock:
-        whole = _wholes.get((row.agency_id, file, at_us, may_show)) if file.is_whole else None
-    if whole is not None and at_us is not None:
-        return Shown(file, at_us, *whole)
-    try:
-        index = _read(session, storage, row, stream, file.run, file.number)[1]
-    except MediaError:
-        if file.codecs is not None:
-            raise
-        # Its journal is gone, and it is of no container that browsers play.
-        return None
-    if index is not None and file.codecs is None and file.zero_us is None and not _is_played(index):
-        return None
-    if index is None or not index.fragments:
-        if at_us is not None:
-            raise _settling()
-        return None
-    if at_us is None:
-        at_us = wall_at_zero(file, index)
-    runs = live_runs(index, may_show.of(file, index, at_us), is_whole=file.is_whole)
-    found = Shown(file, at_us, index, runs)
-    if file.is_whole:
-        _keep(_wholes, (row.agency_id, file, at_us, may_show), (index, found.runs))
-    return found
-
-
-def _is_played(index: FragmentIndex) -> bool:
-    return all(track.codec.partition(".")[0] in BROWSER_ENTRIES for track in index.tracks)
-
-
-def _keep(kept: OrderedDict[Any, Any], key: Hashable, found: object) -> None:
-    """Remember, and forget what was not asked for longest."""
-    with _lock:
-        kept[key] = found
-        kept.move_to_end(key)
-        while len(kept) > INDEXES_KEPT:
-            kept.popitem(last=False)
-
-
-def _find(
-    session: Session, storage: Storage, row: RoomSession, stream: str, run: str, number: int
-) -> Path | None:
-    """Where a file is, in the order it goes from one place to the next; None: on its way, or nowhere."""
-    made = place_of(storage.scratch, lane_of(row, stream), run, number)
-    for path in (*places_of(_folder(storage, row) / stream, run, number), made):
-        if path.exists():
-            return path
-    held = received(session, row.agency_id, f"recorder:{run}:{number}")
-    if held is not None:
-        return local_path(storage, held.store_key)
-    # Adopted, and its rows are being written.
-    for file in _journals.of_stream(_folder(storage, row) / stream):
-        if (file.run, file.number) == (run, number) and file.sha256 is not None:
-            key = object_key(row.agency_id.hex, Namespace.ORIGINAL, file.sha256)
-            return local_path(storage, key) if storage.objects.exists(key) else None
-    return None
-
-
-def _read(
-    session: Session, storage: Storage, row: RoomSession, stream: str, run: str, number: int
-) -> tuple[Path | None, FragmentIndex | None]:
-    """Where a file is, and its fragments as they are there now; looked for again where it moved meanwhile.
-
-    What was known of it before is never enough: it may lack the last fragments, and a list would end there.
-
-    Raises:
-        Unavailable: It is just changing places (``live_settling``).
-    """
-    for _ in range(LOOKS):
-        path = _find(session, storage, row, stream, run, number)
-        if path is None:
-            return None, None
-        try:
-            return path, _index(path, (run, number))
-        except FileNotFoundError:
-            continue
-    raise _settling()
-
-
-def _index(path: Path, key: tuple[str, int]) -> FragmentIndex | None:
-    """The fragments of a file, read on from where the reading before ended.
-
-    Raises:
-        FileNotFoundError: It moved this moment.
-    """
-    with _lock:
-        known = _indexes.get(key)
-    if known is not None and path.stat().st_size < known.size_bytes:
-        # What a power cut left was cut back.
-        known = None
-    found = index_fragments(path, known)
-    if found is not None:
-        _keep(_indexes, key, found)
-    return found
-
-
-def _settling() -> Unavailable:
-    return Unavailable("file: expected its bytes, found them moving; ask again", code="live_settling")
 
 
 # -- bytes ----------------------------------------------------------------------------------
@@ -445,15 +311,12 @@ def take(storage: Storage, agency_id: UUID, grant_id: UUID, name: str, *, is_tak
         at_us = _told(grant, stream).get((run, number))
         if at_us is None:
             raise NotFound("address: expected a file of the list, found another", code="nothing_here")
-        path, index = _read(session, storage, row, stream, run, number)
+        path, index = read(session, storage, row, stream, run, number)
         if path is None or index is None:
-            raise _settling()
-        watched = Watched.of(session, row)
-        may_show, file = watched.may_show(grant, storage), None
-        if may_show.masks:
-            played = _played(storage, watched, stream, keep_s=0)
-            file = next((each for each in played if (each.run, each.number) == (run, number)), None)
-        allowed = _allowed(index, may_show.of(file, index, at_us))
+            raise settling()
+        notes, masks = sessions.pauses_of(session, agency_id, row.id), masks_in_force(session, row)
+        file = file_of(session, storage, row, stream, run, number)
+        allowed = _allowed(index, _may_show(row, notes, masks, grant, storage).of(file, index, at_us))
     if is_taking and not grant.is_watched:
         _note_watched(storage, agency_id, grant_id, now)
     return Servable(path, index.size_bytes, "video/mp4", None, allowed)

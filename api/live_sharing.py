@@ -5,10 +5,11 @@ What an encode has made is named and told as the recorder's own files are (`api.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from api.desk import Installation
+from api.live_masks import NOBODY_KNOWS_US
 from evidence.clock import to_micros
 from evidence.errors import Unavailable
 from ingest.recorder.places import room_folder
@@ -16,10 +17,7 @@ from ingest.recorder.watching import Recorded
 from media.supervise import Limits
 from storage.db.room_tables import RoomSession
 from storage.open import Storage
-from transcode.live_encodes import Bounds, EncodeNow, LiveEncodes, pieces
-
-NOBODY_KNOWS_US = 86_400_000_000
-"""How sure the times of a piece are whose file is known no more: what is masked may lie anywhere in it."""
+from transcode.live_encodes import Bounds, EncodeNow, LiveEncodes, Told, piece_of, pieces
 
 
 def lane_of(row: RoomSession, stream: str) -> Path:
@@ -52,21 +50,38 @@ def encoded(
     begins_us = to_micros(row.started_at)
     ends_us = None if row.ended_at is None else to_micros(row.ended_at)
     return [
-        Recorded(
-            each.encode,
-            each.number,
-            each.from_us,
-            each.to_us or each.from_us,
-            is_whole=each.is_whole,
-            is_held=False,
-            zero_us=each.zero_us,
-            is_new=each.is_new,
-            slack_us=of.slack_us if (of := known.get(each.file)) is not None else NOBODY_KNOWS_US,
-            moved_us=of.from_us - each.file_us if of is not None else 0,
-        )
+        _as_file(each, known.get(each.file))
         for each in pieces(storage.scratch, lane_of(row, stream), keep_s)
         if (each.to_us is None or each.to_us > begins_us) and (ends_us is None or each.from_us < ends_us)
     ]
+
+
+def encoded_piece(
+    storage: Storage,
+    row: RoomSession,
+    stream: str,
+    encode: str,
+    number: int,
+    file_of: Callable[[tuple[str, int]], Recorded | None],
+) -> Recorded | None:
+    """One of them, by its name; None: there is none."""
+    piece = piece_of(storage.scratch, lane_of(row, stream), encode, number)
+    return None if piece is None else _as_file(piece, file_of(piece.file))
+
+
+def _as_file(piece: Told, of: Recorded | None) -> Recorded:
+    return Recorded(
+        piece.encode,
+        piece.number,
+        piece.from_us,
+        piece.to_us or piece.from_us,
+        is_whole=piece.is_whole,
+        is_held=False,
+        zero_us=piece.zero_us,
+        is_new=piece.is_new,
+        slack_us=of.slack_us if of is not None else NOBODY_KNOWS_US,
+        moved_us=of.from_us - piece.file_us if of is not None else 0,
+    )
 
 
 def want(installation: Installation, row: RoomSession, streams: Sequence[str]) -> dict[str, EncodeNow]:

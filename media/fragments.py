@@ -103,6 +103,13 @@ class FragmentIndex:
         return Fraction(self.origin_pts, self.timescale)
 
     @cached_property
+    def extent_us(self) -> tuple[int, int]:
+        """The first and last instant of picture or sound, in microseconds; both 0 where there is nothing."""
+        first = min((fragment.first_pts for fragment in self.fragments), default=0)
+        last = max((fragment.last_pts for fragment in self.fragments), default=0)
+        return first * 1_000_000 // self.timescale, last * 1_000_000 // self.timescale
+
+    @cached_property
     def frame_count(self) -> int:
         return sum(fragment.frame_count for fragment in self.fragments)
 

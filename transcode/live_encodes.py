@@ -23,8 +23,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections import OrderedDict
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,8 @@ COUNTED = len(AGAIN_S)
 COUNTED_S = COUNTED * AGAIN_S[-1]
 """Longer ago, those that told nothing count no more."""
 CLEAR_EVERY_S = 600.0
+JOURNALS_KEPT = 512
+"""Of encodes, in memory: what each told of its pieces."""
 LIVED_S = 120.0
 """One that lived so long is not counted among those that died one after the other."""
 
@@ -293,6 +296,17 @@ def pieces(scratch: Path, stream: Path, keep_s: float) -> list[Told]:
     return found
 
 
+def piece_of(scratch: Path, stream: Path, encode: str, number: int) -> Told | None:
+    """A piece by its name; None: there is none."""
+    folder = scratch / LIVE / stream / encode
+    if not (folder / NAME).exists():
+        return None
+    said = _journal_of(folder)
+    if number not in said.pieces:
+        return None
+    return _told(folder, said, number, is_over=not is_held(folder / LOCK), is_new=False)
+
+
 def place_of(scratch: Path, stream: Path, encode: str, number: int) -> Path:
     """Where a piece lies, if there is one of that name."""
     return scratch / LIVE / stream / encode / f"{number:06d}.mp4"
@@ -427,27 +441,61 @@ def _state(encode: Path) -> dict[str, Any] | None:
     return found
 
 
+@dataclass
+class _Journal:
+    """What an encode says of its pieces, read as far as it went."""
+
+    read_to: int = 0
+    pieces: dict[int, dict[str, Any]] = field(default_factory=dict)
+    ends: dict[int, int] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def follow(self, encode: Path) -> None:
+        with self.lock:
+            said, self.read_to = read(encode, self.read_to)
+            for line in said:
+                if line["kind"] == "piece":
+                    self.pieces[line["piece"]] = line
+                elif line["kind"] == "closed":
+                    self.ends[line["piece"]] = line["to_utc_us"]
+
+
+_journals: OrderedDict[Path, _Journal] = OrderedDict()
+"""By the encode, whose name is never another's; each reading goes on where the one before ended."""
+_journals_lock = threading.Lock()
+
+
+def _journal_of(encode: Path) -> _Journal:
+    with _journals_lock:
+        found = _journals.setdefault(encode, _Journal())
+        _journals.move_to_end(encode)
+        while len(_journals) > JOURNALS_KEPT:
+            _journals.popitem(last=False)
+    found.follow(encode)
+    return found
+
+
 def _pieces(encode: Path, keep_s: float) -> list[Told]:
     # Asked first: what is read after it was over is all there is.
     is_over = not is_held(encode / LOCK)
     is_new = not is_over or time.time() - _ended_at(encode) < keep_s
-    said, _ = read(encode)
-    ends = {line["piece"]: line["to_utc_us"] for line in said if line["kind"] == "closed"}
-    return [
-        Told(
-            encode.name,
-            line["piece"],
-            line["zero_utc_us"],
-            line["from_utc_us"],
-            ends.get(line["piece"]),
-            is_whole=is_over or line["piece"] in ends,
-            is_new=is_new,
-            file=(line["run"], line["file"]),
-            file_us=line["file_utc_us"],
-        )
-        for line in said
-        if line["kind"] == "piece"
-    ]
+    said = _journal_of(encode)
+    return [_told(encode, said, number, is_over=is_over, is_new=is_new) for number in sorted(said.pieces)]
+
+
+def _told(encode: Path, said: _Journal, number: int, *, is_over: bool, is_new: bool) -> Told:
+    line = said.pieces[number]
+    return Told(
+        encode.name,
+        number,
+        line["zero_utc_us"],
+        line["from_utc_us"],
+        said.ends.get(number),
+        is_whole=is_over or number in said.ends,
+        is_new=is_new,
+        file=(line["run"], line["file"]),
+        file_us=line["file_utc_us"],
+    )
 
 
 def _end_of(path: Path, piece: Told) -> int:

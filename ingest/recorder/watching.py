@@ -30,6 +30,8 @@ from storage.db.room_tables import RoomSession, SessionNote, SessionPart
 
 RUNS_KEPT = 512
 """Journals that are remembered, so that each reading goes on where the one before ended."""
+LONG_US = 86_400_000_000
+"""No file is longer, and no clock was set by more."""
 CONTAINER = "mp4"
 
 
@@ -62,7 +64,12 @@ class Recorded:
     @property
     def key(self) -> str:
         """Of its reception, as `ingest.recorder.stream.Finished` has it."""
-        return f"recorder:{self.run}:{self.number}"
+        return self.key_of(self.run, self.number)
+
+    @staticmethod
+    def key_of(run: str, number: int) -> str:
+        """Of the reception of a file of that name."""
+        return f"recorder:{run}:{number}"
 
 
 @dataclass
@@ -112,26 +119,27 @@ class Journals:
         self._kept: OrderedDict[Path, _Journal] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of_stream(self, folder: Path) -> Iterator[Recorded]:
-        """Every file of a stream that lies on this host, or did while its run is not over."""
+    def of_stream(self, folder: Path, since_us: int | None = None) -> Iterator[Recorded]:
+        """Every file of a stream that lies on this host, or did while its run is not over.
+
+        Args:
+            since_us: UTC; those that ended long before it need not be told. A run may last for weeks.
+        """
         for run in _runs(folder):
-            for number, file in sorted(self._journal(run).files.items()):
-                # Without a mark nobody knows when it was; there will be one within a second.
-                if file.from_us is None or file.to_us is None:
-                    continue
-                yield Recorded(
-                    run.name,
-                    number,
-                    file.from_us,
-                    file.to_us,
-                    is_whole=file.sha256 is not None,
-                    is_held=False,
-                    sha256=file.sha256,
-                    codecs=file.codecs,
-                    plays=file.container == CONTAINER
-                    and set(file.codecs) <= BROWSER_PICTURES | BROWSER_SOUNDS,
-                    slack_us=file.slack_us,
-                )
+            files = self._journal(run).files
+            for number in sorted(files, reverse=True):
+                found = _told(run, number, files[number])
+                if found is not None:
+                    if since_us is not None and found.is_whole and found.to_us < since_us - LONG_US:
+                        break
+                    yield found
+
+    def file(self, run: Path, number: int) -> Recorded | None:
+        """One of them; None: nobody tells of it, or not yet when it was."""
+        if not (run / NAME).exists():
+            return None
+        known = self._journal(run).files.get(number)
+        return None if known is None else _told(run, number, known)
 
     def stepped_us(self, folder: Path) -> int:
         """How far the host's clock was set while a stream was recorded here, within the last day."""
@@ -145,6 +153,24 @@ class Journals:
                 self._kept.popitem(last=False)
         found.follow(run)
         return found
+
+
+def _told(run: Path, number: int, file: _File) -> Recorded | None:
+    # Without a mark nobody knows when it was; there will be one within a second.
+    if file.from_us is None or file.to_us is None:
+        return None
+    return Recorded(
+        run.name,
+        number,
+        file.from_us,
+        file.to_us,
+        is_whole=file.sha256 is not None,
+        is_held=False,
+        sha256=file.sha256,
+        codecs=file.codecs,
+        plays=file.container == CONTAINER and set(file.codecs) <= BROWSER_PICTURES | BROWSER_SOUNDS,
+        slack_us=file.slack_us,
+    )
 
 
 def _runs(folder: Path) -> list[Path]:
@@ -167,25 +193,34 @@ def recorded(
     ends_us = None if row.ended_at is None else to_micros(row.ended_at)
     here = {
         each.key: each
-        for each in journals.of_stream(room_folder(folder, row.agency_id, row.room_no) / stream)
+        for each in journals.of_stream(room_folder(folder, row.agency_id, row.room_no) / stream, begins_us)
         if (not each.is_whole or each.to_us > begins_us) and (ends_us is None or each.from_us < ends_us)
     }
     for part in parts:
         if part.stream != stream:
             continue
-        known = here.get(part.reception_key)
-        here[part.reception_key] = Recorded(
-            part.run,
-            part.file_no,
-            to_micros(part.from_at),
-            to_micros(part.to_at),
-            is_whole=True,
-            is_held=True,
-            slack_us=slack_us(to_micros(part.from_at), to_micros(part.to_at), part.media_us, part.open_us),
-            codecs=known.codecs if known is not None else None,
-            plays=known is None or known.plays,
-        )
+        here[part.reception_key] = of_part(part, here.get(part.reception_key))
     return sorted(here.values(), key=lambda each: (each.from_us, each.run, each.number))
+
+
+def of_part(part: SessionPart, known: Recorded | None) -> Recorded:
+    """A file that is tied to a session.
+
+    Args:
+        known: What its run's journal tells of it, while that is there.
+    """
+    from_us, to_us = to_micros(part.from_at), to_micros(part.to_at)
+    return Recorded(
+        part.run,
+        part.file_no,
+        from_us,
+        to_us,
+        is_whole=True,
+        is_held=True,
+        slack_us=slack_us(from_us, to_us, part.media_us, part.open_us),
+        codecs=known.codecs if known is not None else None,
+        plays=known is None or known.plays,
+    )
 
 
 def shown_windows(row: RoomSession, notes: Sequence[SessionNote]) -> list[tuple[int, int | None]]:

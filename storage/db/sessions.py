@@ -231,3 +231,13 @@ def notes_of(session: Session, agency_id: UUID, session_id: UUID) -> list[Sessio
         SessionNote.agency_id == agency_id, SessionNote.session_id == session_id
     )
     return list(session.scalars(query.order_by(SessionNote.at, SessionNote.id)))
+
+
+def pauses_of(session: Session, agency_id: UUID, session_id: UUID) -> list[SessionNote]:
+    """Where people paused it and went on, oldest first."""
+    query = select(SessionNote).where(
+        SessionNote.agency_id == agency_id,
+        SessionNote.session_id == session_id,
+        SessionNote.kind.in_((str(NoteKind.PAUSE), str(NoteKind.RESUME))),
+    )
+    return list(session.scalars(query.order_by(SessionNote.at, SessionNote.id)))

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from api import live
+from api import live_files
 from api.live_masks import MayShow, wall_at_zero
 from evidence.errors import Unavailable
 from evidence.masks import Hides, Mask, Reason
@@ -32,18 +32,18 @@ class Row:
 
 @pytest.fixture(autouse=True)
 def _nothing_kept() -> Iterator[None]:
-    for each in (live._indexes, live._wholes):
+    for each in (live_files._indexes, live_files._wholes, live_files._runs):
         cast(Any, each).clear()
     yield
-    for each in (live._indexes, live._wholes):
+    for each in (live_files._indexes, live_files._wholes, live_files._runs):
         cast(Any, each).clear()
 
 
-def shown(monkeypatch: pytest.MonkeyPatch, places: list[Path]) -> live.Shown | None:
+def shown(monkeypatch: pytest.MonkeyPatch, places: list[Path]) -> live_files.Shown | None:
     """What a list says of the file, found at these places one after the other."""
     left = iter(places)
-    monkeypatch.setattr(live, "_find", lambda *_: next(left))
-    return live._shown_file(
+    monkeypatch.setattr(live_files, "find", lambda *_: next(left))
+    return live_files.shown_file(
         cast(Any, None), cast(Any, None), cast(Any, Row(UUID(int=1))), "main", FILE, MayShow(((0, None),)), 0
     )
 
@@ -60,11 +60,11 @@ def test_a_file_that_moved_after_it_was_found_is_read_whole_where_it_went(
     assert index is not None and len(index.fragments) > 2
     part.write_bytes(whole.read_bytes()[: index.fragments[1].end_bytes])
     key = (FILE.run, FILE.number)
-    known = live._index(part, key)
+    known = live_files.index_of(part, key)
     assert known is not None and len(known.fragments) == 2
     with pytest.raises(Unavailable) as moving:
-        shown(monkeypatch, [gone] * live.LOOKS)
-    assert moving.value.code == "live_settling" and not live._wholes
+        shown(monkeypatch, [gone] * live_files.LOOKS)
+    assert moving.value.code == "live_settling" and not live_files._wholes
     found = shown(monkeypatch, [gone, whole])
     assert found is not None and found.index == index
     # Kept, though FFmpeg's own index lies behind the last fragment: asked again, nothing is looked for.
@@ -80,15 +80,18 @@ def test_what_is_masked_is_left_out_wherever_it_may_lie_in_a_file(tmp_path: Path
     assert index is not None
     second = 1_000_000
     mask = Mask("m", 20 * second, 30 * second, Hides.SOUND, Reason.MINOR, "account:x")
-    may_show = MayShow(((0, None),), (mask,))
+    begins = -60 * second
+    may_show = MayShow(((begins, None),), (mask,))
 
     def left(file: Recorded, at_us: int) -> list[tuple[int | None, ...]]:
         return [(each.from_us, each.to_us) for each in may_show.of(file, index, at_us)]
 
     zero_us = wall_at_zero(FILE, index)
-    assert left(FILE, zero_us) == [(-zero_us, 19 * second - zero_us), (31 * second - zero_us, None)]
+    assert left(FILE, zero_us) == [
+        (begins - zero_us, 19 * second - zero_us), (31 * second - zero_us, None)
+    ]  # fmt: skip
     # The source stood still, told or not: what was masked then lies before where its date says.
-    assert left(replace(FILE, slack_us=9 * second), 0)[0] == (0, 10 * second - zero_us)
+    assert left(replace(FILE, slack_us=9 * second), 0)[0] == (begins, 10 * second - zero_us)
     # Since it was told, it turned out to begin four seconds later, or earlier.
     later, earlier = (replace(FILE, from_us=each * second) for each in (4, -4))
     assert left(later, zero_us)[0][1] == 15 * second - zero_us
@@ -127,5 +130,5 @@ def test_a_file_whose_journal_is_gone_is_shown_by_what_it_says_itself(
     ffmpeg("-i", tmp_path / "plain.mp4", "-c", "copy", "-movflags", flags, tmp_path / "whole.mp4")
     assert shown(monkeypatch, [tmp_path / "whole.mp4"]) is None
     (tmp_path / "sound.mkv").write_bytes(b"\x1a\x45\xdf\xa3" + bytes(64))
-    live._indexes.clear()
+    live_files._indexes.clear()
     assert shown(monkeypatch, [tmp_path / "sound.mkv"]) is None
