@@ -68,6 +68,8 @@ class FieldJoiner:
 def _pulled(graph: Graph) -> Iterator[VideoFrame]:
     while True:
         try:
-            yield graph.vpull()
+            frame = graph.pull()
         except (av.error.BlockingIOError, av.error.EOFError):
             return
+        if isinstance(frame, VideoFrame):
+            yield frame
