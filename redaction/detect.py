@@ -63,7 +63,7 @@ class DetectParameters:
     """Every how many frames; 0 never. Tracks carry what it finds through the frames between."""
     weak_permille: int = 100
     """Sightings below the tracker's strong score, down to this, only continue a track."""
-    turned_every: int = 3
+    turned_every: int = 6
     """Where no face is seen upright, every how many frames a picture is looked at turned; 0 never."""
     turned_long_side_px: int = 320
     plate_every: int = 6

@@ -30,7 +30,7 @@ from redaction.track import CutFinder
 MICROSECONDS = 1_000_000
 LUMA_STEP = 8
 LUMA_OF_RGB = np.array([66, 129, 25], dtype=np.uint16)
-TURNS = (90, 270, 180)
+TURNS = (90, 270)
 
 Detections = NDArray[np.float32]
 Progress = Callable[[float], None]
@@ -79,7 +79,7 @@ class Watch:
     turned_every: int = 0
     """Where nothing is seen, every how many frames a picture is looked at turned; 0 never."""
     turned_long_side_px: int = 0
-    turned_permille: int = 500
+    turned_permille: int = 700
     """A turned sighting counts from this score on, until there was one; an upright one of less is doubted."""
 
     def sides(self, width_px: int, height_px: int, index: int) -> list[int]:
@@ -97,8 +97,8 @@ class TurnFinder:
     """Which way a camera lies, told from where faces are found.
 
     Every frame is looked at upright. While that finds nothing for sure, one frame in a few is looked at
-    turned too, by a quarter, three quarters and a half in rotation. A turn that finds something is looked at
-    on every frame for as long as it goes on. A turned look adds; it never takes one away.
+    turned too, to the left and to the right by turns. A turn that finds something is looked at on every frame
+    for as long as it goes on. A turned look adds; it never takes one away.
     """
 
     LASTS_FRAMES = 50
