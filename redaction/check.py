@@ -318,8 +318,7 @@ def _check_voices(
 ) -> None:
     """Hold each second of a voice that was made unrecognisable against the source.
 
-    What begins or ends a span is looked at as part of a whole second; a span of less than one, as far as it
-    goes, between silence.
+    What is left at the end is looked at as far as it goes, by bounds that allow for chance.
     """
     voices = [one for one in ranges if one.kind == "voice"]
     if not voices:
@@ -345,7 +344,7 @@ def _check_voices(
 def _windows(
     reader: AudioReader, span: SampleRange, length: int
 ) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    """What is heard in a span, all channels together, in windows of ``length``; the last is filled up."""
+    """What is heard in a span, all channels together, in windows of ``length``; the last is shorter."""
     window = np.zeros(length)
     at = span.first
     blocks = ((block.pts * reader.time_base, block.samples) for block in reader.blocks())
@@ -360,7 +359,8 @@ def _windows(
             until = min(high, at + length)
             window[low - at : until - at] = heard[low - first : until - first]
             low = until
-    yield at, window
+    if at < span.end:
+        yield at, window[: span.end - at]
 
 
 def _packet_digest(reader: AudioReader) -> bytes:

@@ -102,8 +102,8 @@ def write_cvat(plan: RedactionPlan, times: Sequence[int]) -> str:
     ]
     whole = Key(0, 0, 0, *picture)
     for span in plan.whole_frame_spans:
-        edges = whole._replace(pts=span.from_pts), whole._replace(pts=span.to_pts)
-        entries.append((WHOLE, "rectangle", span, edges))
+        ends = whole._replace(pts=span.from_pts), whole._replace(pts=span.to_pts)
+        entries.append((WHOLE, "rectangle", span, ends))
     for number, (label, shape, entry, keys) in enumerate(entries):
         shown = list(_on_frames(keys, times))
         if not shown:

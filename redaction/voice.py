@@ -32,6 +32,7 @@ WINDOW_S = 1
 LAG_S = 0.1
 WAVE_MOST = 0.25
 FINE_MOST = 0.3
+MOST = 0.8
 # Quieter than this a source tells nothing.
 SOURCE_LEAST = 1e-3
 FRAMES_PER_SECOND = 100
@@ -127,22 +128,27 @@ class Likeness:
     fine: float
     """Correlation of the spectra over time, once what the disguise keeps (cells and bands) is taken out."""
 
+    share: float = 1.0
+    """Of a whole window: in less, chance alone likens more."""
+
     @property
     def is_too_much(self) -> bool:
-        return self.wave > WAVE_MOST or self.fine > FINE_MOST
+        wider = 1 / np.sqrt(self.share)
+        return self.wave > min(MOST, WAVE_MOST * wider) or self.fine > min(MOST, FINE_MOST * wider)
 
 
 def likeness(source: Wave, left: Wave, sample_rate_hz: int) -> Likeness:
-    """Compare ``WINDOW_S`` of a source with what stands there instead; silence is like nothing."""
+    """Compare up to ``WINDOW_S`` of a source with what stands there instead; silence is like nothing."""
     source, left = source - source.mean(), left - left.mean()
+    share = min(1.0, source.size / (WINDOW_S * sample_rate_hz))
     power = float(np.sqrt((source**2).sum() * (left**2).sum()))
     if np.sqrt(np.mean(source**2)) < SOURCE_LEAST or power == 0:
         return Likeness(0.0, 0.0)
     size = 2 * source.size
     across = np.fft.irfft(np.fft.rfft(source, size) * np.conj(np.fft.rfft(left, size)), size)
-    lag = int(LAG_S * sample_rate_hz)
-    wave = float(max(np.abs(across[: lag + 1]).max(), np.abs(across[-lag:]).max())) / power
-    return Likeness(wave, _alike(_fine(source, sample_rate_hz), _fine(left, sample_rate_hz)))
+    lag = min(int(LAG_S * sample_rate_hz), source.size - 1)
+    wave = float(np.abs(np.concatenate([across[: lag + 1], across[-lag:]])).max()) / power
+    return Likeness(wave, _alike(_fine(source, sample_rate_hz), _fine(left, sample_rate_hz)), share)
 
 
 def _fine(wave: Wave, sample_rate_hz: int) -> Wave:
@@ -155,12 +161,14 @@ def _fine(wave: Wave, sample_rate_hz: int) -> Wave:
     frequencies = np.fft.rfftfreq(length, 1 / sample_rate_hz)
     edges = np.geomspace(BAND_EDGES_HZ[0], min(BAND_EDGES_HZ[-1], sample_rate_hz / 2), FINE_BANDS + 1)
     bands = np.searchsorted(edges, frequencies, side="right") - 1
+    # Where both are silent they are alike for no reason: what is far below the mean counts as equal.
+    least = 1e-4 * power.mean() + 1e-12 if power.size else 1e-12
     levels: list[Wave] = []
     for low, high in pairwise(BAND_EDGES_HZ):
         inside = [band for band in range(FINE_BANDS) if low <= edges[band] < high and (bands == band).any()]
         if not inside:
             continue
-        group = np.log(np.stack([power[:, bands == band].sum(axis=1) for band in inside], axis=1) + 1e-12)
+        group = np.log(np.stack([power[:, bands == band].sum(axis=1) for band in inside], axis=1) + least)
         cells = group.reshape(-1, per_cell, group.shape[1])
         # What is left out: how loud the wide band is at each cell, how it changes there, and its usual tilt.
         slope = np.arange(per_cell) - (per_cell - 1) / 2

@@ -225,8 +225,7 @@ def _require_sound(source: Derivative, base: RedactionPlan, plan: RedactionPlan)
     """Refuse to mute sound that is not there: somebody believes that something is hidden, and it is not.
 
     Raises:
-        InvalidInput: A new span names a stream that the rendition has not, or it has no sound
-            (``plan_invalid``).
+        InvalidInput: A new span names a stream that is not there, or there is no sound (``plan_invalid``).
     """
     tracks = source.info.get("index", {}).get("tracks", [])
     streams = sum(track["kind"] == "audio" for track in tracks)

@@ -18,9 +18,11 @@ from redaction.render import FILL, FILL_RGB
 from tests.support.scene import Live, Recording, live_scene
 
 SEED = 61
-HIDDEN = {"op": "mask_frames", "from_pts": 0, "to_pts": 25 * 512, "reason": "minor"}
+# Of the reel's rendition, whose sound begins before its picture.
+FIRST = 274
+HIDDEN = {"op": "mask_frames", "from_pts": 0, "to_pts": FIRST + 25 * 512, "reason": "minor"}
 BOX = {"op": "add_box", "shape": "rectangle", "reason": "privacy", "class": "face",
-       "keys": [[0, 0, 0, 80, 60, 0], [149 * 512, 0, 0, 80, 60, 0]]}  # fmt: skip
+       "keys": [[FIRST, 0, 0, 80, 60, 0], [FIRST + 149 * 512, 0, 0, 80, 60, 0]]}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +76,7 @@ def test_tracks_go_out_and_come_back(live: Live, recording: Recording) -> None:
     assert back.status_code == 201, back.text
     assert not back.json()["plan"]["reveals"]
     (track,) = live.as_("handler").get(path_of(recording, "/3")).json()["plan"]["tracks"]
-    assert (track["class"], track["keys"][0]) == ("face", [0, 0, 0, 91, 60, 0])
+    assert (track["class"], track["keys"][0]) == ("face", [FIRST, 0, 0, 91, 60, 0])
     hostile = change(
         live, recording, 3, "/cvat", xml="<!DOCTYPE a [<!ENTITY e 'x'>]><annotations>&e;</annotations>"
     )
@@ -106,9 +108,9 @@ def test_a_preview_shows_what_the_new_version_hides_at_once(
         lumas = {
             frame.pts: frame.to_ndarray(format="yuv420p")[: frame.height] for frame in container.decode()
         }
-    assert (min(lumas), max(lumas)) == (20 * 512, 45 * 512)
-    assert np.abs(lumas[25 * 512].astype(int) - FILL[0]).max() < 12
-    assert lumas[26 * 512][64:, 84:].std() > 5
+    assert (min(lumas), max(lumas)) == (FIRST + 20 * 512, FIRST + 45 * 512)
+    assert np.abs(lumas[FIRST + 25 * 512].astype(int) - FILL[0]).max() < 12
+    assert lumas[FIRST + 26 * 512][64:, 84:].std() > 5
     assert len(live.scene.leaves(recording.item_id, "preview:issued")) == 1
 
 

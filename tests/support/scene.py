@@ -257,7 +257,10 @@ class Scene:
         plan = RedactionPlan(
             item_id=str(item.id), number=1, parent=None, author="model", coverage=dict(FACES_ONLY),
             models={"centerface": "00" * 32}, parameters={},
-            picture=Picture(main.width_px, main.height_px, (1, main.timescale), 150, 0, 149 * 512),
+            picture=Picture(
+                main.width_px, main.height_px, (1, main.timescale), 150, film.index.origin_pts,
+                film.index.origin_pts + 149 * 512,
+            ),
         )  # fmt: skip
         return RedactionPlanRow(
             agency_id=self.agency.id, item_id=item.id, number=1, parent_number=None,
