@@ -133,7 +133,7 @@ class Likeness:
 
     @property
     def is_too_much(self) -> bool:
-        wider = 1 / np.sqrt(self.share)
+        wider = float(self.share**-0.5)
         return self.wave > min(MOST, WAVE_MOST * wider) or self.fine > min(MOST, FINE_MOST * wider)
 
 
