@@ -116,5 +116,5 @@ class Leftovers:
 
 def _shown_by_decision(plan: RedactionPlan) -> RedactionPlan:
     """A plan that hides what this one shows because a person refused to hide it."""
-    refused = [replace(t, state=State.PROPOSED) for t in plan.tracks if t.state is State.REFUSED]
+    refused = [replace(t, state=State.PROPOSED) for t in plan.tracks if not t.state.hides]
     return replace(plan, tracks=tuple(refused), whole_frame_spans=())
