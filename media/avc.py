@@ -214,6 +214,8 @@ class Bits:
         zeros = 0
         while not self.take(1):
             zeros += 1
+            if zeros > 32:
+                raise media_error("fragments_unreadable", "a number of more than 32 bits")
         return (1 << zeros) - 1 + self.take(zeros)
 
     def signed(self) -> int:

@@ -24,7 +24,6 @@ from media import formats
 from media.counting import JUMP_S, ratio
 from media.errors import is_out_of_memory, media_error, translated
 from media.measures import Finding, PictureWatch, Scene, SoundWatch
-from media.report import lead_of
 from media.timing import TOGETHER_S, StreamClock
 from media.trial import open_container
 
@@ -53,7 +52,7 @@ def continuity_entry(request: dict[str, object], progress: Progress) -> dict[str
 
     Args:
         request: ``path``; ``thresholds`` by the names of the settings; ``streams``: indices of picture and
-            sound, either of them None. Without it, the first of each is taken.
+            sound, either of them None. Without it, the first of each is taken. ``lead_us``: of its report.
         progress: Hears 0 to 1.
 
     Returns:
@@ -73,7 +72,7 @@ def continuity_entry(request: dict[str, object], progress: Progress) -> dict[str
             chosen: list[Any] = [next(iter(some), None) for some in (pictures, container.streams.audio)]
         else:
             chosen = [None if index is None else container.streams[index] for index in wanted]  # type: ignore[attr-defined]
-        reading = _Reading(limits, chosen[0], chosen[1])
+        reading = _Reading(limits, chosen[0], chosen[1], int(str(request.get("lead_us", 0))))
         size = max(1, path.stat().st_size)
         reading.run(container, lambda place: progress(place / size))
         # Streams of a closed container name nothing.
@@ -92,6 +91,7 @@ class _Reading:
     limits: dict[str, float]
     picture: VideoStream | None
     sound: AudioStream | None
+    lead_us: int = 0
     clocks: dict[int, StreamClock] = field(default_factory=dict)
     undecodable: int = 0
     is_whole: bool = True
@@ -163,7 +163,7 @@ class _Reading:
     def result(self) -> dict[str, object]:
         clocks = list(self.clocks.values())
         main = clocks[0]
-        lead = self._lead()
+        lead = Fraction(self.lead_us, MICROSECONDS)
         origin = (main.first or 0) - round(lead / main.time_base)
         findings = self._of_clocks()
         scenes: list[Scene] = []
@@ -196,13 +196,6 @@ class _Reading:
             "has_sound": self.sound is not None,
             "is_whole": self.is_whole,
         }
-
-    def _lead(self) -> Fraction:
-        """Seconds by which the first picture stands before its time."""
-        if self.picture is None or self.sound is None:
-            return Fraction(0)
-        picture, sound = self.clocks[self.picture.index], self.clocks[self.sound.index]
-        return lead_of(picture.begin, sound.begin) if picture.count and sound.count else Fraction(0)
 
     def _of_clocks(self) -> list[Finding]:
         """Jumps, gaps and dropped frames, by the packets alone."""

@@ -27,6 +27,7 @@ from evidence.kinds import MediaKind
 from media import formats
 from media.counting import Count, counted, ratio
 from media.errors import is_out_of_memory, reason
+from media.leading import lead_us
 from media.photo import probe_photo
 from media.report import ProbeReport, StreamReport
 from media.structure import Structure
@@ -212,7 +213,8 @@ class _Probing:
             flags=tuple(reason(code) for code in dict.fromkeys(self.flags)),
         )
         main = report.main
-        return replace(report, duration_us=main.duration_us if main else None)
+        report = replace(report, duration_us=main.duration_us if main else None)
+        return report.led_by(lead_us(self.path, report))
 
 
 def _hidden_entries(stream: Stream) -> int:

@@ -7,7 +7,7 @@ Times are rational: `pts` counts of a `time_base`, microseconds only where a who
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from typing import Any, Self
 
@@ -87,24 +87,6 @@ class StreamReport:
         return 1 / rate if rate > 0 else Fraction(1, 25)
 
 
-LEAST_LEAD, MOST_LEAD = Fraction(15, 100), Fraction(15)
-"""A packet of sound is no longer than the one, and no fragment of a rendition than the other."""
-
-
-def lead_of(picture: Fraction, sound: Fraction) -> Fraction:
-    """How much earlier the first picture is shown than it says, because sound begins before it; seconds.
-
-    Players that are fed by fragments begin where there are both, or count anew once they have been sent
-    elsewhere: nobody would hear what was said before the picture. So media time 0 is where the sound begins.
-
-    Args:
-        picture: When the first one is shown, by the file's own clock.
-        sound: When the first is heard, by the same.
-    """
-    lead = picture - sound
-    return lead if LEAST_LEAD < lead <= MOST_LEAD else Fraction(0)
-
-
 @dataclass(frozen=True)
 class ProbeReport:
     """All that probing says about one file."""
@@ -118,6 +100,9 @@ class ProbeReport:
     depth: str = "packets"
     """How far it was read: ``header``, ``packets``, ``full``."""
     duration_us: int | None = None
+    """From media time 0 on."""
+    lead_us: int = 0
+    """How much earlier its first picture is shown than it says: sound begins then (`media.leading`)."""
     streams: tuple[StreamReport, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     claims: tuple[Mapping[str, str], ...] = ()
@@ -145,11 +130,13 @@ class ProbeReport:
 
     @property
     def lead(self) -> Fraction:
-        """Seconds by which its first picture stands before its time (`lead_of`)."""
-        video, audio = self.video, self.audio
-        if video is None or audio is None or video.start_pts is None or audio.start_pts is None:
-            return Fraction(0)
-        return lead_of(video.start_time, audio.start_time)
+        """The same in seconds."""
+        return Fraction(self.lead_us, 1_000_000)
+
+    def led_by(self, lead_us: int) -> Self:
+        """The same with another lead."""
+        length = None if self.duration_us is None else self.duration_us - self.lead_us + lead_us
+        return replace(self, lead_us=lead_us, duration_us=length)
 
     @property
     def origin(self) -> Fraction:

@@ -197,7 +197,8 @@ def trial_command(
 
 def chunk_plan(plan: RenditionPlan, cut: Cut, time_base: Fraction) -> RenditionPlan:
     """The picture of a rung between two instants of the source's clock."""
-    options = _without(plan.options, _copied_audio(), _encoded_audio(0))
+    # What stands before its time does so once the chunks are joined.
+    options = _without(plan.options, _copied_audio(), _encoded_audio(0), {"bsf:v": None})
     # The delay of the first picture is written in this unit: ticks, so that it is exact.
     options |= {"movie_timescale": time_base.denominator, "copyts": None}
     length = (cut.to_pts - cut.from_pts) * time_base
@@ -214,7 +215,8 @@ def sound_plan(plan: RenditionPlan, report: ProbeReport) -> RenditionPlan:
     """The sound of a rung, whole, on the clock of the chunks."""
     audio = report.audio
     assert audio is not None  # noqa: S101 - it is asked for where there is sound
-    options = _without(plan.options, _encoded_video(replace(plan.rung, max_kbps=1), plan.encoder))
+    picture = {**_encoded_video(replace(plan.rung, max_kbps=1), plan.encoder), "bsf:v": None}
+    options = _without(plan.options, picture)
     rate = options.get("ar") or audio.sample_rate_hz or AUDIO_RATE_HZ
     options |= {"movie_timescale": rate, "copyts": None, "output_ts_offset": clock_start_s(report)}
     rung = Rung(SOUND, copies_audio=plan.rung.copies_audio)
@@ -283,8 +285,6 @@ def _branches(opened: Any, plans: Sequence[RenditionPlan]) -> list[Any]:
     if plans[0].is_interlaced:
         picture = picture.filter("yadif", mode="send_frame", deint="interlaced")
     first, *others = plans
-    if first.lead and cut is None:
-        picture = picture.filter("setpts", f"PTS-{_ticks(first.lead)}*not(N)")
     if others and first.cut is None and first.head_start:
         parts = picture.filter_multi_output("split", 3)
         larger = held_back(parts[1], parts[2], first.head_start)
@@ -324,7 +324,8 @@ def _plan(report: ProbeReport, rung: Rung, encoder: Encoder) -> RenditionPlan:
     if video is not None:
         options |= _copied_video() if rung.copies_video else _encoded_video(rung, encoder)
         filters = [*_early(report.lead), *(_marks(video.time_base_fraction) if is_reordered else ())]
-        if rung.copies_video and filters:
+        if filters:
+            # Of packets, for a filter of pictures begins to count anew where the source changes its shape.
             options["bsf:v"] = ",".join(filters)
         if is_reordered:
             # What an edit list says is said in the same ticks, so that it is exact.
@@ -342,7 +343,7 @@ def _plan(report: ProbeReport, rung: Rung, encoder: Encoder) -> RenditionPlan:
         expected_duration=Fraction(main.duration_us, 1_000_000) + report.lead if main.duration_us else None,
         tolerance=frame + Fraction(1, 1000),
         head_start=Fraction(0) if video is None else _head_start(video, rung),
-        longest_picture=video.longest_step * video.time_base_fraction
+        longest_picture=video.longest_step * video.time_base_fraction + report.lead
         if video and video.longest_step
         else None,
         encoder=encoder,

@@ -46,10 +46,10 @@ MOVING = f"testsrc2={SIZE}"
 STILL = f"testsrc2={SIZE}:d=0.1,loop=9:1:0,setpts=N/10/TB"
 
 
-def read(path: Path, **changes: Any) -> dict[str, Any]:
+def read(path: Path, *, lead_us: int = 0, **changes: Any) -> dict[str, Any]:
     """The findings about a file, read here: the footage is our own."""
     limits = SHORT.model_copy(update=changes).model_dump()
-    return continuity_entry({"path": str(path), "thresholds": limits}, lambda _: None)
+    return continuity_entry({"path": str(path), "thresholds": limits, "lead_us": lead_us}, lambda _: None)
 
 
 def spans(found: dict[str, Any]) -> dict[Fault, list[tuple[int, int, float]]]:
@@ -135,7 +135,9 @@ def test_sound_that_begins_before_the_picture_is_media_time_zero(tmp_path: Path)
         "select='not(between(t,1,2))',setpts=PTS+2/TB", "-fps_mode", "passthrough", "-c:v", "libx264",
         "-c:a", "aac", tmp_path / "late.mkv",
     )  # fmt: skip
-    found = read(tmp_path / "late.mkv")
+    report = footage.probe(tmp_path / "late.mkv", tmp_path)
+    found = read(tmp_path / "late.mkv", lead_us=report.lead_us)
+    assert (found["duration_us"], report.lead_us > 2_000_000) == (report.duration_us, True)
     # AAC begins a little before.
     gaps = [(round(begin, -2), round(end, -2)) for begin, end, _ in spans(found)[Fault.PICTURE_GAP]]
     assert gaps == [(0, 2000), (3000, 4100)]

@@ -286,6 +286,7 @@ def test_the_first_picture_stands_from_where_sound_begins(
                    "-map", "1:a", "-c", "copy", source)  # fmt: skip
     report = footage.probe(source, tmp_path, depth="header")
     assert report.lead == pytest.approx(0.5, abs=0.03)
+    assert footage.probe(source, tmp_path).lead_us == report.lead_us
     plan = plan_renditions(report, may_copy=may_copy)[0]
     (result,) = make_renditions(
         source, report, [plan], tmp_path, run=RunOptions(tmp_path, footage.LIMITS)
@@ -294,9 +295,50 @@ def test_the_first_picture_stands_from_where_sound_begins(
     assert abs(starts["video"] - starts["audio"]) < 0.03
     assert result.index.duration == pytest.approx(2.5, abs=0.05)
     assert footage.frame_numbers(result.path) == footage.frame_numbers(source)
+    assert result.index.fragments[0].duration_pts <= plan.segment_limit_s * result.index.timescale
     first, *others = shown_at(source)
     assert shown_at(result.path)[1:] == [at + report.lead for at in others]
     assert (first, result.index.fragments[0].first_pts >= -2048) == (0, True)
+
+
+def test_no_picture_but_the_first_stands_before_its_time_where_the_source_changes_its_size(
+    tmp_path: Path,
+) -> None:
+    for name, height_px in (("a.ts", 90), ("b.ts", 180)):
+        footage.make_plain(
+            tmp_path / name, seconds=2, fps=10, width_px=height_px * 16 // 9, height_px=height_px
+        )
+    (tmp_path / "list").write_text("file 'a.ts'\nfile 'b.ts'\n")
+    source = tmp_path / "both.ts"
+    footage.ffmpeg("-f", "concat", "-itsoffset", "0.5", "-i", tmp_path / "list", "-f", "lavfi", "-i",
+                   "sine=440:d=5", "-map", "0:v", "-map", "1:a", "-c:v", "copy", "-c:a", "aac",
+                   source)  # fmt: skip
+    report = footage.probe(source, tmp_path)
+    assert report.lead > 0
+    plan = plan_renditions(report, may_copy=False)[0]
+    (result,) = make_renditions(
+        source, report, [plan], tmp_path, run=RunOptions(tmp_path, footage.LIMITS)
+    ).results
+    assert footage.frame_numbers(result.path) == [*range(20), *range(20)]
+    times = shown_at(result.path)
+    assert (times == sorted(times), len(set(times))) == (True, 40)
+
+
+@pytest.mark.parametrize("suffix", ["ts", "mkv"])
+def test_a_first_picture_that_others_are_shown_before_stays_at_its_time(tmp_path: Path, suffix: str) -> None:
+    group = "open-gop=1:keyint=20:min-keyint=20:scenecut=0:bframes=3:b-adapt=0"
+    footage.ffmpeg("-f", "lavfi", "-i", "testsrc2=s=160x90:r=10:d=6", "-c:v", "libx264", "-x264-params",
+                   group, "-pix_fmt", "yuv420p", tmp_path / "whole.ts")  # fmt: skip
+    footage.ffmpeg("-ss", 2, "-i", tmp_path / "whole.ts", "-c", "copy", "-copyts", "-avoid_negative_ts",
+                   "disabled", tmp_path / "cut.ts")  # fmt: skip
+    source = tmp_path / f"late.{suffix}"
+    footage.ffmpeg("-itsoffset", "0.5", "-i", tmp_path / "cut.ts", "-f", "lavfi", "-i", "sine=440:d=6",
+                   "-map", "0:v", "-map", "1:a", "-c:v", "copy", "-c:a", "aac", source)  # fmt: skip
+    for depth in ("header", "packets"):
+        report = footage.probe(source, tmp_path, depth=depth)
+        assert report.lead_us == 0
+    (result,) = footage.render(source, report, tmp_path)
+    assert (result.rung.name, result.findings) == ("copy", ())
 
 
 @pytest.mark.parametrize("depth", ["header", "packets"])

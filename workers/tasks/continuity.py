@@ -40,7 +40,8 @@ def continuity(context: JobContext) -> Outcome:
         raise MediaError(f"item {item.id}: expected a probe report, found none; requeue its probe")
     report = ProbeReport.from_json(item.probe)
     streams = [None if one is None else one.index for one in (report.video, report.audio)]
-    found = _read_through(context, context.local_path(stored.store_key), streams)
+    said = {"streams": streams, "lead_us": report.lead_us}
+    found = _read_through(context, context.local_path(stored.store_key), said)
     source = context.lease.input_digest.hex()
     told = {
         "schema": SCHEMA,
@@ -77,7 +78,7 @@ def masked_scenes(context: JobContext) -> Outcome:
     source = source_of(context)
     if source is None:
         return Outcome(lambda _session, _agency: None)
-    found = _read_through(context, context.local_path(source.store_key), None)
+    found = _read_through(context, context.local_path(source.store_key), {})
     scenes = _written(context, _scenes(context, found, source.sha256.hex()), "scenes.json")
     info = {"scene_count": int(found["scene_count"])}
 
@@ -88,11 +89,10 @@ def masked_scenes(context: JobContext) -> Outcome:
     return Outcome(commit)
 
 
-def _read_through(context: JobContext, path: Path, streams: list[int | None] | None) -> dict[str, Any]:
-    request: dict[str, object] = {"path": str(path), "thresholds": _thresholds(context)}
+def _read_through(context: JobContext, path: Path, said: dict[str, object]) -> dict[str, Any]:
     return sandbox.call(
         "media.continuity:continuity_entry",
-        request if streams is None else {**request, "streams": streams},
+        {"path": str(path), "thresholds": _thresholds(context), **said},
         limits=context.limits,
         on_progress=context.progress,
         cancelled=context.is_cancelled,

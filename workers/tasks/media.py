@@ -115,7 +115,9 @@ def _probed(context: JobContext, depth: str) -> ProbeReport:
         cancelled=context.is_cancelled,
         scratch=context.scratch,
     )
-    return ProbeReport.from_json(found)
+    report = ProbeReport.from_json(found)
+    # Where media time 0 lies is decided once: what was made by an earlier reading goes by it.
+    return report if item.probe is None else report.led_by(ProbeReport.from_json(item.probe).lead_us)
 
 
 def _placed(session: Session, agency: Agency, report: ProbeReport, context: JobContext) -> Item:
