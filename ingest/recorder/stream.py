@@ -191,7 +191,7 @@ class _Run:
 
     def moments(self, finished: Finished) -> Moments:
         # What the source stood still may not be told yet, and its last pictures are of later than it says.
-        # Where nobody said how much, all of the file is open to masks, but not a session of long after it its own.
+        # Where nobody said how much, all of it is open to masks, but no session of long after it has it.
         is_told = finished.open_us < finished.duration_us
         ends_us = finished.to_utc_us + (finished.open_us if is_told else min(finished.open_us, LEEWAY_US))
         return self.clock.moments(finished.number, finished.from_utc_us, ends_us)
