@@ -34,7 +34,7 @@ from evidence.custody import Action
 from evidence.errors import Conflict, NotFound, NotPermitted, Unavailable
 from evidence.ids import new_id
 from evidence.kinds import RetrievalPurpose
-from evidence.masks import Mask
+from evidence.masks import Mask, Reason
 from ingest.recorder import registry
 from ingest.recorder.watching import Recorded, recorded, shown_windows
 from media.fmp4 import FragmentIndex
@@ -418,8 +418,12 @@ def _state(
 
 
 def masked_since(work: Work, row: RoomSession) -> datetime | None:
-    """Since when a mask hides what is recorded at this moment; None: none does."""
-    lasting = [each.from_us for each in masks_in_force(work.session, row) if each.to_us is None]
+    """Since when a person's mask hides what is recorded at this moment; None: none does."""
+    lasting = [
+        each.from_us
+        for each in masks_in_force(work.session, row)
+        if each.to_us is None and each.reason is not Reason.PAUSED
+    ]
     return from_micros(min(lasting)) if lasting else None
 
 

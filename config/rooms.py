@@ -68,7 +68,7 @@ class RoomSettings(Group):
         0,
         ge=0,
         le=86400,
-        description="How much is kept beforehand, for a start that was forgotten; 0: nothing",
+        description="How much is kept beforehand, for a start that was forgotten, save in a pause; 0: none",
     )
     file_s: float = Field(300.0, ge=10, le=3600, description="How long a file gets")
     session_kind: Literal["interview", "hearing"] = Field(

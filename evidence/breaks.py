@@ -7,7 +7,8 @@ their wall times, what happened to the stream meanwhile, and what people noted. 
    each other by no more than `JOINT_US` are a joint: two readings of one clock, and no gap.
 2. Inside a file, packets that were lost, a source that stood still and a disk that was too slow are gaps of
    their own, where they lie.
-3. A gap inside a pause was asked for, and has the pause's reason. The rest of it has another cause.
+3. What lies in a pause is none of the session's, also where a file covers it: a gap that was asked for, and
+   has the pause's reason. The rest of a gap around it has another cause.
 4. A cause is what is on record. Where nothing is, the log says so; it never guesses.
 5. A leap of a clock is told, and is no duration. So are files that overlap by more than a joint.
 6. A reason somebody gave stands beside every break of that stream that it touches and that was known, as it
@@ -28,7 +29,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from evidence.live_clock import Turn
-from evidence.session import Note, NoteKind, Paused, pauses
+from evidence.session import Note, NoteKind, Paused, pauses, stretches
 
 JOINT_US = 100_000
 MORE = "more"
@@ -244,11 +245,10 @@ def break_log(
     found: list[Break] = []
     stops = pauses(notes, to_us)
     for stream in sorted({*streams, *(part.stream for part in parts)}):
-        mine = sorted(
-            (part for part in parts if part.stream == stream), key=lambda part: (part.from_us, part.to_us)
-        )
-        until_us = max((part.to_us for part in mine), default=from_us) if to_us is None else to_us
-        gaps = list(_gaps(stream, from_us, until_us, mine, stops))
+        mine = [part for part in parts if part.stream == stream]
+        its_own = sorted(_outside(mine, stops), key=lambda part: (part.from_us, part.to_us))
+        until_us = max((part.to_us for part in its_own), default=from_us) if to_us is None else to_us
+        gaps = list(_gaps(stream, from_us, until_us, its_own, stops))
         found += gaps if is_complete or to_us is None else _outstanding(stream, gaps, to_us)
         found += _inside(stream, from_us, until_us, mine, gaps)
     said = [note for note in notes if note.kind is NoteKind.REASON]
@@ -269,6 +269,14 @@ def missing_us(breaks: Sequence[Break]) -> dict[str, int]:
             found[each.stream] = found.get(each.stream, 0) + max(0, each.to_us - begins)
             reached[each.stream] = max(each.to_us, begins)
     return found
+
+
+def _outside(parts: Sequence[Part], stops: Sequence[Paused]) -> Iterator[Part]:
+    """What of files lies in no pause; one that reaches over a pause is two."""
+    for part in parts:
+        for begins, ends in stretches(part.from_us, part.to_us, stops):
+            if begins < part.to_us and ends is not None:
+                yield replace(part, from_us=begins, to_us=min(ends, part.to_us))
 
 
 def _gaps(

@@ -8,7 +8,10 @@ streams of the room. It changes no original. The rules:
    while its session was recorded, that is by as much on both sides.
 2. Nothing takes a mask back. What it hid in a file is shown again by another version of that file's redaction
    plan, which a second person has to approve (`redaction.amend`).
-3. Of what is watched live a masked stretch is left out altogether, whatever of it is hidden: a recorder's
+3. A pause is hidden like what a person masks: a file goes on for a moment after it began, and a host that
+   learns of it late goes on longer. So is what of a session's file lies in none of its sessions
+   (`outside`): before the stated start to the microsecond, after the end from `MARGIN_US` on.
+4. Of what is watched live a masked stretch is left out altogether, whatever of it is hidden: a recorder's
    file can be shown as it is, or not at all.
 """
 
@@ -55,8 +58,16 @@ class Reason(StrEnum):
     MINOR = "minor"
     OFFICER_SAFETY = "officer_safety"
     OTHER = "other"
+    PAUSED = "paused"
+    """Not for a person to give: recording was paused."""
+    OUTSIDE_SESSION = "outside_session"
+    """Not for a person to give: it is of none of the file's sessions."""
 
 
+GIVEN = tuple(each for each in Reason if each not in {Reason.PAUSED, Reason.OUTSIDE_SESSION})
+"""What a person may give as a reason."""
+SYSTEM = "system"
+"""Whose what is hidden outside of sessions is."""
 HIDES_WORDS = {
     Hides.PICTURE: ("画面", "picture"),
     Hides.SOUND: ("声音", "sound"),
@@ -69,6 +80,8 @@ REASON_WORDS = {
     Reason.MINOR: ("未成年人", "minor"),
     Reason.OFFICER_SAFETY: ("人员安全", "safety of an officer"),
     Reason.OTHER: ("其他", "other"),
+    Reason.PAUSED: ("暂停期间", "recording was paused"),
+    Reason.OUTSIDE_SESSION: ("会话之外", "outside of the session"),
 }
 
 
@@ -98,6 +111,47 @@ class Mask:
 
 Placed = tuple[Mask, tuple[int, int]]
 """A mask, and where it lies in a file's media time."""
+
+
+@dataclass(frozen=True)
+class Lasted:
+    """When a session was, in microseconds of UTC."""
+
+    id: str
+    from_us: int
+    to_us: int | None
+    """None: it lasts."""
+    slack_us: int = 0
+    """How far the host's clock was set while it was recorded."""
+
+
+def outside(from_us: int, to_us: int, of: Sequence[Lasted]) -> list[tuple[str, int, int]]:
+    """What of a file lies in none of the sessions of its room.
+
+    Where the clock was set during a session, what may be of it by the clock before or since is taken for it;
+    and so is a whole file that shares no moment with any by its own time.
+
+    Args:
+        from_us: Wall time of the file's beginning, as told.
+        to_us: Of its end.
+
+    Returns:
+        Name, first and last moment of each stretch, in order; the name stays the same.
+    """
+    begins_us, last, touched = from_us, "", False
+    found: list[tuple[str, int, int]] = []
+    for each in sorted(of, key=lambda one: (one.from_us, one.id)):
+        ends_us = to_us if each.to_us is None else each.to_us + MARGIN_US + each.slack_us
+        first_us = each.from_us - each.slack_us
+        if first_us >= to_us or ends_us <= from_us:
+            continue
+        touched = touched or (each.from_us < to_us and (each.to_us is None or each.to_us > from_us))
+        if begins_us < first_us:
+            found.append((f"before:{each.id}", begins_us, first_us))
+        begins_us, last = max(begins_us, ends_us), each.id
+    if begins_us < to_us:
+        found.append((f"after:{last}", begins_us, to_us))
+    return found if touched else []
 
 
 def check_stretch(
@@ -181,12 +235,24 @@ def media_span(
     """
     to_us += open_us
     begins, ends = mask.from_least_us, to_us if mask.to_most_us is None else mask.to_most_us
+    lasts = mask.to_us is None or mask.to_us >= to_us
+    return _placed(begins, to_us if lasts else ends, from_us, to_us, duration_us)
+
+
+def outside_span(
+    first_us: int, last_us: int, from_us: int, to_us: int, duration_us: int
+) -> tuple[int, int] | None:
+    """Where a stretch of `outside` may lie in a file's media time; None: nowhere."""
+    return _placed(first_us, last_us, from_us, to_us, duration_us)
+
+
+def _placed(begins: int, ends: int, from_us: int, to_us: int, duration_us: int) -> tuple[int, int] | None:
     if ends <= from_us or begins >= to_us:
         return None
     missing_us = to_us - from_us - duration_us
     first = min(begins - from_us, begins - from_us - missing_us)
     last = max(ends - from_us, ends - from_us - missing_us)
-    if mask.to_us is None or mask.to_us >= to_us:
+    if ends == to_us:
         last = duration_us
     first, last = max(0, first), min(duration_us, last)
     return (first, last) if first < last else None

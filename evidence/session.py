@@ -9,6 +9,7 @@ The rules:
 3. Facts are stated before, during or after (R6, R11). One that is missing is listed, never a refusal: a
    room that does not record because a form is not filled in would lose what nobody can record again.
 4. A pause is a person's, with a reason out of `GapReason` and words; it ends by resuming or with the session.
+   What lies inside one is none of the session's, whatever was recorded meanwhile.
 5. Notes are never changed. Who knows better adds another.
 
 What of a session was not recorded, and why, is `evidence.breaks`.
@@ -286,4 +287,27 @@ def pauses(notes: Sequence[Note], ended_us: int | None = None) -> list[Paused]:
             found[-1] = replace(found[-1], to_us=note.at_us)
     if found and found[-1].to_us is None and ended_us is not None:
         found[-1] = replace(found[-1], to_us=max(found[-1].from_us, ended_us))
+    return found
+
+
+def stretches(from_us: int, ended_us: int | None, stops: Sequence[Paused]) -> list[tuple[int, int | None]]:
+    """What of time is a session's: not before it, not in a pause, not after it.
+
+    Args:
+        from_us: When it began, UTC.
+        ended_us: None: it lasts.
+        stops: Its pauses, oldest first.
+
+    Returns:
+        Stretches of UTC, in order; the end of the last is None where it lasts.
+    """
+    found: list[tuple[int, int | None]] = []
+    for stop in stops:
+        if from_us < stop.from_us:
+            found.append((from_us, stop.from_us))
+        if stop.to_us is None:
+            return found
+        from_us = max(from_us, stop.to_us)
+    if ended_us is None or from_us < ended_us:
+        found.append((from_us, ended_us))
     return found

@@ -10,7 +10,7 @@ Sessions are held before items, by all of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
@@ -23,25 +23,54 @@ from evidence.clock import to_micros
 from evidence.custody import Action
 from evidence.item import Redaction, move
 from evidence.kinds import ClaimSource, MediaKind
-from evidence.masks import Placed, in_plan, media_span
+from evidence.masks import (
+    SYSTEM,
+    Hides,
+    Mask,
+    Placed,
+    Reason,
+    in_plan,
+    media_span,
+    outside,
+    outside_span,
+)
 from storage.db import custody, items, jobs, session_masks, sessions
 from storage.db.custody import Happening
 from storage.db.jobs import Wanted
 from storage.db.room_tables import RoomSession
 from storage.db.tables import Agency, Derivative, Item, RedactionPlanRow
 
+_Of = tuple[RoomSession, datetime, datetime, int | None]
 NOTE = "session masks"
 TIMES = frozenset({"captured_from", "captured_to"})
 
 
 def placed_in(session: Session, agency_id: UUID, item_id: UUID, duration_us: int) -> list[Placed]:
-    """The masks of an item's sessions that touch it."""
+    """What masks and pauses of an item's sessions hide in it, and what of it is of no session."""
     found: list[Placed] = []
-    for row, from_at, to_at, open_us in _sessions_of(session, agency_id, item_id):
+    of = _sessions_of(session, agency_id, item_id)
+    for row, from_at, to_at, open_us in of:
         ends_later_us = duration_us if open_us is None else open_us
         for mask in session_masks.masks_in_force(session, row):
             span = media_span(mask, to_micros(from_at), to_micros(to_at), duration_us, ends_later_us)
             if span is not None:
+                found.append((mask, span))
+    return found + _outside(session, agency_id, of, duration_us)
+
+
+def _outside(session: Session, agency_id: UUID, of: Sequence[_Of], duration_us: int) -> list[Placed]:
+    """What of a file is of none of the sessions of its room, and nobody's to see."""
+    found: list[Placed] = []
+    for row, from_at, to_at, _ in of[:1]:
+        rows = {each.id: each for each, *_ in of} | {
+            each.id: each for each in sessions.sessions_over(session, agency_id, row.room_no, from_at, to_at)
+        }
+        lasted = [session_masks.lasted(session, each) for each in rows.values()]
+        file = to_micros(from_at), to_micros(to_at)
+        for name, first_us, last_us in outside(*file, lasted):
+            span = outside_span(first_us, last_us, *file, duration_us)
+            if span is not None:
+                mask = Mask(name, first_us, last_us, Hides.BOTH, Reason.OUTSIDE_SESSION, SYSTEM)
                 found.append((mask, span))
     return found
 
@@ -52,9 +81,7 @@ def hold_sessions(session: Session, agency_id: UUID, item_id: UUID) -> None:
         sessions.session_by_id(session, agency_id, row_id, lock=True)
 
 
-def _sessions_of(
-    session: Session, agency_id: UUID, item_id: UUID
-) -> list[tuple[RoomSession, datetime, datetime, int | None]]:
+def _sessions_of(session: Session, agency_id: UUID, item_id: UUID) -> list[_Of]:
     """The sessions that an item is a file of, each with when it was recorded, and how much later it may have
     ended; None: nobody knows.
     """

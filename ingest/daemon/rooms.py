@@ -5,12 +5,14 @@ The rules:
 1. One host records a room: it holds the room's lease, and renews it long before it ends. One that cannot
    reach the database goes on recording: twice is better than not at all. Who learns that the lease is
    another's ends what it records.
-2. A room is recorded while a session is open and not paused, and always where it pre-records.
+2. A room is recorded while a session is open and not paused, and always where it pre-records, save in a
+   pause: what somebody asked not to be recorded is not there to be claimed, handed out or left behind.
 3. When a session begins, ends, pauses or goes on, the file ends too, at the next keyframe: at an end or a
    pause a moment later, because what was seen before it is still on the line.
-4. A finished file that a session reaches into is taken into custody with what the session says of it. One
-   that none does waits as long as the room pre-records, to be claimed, and is then dropped; that is logged.
-   Where the host's clock was set, that is asked for every clock (`ingest.recorder.clocks`).
+4. A finished file that a session reaches into outside of its pauses is taken into custody with what the
+   session says of it (`ingest.recorder.claiming`). One that none does waits as long as the room pre-records,
+   to be claimed, and is then dropped; that is logged. Where the host's clock was set, that is asked for every
+   clock (`ingest.recorder.clocks`).
 5. A session that is planned begins at its time (`evidence.schedule`), by whoever holds the lease.
 6. Every host says of a session that ended when nothing of it is left there (`ingest.recorder.handover`).
    What cannot be looked into may be anything.
@@ -38,6 +40,7 @@ from config.settings import Settings
 from evidence.clock import from_micros, to_micros
 from evidence.errors import EvidenceError, Unavailable
 from evidence.kinds import ClaimSource, SourceKind
+from evidence.masks import Span
 from ingest.daemon.holding import Holder
 from ingest.daemon.plans import keep_plans
 from ingest.daemon.pulled import agency_of
@@ -46,6 +49,7 @@ from ingest.daemon.second_copies import CopiedRoom, Copier, Verdict, copiers_of
 from ingest.facts import Statement
 from ingest.recorder import handover, places, second_copy
 from ingest.recorder import sessions as use_case
+from ingest.recorder.claiming import claimants, its_stretches
 from ingest.recorder.registry import COPY_LOST, LOST, NOT_TAKEN_UP, lease_of
 from ingest.recorder.stream import LEEWAY_US, Finished, Phase, StreamRecorder, written_us
 from ingest.sources.base import StagedFile
@@ -83,6 +87,8 @@ class _Room:
     """Who keeps its second store up; None: it has none."""
     lasting: frozenset[UUID] | None = None
     """Sessions that are open and not paused; None: not known yet."""
+    is_paused: bool = False
+    """A session that lasts is paused, and that is heeded."""
     less_since_s: float | None = None
     """Since when some of them do not last any more, while that is not heeded; None: all do."""
     is_ours: bool | None = None
@@ -98,9 +104,9 @@ class _Room:
         """Whether we are to record; None: what records goes on, and nothing is begun."""
         if not self.is_ours:
             return self.is_ours
-        if self.settings.pre_record_s > 0:
-            return True
-        return None if self.lasting is None else bool(self.lasting)
+        if self.lasting is None:
+            return None
+        return bool(self.lasting) or (self.settings.pre_record_s > 0 and not self.is_paused)
 
 
 class Rooms:
@@ -224,6 +230,7 @@ class Rooms:
         try:
             with self._storage.database.read() as session:
                 found = sessions.incomplete_sessions(session, room.agency_id, room.settings.room_no)
+                its_own = {each.id: its_stretches(session, each) for each in found}
                 lost, left, behind = (
                     standing_subjects(session, room.agency_id, "room", code)
                     for code in (LOST, NOT_TAKEN_UP, COPY_LOST)
@@ -234,21 +241,22 @@ class Rooms:
         is_ours = bool(room.is_ours)
         if is_ours:
             # First: what the disk does not answer must not keep the room from its sessions.
-            self._heed(room, frozenset(each.id for each in found if not (each.ended_at or each.paused_since)))
+            lasting = frozenset(each.id for each in found if not (each.ended_at or each.paused_since))
+            self._heed(room, lasting, is_paused=any(each.paused_since for each in found))
             begun = [each.id for each in found if each.ended_at is None and self._name not in each.held_by]
             self._say(room, begun, handover.begin_to_hold)
         over = [each for each in found if handover.is_due(each, self._name, is_ours=is_ours)]
-        done = [each.id for each in over if not self._has_of(room, each)]
+        done = [each.id for each in over if not self._has_of(room, each, its_own[each.id])]
         self._say(room, done, handover.hold_no_more)
         self._look_again(room, lost, left, behind)
 
-    def _heed(self, room: _Room, lasting: frozenset[UUID]) -> None:
+    def _heed(self, room: _Room, lasting: frozenset[UUID], *, is_paused: bool) -> None:
         known, at_s = room.lasting or frozenset(), time.monotonic()
         if known - lasting:
             room.less_since_s = at_s if room.less_since_s is None else room.less_since_s
             if at_s - room.less_since_s < LATE_S:
                 return
-        room.lasting, room.less_since_s = lasting, None
+        room.lasting, room.is_paused, room.less_since_s = lasting, is_paused, None
         # What is to end altogether needs no file of its own for the moment until it does.
         if lasting != known and room.is_wanted:
             for stream in room.streams:
@@ -264,13 +272,21 @@ class Rooms:
                 # It is asked again in a second.
                 log.warning("recorder:not_said", room=room.settings.room_no, code=error.code)
 
-    def _has_of(self, room: _Room, row: RoomSession) -> bool:
-        """Whether something of a session that ended may be here that is not in custody."""
+    def _has_of(self, room: _Room, row: RoomSession, its_own: Sequence[Span]) -> bool:
+        """Whether something of a session that ended may be here that is not in custody.
+
+        Args:
+            its_own: Its stretches, without its pauses: what lies in those alone is not waited for.
+        """
         begins, ends = to_micros(row.started_at), to_micros(row.ended_at or row.started_at)
         watched = {stream.name for stream in room.streams}
         left = [self._has_left(room, str(name), begins) for name in row.streams if name not in watched]
         left.append(self._has_left(room, NOBODYS, begins))
-        return any(left) or any(stream.holds(begins, ends) for stream in room.streams)
+        return any(left) or any(
+            stream.holds(first, ends if last is None else last)
+            for stream in room.streams
+            for first, last in its_own or [(begins, ends)]
+        )
 
     def _has_left(self, room: _Room, name: str, begins_us: int) -> bool:
         """Whether something written since a moment lies where no stream of the settings takes it up.
@@ -310,16 +326,10 @@ class Rooms:
 
     def _settle(self, room: _Room, stream: StreamRecorder, finished: Finished) -> None:
         """Take a finished file into custody, let it wait, or drop it."""
-        moments = [(from_micros(begins), from_micros(ends)) for begins, ends in finished.moments]
         now, of = self._storage.clock.now(), (room.agency_id, room.settings.room_no)
         try:
             with self._storage.database.read() as session:
-                over = [each for span in moments for each in sessions.sessions_over(session, *of, *span)]
-                if not over:
-                    # What lasts and begins later than now began before the clock was set back.
-                    found = sessions.incomplete_sessions(session, *of)
-                    over = [each for each in found if each.ended_at is None and each.started_at > now]
-            over = sorted({each.id: each for each in over}.values(), key=lambda each: each.started_at)
+                over = claimants(session, *of, finished.moments, now)
             if over:
                 self._hold(room, finished, [each.id for each in over])
                 stream.settle(finished)
@@ -327,7 +337,7 @@ class Rooms:
         except EvidenceError as error:
             log.warning("recorder:file_waits", stream=stream.name, key=finished.key, code=error.code)
             return
-        kept_until = max(ends for _, ends in moments) + timedelta(
+        kept_until = from_micros(max(ends for _, ends in finished.moments)) + timedelta(
             seconds=max(room.settings.pre_record_s, UNCLAIMED_S)
         )
         if now > kept_until:

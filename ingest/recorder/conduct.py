@@ -16,8 +16,8 @@ from evidence.custody import Action
 from evidence.errors import NotFound
 from evidence.session import NoteKind, State, line
 from ingest.recorder.noting import add_note, held, known_note
-from ingest.recorder.sessions import said_of
 from storage.db.room_tables import RoomSession, SessionNote, SessionPart
+from storage.db.session_masks import said_of
 from storage.db.tables import Agency
 
 

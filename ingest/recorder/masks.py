@@ -13,9 +13,9 @@ from sqlalchemy.orm import Session
 
 from evidence.clock import rfc3339
 from evidence.custody import Action
-from evidence.errors import Conflict
+from evidence.errors import Conflict, InvalidInput
 from evidence.ids import new_id
-from evidence.masks import Hides, Reason, check_stretch
+from evidence.masks import GIVEN, Hides, Reason, check_stretch
 from evidence.session import line
 from storage.db import custody, session_masks, sessions
 from storage.db.custody import Happening
@@ -47,9 +47,12 @@ def mask(
         to_at: None lasts, until it is ended or the session is.
 
     Raises:
-        InvalidInput: No words, or a stretch outside the session (``mask_stretch``).
+        InvalidInput: No words, a reason that is not a person's, or a stretch outside the session
+            (``mask_stretch``).
         Conflict: It has as many as it may (``masks_full``).
     """
+    if reason not in GIVEN:
+        raise InvalidInput(f"reason: expected one of {', '.join(GIVEN)}, found {reason}; give another")
     row = sessions.session_by_id(session, agency.id, session_id, lock=True)
     begins, ends = check_stretch(from_at, to_at, row.started_at, row.ended_at, now)
     if len(session_masks.masks_of(session, agency.id, [row.id])) >= MOST:

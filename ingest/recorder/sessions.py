@@ -28,7 +28,7 @@ from evidence.errors import Conflict, InvalidInput, NotFound
 from evidence.ids import new_id
 from evidence.item import Binding
 from evidence.kinds import ClaimSource, GapReason, SourceKind
-from evidence.session import Facts, Note, NoteKind, State, begin_at, line, move
+from evidence.session import Facts, NoteKind, State, begin_at, line, move
 from ingest import binding, roster
 from ingest.facts import Statement
 from ingest.recorder.noting import add_note, held, known_note, leaf, require
@@ -36,6 +36,7 @@ from media.live.journal import read
 from storage.db import cases, custody, items, sessions
 from storage.db.custody import Happening
 from storage.db.room_tables import RoomSession, SessionNote, SessionPart
+from storage.db.session_masks import said_of
 from storage.db.tables import Agency, Claim, Item
 from storage.hiding import hide_in
 
@@ -406,22 +407,6 @@ def _part(row: SessionPart) -> Part:
         row.why,
         tuple(Happened.from_json(each) for each in row.turns),
         to_micros(row.noted_at),
-    )
-
-
-def said_of(row: SessionNote) -> Note:
-    """A note of a session, as facts."""
-    return Note(
-        NoteKind(row.kind),
-        to_micros(row.at),
-        row.by,
-        row.text,
-        GapReason(row.reason) if row.reason else None,
-        row.stream,
-        to_micros(row.from_at) if row.from_at else None,
-        to_micros(row.to_at) if row.to_at else None,
-        row.point,
-        to_micros(row.shown_at) if row.shown_at else None,
     )
 
 

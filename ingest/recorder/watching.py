@@ -18,15 +18,15 @@ from typing import Any
 
 from evidence.clock import to_micros
 from evidence.masks import slack_us
-from evidence.session import NoteKind, Paused, pauses
+from evidence.session import stretches
 from ingest.recorder.clocks import Readings
 from ingest.recorder.places import room_folder
-from ingest.recorder.sessions import said_of
 from media.live.arrivals import monotonic_us
 from media.live.container import BROWSER_PICTURES, BROWSER_SOUNDS, SUFFIXES
 from media.live.journal import NAME, read
 from media.live.recording import OPEN_SUFFIX
 from storage.db.room_tables import RoomSession, SessionNote, SessionPart
+from storage.db.session_masks import pauses_of
 
 RUNS_KEPT = 512
 """Journals that are remembered, so that each reading goes on where the one before ended."""
@@ -225,24 +225,8 @@ def of_part(part: SessionPart, known: Recorded | None) -> Recorded:
 
 def shown_windows(row: RoomSession, notes: Sequence[SessionNote]) -> list[tuple[int, int | None]]:
     """The stretches of a session that may be watched, UTC: not before it, not in a pause, not after it."""
-    begins_us = to_micros(row.started_at)
     ends_us = None if row.ended_at is None else to_micros(row.ended_at)
-    found: list[tuple[int, int | None]] = []
-    for pause in _pauses(notes, ends_us):
-        if begins_us < pause.from_us:
-            found.append((begins_us, pause.from_us))
-        if pause.to_us is None:
-            return found
-        begins_us = pause.to_us
-    if ends_us is None or begins_us < ends_us:
-        found.append((begins_us, ends_us))
-    return found
-
-
-def _pauses(notes: Sequence[SessionNote], ends_us: int | None) -> list[Paused]:
-    return pauses(
-        [said_of(each) for each in notes if each.kind in {NoteKind.PAUSE, NoteKind.RESUME}], ends_us
-    )
+    return stretches(to_micros(row.started_at), ends_us, pauses_of(notes, ends_us))
 
 
 def places_of(stream_folder: Path, run: str, number: int) -> tuple[Path, Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from uuid import UUID
 
@@ -12,9 +12,11 @@ from sqlalchemy.orm import Session
 from evidence.breaks import Happened, stepped_us
 from evidence.clock import to_micros
 from evidence.errors import NotFound
-from evidence.masks import Hides, Mask, Reason
+from evidence.kinds import GapReason
+from evidence.masks import Hides, Lasted, Mask, Reason
+from evidence.session import Note, NoteKind, Paused, pauses
 from storage.db import sessions
-from storage.db.room_tables import RoomSession, SessionMask, SessionPart
+from storage.db.room_tables import RoomSession, SessionMask, SessionNote, SessionPart
 
 
 def masks_of(session: Session, agency_id: UUID, session_ids: Collection[UUID]) -> list[SessionMask]:
@@ -63,10 +65,63 @@ def as_facts(row: SessionMask, of: RoomSession, slack_us: int) -> Mask:
 
 
 def masks_in_force(session: Session, row: RoomSession) -> list[Mask]:
-    """What of a session is hidden, by its rules."""
+    """What of a session is hidden, by its rules: what people masked, and its pauses."""
     found = masks_of(session, row.agency_id, [row.id])
-    slack_us = _slack_us(sessions.parts_of(session, row.agency_id, row.id)) if found else 0
-    return [as_facts(each, row, slack_us) for each in found]
+    ended_us = None if row.ended_at is None else to_micros(row.ended_at)
+    stops = pauses_of(sessions.notes_of(session, row.agency_id, row.id), ended_us)
+    slack_us = _slack_us(sessions.parts_of(session, row.agency_id, row.id)) if found or stops else 0
+    return [
+        *(as_facts(each, row, slack_us) for each in found),
+        *(
+            Mask(
+                f"pause:{stop.from_us}",
+                stop.from_us,
+                stop.to_us,
+                Hides.BOTH,
+                Reason.PAUSED,
+                stop.note.by,
+                slack_us,
+            )
+            for stop in stops
+        ),
+    ]
+
+
+def lasted(session: Session, row: RoomSession) -> Lasted:
+    """When a session was, for what of its files lies outside of it."""
+    return Lasted(
+        str(row.id),
+        to_micros(row.started_at),
+        None if row.ended_at is None else to_micros(row.ended_at),
+        _slack_us(sessions.parts_of(session, row.agency_id, row.id)),
+    )
+
+
+def pauses_of(notes: Iterable[SessionNote], ended_us: int | None) -> list[Paused]:
+    """The pauses among a session's notes, oldest first.
+
+    Args:
+        ended_us: When the session ended, UTC; None: it lasts.
+    """
+    return pauses(
+        [said_of(each) for each in notes if each.kind in {NoteKind.PAUSE, NoteKind.RESUME}], ended_us
+    )
+
+
+def said_of(row: SessionNote) -> Note:
+    """A note of a session, as facts."""
+    return Note(
+        NoteKind(row.kind),
+        to_micros(row.at),
+        row.by,
+        row.text,
+        GapReason(row.reason) if row.reason else None,
+        row.stream,
+        to_micros(row.from_at) if row.from_at else None,
+        to_micros(row.to_at) if row.to_at else None,
+        row.point,
+        to_micros(row.shown_at) if row.shown_at else None,
+    )
 
 
 def _slack_us(parts: Collection[SessionPart]) -> int:

@@ -104,8 +104,11 @@ def test_a_pause_is_what_was_asked_for_and_the_rest_of_the_gap_is_not() -> None:
     # The source went a minute before anybody paused.
     parts = [part(0, 12, "salvaged"), part(30.05, 60)]
     assert log(parts, 60, PAUSE, RESUME) == [(Cause.PROCESS_DIED, 12, 20), (Cause.PAUSED, 20, 30.05)]
-    # Recorded all the same: nothing is missing.
-    assert log([part(0, 60)], 60, PAUSE, RESUME) == []
+    # Recorded all the same, or for a while: it is none of the session's.
+    assert log([part(0, 60)], 60, PAUSE, RESUME) == [(Cause.PAUSED, 20, 30)]
+    parts = [part(0, 21.2), part(21.2, 26), part(26, 60)]
+    assert log(parts, 60, PAUSE, RESUME) == [(Cause.PAUSED, 20, 30)]
+    assert log([part(0, 21.2)], None, PAUSE) == []
     # Nobody resumed.
     assert log([part(0, 20)], 40, PAUSE) == [(Cause.PAUSED, 20, 40)]
 
@@ -236,7 +239,9 @@ def test_media_time_becomes_wall_time_with_pauses_and_drift_where_they_were() ->
     st.lists(st.tuples(st.integers(0, 600), st.integers(1, 120)), max_size=12),
     st.lists(st.integers(0, 700), max_size=6),
 )
-def test_every_instant_is_in_a_file_or_in_a_break(spans: list[tuple[int, int]], presses: list[int]) -> None:
+def test_every_instant_is_in_a_file_and_no_pause_or_in_a_break(
+    spans: list[tuple[int, int]], presses: list[int]
+) -> None:
     """By whole seconds; far above the width of a joint."""
     assert JOINT_US < S
     notes = [
@@ -246,6 +251,9 @@ def test_every_instant_is_in_a_file_or_in_a_break(spans: list[tuple[int, int]], 
     parts = [part(begins, begins + length) for begins, length in spans]
     found = full(parts, 600, *notes, streams=["main"])
     covered = {second for begins, length in spans for second in range(begins, begins + length)}
+    pressed = [*sorted(presses), *([600] if len(presses) % 2 else [])]
+    asked = zip(pressed[::2], pressed[1::2], strict=True)
+    covered -= {second for begins, ends in asked for second in range(begins, ends)}
     for second in range(600):
         at_us = ZERO + second * S
         broken = [each for each in found if each.is_missing and each.from_us <= at_us < each.to_us]

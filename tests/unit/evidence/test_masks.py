@@ -8,7 +8,19 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from evidence.errors import InvalidInput
-from evidence.masks import MARGIN_US, Hides, Mask, Reason, check_stretch, media_span, slack_us, without
+from evidence.masks import (
+    MARGIN_US,
+    Hides,
+    Lasted,
+    Mask,
+    Reason,
+    check_stretch,
+    media_span,
+    outside,
+    outside_span,
+    slack_us,
+    without,
+)
 
 S = 1_000_000
 M = MARGIN_US
@@ -80,3 +92,30 @@ def test_a_clock_that_was_set_widens_a_mask_by_as_much() -> None:
     assert media_span(stepped, 0, 300 * S, 300 * S) == (0, 200 * S + M)
     assert media_span(replace(mask(290, 310), slack_us=60 * S), 0, 240 * S, 240 * S) == (230 * S - M, 240 * S)
     assert without([(0, 300 * S)], [stepped]) == [(200 * S + M, 300 * S)]
+
+
+def test_what_of_a_file_is_of_no_session_is_what_lies_around_all_of_them() -> None:
+    def lasted(name: str, from_s: float, to_s: float | None, slack_s: int = 0) -> Lasted:
+        return Lasted(name, int(from_s * S), None if to_s is None else int(to_s * S), slack_s * S)
+
+    file = (100 * S, 200 * S)
+    assert outside(*file, [lasted("a", 190, None)]) == [("before:a", 100 * S, 190 * S)]
+    assert outside(*file, [lasted("a", 50, 120)]) == [("after:a", 120 * S + M, 200 * S)]
+    assert outside(*file, [lasted("a", 50, 199.5)]) == []
+    both = [lasted("b", 150, 160), lasted("a", 50, 120)]
+    between = [("before:b", 120 * S + M, 150 * S), ("after:b", 160 * S + M, 200 * S)]
+    assert outside(*file, both) == between
+    # Another of the room's sessions that the file has nothing of says nothing of it.
+    assert outside(*file, [*both, lasted("c", 300, None)]) == between
+    # By a clock that was set it may be of the session nevertheless; and so may a file that shares no moment.
+    assert outside(*file, [lasted("a", 150, None, slack_s=20)]) == [("before:a", 100 * S, 130 * S)]
+    assert outside(*file, [lasted("a", 300, None, slack_s=150)]) == []
+    assert outside(*file, [lasted("a", 10, 20)]) == []
+
+
+def test_what_is_of_no_session_is_hidden_wherever_it_may_lie() -> None:
+    file = (100 * S, 200 * S)
+    assert outside_span(100 * S, 190 * S, *file, 100 * S) == (0, 90 * S)
+    assert outside_span(190 * S, 200 * S, *file, 95 * S) == (85 * S, 95 * S)
+    # Five seconds are missing somewhere: all of what may be before the start.
+    assert outside_span(100 * S, 190 * S, *file, 95 * S) == (0, 90 * S)
