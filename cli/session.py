@@ -18,10 +18,10 @@ from cli.shell import Desk, Parser, add_json, at_desk, operator, print_json, pri
 from evidence.breaks import CAUSE_WORDS, missing_us
 from evidence.clock import from_micros, rfc3339
 from evidence.kinds import GapReason
-from evidence.masks import HIDES_WORDS, Hides, Reason
+from evidence.masks import GIVEN, HIDES_WORDS, Hides, Reason
 from evidence.masks import REASON_WORDS as HIDES_WHY
 from evidence.session import NOTE_WORDS, REASON_WORDS, STATE_WORDS, Facts, NoteKind, State
-from ingest.recorder import masks, registry, sealing, sessions, sheet
+from ingest.recorder import masks, registry, sealing, sessions, sheet, wording
 from ingest.recorder.sessions import Told
 from storage.db import sessions as rows
 from storage.db.room_tables import RoomSession
@@ -68,8 +68,8 @@ def arguments(parser: Parser, _name: str) -> None:
     )
     add_session(masking)
     masking.add_argument(
-        "reason", choices=[str(each) for each in Reason], metavar="REASON",
-        help=f"原因 / reason: {', '.join(f'{each} {words[0]}' for each, words in HIDES_WHY.items())}",
+        "reason", choices=[str(each) for each in GIVEN], metavar="REASON",
+        help=f"原因 / reason: {', '.join(f'{each} {HIDES_WHY[each][0]}' for each in GIVEN)}",
     )  # fmt: skip
     masking.add_argument("text", metavar="TEXT", help="说明 / in words")
     masking.add_argument(
@@ -261,12 +261,14 @@ def _show(options: argparse.Namespace) -> int:
         agency_id = desk.agency.id
         row = rows.session_by_id(session, agency_id, id_of(session, desk.agency, options.session))
         told = sessions.tell(session, agency_id, row)
-        files = sealing.files_of(session, agency_id, told)
+        files = wording.with_around(told, sealing.files_of(session, agency_id, told))
         unknown = registry.unregistered(session, desk.agency, row)
+        masked = wording.hidden(session, told)
         if options.json:
-            print_json(_as_json(told, files) | {"unregistered": unknown.to_json()})
+            print_json(_as_json(told, files) | {"masks": masked, "unregistered": unknown.to_json()})
         else:
             _print(desk, told, files, unknown.names())
+            _print_masks(desk, masked, [wording.who(session, desk.agency, each["by"]) for each in masked])
     return 0
 
 
@@ -305,6 +307,7 @@ def _as_json(told: Told, files: list[dict[str, Any]]) -> dict[str, Any]:
                 "by": note.by,
                 "reason": note.reason,
                 "text": note.text,
+                "point": note.point,
             }
             for note in told.notes
         ],
@@ -324,20 +327,21 @@ def _as_json(told: Told, files: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _print(desk: Desk, told: Told, files: list[dict[str, Any]], unknown: list[str]) -> None:
-    row = told.row
+    row, points = told.row, {each["code"]: each["zh"] for each in told.row.points}
     print(f"{row.id}  {row.room_no} {row.room_name}  {' '.join(STATE_WORDS[State(row.state)])}")
     print(f"{desk.local(row.started_at)} – {desk.local(row.ended_at)}")
     for name, value in told.facts.to_json().items():
         print(f"  {name}: {', '.join(value) if isinstance(value, list) else value or '—'}")
     tell_missing(told.facts.missing(), unknown)
     print_table(
-        ("信号 stream", "序 no", "起 from", "止 to", "SHA-256", "核对 read back"),
+        ("信号 stream", "序 no", "起 from", "止 to", "会话外 outside s", "SHA-256", "核对 read back"),
         [
             (
                 each["stream"],
                 each["sequence_no"],
                 _exact(desk, datetime.fromisoformat(each["from_at"])),
                 _exact(desk, datetime.fromisoformat(each["to_at"])),
+                _outside(each),
                 each["sha256"][:16],
                 "是 yes" if each["verified"] else "否 no",
             )
@@ -362,8 +366,40 @@ def _print(desk: Desk, told: Told, files: list[dict[str, Any]], unknown: list[st
     )
     print_table(
         ("记事 note", "时间 at", "内容 text"),
-        [(NOTE_WORDS[NoteKind(note.kind)][0], _exact(desk, note.at), note.text) for note in told.notes],
+        [
+            (
+                NOTE_WORDS[NoteKind(note.kind)][0],
+                _exact(desk, note.at),
+                wording.note_in_words(note.kind, note.text, note.point, points),
+            )
+            for note in told.notes
+        ],
     )
+
+
+def _print_masks(desk: Desk, masked: list[dict[str, Any]], people: list[str]) -> None:
+    if not masked:
+        return
+    print_table(
+        ("遮蔽 hidden", "起 from", "止 to", "原因 reason", "说明 in words", "由 by"),
+        [
+            (
+                HIDES_WORDS[Hides(each["hides"])][0],
+                _exact(desk, datetime.fromisoformat(each["from_at"])),
+                _exact(desk, datetime.fromisoformat(each["to_at"])) if each["to_at"] else "…",
+                HIDES_WHY[Reason(each["reason"])][0],
+                each["statement"],
+                by,
+            )
+            for each, by in zip(masked, people, strict=True)
+        ],
+    )
+
+
+def _outside(file: dict[str, Any]) -> str:
+    """How much of a file lies before and after its session; empty: none."""
+    before, after = file["before_ms"] / 1000, file["after_ms"] / 1000
+    return f"-{before:.1f} +{after:.1f}" if before or after else ""
 
 
 def _exact(desk: Desk, at: datetime) -> str:

@@ -6,7 +6,6 @@ it is the same, in Chinese and English, to be signed on the spot. It is made fro
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
@@ -20,39 +19,32 @@ from evidence.breaks import CAUSE_WORDS, Cause, missing_us
 from evidence.clock import from_micros, rfc3339
 from evidence.errors import Conflict
 from evidence.kinds import GapReason
+from evidence.masks import HIDES_WORDS, Hides, Reason
+from evidence.masks import REASON_WORDS as HIDES_WHY
 from evidence.session import (
     COPY_WORDS,
     NOTE_WORDS,
     REASON_WORDS,
     STATE_WORDS,
-    TRIGGER_LABEL,
     CopyState,
     NoteKind,
     State,
 )
 from ingest.recorder.conduct import Checked, checklist
 from ingest.recorder.registry import unregistered
-from ingest.recorder.schedule import PLAN_LABEL, late_ms
+from ingest.recorder.schedule import late_ms
 from ingest.recorder.sealing import files_of, signed
 from ingest.recorder.sessions import Told, tell
+from ingest.recorder.wording import FACT_WORDS, NONE, hidden, note_in_words, who, with_around
 from media.fonts import find_font, require_font
 from media.pages import Line, Look, as_pdf, draw_pages
-from storage.db import accounts, agencies, custody, planned_sessions, sessions, triggers
+from storage.db import agencies, custody, planned_sessions, sessions
 from storage.db.room_tables import RoomSession
 from storage.db.tables import Agency
 from storage.keys import KeyRing
 
 VERSION = "liuhen-session-sheet/1"
 TITLE = "询问室录音录像结束单 End sheet of an interview-room session"
-FACT_WORDS = {
-    "case_no": "案件编号 Case",
-    "place": "地点 Place",
-    "officers": "办案人员 Officers",
-    "party": "被询问人 Party",
-    "object_of_proof": "证明对象 Object of proof",
-    "second_officer": "第二名办案人员 Second officer",
-}
-NONE = "—"
 UNREGISTERED = " · 未在本机构登记 not registered here"
 MOST_LISTED = 500
 """Of breaks, and of notes, on the pages; the data has all of them."""
@@ -76,7 +68,7 @@ def end_sheet(
         )
     told = tell(session, agency.id, row)
     newest = custody.newest_checkpoint(session, agency.id)
-    files = files_of(session, agency.id, told)
+    files = with_around(told, files_of(session, agency.id, told))
     body = {
         "version": VERSION,
         "agency": agency.code,
@@ -89,8 +81,8 @@ def end_sheet(
         "requested_at": rfc3339(row.requested_at),
         "started_at": rfc3339(row.started_at),
         "ended_at": rfc3339(row.ended_at),
-        "started_by": _who(session, agency, row.started_by),
-        "ended_by": _who(session, agency, row.ended_by or ""),
+        "started_by": who(session, agency, row.started_by),
+        "ended_by": who(session, agency, row.ended_by or ""),
         "facts": told.facts.to_json(),
         "officers": [_officer(session, agency, number) for number in told.facts.officers],
         "missing_facts": told.facts.missing(),
@@ -99,11 +91,19 @@ def end_sheet(
         "checklist": [_point(session, agency, each) for each in checklist(row, told.notes, told.parts)],
         "streams": _streams(told),
         "breaks": _breaks(session, agency, told),
+        "masks": [
+            {
+                **each,
+                "by": who(session, agency, each["by"]),
+                "ended_by": each["ended_by"] and who(session, agency, each["ended_by"]),
+            }
+            for each in hidden(session, told)
+        ],
         "notes": [
             {
                 "kind": note.kind,
                 "at": rfc3339(note.at),
-                "by": _who(session, agency, note.by),
+                "by": who(session, agency, note.by),
                 "reason": note.reason,
                 "text": note.text,
                 "point": note.point,
@@ -168,7 +168,7 @@ def _breaks(session: Session, agency: Agency, told: Told) -> list[dict[str, Any]
                 {
                     "reason": str(note.reason) if note.reason else None,
                     "statement": note.text,
-                    "by": _who(session, agency, note.by),
+                    "by": who(session, agency, note.by),
                     "at": rfc3339(from_micros(note.at_us)),
                 }
                 for note in each.reasons
@@ -178,26 +178,13 @@ def _breaks(session: Session, agency: Agency, told: Told) -> list[dict[str, Any]
     ]
 
 
-def _who(session: Session, agency: Agency, label: str) -> str:
-    """Somebody as people know them; a label of nobody here stays what it is."""
-    kind, _, account_id = label.partition(":")
-    if f"{kind}:" == PLAN_LABEL:
-        return "按预定 by plan"
-    if f"{kind}:" == TRIGGER_LABEL:
-        return f"录像机 recorder {triggers.key_by_id(session, agency.id, UUID(account_id)).name}"
-    if kind != "account":
-        return label
-    row = accounts.account_by_id(session, agency.id, UUID(account_id))
-    return f"{row.display_name} ({row.username})"
-
-
 def _plan(session: Session, agency: Agency, row: RoomSession) -> dict[str, Any] | None:
     """What was planned, and how late it was begun; None where nothing was."""
     plan = planned_sessions.plan_of_session(session, agency.id, row.id)
     if plan is None:
         return None
     return {
-        "planned_by": _who(session, agency, plan.planned_by),
+        "planned_by": who(session, agency, plan.planned_by),
         "starts_at": rfc3339(plan.starts_at),
         "ends_at": rfc3339(plan.ends_at),
         "late_ms": late_ms(plan, row),
@@ -214,7 +201,7 @@ def _point(session: Session, agency: Agency, each: Checked) -> dict[str, Any]:
         "offset_ms": each.offset_ms,
         "places": [place.to_json() for place in each.places],
         "text": "" if note is None else note.text,
-        "by": None if note is None else _who(session, agency, note.by),
+        "by": None if note is None else who(session, agency, note.by),
         "noted_at": None if note is None else rfc3339(from_micros(note.at_us)),
     }
 
@@ -261,6 +248,8 @@ def _lines(sheet: Mapping[str, Any], zone: ZoneInfo) -> Iterator[Line]:
         yield Line(f"{each['stream']} · 文件 files {each['files']} · {lost}")
     yield Line("中断及原因 Breaks and reasons", Look.HEAD, keeps=2)
     yield from _of_breaks(sheet["breaks"], when)
+    yield Line("遮蔽时段 What is hidden in all that is made", Look.HEAD, keeps=2)
+    yield from _of_masks(sheet["masks"], when)
     yield Line("标记与记事 Markers and notes", Look.HEAD, keeps=2)
     yield from _of_notes(sheet, when)
     yield Line("文件与摘要 Files and digests", Look.HEAD, keeps=4)
@@ -327,30 +316,32 @@ def _of_breaks(breaks: Sequence[Mapping[str, Any]], when: Callable[[str], str]) 
     yield from _more(len(breaks))
 
 
+def _of_masks(masks: Sequence[Mapping[str, Any]], when: Callable[[str], str]) -> Iterator[Line]:
+    if not masks:
+        yield Line("无 None")
+    for each in masks[:MOST_LISTED]:
+        what, why = HIDES_WORDS[Hides(each["hides"])], HIDES_WHY[Reason(each["reason"])]
+        yield Line(
+            f"{when(each['from_at'])} – {when(each['to_at'])} · {' '.join(what)} · {' '.join(why)}", keeps=2
+        )
+        yield Line(f"→ {each['statement'] or NONE} · {each['by']}", Look.SMALL)
+    yield from _more(len(masks))
+
+
 def _of_notes(sheet: Mapping[str, Any], when: Callable[[str], str]) -> Iterator[Line]:
     notes, points = sheet["notes"], {each["code"]: each["zh"] for each in sheet["checklist"]}
     if not notes:
         yield Line("无 None")
     for each in notes[:MOST_LISTED]:
         zh, en = NOTE_WORDS[NoteKind(each["kind"])]
-        said = _stated(each["text"]) if each["kind"] == NoteKind.FACTS else each["text"]
-        about = f" · {points[each['point']]}" if each["point"] else ""
-        yield Line(f"{when(each['at'])} · {zh} {en}{about} · {said or NONE} · {each['by']}", Look.SMALL)
+        said = note_in_words(each["kind"], each["text"], each["point"], points)
+        yield Line(f"{when(each['at'])} · {zh} {en} · {said} · {each['by']}", Look.SMALL)
     yield from _more(len(notes))
 
 
 def _more(count: int) -> Iterator[Line]:
     if count > MOST_LISTED:
         yield Line(f"另有 {count - MOST_LISTED} 条,见数据 and {count - MOST_LISTED} more in the data")
-
-
-def _stated(text: str) -> str:
-    """Facts that were stated at once, as a line."""
-    said = {
-        FACT_WORDS[name]: ", ".join(value) if isinstance(value, list) else value or NONE
-        for name, value in json.loads(text).items()
-    }
-    return "; ".join(f"{name}: {value}" for name, value in said.items())
 
 
 def _of_files(files: Sequence[Mapping[str, Any]], when: Callable[[str], str]) -> Iterator[Line]:
@@ -364,6 +355,10 @@ def _of_files(files: Sequence[Mapping[str, Any]], when: Callable[[str], str]) ->
         twice = f" · {' '.join(COPY_WORDS[CopyState(copy['state'])])}" if copy is not None else ""
         size = f"{each['size_bytes']} B · {read}{twice}{late}"
         yield Line(f"{each['stream']} {each['sequence_no']} · {times} · {size}", Look.SMALL, keeps=3)
+        if each["before_ms"] or each["after_ms"]:
+            lies = f"开始前 before the start {each['before_ms'] / 1000:.3f} s · "
+            lies += f"结束后 after the end {each['after_ms'] / 1000:.3f} s"
+            yield Line(f"不属本次会话 not of this session: {lies}", Look.SMALL, keeps=2)
         yield Line(f"SHA-256 {each['sha256']}", Look.SMALL, keeps=2)
         yield Line(f"SM3 {each['sm3'] or NONE}", Look.SMALL)
 

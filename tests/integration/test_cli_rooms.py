@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from pwd import getpwuid
 from typing import Any
 
 import pytest
@@ -111,16 +113,26 @@ def test_a_session_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         "pause", "resume", "marker", "shown", "not_shown", "facts",
     ]  # fmt: skip
     assert [each["stream"] for each in shown["breaks"]][:1] == ["main"]
+    hidden = [(each["reason"], each["hides"], each["statement"]) for each in shown["masks"]]
+    assert hidden == [
+        ("paused", "both", "突发情况"), ("minor", "picture", "未成年人入场"), ("privacy", "both", "更衣"),
+    ]  # fmt: skip
     assert liuhen("session", "show", session_id) == 0
     told = capsys.readouterr().out
     assert "已结束 ended" in told
     assert "人工暂停" in told
+    account = getpwuid(os.getuid()).pw_name
+    assert f"未成年人入场   {account} (系统用户" in told
+    # What was noted, in words: which point, and which facts.
+    assert "出示执法证件 · 两人均出示" in told and "Object of proof: 是否知情" in told and "{" not in told
     broken = shown["breaks"][0]
     words = ("main", broken["from_at"], broken["to_at"], "device_fault", "未接通")
     assert liuhen("session", "reason", session_id, *words) == 0
     assert listed("session", "show", session_id)["breaks"][0]["reasons"][-1] == "未接通"
     assert liuhen("session", "sheet", session_id) == 0
-    assert json.loads(capsys.readouterr().out)["session"] == session_id
+    made = json.loads(capsys.readouterr().out)
+    assert (made["session"], made["started_by"].split()[0]) == (session_id, account)
+    assert [each["reason"] for each in made["masks"]] == ["paused", "minor", "privacy"]
     pages = tmp_path / "sheet.pdf"
     assert liuhen("session", "sheet", session_id, "--pdf", str(pages)) == 0
     signed = pages.read_bytes()

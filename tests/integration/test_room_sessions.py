@@ -157,6 +157,8 @@ def test_a_session_from_start_to_seal(room: Room) -> None:
     assert plain == [
         ("main", Cause.LINE_LOSS, micros + 5e6, 2000),
         ("main", Cause.PAUSED, micros + 20e6, 10_000),
+        # Recorded all the same; none of the session's.
+        ("room", Cause.PAUSED, micros + 20e6, 10_000),
     ]
     assert [note.text for note in told.breaks[1].reasons] == ["进入涉密内容"]
     assert [(each.stream, each.sequence_no) for each in told.parts] == [("main", 1), ("main", 2), ("room", 1)]
@@ -209,9 +211,14 @@ def the_sheet_holds(room: Room, session_id: UUID, files: list[dict[str, Any]]) -
     assert [each["sha256"] for each in made["files"]] == [each["sha256"] for each in files]
     assert [(each["stream"], each["missing_ms"]) for each in made["streams"]] == [
         ("main", 12_000),
-        ("room", 0),
+        ("room", 10_000),
     ]
-    assert [each["reasons"][0]["statement"] for each in made["breaks"]] == ["网线松动", "进入涉密内容"]
+    assert [each["reasons"][0]["statement"] for each in made["breaks"]] == [
+        "网线松动", "进入涉密内容", "进入涉密内容",
+    ]  # fmt: skip
+    (hidden,) = made["masks"]
+    assert (hidden["reason"], hidden["hides"], hidden["statement"]) == ("paused", "both", "进入涉密内容")
+    assert [(each["before_ms"], each["after_ms"]) for each in made["files"]] == [(0, 0), (0, 200), (0, 200)]
     assert made["missing_facts"] == ["object_of_proof"]
     pages = sheet.as_pages(made, "Asia/Shanghai", room.clock.now())
     assert sheet.as_pages(made, "Asia/Shanghai", room.clock.now()) == pages
