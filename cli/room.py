@@ -29,6 +29,8 @@ WORDS = {
     Phase.ENDING: "结束中 ending",
     None: "无主机报告 unknown",
 }
+IDLE = {Phase.OFF: "未连接 not connected", None: WORDS[None]}
+"""What is said of a stream of which nobody was told that it is away, and of which nothing comes."""
 HEADS = (
     "室 room",
     "信号 stream",
@@ -117,6 +119,7 @@ def _list(options: argparse.Namespace) -> int:
                     "device_no": room.recorded_as,
                     "streams": [each.name for each in streams[room.room_no]],
                     "away": [each.name for each in streams[room.room_no] if each.is_away],
+                    "phases": {each.name: each.phase for each in streams[room.room_no]},
                     "pre_record_s": room.pre_record_s,
                     "session": str(now.id) if now else None,
                     "state": state,
@@ -144,7 +147,13 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _cells(row: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(", ".join(value) if isinstance(value, list) else value for value in row.values())
+    phases: dict[str, Phase | None] = row["phases"]
+    idle = [
+        f"{name} {IDLE[phase]}" for name, phase in phases.items() if phase in IDLE and name not in row["away"]
+    ]
+    cells = {**row, "away": [*row["away"], *idle]}
+    del cells["phases"]
+    return tuple(", ".join(value) if isinstance(value, list) else value for value in cells.values())
 
 
 def _watch(options: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 from cli import conduct
 from cli.options import Branch, read_instant
+from cli.seen import wait_for_pictures
 from cli.session_of import add_facts, add_session, id_of, stated_of, tell_missing
 from cli.shell import Desk, Parser, add_json, at_desk, operator, print_json, print_table, write_new
 from evidence.breaks import CAUSE_WORDS, missing_us
@@ -115,12 +116,15 @@ def _start(options: argparse.Namespace) -> int:
             now=desk.now(),
         )
         missing, since = Facts.from_json(row.facts).missing(), desk.local(row.started_at)
-        away = registry.away(session, agency, room)
         unknown = registry.unregistered(session, agency, row).names()
-    print(f"已开始 / started: {row.id}  {row.room_no}  {since}")
-    if away:
-        print(f"未在录制,请检查设备 / not recorded now, look at the recorder: {', '.join(away)}")
+    print(f"已开始 / started: {row.id}  {row.room_no}  {since}", flush=True)
     tell_missing(missing, unknown)
+    with at_desk(options) as desk:
+        unseen = wait_for_pictures(desk, room)
+    if unseen:
+        # The session has begun all the same: what is not recorded is a break, and said.
+        names = ", ".join(unseen)
+        print(f"未在录制,请检查设备 / not recorded now, look at the recorder: {names}")
     return 0
 
 

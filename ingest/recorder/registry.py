@@ -129,6 +129,13 @@ class StreamNow:
             return None
         return self.said.free_bytes // self.said.bytes_s
 
+    @property
+    def is_seen(self) -> bool:
+        """Pictures of it are recorded now; sound, where it has none."""
+        if self.phase is not Phase.RECORDING or self.said is None:
+            return False
+        return self.said.pictures_s > 0 or all(track["kind"] != "video" for track in self.said.tracks)
+
     def facts(self) -> dict[str, Any]:
         """As data: null where nobody knows, or nothing flows."""
         names = ("host", "since", "why", "silent_ms", "bytes_s", "pictures_s", "waiting_bytes", "restarts",

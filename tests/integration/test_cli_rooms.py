@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from datetime import UTC, datetime, timedelta
@@ -12,10 +13,14 @@ from typing import Any
 import pytest
 
 from cli.main import main
+from cli.seen import wait_for_pictures
+from cli.shell import Desk
+from cli.up import tell_recorders
 from config.load import SettingsError, load_settings
 from config.rooms import RoomSettings, StreamSettings
 from ingest.recorder.registry import LOST
-from storage.db import agencies
+from media.live.journal import LOCK
+from storage.db import agencies, room_streams
 from storage.db.alarms import NewAlarm, raise_alarm
 from storage.open import open_storage
 
@@ -42,6 +47,75 @@ def tell_away(data: Path, config: Path) -> None:
     storage.database.dispose()
 
 
+def desk_of(data: Path, config: Path) -> Desk:
+    settings = load_settings({}, file=config, overrides={"data.dir": str(data)})
+    storage = open_storage(settings)
+    with storage.database.read() as session:
+        return Desk(settings, storage, agencies.agencies(session)[0])
+
+
+def test_a_start_waits_for_pictures_and_names_what_does_not_come(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "liuhen.toml"
+    config.write_text(ROOMS, encoding="utf-8")
+    assert main(["init", "--agency-code", "demo", "--config", str(config), "--data", str(tmp_path)]) == 0
+    desk = desk_of(tmp_path, config)
+    (room,) = desk.settings.recorder.rooms
+
+    def say(phase: str, **facts: Any) -> None:
+        """What the host that records the room says of its stream every three seconds."""
+        now = desk.now()
+        said = {"agency_id": desk.agency.id, "room_no": "R-1", "stream": "main", "host": "one", "since": now,
+                "phase": phase, "why": None, "silent_ms": None, "bytes_s": 0, "pictures_s": 0.0,
+                "waiting_bytes": 0, "restarts": 0, "free_bytes": 1, "tracks": [], "copy_lag_bytes": None,
+                "copy_why": None, "told_at": now}  # fmt: skip
+        with desk.storage.database.transaction() as session:
+            room_streams.say(session, [{**said, **facts}])
+
+    def waited(wait_s: float) -> tuple[list[str], str]:
+        capsys.readouterr()
+        return wait_for_pictures(desk, room, wait_s), capsys.readouterr().err
+
+    try:
+        # No host, so nothing to wait for.
+        assert waited(60) == (["main (无主机报告 unknown)"], "")
+        say("off")
+        capsys.readouterr()
+        assert main(["room", "list", "--config", str(config), "--data", str(tmp_path)]) == 0
+        assert "main 未连接 not connected" in capsys.readouterr().out
+        unseen, told = waited(0.1)
+        assert unseen == ["main (未录制 off)"] and "waiting for pictures" in told
+        say("waiting", why="source_does_not_answer")
+        assert waited(0)[0] == ["main (无信号 waiting: source_does_not_answer)"]
+        picture = [{"kind": "video"}, {"kind": "audio"}]
+        say("recording", tracks=picture)
+        assert waited(0)[0] == ["main (录制中 recording)"]
+        say("recording", tracks=picture, pictures_s=25.0)
+        assert waited(60) == ([], "")
+        say("recording", tracks=picture[1:])
+        assert waited(60) == ([], "")
+    finally:
+        desk.storage.database.dispose()
+
+
+def test_who_stops_everything_is_told_which_recorders_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = load_settings({}, overrides={"data.dir": str(tmp_path)})
+    tell_recorders(settings)
+    assert capsys.readouterr().err == ""
+    locks = [settings.recorder_dir / "a" / "R-1" / "main" / name / LOCK for name in ("over", "goes-on")]
+    for lock in locks:
+        lock.parent.mkdir(parents=True)
+        lock.touch()
+    with locks[1].open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        tell_recorders(settings)
+    told = capsys.readouterr().err
+    assert told.startswith("1 路录制仍在进行;结束: liuhen room end-recording / recorders that go on: 1;")
+
+
 def test_a_session_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / "liuhen.toml"
     config.write_text(ROOMS, encoding="utf-8")
@@ -57,7 +131,9 @@ def test_a_session_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert liuhen("init", "--agency-code", "demo") == 0
     (room,) = listed("room", "list")
     assert (room["room_no"], room["device_no"], room["session"]) == ("R-1", "R-1", None)
-    assert room["away"] == []
+    assert (room["away"], room["phases"]) == ([], {"main": None})
+    assert liuhen("room", "list") == 0
+    assert "main 无主机报告 unknown" in capsys.readouterr().out
     tell_away(tmp_path / "data", config)
     (room,) = listed("room", "list")
     assert room["away"] == ["main"]
@@ -75,7 +151,7 @@ def test_a_session_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert liuhen("session", "start", "R-1", "--officer", "330101", "--party", "李某") == 0
     told = capsys.readouterr().out
     assert "未登记 / not stated yet: case_no, object_of_proof, second_officer" in told
-    assert "not recorded now, look at the recorder: main" in told
+    assert "not recorded now, look at the recorder: main (无主机报告 unknown)" in told
     assert liuhen("session", "start", "R-1") == 4
     assert liuhen("session", "pause", "R-1", "emergency", "突发情况") == 0
     (room,) = listed("room", "list")
