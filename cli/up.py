@@ -19,10 +19,13 @@ from cli.supervise import Supervisor
 from config.settings import Settings
 from evidence.errors import Conflict
 from evidence.listening import Listener
+from ingest.recorder.places import runs_of
+from ingest.recorder.process import is_recording
 from messaging.sockets import require_free
 
 READY_TIMEOUT_S = 120.0
 PORTS = ("api", "ingest", "media")
+END = "liuhen room end-recording"
 
 
 def arguments(parser: Parser, _name: str) -> None:
@@ -55,7 +58,24 @@ def run(options: argparse.Namespace) -> int:
                 print(addresses(settings), flush=True)
                 supervisor.watch(stop)
             print("正在停止 / stopping", file=sys.stderr, flush=True)
+        tell_recorders(settings)
     return 0
+
+
+def tell_recorders(settings: Settings) -> None:
+    """Say how many recorders go on: they belong to no daemon, and the next start takes them over."""
+    count = sum(_goes_on(run) for run in runs_of(settings.recorder_dir))
+    if count:
+        zh, en = f"{count} 路录制仍在进行;结束: {END}", f"recorders that go on: {count}; to end them: {END}"
+        print(f"{zh} / {en}", file=sys.stderr, flush=True)
+
+
+def _goes_on(run: Path) -> bool:
+    try:
+        return is_recording(run)
+    except OSError:
+        # What cannot be asked may record: better told of once too often.
+        return True
 
 
 def supervisor_of(settings: Settings, environment: dict[str, str]) -> Supervisor:
