@@ -61,7 +61,8 @@ def test_masks_are_hidden_in_what_is_made_and_in_what_was_made(pipeline: Pipelin
     storage = pipeline.storage
     make_plain(tmp_path / "room.mp4", seconds=SECONDS, fps=FPS)
     item_id = pipeline.take(tmp_path / "room.mp4").item_id
-    session_id = session_of(storage, BEGAN, [], {}, ended_at=at(SECONDS))
+    # The room pre-records: the first second of the file is of before the session.
+    session_id = session_of(storage, at(1), [], {}, ended_at=at(SECONDS))
     now = storage.clock.now()
     # The host died between custody and tie: the file says itself what it is of.
     file = finished_file(storage, tmp_path, BEGAN, at(SECONDS))
@@ -84,7 +85,7 @@ def test_masks_are_hidden_in_what_is_made_and_in_what_was_made(pipeline: Pipelin
     pipeline.work()
     pictures, sound = shown(served(storage, item_id))
     # Before the tie nobody knows how long the source stood still before it, so all may be meant.
-    assert max(pictures) <= 1 and min(sound) > 0.01
+    assert max(pictures) <= 1 and sound[0] < 0.0001 and min(sound[1:]) > 0.01
 
     before = served(storage, item_id)
     with storage.database.transaction() as session:
@@ -106,7 +107,7 @@ def test_masks_are_hidden_in_what_is_made_and_in_what_was_made(pipeline: Pipelin
         row = items.newest_plan(session, agency.id, item_id)
         assert row is not None and (row.number, row.reveals, row.author) == (2, False, ACTOR)
         duration_us = made[0].info["duration_us"]
-        assert len(placed_in(session, agency.id, item_id, duration_us)) == 2
+        assert len(placed_in(session, agency.id, item_id, duration_us)) == 3
 
     # A version that shows again what was hidden waits for a second person; a mask set meanwhile keeps the
     # version in force, which lacks it, from being made again. Whoever set it did not see the file: the tie
@@ -134,7 +135,7 @@ def test_masks_are_hidden_in_what_is_made_and_in_what_was_made(pipeline: Pipelin
         newest = items.newest_plan(session, agency.id, item_id)
         assert newest is not None and (newest.number, newest.awaits_approval) == (4, True)
         # What the second person is still asked about is not hidden again.
-        assert [each["state"] for each in newest.plan["muted_spans"]] == ["refused"]
+        assert [each["state"] for each in newest.plan["muted_spans"]] == ["refused", "refused"]
         assert _versions_wanted(session, agency, item) == {4}
 
 
