@@ -6,6 +6,8 @@ WHEELS  ?=
 FOOTAGE ?=
 KEEP    ?=
 DATA    ?= ./data
+AGENCY  ?=
+CONFIG  ?=
 BUNDLE  ?= dist/wheels
 ARCH    ?=
 SEED    ?=
@@ -15,6 +17,8 @@ PYTEST_ARGS ?=
 BIN := .venv/bin
 # Only what was given is passed on, so that a program's own default holds otherwise.
 given = $(if $($(1)),$(1)='$($(1))')
+# Some shells have a NAME of their own, which is no agency's.
+named = $(if $(filter command,$(firstword $(origin NAME))),$(NAME))
 export WHEELS
 
 .DEFAULT_GOAL := help
@@ -34,8 +38,8 @@ setup-dev: ## 另装测试与检查工具 · set up what tests and checks need a
 demo: setup ## 演示全流程;FOOTAGE=目录 用自己的影像,KEEP=0 完成即退出 · the whole way, on a throw-away data folder
 	@$(BIN)/liuhen demo $(if $(FOOTAGE),--footage '$(FOOTAGE)') $(if $(filter 0,$(KEEP)),--no-keep)
 
-run: setup ## 正式运行,数据在 ./data(DATA=目录)· start for real
-	@$(BIN)/liuhen up --data '$(DATA)'
+run: setup ## 正式运行,首次给出 AGENCY=代码 NAME=名称;DATA=目录,CONFIG=设置文件 · start for real
+	@$(BIN)/liuhen up --data '$(DATA)' $(if $(CONFIG),--config '$(CONFIG)') $(if $(AGENCY),--agency-code '$(AGENCY)') $(if $(named),--agency-name '$(named)')
 
 test: setup-dev ## 全部测试(SQLite、PostgreSQL、Redis、浏览器)· every test
 	@$(PYTHON) tools/browser.py

@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("cli.up", "启动全部服务 / start everything on this machine"),
     "demo": ("cli.demo", "演示:从采集站到脱敏片段 / the whole way, on a throw-away data folder"),
     "init": ("cli.init", "建库、密钥、首批账号 / make tables, keys and the first accounts"),
+    "agency": ("cli.agency", "机构:查看、更正名称 / the agency: show, correct its name"),
     "ingest": ("cli.entry", "上传监听与文件夹采集 / upload listener and watched folders"),
     "worker": ("cli.worker", "处理进程 / worker processes"),
     "relay": ("cli.entry", "派发任务、排序并签署保管链 / dispatch jobs, sequence and sign custody"),

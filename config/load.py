@@ -1,8 +1,9 @@
 """Where settings come from: defaults, then one TOML file, then the environment.
 
-`LIUHEN_CONFIG` names the file (default `liuhen.toml` in the working folder, if it is there). The
-environment overrides single settings: `LIUHEN_INGEST__PORT=8700`. Values that are not plain text
-(lists, numbers, booleans) are read as TOML.
+`LIUHEN_CONFIG` names the file. Without it `liuhen.toml` is read: that in the working folder, else that in the
+data folder, so that every command given the same `--data` reads the same. The environment overrides single
+settings: `LIUHEN_INGEST__PORT=8700`. Values that are not plain text (lists, numbers, booleans) are read as
+TOML.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from config.settings import Settings
+from config.settings import DataSettings, Settings
 
 PREFIX = "LIUHEN_"
 CONFIG_VARIABLE = "LIUHEN_CONFIG"
+DATA_VARIABLE = "LIUHEN_DATA__DIR"
+FILE_NAME = "liuhen.toml"
 
 
 class SettingsError(ValueError):
@@ -35,14 +38,14 @@ def load_settings(
 
     Args:
         environment: Variables to read; the process's own when omitted.
-        file: TOML file; `LIUHEN_CONFIG` or `liuhen.toml` when omitted.
+        file: TOML file; when omitted `LIUHEN_CONFIG`, or `liuhen.toml` of the working or the data folder.
         overrides: `group.name` to value, from command-line options; they win.
 
     Raises:
         SettingsError: The file cannot be read, or a setting is unknown or of the wrong type.
     """
     variables = os.environ if environment is None else environment
-    values: dict[str, Any] = _read_file(file, variables)
+    values: dict[str, Any] = _read_file(file, variables, overrides or {})
     for name, text in variables.items():
         if name.startswith(PREFIX) and "__" in name:
             _put(values, name[len(PREFIX) :].lower().split("__"), _parse(text), name)
@@ -65,11 +68,30 @@ def _shown(finding: Mapping[str, Any]) -> str:
     return "something else" if secret else repr(finding["input"])
 
 
-def _read_file(file: Path | None, variables: Mapping[str, str]) -> dict[str, Any]:
+def _read_file(
+    file: Path | None, variables: Mapping[str, str], overrides: Mapping[str, object]
+) -> dict[str, Any]:
     named = file or (Path(variables[CONFIG_VARIABLE]) if variables.get(CONFIG_VARIABLE) else None)
-    path = named or Path("liuhen.toml")
-    if named is None and not path.exists():
+    if named is not None:
+        return _read_toml(named)
+    working = Path(FILE_NAME)
+    if working.exists():
+        return _read_toml(working)
+    folder = overrides.get("data.dir") or variables.get(DATA_VARIABLE) or DataSettings().dir
+    beside = Path(str(folder)) / FILE_NAME
+    if not beside.exists():
         return {}
+    values = _read_toml(beside)
+    group = values.get("data")
+    if isinstance(group, dict) and "dir" in group:
+        raise SettingsError(
+            f"settings file {beside}: expected no data.dir, since it lies in the data folder, found one; "
+            "take it out"
+        )
+    return values
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -103,6 +103,7 @@ class Action(StrEnum):
     """Everything the log can say happened, as ``subject:action``. Add a line to add an event."""
 
     AGENCY_CREATED = "agency:created"
+    AGENCY_RENAMED = "agency:renamed"
     ALARM_CLEARED = "alarm:cleared"
     ALARM_RAISED = "alarm:raised"
     ACCOUNT_CREATED = "account:created"

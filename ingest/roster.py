@@ -38,6 +38,23 @@ def unless_taken(session: Session, conflict: Conflict) -> Iterator[None]:
         raise conflict from error
 
 
+def rename_agency(session: Session, agency: Agency, name: str, *, actor: str, now: datetime) -> bool:
+    """Correct the name people read; the code stands in numbers and stays. False: it was called so already.
+
+    Raises:
+        InvalidInput: No name to print.
+    """
+    was, agency.name = agency.name, agencies.check_agency_name(name)
+    if agency.name == was:
+        return False
+    private = {"name": agency.name, "was": was}
+    renamed = Happening(
+        Action.AGENCY_RENAMED, "agency", str(agency.id), actor, {"code": agency.code}, private
+    )
+    custody.record(session, agency, renamed, now)
+    return True
+
+
 def register_officer(
     session: Session,
     agency: Agency,

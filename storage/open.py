@@ -26,6 +26,8 @@ from storage.keys import KeyRing, PublicKey, Purpose
 from storage.objects.base import ObjectStore
 from storage.objects.local import LocalObjectStore, read_identity
 
+DEFAULT_TIME_ZONE = "Asia/Shanghai"
+
 
 @dataclass(frozen=True)
 class Storage:
@@ -46,7 +48,7 @@ class NewAgency:
 
     code: str
     name: str
-    time_zone: str = "Asia/Shanghai"
+    time_zone: str = DEFAULT_TIME_ZONE
     case_no_pattern: str = DEFAULT_CASE_NO_PATTERN
     numbering_template: str = DEFAULT_TEMPLATE
 
@@ -60,11 +62,7 @@ def open_storage(settings: Settings) -> Storage:
     database = Database(settings.database_url, lock_wait_s=settings.database.lock_wait_s)
     try:
         if not is_founded(settings, database):
-            raise Unavailable(
-                f"data folder {settings.data.dir.resolve()}: expected an installation, found none; "
-                "name its folder with --data, or make a new one with `liuhen init`",
-                code="not_founded",
-            )
+            raise _not_founded(settings)
         found, needed = migrate.current(database), migrate.newest()
         if found != needed:
             raise Unavailable(
@@ -75,6 +73,14 @@ def open_storage(settings: Settings) -> Storage:
     except BaseException:
         database.dispose()
         raise
+
+
+def _not_founded(settings: Settings) -> Unavailable:
+    return Unavailable(
+        f"data folder {settings.data.dir.resolve()}: expected an installation, found none; "
+        "name its folder with --data, or make a new one with `liuhen init --agency-code CODE`",
+        code="not_founded",
+    )
 
 
 def _attached(settings: Settings, database: Database) -> Storage:
@@ -106,6 +112,15 @@ def _generation(session: Session, founder: Agency) -> int:
     return newest
 
 
+def is_there(settings: Settings) -> bool:
+    """Whether there is an installation where the settings say."""
+    database = Database(settings.database_url, lock_wait_s=settings.database.lock_wait_s)
+    try:
+        return is_founded(settings, database)
+    finally:
+        database.dispose()
+
+
 def is_founded(settings: Settings, database: Database) -> bool:
     """Whether `found` has been here: tables with at least one agency."""
     if database.is_sqlite and not Path(settings.database_url.removeprefix("sqlite:///")).exists():
@@ -126,12 +141,17 @@ def _has_agency(database: Database) -> bool:
         return session.scalars(select(Agency.id).limit(1)).first() is not None
 
 
-def found(settings: Settings, agency: NewAgency, clock: Clock | None = None) -> Storage:
+def found(settings: Settings, agency: NewAgency | None, clock: Clock | None = None) -> Storage:
     """Make tables, object store, keys and the first agency; where they are there, bring tables up to date.
 
-    Safe to run again: what exists is kept. Files come before the rows that speak of them.
+    Safe to run again: what exists is kept. Files come before the rows that speak of them. Without an agency
+    to make, nothing is founded.
+
+    Raises:
+        Unavailable: There is no installation, and no agency was given.
     """
-    check_template(agency.numbering_template)
+    if agency is not None:
+        check_template(agency.numbering_template)
     now = (clock or SystemClock()).now()
     settings.data.dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     (settings.data.dir / "run").mkdir(mode=0o700, exist_ok=True)
@@ -139,6 +159,8 @@ def found(settings: Settings, agency: NewAgency, clock: Clock | None = None) -> 
     try:
         migrate.upgrade(database)
         if not _has_agency(database):
+            if agency is None:
+                raise _not_founded(settings)
             _found(settings, agency, database, now)
         return _attached(settings, database)
     except BaseException:

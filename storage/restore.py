@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from config.load import FILE_NAME
 from evidence.custody import Action
 from evidence.errors import Conflict, InvalidInput
 from evidence.fixity import compare, hash_file
@@ -96,7 +97,7 @@ def record_restore(storage: Storage, manifest: Manifest, actor: str) -> None:
 
 def _require_empty(data: Path, manifest: Manifest) -> None:
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = sorted(entry.name for entry in data.iterdir() if entry.name != STORE)
+    found = sorted(entry.name for entry in data.iterdir() if entry.name not in {STORE, FILE_NAME})
     if found:
         raise Conflict(
             f"data folder {data}: expected it empty, found {', '.join(found[:5])}", code="data_not_empty"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from datetime import datetime
 from uuid import UUID
@@ -16,6 +17,8 @@ from storage.db.tables import Agency, Device, DeviceIssue, Officer
 REGISTERED = "registered"
 UNKNOWN = "unknown"
 MAX_NUMBER_CHARS = 64
+MAX_NAME_CHARS = 120
+_AGENCY_CODE = re.compile(rf"\w[\w.-]{{0,{MAX_NUMBER_CHARS - 1}}}")
 
 
 def check_number(what: str, number: str) -> str:
@@ -33,6 +36,36 @@ def check_number(what: str, number: str) -> str:
     return cleaned
 
 
+def check_agency_code(code: str) -> str:
+    """A code fit to stand in numbers, folder names and the log's origin, for good.
+
+    Raises:
+        InvalidInput: Empty, too long, or with spaces, separators or what cannot be printed.
+    """
+    if _AGENCY_CODE.fullmatch(code) is None or not code.isprintable():
+        raise InvalidInput(
+            f"agency code: expected 1 to {MAX_NUMBER_CHARS} letters, digits, . - or _, such as 110105-cg, "
+            f"found {code[:80]!r}",
+            code="agency_code_invalid",
+        )
+    return code
+
+
+def check_agency_name(name: str) -> str:
+    """A name fit to be printed on sheets.
+
+    Raises:
+        InvalidInput: Empty, too long, or with what cannot be printed.
+    """
+    cleaned = name.strip()
+    if not cleaned or len(cleaned) > MAX_NAME_CHARS or not cleaned.isprintable():
+        raise InvalidInput(
+            f"agency name: expected 1 to {MAX_NAME_CHARS} printable characters, found {name[:80]!r}",
+            code="agency_name_invalid",
+        )
+    return cleaned
+
+
 def agency_by_code(session: Session, code: str) -> Agency:
     """The agency of that code.
 
@@ -41,7 +74,12 @@ def agency_by_code(session: Session, code: str) -> Agency:
     """
     agency = session.scalars(select(Agency).where(Agency.code == code)).one_or_none()
     if agency is None:
-        raise NotFound(f"agency {code}: expected one, found none; run `liuhen init`", code="agency_not_found")
+        codes = ", ".join(row.code for row in agencies(session))
+        raise NotFound(
+            f"agency {code}: expected {codes or 'one'}, found none of that code; leave --agency out, "
+            "or look at --data",
+            code="agency_not_found",
+        )
     return agency
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -80,6 +82,45 @@ def test_first_accounts_are_shown_once(
     assert "security" in founded
     assert liuhen("init") == 0
     assert "admin" not in capsys.readouterr().out
+
+
+def test_nothing_is_founded_without_a_code(
+    data: Path, liuhen: Liuhen, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert liuhen("init") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--agency-code CODE" in line
+    assert "make run AGENCY=CODE" in line
+    assert liuhen("init", "--agency-code", "../x") == 2
+    assert liuhen("init", "--agency-code", "x", "--time-zone", "Mars/Olympus") == 2
+    assert not data.exists()
+    typed = iter(["yzj\n", " 渝中区执法局 \n"])
+    monkeypatch.setattr("cli.init.confirm_tty", lambda: True)
+    monkeypatch.setattr("sys.stdin.readline", lambda: next(typed), raising=False)
+    assert liuhen("init") == 0
+    assert "机构 / agency: yzj  渝中区执法局\n" in capsys.readouterr().out
+
+
+def test_what_was_founded_is_not_passed_over_and_its_name_alone_is_corrected(
+    data: Path, liuhen: Liuhen, founded: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "机构 / agency: demo  demo\n" in founded
+    assert liuhen("init", "--agency-code", "yzj", "--agency-name", "渝中区执法局") == 4
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "expected --agency-code demo, --agency-name demo, found yzj, 渝中区执法局" in line
+    assert liuhen("agency", "rename", "渝中区执法局") == 0
+    assert liuhen("agency", "rename", " 渝中区执法局") == 0
+    assert liuhen("agency", "rename", "\n") == 2
+    assert liuhen("init", "--agency-code", "demo", "--agency-name", "渝中区执法局") == 0
+    capsys.readouterr()
+    assert liuhen("agency", "show", "--json") == 0
+    assert said(capsys)["name"] == "渝中区执法局"
+    assert liuhen("case", "list", "--agency", "yzj") == 3
+    assert "expected demo, found none of that code" in capsys.readouterr().err
+    with closing(sqlite3.connect(data / "liuhen.db")) as rows:
+        counted = rows.execute("SELECT count(*) FROM custody_leaf WHERE action = 'agency:renamed'")
+        assert counted.fetchone() == (1,)
+    assert liuhen("check") == 0
 
 
 def test_registers_are_kept_by_commands(

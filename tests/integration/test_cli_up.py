@@ -63,7 +63,7 @@ def test_up_founds_serves_refuses_a_second_and_ends_clean(
     ports += [f"--set=ingest.{name}={value}" for name, value in {**pushed, "ftp.allow_plain": True}.items()]
     assert main(["keys", "host", "--data", str(data)]) == 6, "there is no host key yet"
     with subprocess.Popen(
-        [sys.executable, "-m", "cli.main", "up", "--data", str(data), *ports],
+        [sys.executable, "-m", "cli.main", "up", "--agency-code", "demo", "--data", str(data), *ports],
         stdout=subprocess.PIPE,
         cwd=REPOSITORY,
         env=environment,

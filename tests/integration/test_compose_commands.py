@@ -209,7 +209,8 @@ def test_every_service_starts_by_its_command_and_answers_its_health_check(folder
         ) as connection:
             # The image makes it on its first start.
             connection.execute("CREATE DATABASE liuhen")
-        assert stack.start("init").wait(READY_S) == 0, (folder / "init.log").read_text()
+        for words in (("--agency-code", "demo", "--agency-name", "示例执法局"), ()):
+            assert stack.start("init", *words).wait(READY_S) == 0, (folder / "init.log").read_text()
         for name, word in (("relay", "relay_ready"), ("worker", "worker_ready")):
             stack.start(name)
             stack.wait(name, lambda name=name, word=word: stack.says(name, word))

@@ -48,9 +48,10 @@ SETTINGS_HEAD = """# 设置 · Settings
 
 由程序自身写出，勿手改 · written from the program itself (`python -m tests.support.reference`); do not edit.
 
-先后 · order: default, then the TOML file (`LIUHEN_CONFIG`, else `liuhen.toml` in the working folder), then
-variables (`LIUHEN_API__PORT=8700`), then `--set api.port=8700` and `--data`. Units close the name. No secret
-has a default: keys and the first accounts are made by the first start.
+先后 · order: default, then the TOML file (`LIUHEN_CONFIG`, else `liuhen.toml` in the working folder, else
+`liuhen.toml` in the data folder), then variables (`LIUHEN_API__PORT=8700`), then `--set api.port=8700` and
+`--data`. Units close the name. No secret has a default: keys and the first accounts are made by the first
+start.
 """
 
 

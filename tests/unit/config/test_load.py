@@ -20,6 +20,24 @@ def test_the_environment_overrides_the_file_and_options_override_both(tmp_path: 
     assert (settings.ingest.port, settings.api.port, settings.media.port) == (1, 20, 300)
 
 
+def test_without_a_named_file_the_working_folders_is_read_else_the_data_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    working, data = tmp_path / "working", tmp_path / "data"
+    for folder in (working, data):
+        folder.mkdir()
+    monkeypatch.chdir(working)
+    (data / "liuhen.toml").write_text("[api]\nport = 1\n")
+    given = {"LIUHEN_DATA__DIR": str(data)}
+    assert load_settings(given).api.port == load_settings({}, overrides={"data.dir": data}).api.port == 1
+    (working / "liuhen.toml").write_text("[api]\nport = 2\n")
+    assert load_settings(given).api.port == 2
+    (working / "liuhen.toml").unlink()
+    (data / "liuhen.toml").write_text('[data]\ndir = "/elsewhere"\n')
+    with pytest.raises(SettingsError, match=r"expected no data\.dir"):
+        load_settings(given)
+
+
 @pytest.mark.parametrize(
     "environment",
     [{"LIUHEN_INGEST__PROT": "1"}, {"LIUHEN_INGEST__PORT": "abc"}, {"LIUHEN_INGEST__PORT": "70000"}],
