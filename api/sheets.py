@@ -110,6 +110,16 @@ def _leaf(work: Work, clip: Clip) -> LeafRef | None:
     return None
 
 
+def _leaf_shown(leaf: LeafRef, sheet: ClipSheet) -> str:
+    """The leaf and its place in the log, or how to have the place."""
+    if leaf.leaf_index is None:
+        return (
+            f"{leaf.leaf_id} · 尚未排序,一分钟后重取此单 / not yet placed; get this sheet again in a minute: "
+            f"GET /api/v1/clips/{sheet.clip_id}/sheet?form=html"
+        )
+    return f"{leaf.leaf_id} · {leaf.leaf_index} · {leaf.leaf_hash}"
+
+
 def printable(sheet: ClipSheet, time_zone: str) -> str:
     """The sheet as one page of HTML without anything from elsewhere."""
     zone = ZoneInfo(time_zone)
@@ -147,7 +157,7 @@ def printable(sheet: ClipSheet, time_zone: str) -> str:
         ("原件 SHA-256 of the original", sheet.original.sha256),
         ("原件 SM3 of the original", sheet.original.sm3 or "—"),
         ("所据版本 SHA-256 of the rendition", sheet.rendition_sha256),
-        ("流转记录 Custody leaf", f"{leaf.leaf_id} · {leaf.leaf_index} · {leaf.leaf_hash}" if leaf else "—"),
+        ("流转记录 Custody leaf", "—" if leaf is None else _leaf_shown(leaf, sheet)),
     ]
     cells = "".join(
         f"<tr><th>{escape(name)}</th><td><code>{escape(value)}</code></td></tr>" for name, value in rows

@@ -31,14 +31,14 @@ def arguments(parser: Parser, _name: str) -> None:
     add_json(branch.add("list", "账号列表 / list accounts", _list))
     disabling = branch.add("disable", "停用账号 / bar an account", _disable)
     disabling.add_argument("username", metavar="NAME", help="用户名 / user name")
-    changing = branch.add("password", "重设密码,首次登录须再改 / give a new password", _change)
+    changing = branch.add("password", "重设口令,首次登录须再改 / give a new password", _change)
     changing.add_argument("username", metavar="NAME", help="用户名 / user name")
     _add_password(changing)
 
 
 def _add_password(parser: Parser) -> None:
     parser.add_argument(
-        "--password-stdin", action="store_true", help="从标准输入读密码 / read the password from stdin"
+        "--password-stdin", action="store_true", help="从标准输入读口令 / read the password from stdin"
     )
 
 
@@ -66,7 +66,7 @@ def _password(options: argparse.Namespace) -> tuple[str, bool]:
     if options.password_stdin:
         return sys.stdin.readline().rstrip("\n"), False
     if confirm_tty():
-        typed = getpass.getpass("密码(留空则自动生成)/ password (empty: make one): ", stream=sys.stderr)
+        typed = getpass.getpass("口令(留空则自动生成)/ password (empty: make one): ", stream=sys.stderr)
         if typed:
             return typed, False
     return new_password(), True

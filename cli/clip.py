@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cli.fetching import download, require_free, sheets_beside, sheets_of, wait_made
+from cli.fetching import download, require_free, sheets_beside, sheets_of, wait_made, wait_placed
 from cli.options import read_id, read_instant, read_media_time
 from cli.progress import Meter
 from cli.seat import Json, Seat, add_seat, seated
@@ -62,6 +62,7 @@ def run(options: argparse.Namespace) -> int:
         require_free(file, *sheets_beside(file))
         with Meter("制作 / making", 1000) as meter:
             made = wait_made(seat, path, asked, wait=_sleep, tell=meter.to)
+        is_placed = not path.startswith("/clips/") or wait_placed(seat, path, wait=_sleep)
         # The sheet first: what is taken away without it would look complete, and is not.
         sheets = sheets_of(seat, path, file)
         with Meter("下载 / fetching", made["size_bytes"]) as meter:
@@ -78,6 +79,8 @@ def run(options: argparse.Namespace) -> int:
     print(f"已存 / saved:  {file.resolve()}")
     print(f"摘要相符 / digest matches:  sha256 {made['sha256']}  {made['size_bytes']} bytes")
     print(f"随附单 / sheet:  {'  '.join(each.name for each in sheets_beside(file))}")
+    if not is_placed:
+        print(f"流转记录尚未排序 / custody leaf not yet placed; later: GET /api/v1{path}/sheet?form=html")
     if made.get("quarantined"):
         print("注意:原件校验不符,内容存疑 / beware: the original is in quarantine, doubt it")
     _tell_set(made)

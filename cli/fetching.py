@@ -17,6 +17,7 @@ from evidence.errors import Conflict, FixityError, Unavailable
 from storage.objects.durable import fsync_directory
 
 POLL_S = 0.5
+PLACED_WAIT_S = 60.0
 MOST_CUTS = 5
 """How often in a row a line may be cut with nothing new come over it."""
 Tell = Callable[[float, str], None]
@@ -150,6 +151,23 @@ def _chunks(client: httpx.Client, url: str, size_bytes: int) -> Iterator[bytes]:
 def sheets_beside(path: Path) -> tuple[Path, Path]:
     """Where the sheet of a file lies: as data, and to print."""
     return path.with_name(f"{path.name}.sheet.json"), path.with_name(f"{path.name}.sheet.html")
+
+
+def wait_placed(seat: Seat, at: str, *, wait: Wait, timeout_s: float = PLACED_WAIT_S) -> bool:
+    """Wait until the leaf of a clip or picture has its place in the log, so that its sheet can say where.
+
+    Args:
+        at: Where what was made is told of.
+        timeout_s: The log is signed within seconds; whoever waits longer has a relay that stands still.
+
+    Returns:
+        False: it has none yet, and the sheet says so.
+    """
+    deadline = time.monotonic() + timeout_s
+    while (leaf := seat.get(f"{at}/sheet")["leaf"]) is not None and leaf["leaf_index"] is None:
+        if time.monotonic() > deadline or wait(POLL_S):
+            return False
+    return True
 
 
 def sheets_of(seat: Seat, at: str, path: Path) -> dict[Path, str]:

@@ -156,7 +156,7 @@ def add_seat(parser: Parser) -> None:
     )
     group.add_argument("--user", metavar="NAME", help=f"用户名,或设 / user name; or set {TOKEN_VARIABLE}")
     group.add_argument(
-        "--password-stdin", action="store_true", help="从标准输入读密码 / read the password from stdin"
+        "--password-stdin", action="store_true", help="从标准输入读口令 / read the password from stdin"
     )
     group.add_argument(
         "--ca", type=Path, metavar="FILE", help="本单位根证书(PEM)/ the agency's own root certificate"
@@ -169,7 +169,7 @@ def seated(options: argparse.Namespace) -> Iterator[Seat]:
     """A seat as the options say; a session that was opened for it ends with it.
 
     Raises:
-        InvalidInput: Nobody was named, or the password would go in the clear.
+        InvalidInput: Nobody was named, the password would go in the clear, or nobody is there to type it.
         NotAuthenticated: Wrong user name or password, or the token has ended or is none.
     """
     url = str(options.url or settings_of(options).api_url).rstrip("/")
@@ -225,4 +225,10 @@ def _is_loopback(host: str) -> bool:
 def _password(options: argparse.Namespace) -> str:
     if options.password_stdin:
         return sys.stdin.readline().rstrip("\r\n")
-    return getpass.getpass(f"密码 / password of {options.user}: ")
+    if not sys.stdin.isatty():
+        raise InvalidInput(
+            f"口令 / password of {options.user}: expected a terminal to ask at, found none; give it by "
+            f"--password-stdin, or set {TOKEN_VARIABLE} and leave --user out",
+            code="password_missing",
+        )
+    return getpass.getpass(f"口令 / password of {options.user}: ")

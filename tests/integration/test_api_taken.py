@@ -74,6 +74,7 @@ def test_one_picture_is_taken_by_right_with_leaf_and_sheet(live: Live) -> None:
     assert (sheet["clip"]["sha256"], sheet["leaf"]["leaf_id"]) == (done["sha256"], leaf["leaf_id"])
     page = live.as_("reviewer").get(f"{path}/sheet", params={"form": "html"}).text
     assert "<code>25</code>" in page
+    assert f"{leaf['leaf_id']} · 尚未排序" in page and "not yet placed" in page and "None" not in page
     original = live.as_("handler").get(own.headers["location"]).json()
     assert original["span_us"] == [5_960_000, 5_960_001]
     assert live.as_("reviewer").get(own.headers["location"]).status_code == 403

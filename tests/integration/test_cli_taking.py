@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from cli.main import main
+from storage.sequencer import sequence_agency
 from tests.support.pipeline import Pipeline
 from tests.support.placing import film
 from tests.support.scene import CASE_A, CASE_B, PASSWORD, Live, live_scene
@@ -47,6 +48,7 @@ def _work(live: Live, stop: threading.Event) -> None:
     pipeline = Pipeline(live.scene.storage, live.scene.settings)
     while not stop.wait(0.1):
         pipeline.work(only={"clip", "clip_set"})
+        sequence_agency(live.scene.storage, live.scene.agency.id)
 
 
 @pytest.fixture
@@ -79,7 +81,12 @@ def test_a_clip_comes_with_its_sheet_and_its_digest_is_checked(
         "litigation",
         True,
     )
-    assert "随附单" in Path("a.mp4.sheet.html").read_text("utf-8")
+    assert "随附单" in (page := Path("a.mp4.sheet.html").read_text("utf-8"))
+    leaf = sheet["leaf"]
+    assert f"{leaf['leaf_id']} · {leaf['leaf_index']} · {leaf['leaf_hash']}" in page, (
+        "its place was waited for"
+    )
+    assert "None" not in page
     assert "making 100%" in err and "fetching 100%" in err
     with av.open("a.mp4") as container:
         assert sum(1 for _ in container.decode(video=0)) == 38
@@ -153,10 +160,13 @@ def test_what_the_account_may_not_have_is_refused_in_the_words_of_the_api(
     assert list(Path().iterdir()) == []
     assert main(["timeline", CASE_A, "--url", "http://192.0.2.1", "--user", "reviewer"]) == 2
     assert main(["timeline", CASE_A]) == 2, "nobody is named"
+    assert main(["timeline", CASE_A, "--url", "http://127.0.0.1:9", "--user", "reviewer"]) == 2, "no terminal"
     monkeypatch.setenv("LIUHEN_TOKEN", "x")
     assert main(["timeline", CASE_A, "--url", "http://127.0.0.1:9"]) == 6
     err = capsys.readouterr().err
-    assert all(code in err for code in ("url_insecure", "user_missing", "api_unreachable"))
+    assert all(
+        code in err for code in ("url_insecure", "user_missing", "password_missing", "api_unreachable")
+    )
 
 
 def test_a_token_of_a_session_serves_instead_of_a_password(
