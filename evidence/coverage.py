@@ -12,14 +12,36 @@ COVERAGE_WORDS: Mapping[str, tuple[str, str]] = {
 }
 
 
+SOUND_ALONE = "sound_alone"
+"""Stands in the coverage of what has no picture, with one of `SOUND_WORDS`."""
+
+SOUND_WORDS: Mapping[str, tuple[str, str]] = {
+    "muted": ("录音:整段静音", "Sound alone: muted from beginning to end"),
+    "replaced": (
+        "录音:整段静音、换为提示音或变声",
+        "Sound alone: all of it muted, toned over or made unrecognisable",
+    ),
+    "partly": (
+        "录音:部分静音、换为提示音或变声,其余未处理",
+        "Sound alone: muted, toned over or made unrecognisable in parts, untreated elsewhere",
+    ),
+    "bare": ("录音:未处理", "Sound alone: untreated"),
+}
+
+
 def split_coverage(said: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """What a plan says is treated, and all else."""
+    """What a plan says is treated, and all else; of sound alone its voices, for it shows nothing."""
+    if SOUND_ALONE in said:
+        is_treated = said[SOUND_ALONE] in {"muted", "replaced"} or said.get("voices") == "treated"
+        return (["voices"], []) if is_treated else ([], ["voices"])
     treated = [name for name in COVERAGE_WORDS if said.get(name) == "treated"]
     return treated, [name for name in COVERAGE_WORDS if name not in treated]
 
 
 def coverage_in_words(said: Mapping[str, str]) -> tuple[str, str]:
     """The same in Chinese and in English."""
+    if SOUND_ALONE in said:
+        return SOUND_WORDS[said[SOUND_ALONE]]
     treated, untreated = split_coverage(said)
     return (
         f"已处理:{_zh(treated)};未处理:{_zh(untreated)}",

@@ -211,6 +211,32 @@ class RedactionPlan:
         return sorted(spans, key=lambda span: (span.from_us, span.to_us))
 
 
+def treatment_of_sound(plan: RedactionPlan, stream_count: int, duration_us: int) -> str:
+    """What a plan does to sound that has no picture, as a word of `evidence.coverage.SOUND_WORDS`.
+
+    Args:
+        plan: One for sound alone.
+        stream_count: Sound streams of the rendition.
+        duration_us: From its first sound to its last.
+    """
+    streams = [plan.muted(number) for number in range(stream_count)]
+    if all(_covers([s for s in spans if s.kind == "silence"], duration_us) for spans in streams):
+        return "muted"
+    if all(_covers(spans, duration_us) for spans in streams):
+        return "replaced"
+    return "partly" if any(streams) else "bare"
+
+
+def _covers(spans: Sequence[MutedSpan], duration_us: int) -> bool:
+    """Whether spans, in order of time, leave nothing of the sound."""
+    end = 0
+    for span in spans:
+        if span.from_us > end:
+            return False
+        end = max(end, span.to_us)
+    return end >= duration_us
+
+
 def _key_to_json(key: Key) -> list[Any]:
     plain: list[Any] = [*key[:5], int(key.outside)]
     return [*plain, [list(point) for point in key.points]] if key.points else plain

@@ -24,13 +24,13 @@ from api.schemas.items import (
     ReceiptShown,
     RecordingShown,
 )
-from api.web import PLACEHOLDER
+from api.web import PLACEHOLDER, SOUND
 from evidence.access import Act, require
 from evidence.case import normalise_case_no
 from evidence.clock import rfc3339
 from evidence.custody import Action
 from evidence.errors import InvalidInput, NotFound
-from evidence.kinds import ClaimSource
+from evidence.kinds import ClaimSource, MediaKind
 from ingest import binding
 from ingest.correction import ClaimView, views_of
 from ingest.grouping import recording_of
@@ -240,13 +240,15 @@ def _file(work: Work, item: Item, case_no: str) -> None:
     summary="封面 Poster",
 )
 def poster(item_id: UUID, desk: DeskOf) -> Response:
-    """脱敏后的封面;脱敏完成前、未通过校验或不在可调阅时段内时为占位图。
+    """脱敏后的封面;脱敏完成前、未通过校验或不在可调阅时段内时为占位图,录音为其图标。
 
     The masked poster; a placeholder until there is one, while the item is not verified, and where the
-    picture lies outside the spans that may be seen.
+    picture lies outside the spans that may be seen. Sound alone has a sign of its own, for it has no picture.
     """
     with desk.reading() as work:
         item = items.item_by_id(work.session, work.agency_id, item_id)
+        if item.media_kind == MediaKind.AUDIO:
+            return Response(SOUND, media_type="image/svg+xml", headers={"X-Liuhen-State": "sound"})
         for kind in ("redacted_poster", "redacted_photo"):
             row = newest(work.session, work.agency_id, item.id, kind)
             if row is not None and row.masked and _may_see_still(work, item, row):

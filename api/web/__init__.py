@@ -33,10 +33,12 @@ TYPES = {
     "docs.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
     "placeholder.svg": "image/svg+xml",
+    "sound.svg": "image/svg+xml",
 }
 
 _bodies = {name: (files(__name__) / name).read_bytes() for name in TYPES}
 PLACEHOLDER = _bodies["placeholder.svg"]
+SOUND = _bodies["sound.svg"]
 
 
 def answer(name: str) -> Response:

@@ -76,6 +76,20 @@ def test_a_reviewer_plays_the_masked_rendition_and_nothing_else(live: Live, tmp_
     assert numbers == [51_000 + number for number in range(150)]
 
 
+def test_sound_alone_is_named_so_and_says_how_much_of_it_is_muted(live: Live) -> None:
+    recording = live.scene.record(case=live.scene.case_a)
+    with live.scene.storage.database.transaction() as session:
+        session.scalars(select(Item).where(Item.id == recording.item_id)).one().media_kind = "audio"
+        row = session.get_one(Derivative, recording.derivatives["redacted"].id)
+        row.info = {**row.info, "coverage": {**row.info["coverage"], "sound_alone": "muted"}}
+    grant = live.grant("reviewer", recording.item_id)
+    assert grant["coverage"]["zh"] == "录音:整段静音"
+    assert (grant["coverage"]["treated"], grant["coverage"]["untreated"]) == (["voices"], [])
+    poster = live.as_("reviewer").get(grant["poster_url"])
+    assert (poster.status_code, poster.headers["x-liuhen-state"]) == (200, "sound")
+    assert "录音" in poster.text and "脱敏" not in poster.text
+
+
 def test_the_whole_masked_file_can_be_had_by_its_address(live: Live) -> None:
     recording = live.scene.record(case=live.scene.case_a)
     answer = get(live.grant("reviewer", recording.item_id)["file_url"])

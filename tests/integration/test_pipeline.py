@@ -13,6 +13,7 @@ from sqlalchemy import func, select, text
 from api.resolving import ladder_of, resolve_grant
 from evidence.canonical import canonical_json
 from evidence.case import normalise_case_no
+from evidence.coverage import coverage_in_words
 from evidence.errors import CustodyError
 from evidence.kinds import EnforcementKind
 from media.fmp4 import FragmentIndex
@@ -178,6 +179,8 @@ def test_sound_alone_is_an_item_that_plays(pipeline: Pipeline, tmp_path: Path) -
     item = pipeline.item(accepted.item_id)
     assert (item.media_kind, item.media, item.redaction) == ("audio", "rendered", "checked")
     assert item.av_record_no == "demo-LY-2026-0001"
+    (redacted,) = derivatives(pipeline, "redacted")
+    assert coverage_in_words(redacted.info["coverage"])[0] == "录音:整段静音"
     assert item.frame_count is None
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from hashlib import sha256
+from math import ceil
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -18,6 +19,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from evidence.canonical import canonical_json
+from evidence.coverage import SOUND_ALONE
 from evidence.custody import Action
 from evidence.errors import Conflict, MediaError
 from evidence.events import Topic
@@ -29,6 +31,7 @@ from media import sandbox
 from media.fmp4 import index_fragments
 from redaction.amend import reveals
 from redaction.models import load_model
+from redaction.plan import treatment_of_sound
 from redaction.plan_json import plan_from_json
 from storage.db import custody, items, jobs
 from storage.db.custody import Happening
@@ -196,6 +199,11 @@ def _checked(
         info |= {"index": index.to_json(), "codecs": index.codecs, "bitrate_bps": index.bitrate_bps,
                  "peak_bitrate_bps": index.peak_bitrate_bps, "frame_count": index.frame_count,
                  "duration_us": int(index.duration * 1_000_000)}  # fmt: skip
+        if item.media_kind == MediaKind.AUDIO:
+            treatment = treatment_of_sound(
+                plan_from_json(plan.plan), len(index.tracks), ceil(index.duration * 1_000_000)
+            )
+            info["coverage"] = {**info["coverage"], SOUND_ALONE: treatment}
         if item.media_kind == MediaKind.VIDEO:
             still = make_poster(
                 output,

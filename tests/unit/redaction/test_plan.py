@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
+from evidence.coverage import SOUND_WORDS
 from evidence.errors import InvalidInput, NotFound
 from redaction.amend import amend
 from redaction.geometry import Box, RegionOutsidePicture
-from redaction.plan import Key, Masks, RedactionPlan, State, mask_regions
+from redaction.plan import Key, Masks, RedactionPlan, State, mask_regions, treatment_of_sound
 from redaction.plan_json import plan_from_json
 from tests.unit.redaction.plans import face, plan_of
 
@@ -63,6 +64,30 @@ def test_muted_and_unmuted_span_is_kept_and_not_in_force() -> None:
     unmuted = amend(muted, [{"op": "unmute", "span": muted.muted_spans[0].id}], "account-7")
     assert unmuted.muted(0) == []
     assert len(unmuted.muted_spans) == 2
+
+
+def test_what_is_said_of_sound_alone_is_what_its_plan_does() -> None:
+    def said(*spans: tuple[int, int, int | None, str], streams: int = 1) -> str:
+        changes = [
+            {**MUTE, "from_us": low, "to_us": high, "stream": stream, "kind": kind}
+            for low, high, stream, kind in spans
+        ]
+        plan = amend(plan_of(sound_alone=True), changes, "account-7") if changes else plan_of()
+        treatment = treatment_of_sound(plan, streams, 100)
+        assert treatment in SOUND_WORDS
+        return treatment
+
+    assert said() == "bare"
+    assert said((0, 100, None, "silence"), streams=2) == "muted"
+    assert said((40, 100, 0, "silence"), (0, 40, None, "silence")) == "muted"
+    assert said((0, 99, None, "silence")) == "partly"
+    assert said((1, 100, None, "silence")) == "partly"
+    assert said((0, 40, None, "silence"), (41, 100, None, "silence")) == "partly"
+    assert said((0, 100, 0, "silence"), streams=2) == "partly"
+    assert said((0, 60, None, "silence"), (50, 100, None, "voice")) == "replaced"
+    whole = amend(plan_of(sound_alone=True), [{**MUTE, "from_us": 0, "to_us": 100}], "account-7")
+    refused = amend(whole, [{"op": "unmute", "span": whole.muted_spans[0].id}], "account-7")
+    assert treatment_of_sound(refused, 1, 100) == "bare"
 
 
 def test_whole_frame_span_hides_everything_while_it_lasts() -> None:
