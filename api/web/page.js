@@ -215,8 +215,10 @@ const takeClip = guarded(async (event) => {
   const [from, to] = [fields.from, fields.to].map((field) => Math.round(field.value * 1000));
   const name = `${byId("player-title").textContent} ${clock(from * 1000)}–${clock(to * 1000)}`;
   byId("player").close();
-  byId("taken-box").scrollIntoView({ block: "nearest" });
-  await take("clip", "/clips", { ...asked, case_id: state.case.id, item_id: state.item.id, form: "file", purpose: byId("purpose").value, from_ms: from, to_ms: to }, () => name);
+  const taking = take("clip", "/clips", { ...asked, case_id: state.case.id, item_id: state.item.id, form: "file", purpose: byId("purpose").value, from_ms: from, to_ms: to }, () => name);
+  // Its entry stands by now, far above the card that was pressed.
+  byId("taken-box").scrollIntoView({ block: "center" });
+  await taking;
 });
 
 // -- live news ------------------------------------------------------------------------------

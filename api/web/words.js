@@ -3,8 +3,8 @@
 export const WORDS = {
   zh: {
     motto: "执法音像记录:按案件编号查找与调阅", signIn: "登录", signOut: "退出", username: "用户名", password: "口令",
-    renew: "首次登录,请修改口令", newPassword: "新口令(至少 10 位)",
-    agency: "机关代码", agencyHint: "有多家机关时", findCase: "案件", caseNo: "案件编号(任意写法)", purpose: "调阅目的",
+    renew: "首次登录,请修改口令", change: "修改口令", oldPassword: "原口令", newPassword: "新口令(至少 10 位)",
+    agency: "机构代码", agencyHint: "机构代码(有多家机构时填写)", findCase: "案件", caseNo: "案件编号(任意写法)", purpose: "调阅目的",
     find: "查找", more: "更多", from: "起(秒)", to: "止(秒)", takeClip: "取走片段", wholeFile: "打开整个脱敏文件",
     close: "关闭", apiDocs: "接口说明", watch: "观看脱敏件", watchOriginal: "观看原件",
     seeOriginal: "看原件(未脱敏),须有权并说明理由,逐件留痕", originalReason: "看原件的理由", original: "原件,未脱敏", noOriginal: "无权看此原件", none: "没有这个编号的案件", empty: "本案尚无音像记录",
@@ -22,7 +22,7 @@ export const WORDS = {
     nextFootage: "跳到下一段", speed: "倍速", savePicture: "保存此帧", captions: "显示录制标记", markIn: "标记起点", markOut: "标记终点", clearMarks: "清除标记", closeWall: "结束播放",
     noneNow: "此刻无记录", soundOnly: "仅有声音", nextAt: "下一段 {time}", noneLater: "此后无记录", notMasked: "正在脱敏,暂不能播放", notRendered: "尚未转码完成,暂不能播放", cannotPlay: "无法播放:{why}", waiting: "缓冲中…",
     makeLead: "设为主来源(听其声音,逐帧、取图以其为准)", leftOut: "未列入 {count} 件:{why}", ended: "授权已结束,请再次播放",
-    keys: "键盘", keyHelp: "空格或 K 播放/暂停;J、L 后退/前进 10 秒;逗号、句号 上一帧/下一帧;I、O 标记起止;N 下一段;S 保存此帧。时间轴上:左右键移动,Home、End 到两端,回车播放。",
+    keys: "键盘", keyHelp: "空格或 K 播放/暂停;J、L 后退/前进 10 秒;逗号、句号 上一帧/下一帧;I、O 标记起止;N 下一段;S 保存此帧。时间轴上:左右键移动,Page Up、Page Down 移动得更远,Home、End 到两端,回车播放。",
     take: "取走标记的时段", kind: "内容", kinds: { clip: "主来源的片段", set: "编号片段集(ZIP)", side_by_side: "合成画面:并排", picture_in_picture: "合成画面:画中画", picture: "单帧图片" },
     timeOfDay: "叠加当地时刻", unmarked: "不加水印", reason: "理由", soundOf: "声音取自", soundFirst: "首个有声者", soundNone: "无声", markFirst: "先在时间轴上标记起点与终点(I、O)",
     marked: "已标记 {from} 至 {to}({length})", across: "此时段跨越多件记录或空档,请取编号片段集", taken: "已取走", waitingTurn: "排队中", download: "下载", sheetPage: "随附单(打印)", sheetData: "随附单(数据)",
@@ -62,7 +62,7 @@ export const WORDS = {
   en: {
     motto: "Enforcement recordings: found and watched by case number", signIn: "Sign in", signOut: "Sign out",
     username: "User name", password: "Password",
-    renew: "Choose a password of your own", newPassword: "New password (10 characters or more)", agency: "Agency code", agencyHint: "More than one agency",
+    renew: "Choose a password of your own", change: "Change it", oldPassword: "Present password", newPassword: "New password (10 characters or more)", agency: "Agency code", agencyHint: "Agency code, if there are several agencies",
     findCase: "Case", caseNo: "Case number, any spelling", purpose: "Purpose", find: "Find", more: "More",
     from: "From (s)", to: "To (s)", takeClip: "Take this clip away", wholeFile: "Open the whole masked file",
     close: "Close", apiDocs: "API", watch: "Watch, masked", watchOriginal: "Watch the original",
@@ -82,7 +82,7 @@ export const WORDS = {
     nextFootage: "To the next footage", speed: "Speed", savePicture: "Save this picture", captions: "Show markers", markIn: "Mark the start", markOut: "Mark the end", clearMarks: "Clear the marks", closeWall: "Stop watching",
     noneNow: "No footage at this moment", soundOnly: "Sound only", nextAt: "next {time}", noneLater: "none later", notMasked: "Being redacted; it cannot be played yet", notRendered: "Not transcoded yet; it cannot be played", cannotPlay: "Cannot be played: {why}", waiting: "Buffering…",
     makeLead: "Make it the lead: heard, stepped, and pictures are of it", leftOut: "Left out: {count} ({why})", ended: "The grant has ended; play again",
-    keys: "Keyboard", keyHelp: "Space or K plays and pauses; J and L go back and on 10 s; comma and full stop step by picture; I and O mark start and end; N goes to the next footage; S saves the picture. On the timeline: arrows move, Home and End go to its ends, Enter plays.",
+    keys: "Keyboard", keyHelp: "Space or K plays and pauses; J and L go back and on 10 s; comma and full stop step by picture; I and O mark start and end; N goes to the next footage; S saves the picture. On the timeline: arrows move, Page Up and Page Down move further, Home and End go to its ends, Enter plays.",
     take: "Take the marked span away", kind: "What", kinds: { clip: "Clip of the lead", set: "Numbered set of clips (ZIP)", side_by_side: "One picture, side by side", picture_in_picture: "One picture, the lead large", picture: "Picture" },
     timeOfDay: "Burn in the time of day", unmarked: "No mark", reason: "Reason", soundOf: "Sound of", soundFirst: "the first with sound", soundNone: "none", markFirst: "Mark a start and an end on the timeline first (I, O)",
     marked: "Marked {from} to {to} ({length})", across: "The span crosses recordings or a gap; take a numbered set instead", taken: "Taken away", waitingTurn: "waiting its turn", download: "Download", sheetPage: "Sheet, to print", sheetData: "Sheet, as data",

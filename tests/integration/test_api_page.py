@@ -182,7 +182,12 @@ def test_a_reviewer_finds_a_case_and_watches_it(live: Live, page: Page) -> None:
     until(
         page, "document.getElementById('video').readyState >= 2 && !document.getElementById('video').seeking"
     )
-    page.get_by_role("button", name="关闭").click()
+    # What is taken is seen to be taken, however far above the card it stands.
+    page.set_viewport_size({"width": 1280, "height": 320})
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    page.get_by_role("button", name="取走片段").click()
+    expect(page.locator("#taken li")).to_be_in_viewport()
+    page.set_viewport_size({"width": 1280, "height": 720})
     cards.nth(1).get_by_role("button", name="观看脱敏件").click()
     expect(page.get_by_text("正在脱敏,完成后即可观看")).to_be_visible()
     page.get_by_role("button", name="中文 / English").click()
@@ -454,6 +459,10 @@ def test_a_wrong_password_is_said_in_words(live: Live, page: Page) -> None:
     expect(page.get_by_text("用户名或口令不对")).to_be_visible()
     page.get_by_role("button", name="中文 / English").click()
     expect(page.get_by_text("用户名或口令不对")).to_be_hidden()
+    page.get_by_role("button", name="中文 / English").click()
+    page.get_by_text("机构代码(有多家机构时填写)").click()
+    page.locator("#sign-in").get_by_label("机构代码").fill("demo")
+    assert page.evaluate("import('/static/words.js').then(({ WORDS }) => WORDS.zh.keyHelp)").count("Page") == 2
     fonts = page.evaluate("getComputedStyle(document.body).fontFamily")
     named = fonts.rpartition("sans-serif")[0]
     for font in ("Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Micro Hei", "Microsoft YaHei"):
