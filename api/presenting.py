@@ -29,10 +29,11 @@ from api.schemas.items import (
 )
 from evidence.conflicts import Conflict
 from evidence.coverage import coverage_in_words, split_coverage
-from evidence.item import Binding, Custody, FiveFacts, Media, Redaction, is_reviewable
+from evidence.item import Binding, Custody, Media, Redaction, is_reviewable
 from evidence.kinds import MediaKind
 from ingest.correction import conflicts_of, views_of
 from ingest.grouping import Recording
+from ingest.stating import five_facts
 from storage.db import accounts, cases, items
 from storage.db.tables import Case, CaseBinding, Derivative, Item
 from transcode.plan import PIECES
@@ -115,14 +116,7 @@ class Presenter:
     def _plain(self, item: Item) -> dict[str, Any]:
         bound = [row for row in self._bindings[item.id] if row.state == Binding.BOUND]
         numbers = list(dict.fromkeys(self._cases[row.case_id].case_no for row in bound))
-        facts = FiveFacts(
-            case_no=numbers[0] if numbers else None,
-            captured_from=item.captured_from,
-            captured_to=item.captured_to,
-            captured_place=item.captured_place,
-            collector=item.collector,
-            object_of_proof=item.object_of_proof,
-        )
+        facts = five_facts(item, numbers[0] if numbers else None)
         return {
             "id": item.id,
             "av_record_no": item.av_record_no,

@@ -1,4 +1,4 @@
-"""`liuhen item list|show|recording`; `continuity` and `reason` are in `cli.continuity`."""
+"""`liuhen item list|show|recording`; the rest is in `cli.item_facts` and `cli.continuity`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from cli import continuity
+from cli import continuity, item_facts
 from cli.options import Branch, read_id
 from cli.shell import Desk, Parser, add_json, at_desk, print_json, print_table
 from evidence.case import normalise_case_no
@@ -42,6 +42,7 @@ def arguments(parser: Parser, _name: str) -> None:
     )
     recording.add_argument("item_id", metavar="ID", help="其中一件 / any of its items")
     add_json(recording)
+    item_facts.arguments(branch)
     continuity.arguments(branch)
 
 

@@ -27,16 +27,15 @@ from api.schemas.items import (
 from api.web import PLACEHOLDER, SOUND
 from evidence.access import Act, require
 from evidence.case import normalise_case_no
-from evidence.clock import rfc3339
-from evidence.custody import Action
-from evidence.errors import InvalidInput, NotFound
-from evidence.kinds import ClaimSource, MediaKind
+from evidence.errors import NotFound
+from evidence.kinds import MediaKind
 from ingest import binding
 from ingest.correction import ClaimView, views_of
 from ingest.grouping import recording_of
+from ingest.stating import state_facts
 from storage.db import agencies, cases, items
 from storage.db.items import ItemFilter
-from storage.db.tables import Claim, Derivative, Item
+from storage.db.tables import Derivative, Item
 
 gate = Gate("音像记录 Items")
 Cursor = Annotated[str | None, Query(max_length=200)]
@@ -168,44 +167,11 @@ def set_facts(item_id: UUID, body: FactsChange, desk: DeskOf) -> ItemDetail:
     """
     with desk.writing() as work:
         item = items.item_by_id(work.session, work.agency_id, item_id, lock=True)
-        _apply(work, item, body)
+        said = body.model_dump(exclude_unset=True, exclude_none=True, exclude={"case_no"})
+        state_facts(work.session, work.agency, item, said, actor=work.actor.label, now=work.now)
         if body.case_no is not None:
             _file(work, item, body.case_no)
         return Presenter(work, [item]).detail(item)
-
-
-def _apply(work: Work, item: Item, body: FactsChange) -> None:
-    said = body.model_dump(exclude_unset=True, exclude_none=True, exclude={"case_no"})
-    if not said:
-        return
-    since, until = said.get("captured_from", item.captured_from), said.get("captured_to", item.captured_to)
-    if since is not None and until is not None and until < since:
-        raise InvalidInput(
-            "times: expected captured_to after captured_from, found before", code="facts_times"
-        )
-    before = {name: _text(getattr(item, name)) for name in said}
-    for name, value in said.items():
-        setattr(item, name, value if isinstance(value, datetime) else str(value))
-        field = {"captured_place": "place", "collector": "officer_no"}.get(name, name)
-        work.session.add(
-            Claim(
-                agency_id=work.agency_id,
-                item_id=item.id,
-                field=field,
-                value=_text(value) or "",
-                source=str(ClaimSource.PERSON),
-                clock="person" if isinstance(value, datetime) else None,
-                made_at=work.now,
-            )
-        )
-    private = {name: {"before": before[name], "after": _text(value)} for name, value in said.items()}
-    work.record(Action.ITEM_FACTS_SET, "item", item.id, {"facts": sorted(said)}, private)
-
-
-def _text(value: object) -> str | None:
-    if isinstance(value, datetime):
-        return rfc3339(value)
-    return None if value is None else str(value)
 
 
 def _file(work: Work, item: Item, case_no: str) -> None:

@@ -462,7 +462,9 @@ def test_a_wrong_password_is_said_in_words(live: Live, page: Page) -> None:
     page.get_by_role("button", name="中文 / English").click()
     page.get_by_text("机构代码(有多家机构时填写)").click()
     page.locator("#sign-in").get_by_label("机构代码").fill("demo")
-    assert page.evaluate("import('/static/words.js').then(({ WORDS }) => WORDS.zh.keyHelp)").count("Page") == 2
+    assert (
+        page.evaluate("import('/static/words.js').then(({ WORDS }) => WORDS.zh.keyHelp)").count("Page") == 2
+    )
     fonts = page.evaluate("getComputedStyle(document.body).fontFamily")
     named = fonts.rpartition("sans-serif")[0]
     for font in ("Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Micro Hei", "Microsoft YaHei"):

@@ -369,6 +369,18 @@ def test_claims_conflicts_and_recordings_are_shown(
     assert "0000001 (filename)" in shown["conflicts"][0]["said"]
     started = next(row for row in shown["claims"] if row["field"] == "device_started_at")
     assert (started["value"], started["offset_s"]) == ("2024-03-04T09:15:30+08:00", None)
+    capsys.readouterr()
+    assert liuhen("item", "facts", item) == 2
+    assert liuhen("item", "facts", item, "--place", "两行\n地点") == 2
+    assert liuhen("item", "facts", item, "--from", "2024-03-04T09:20", "--to", "2024-03-04T09:10") == 2
+    capsys.readouterr()
+    assert liuhen("item", "facts", item, "--place", " 人民路12号 ", "--proof", "占道经营") == 0
+    told = capsys.readouterr().out
+    assert "案件编号" in told and "采集时间" in told and "采集地点" not in told
+    assert liuhen("item", "show", item, "--json") == 0
+    shown = said(capsys)
+    assert (shown["place"], shown["object_of_proof"]) == ("人民路12号", "占道经营")
+    assert ("place", "person") in {(row["field"], row["source"]) for row in shown["claims"]}
     assert liuhen("item", "recording", item, "--json") == 0
     found = said(capsys)
     assert [row["id"] for row in found["members"]] == [item]
