@@ -32,6 +32,7 @@ from redaction.detectors.text import Text
 from redaction.geometry import even_sided
 from redaction.listen import SpeechDetector, speech_spans
 from redaction.look import Detector, Progress, Sightings, Watch, look, look_at_photo
+from redaction.passes import PassParameters
 from redaction.plan import (
     DoubtfulSpan,
     Key,
@@ -50,11 +51,11 @@ MICROSECONDS = 1_000_000
 
 
 @dataclass(frozen=True)
-class DetectParameters:
-    """How pictures are looked at; whole numbers, because they are part of the plan."""
+class DetectParameters(PassParameters):
+    """How pictures are looked at, and which; whole numbers, because they are part of the plan."""
 
     long_side_px: int = 640
-    """The longer side at which every frame is looked at for faces; small pictures are at most doubled."""
+    """The longer side at which frames are looked at for faces; small pictures are at most doubled."""
     fine_long_side_px: int = 1280
     """The longer side of the second look for faces, at large pictures."""
     fine_from_px: int = 1600
@@ -167,6 +168,7 @@ def open_watches(request: Mapping[str, Any], chosen: _Chosen, *, intra_op_thread
             faces,
             chosen.tracking.strong_permille,
             looking.long_side_px,
+            passes=looking,
             fine_long_side_px=looking.fine_long_side_px,
             fine_from_px=looking.fine_from_px,
             fine_every=looking.fine_every,

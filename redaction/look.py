@@ -4,17 +4,19 @@ A detector knows pictures and nothing of time; `redaction.track` knows time and 
 frames are decoded, scaled by the decoder's thread to the sizes the detectors see, and looked at by as many
 threads as there are cores to use.
 
-Faces are looked for on every frame, since a face between two frames looked at would be bare. What costs more
-than it must, plates and text, is looked for on every n-th, and tracks carry it through the frames between.
+Which frames are searched for faces `redaction.passes` decides: every one where something begins, ends or is
+unsure. What changes less, plates and text, is looked for on every n-th, and tracks carry it through those
+between. Each detector has its own cadence; what one finds says nothing about where another looks.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cache, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -24,16 +26,19 @@ from numpy.typing import NDArray
 
 from media.decode import DecodedFrame, VideoShape, open_video
 from redaction.detectors.network import input_size, merged
+from redaction.passes import NOTHING, Passes, PassParameters
 from redaction.plan import Picture
 from redaction.track import CutFinder
+from redaction.turns import TURNS, TurnFinder
 
 MICROSECONDS = 1_000_000
 LUMA_STEP = 8
 LUMA_OF_RGB = np.array([66, 129, 25], dtype=np.uint16)
-TURNS = (90, 270)
 
 Detections = NDArray[np.float32]
 Progress = Callable[[float], None]
+Scaled = Callable[[int], NDArray[np.uint8]]
+"""Gives a frame as coded, RGB24, by its longer side."""
 
 
 class Detector(Protocol):
@@ -70,6 +75,8 @@ class Watch:
     """The longer side at which it looks; small pictures are at most doubled."""
     every: int = 1
     """Every how many frames."""
+    passes: PassParameters | None = None
+    """Decides which frames instead, where given."""
     fine_long_side_px: int = 0
     """The longer side of a second look."""
     fine_from_px: int = 0
@@ -84,69 +91,13 @@ class Watch:
 
     def sides(self, width_px: int, height_px: int, index: int) -> list[int]:
         """The longer sides at which frame ``index`` is looked at upright."""
-        if index % self.every:
+        if self.passes is None and index % self.every:
             return []
         sides = [min(self.long_side_px, 2 * max(width_px, height_px))]
         is_large = max(width_px, height_px) >= self.fine_from_px
         if is_large and self.fine_every and index % self.fine_every == 0:
             sides.append(self.fine_long_side_px)
         return sides
-
-
-class TurnFinder:
-    """Which way a camera lies, told from where faces are found.
-
-    Every frame is looked at upright. While that finds nothing for sure, one frame in a few is looked at
-    turned too, to the left and to the right by turns. A turn that finds something is looked at on every frame
-    for as long as it goes on. A turned look adds; it never takes one away.
-    """
-
-    LASTS_FRAMES = 50
-
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
-        self._is_bare = True
-        self._turn = 0
-        self._last_seen = 0
-        self._probes = 0
-
-    def sides(self, width_px: int, height_px: int, index: int) -> list[tuple[int, int]]:
-        """How else to look at frame ``index``: degrees counter-clockwise, and longer side."""
-        watch = self._watch
-        most = 2 * max(width_px, height_px)
-        if self._turn:
-            return [(self._turn, min(watch.long_side_px, most))]
-        if not watch.turned_every or not self._is_bare or index % watch.turned_every:
-            return []
-        self._probes += 1
-        return [(TURNS[self._probes % len(TURNS)], min(watch.turned_long_side_px, most))]
-
-    def hear(self, index: int, looks: Sequence[tuple[int, Detections]]) -> list[Detections]:
-        """Hear what each look at a frame found, oldest frame first.
-
-        Args:
-            index: The frame.
-            looks: The turn of each look, and its boxes.
-
-        Returns:
-            Of each look, what counts.
-        """
-        strong, sure = self._watch.strong_permille / 1000, self._watch.turned_permille / 1000
-        upright = [boxes for turn, boxes in looks if turn == 0]
-        if upright:
-            self._is_bare = not any((boxes[:, 4] >= sure).any() for boxes in upright)
-        counts = []
-        for turn, boxes in looks:
-            is_probe = turn not in (0, self._turn)
-            counted = boxes[boxes[:, 4] >= sure] if is_probe else boxes
-            if is_probe and len(counted) and not self._turn:
-                self._turn, self._last_seen = turn, index
-            elif turn and not is_probe and (boxes[:, 4] >= strong).any():
-                self._last_seen = index
-            counts.append(counted)
-        if self._turn and index - self._last_seen > self.LASTS_FRAMES:
-            self._turn = 0
-        return counts
 
 
 @dataclass
@@ -164,14 +115,97 @@ class Sightings:
 
 
 @dataclass(frozen=True)
-class _View:
-    """One picture for one watch to look at."""
+class _Looked:
+    """What one look at a frame found; boxes in pixels of the picture as coded."""
 
-    watch: int
-    turn: int
-    """Degrees counter-clockwise beyond the upright."""
-    rgb: NDArray[np.uint8]
-    """As coded, scaled."""
+    upright: Detections
+    turned: tuple[int, Detections] | None
+
+    @property
+    def boxes(self) -> Detections:
+        return self.upright if self.turned is None else merged([self.upright, self.turned[1]])
+
+
+class _Watching:
+    """One watch while a recording goes by: what it is shown, and what it found.
+
+    Looks are begun in the order of the frames, but those of a second pass, and heard in the order they were
+    begun in, so that the same recording is looked at the same way every time.
+    """
+
+    def __init__(self, watch: Watch, shape: VideoShape, pool: Executor) -> None:
+        self._watch = watch
+        self._shape = shape
+        self._pool = pool
+        self._turns = TurnFinder(watch.turned_every, watch.strong_permille, watch.turned_permille)
+        self._passes = None if watch.passes is None else Passes(watch.passes)
+        self._looks: dict[int, Future[_Looked]] = {}
+        self._probes: dict[int, Detections] = {}
+        self._unheard: deque[tuple[int, Future[_Looked]]] = deque()
+
+    def show(self, index: int, time_us: int, luma: NDArray[np.uint8], scaled: Scaled) -> None:
+        """Show the next frame."""
+        watch, most = self._watch, 2 * max(self._size_px)
+        if sides := watch.sides(*self._size_px, index):
+            pictures = [scaled(side) for side in sides]
+            ask = partial(self._begin, index, pictures)
+            if self._passes is None:
+                ask()
+            else:
+                self._passes.add(time_us, luma, ask, insist=len(pictures) > 1)
+        if turn := self._turns.probe(index):
+            picture = scaled(min(watch.turned_long_side_px, most))
+            self._unheard.append((index, self._pool.submit(self._look, [], picture, turn)))
+
+    def hear(self, *, until_waiting: int) -> None:
+        """Hear what the oldest looks found, until that many are unheard."""
+        while len(self._unheard) > until_waiting:
+            index, future = self._unheard.popleft()
+            looked = future.result()
+            if future is self._looks.get(index):
+                self._turns.hear(index, looked.upright, looked.turned)
+            elif looked.turned is not None:
+                turn, boxes = looked.turned
+                self._probes[index] = self._turns.sure(boxes)
+                if self._turns.hear_probe(index, turn, boxes) and self._passes is not None:
+                    # What lies there is looked at in full, and with it what is still held of before.
+                    self._passes.insist(index)
+
+    def finish(self, frame_count: int) -> list[Detections]:
+        """What was found in each frame; nothing where nobody looked."""
+        self.hear(until_waiting=0)
+        if self._passes is not None:
+            self._passes.finish()
+            self.hear(until_waiting=0)
+        found = [NOTHING] * frame_count
+        for index in {*self._looks, *self._probes}:
+            parts = [self._looks[index].result().boxes] if index in self._looks else []
+            found[index] = merged([*parts, *([self._probes[index]] if index in self._probes else [])])
+        return found
+
+    @property
+    def _size_px(self) -> tuple[int, int]:
+        return self._shape.width_px, self._shape.height_px
+
+    def _begin(self, index: int, pictures: Sequence[NDArray[np.uint8]]) -> Callable[[], Detections]:
+        # The turn is that of now: frames that were held are looked at as their successors told.
+        turn = self._turns.turn
+        turned = pictures[0] if turn else None
+        future = self._pool.submit(self._look, pictures, turned, turn)
+        self._looks[index] = future
+        self._unheard.append((index, future))
+        return lambda: future.result().boxes
+
+    def _look(
+        self, upright: Sequence[NDArray[np.uint8]], turned: NDArray[np.uint8] | None, turn: int
+    ) -> _Looked:
+        see = partial(_boxes, self._watch.detector, size_px=self._size_px)
+        rotation = self._shape.rotation
+        found = [see(picture, rotation) for picture in upright]
+        return _Looked(
+            merged(found) if found else NOTHING,
+            None if turned is None else (turn, see(turned, rotation + turn)),
+        )
 
 
 def look(
@@ -181,43 +215,34 @@ def look(
     threads: int,
     progress: Progress = lambda _: None,
 ) -> Sightings:
-    """Show every frame of a recording to each detector whose turn it is; the first looks at every frame.
+    """Show the frames of a recording to each detector whose turn it is; the first may look at every frame.
 
     Decoding and scaling stay in the calling thread; only pixels of our own go to the others.
     """
     with open_video(source, threads=threads) as video, ThreadPoolExecutor(threads) as pool:
         shape = video.shape
         cuts = CutFinder()
-        turns = [TurnFinder(watch) for watch in watches]
+        watching = [_Watching(watch, shape, pool) for watch in watches]
         pts: list[int] = []
+        times: list[int] = []
         unreadable: list[int] = []
-        detections: list[list[Detections]] = [[] for _ in watches]
-        under_way: deque[Future[list[tuple[_View, Detections]]]] = deque()
         promised = shape.frame_count or _frames_in(shape.duration * shape.time_base, shape.rate)
-
-        def take() -> None:
-            index = len(pts) - len(under_way)
-            looks = under_way.popleft().result()
-            for number, finder in enumerate(turns):
-                own = [(view.turn, boxes) for view, boxes in looks if view.watch == number]
-                counts = finder.hear(index, own)
-                detections[number].append(merged(counts) if counts else np.empty((0, 5), np.float32))
-
+        base = shape.time_base
+        first_side = watches[0].sides(shape.width_px, shape.height_px, 0)[0]
         for frame in video:
             if frame.corrupt:
                 unreadable.append(frame.index)
-            views = list(_views(frame, watches, turns))
-            cuts.add(_small_luma(views[0].rgb))
+            scaled = _scaler(frame)
+            luma = _small_luma(scaled(first_side))
+            cuts.add(luma)
             pts.append(frame.pts)
-            under_way.append(pool.submit(_look_at, watches, views, shape))
-            # Few frames ahead are enough to keep every thread busy, and bound what is held in memory.
-            while len(under_way) > 2 * threads:
-                take()
+            times.append(frame.pts * base.numerator * MICROSECONDS // base.denominator)
+            for one in watching:
+                one.show(frame.index, times[-1], luma, scaled)
+                # Few looks ahead are enough to keep every thread busy, and bound what is held in memory.
+                one.hear(until_waiting=2 * threads)
             progress(min(0.99, len(pts) / promised) if promised else 0.0)
-        while under_way:
-            take()
-    base = shape.time_base
-    times = [time * base.numerator * MICROSECONDS // base.denominator for time in pts]
+        detections = [one.finish(len(pts)) for one in watching]
     return Sightings(
         picture=Picture(
             shape.width_px, shape.height_px, (base.numerator, base.denominator), len(pts), pts[0], pts[-1]
@@ -261,28 +286,14 @@ def _scaled(rgb: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return cv2.resize(rgb, size, interpolation=how).astype(np.uint8, copy=False)
 
 
-def _views(frame: DecodedFrame, watches: Sequence[Watch], turns: Sequence[TurnFinder]) -> Iterator[_View]:
-    """The pictures of a frame that detectors are shown; each size is scaled once."""
-    made: dict[tuple[int, int], NDArray[np.uint8]] = {}
-    for number, (watch, finder) in enumerate(zip(watches, turns, strict=True)):
-        size_px = (frame.width_px, frame.height_px)
-        upright = [(0, side) for side in watch.sides(*size_px, frame.index)]
-        for turn, side in [*upright, *finder.sides(*size_px, frame.index)]:
-            size = input_size(*size_px, side)
-            if size not in made:
-                made[size] = frame.rgb(*size)
-            yield _View(number, turn, made[size])
+def _scaler(frame: DecodedFrame) -> Scaled:
+    """Scales a frame, to each size once."""
 
+    @cache
+    def of(size: tuple[int, int]) -> NDArray[np.uint8]:
+        return frame.rgb(*size)
 
-def _look_at(
-    watches: Sequence[Watch], views: Sequence[_View], shape: VideoShape
-) -> list[tuple[_View, Detections]]:
-    """What is found in each view, in pixels of the picture as coded."""
-    size_px = (shape.width_px, shape.height_px)
-    return [
-        (view, _boxes(watches[view.watch].detector, view.rgb, shape.rotation + view.turn, size_px))
-        for view in views
-    ]
+    return lambda side: of(input_size(frame.width_px, frame.height_px, side))
 
 
 def _boxes(detector: Detector, rgb: NDArray[np.uint8], rotation: int, size_px: tuple[int, int]) -> Detections:
