@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from cli.options import Branch, read_id
 from cli.shell import Desk, Parser, add_json, at_desk, operator, print_json
+from cli.words import ALARMS, FACTS, both
 from evidence.errors import InvalidInput, NotFound
 from storage.db import alarms, items
 from storage.db.ledger_tables import Alarm
@@ -34,13 +35,13 @@ def _list(options: argparse.Namespace) -> int:
         return 1 if any(row["cleared_at"] == "" for row in rows) else 0
     for row in rows:
         state = f"已解除 / cleared {row['cleared_at']}" if row["cleared_at"] else "未解除 / stands"
-        print(f"{row['id']}  {row['raised_at']}  {row['code']}  {state}")
+        print(f"{row['id']}  {row['raised_at']}  {both(ALARMS, row['code'])}  {state}")
         if row["original_name"]:
             print(f"  {row['original_name']}")
         print(f"  {row['message']}")
         for name in ("receptions", "receipted", "docks"):
             if row["facts"].get(name):
-                print(f"  {name}: {', '.join(row['facts'][name])}")
+                print(f"  {both(FACTS, name)}: {', '.join(row['facts'][name])}")
     standing = sum(row["cleared_at"] == "" for row in rows)
     print(f"未解除的告警{standing}条 / {standing} alarms stand")
     return 1 if standing else 0

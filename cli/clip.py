@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from cli.fetching import download, require_free, sheets_beside, sheets_of, wait_made, wait_placed
 from cli.options import read_id, read_instant, read_media_time
 from cli.progress import Meter
 from cli.seat import Json, Seat, add_seat, seated
 from cli.shell import Parser, add_json, print_json
-from cli.timeline import lanes_of, timeline_of
+from cli.timeline import lanes_of, shown_at, timeline_of
 from evidence.errors import InvalidInput, NotFound
 from evidence.kinds import RetrievalPurpose
 
@@ -57,6 +58,7 @@ def run(options: argparse.Namespace) -> int:
     if options.file is not None:
         require_free(options.file, *sheets_beside(options.file))
     with seated(options) as seat:
+        zone = str(seat.get("/me")["time_zone"])
         path, asked = _ASK[options.name][1](seat, options)
         file = options.file or Path(_name(options, path))
         require_free(file, *sheets_beside(file))
@@ -83,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"流转记录尚未排序 / custody leaf not yet placed; later: GET /api/v1{path}/sheet?form=html")
     if made.get("quarantined"):
         print("注意:原件校验不符,内容存疑 / beware: the original is in quarantine, doubt it")
-    _tell_set(made)
+    _tell_set(made, zone)
     return 0
 
 
@@ -100,13 +102,14 @@ def _sleep(seconds: float) -> None:
     time.sleep(seconds)
 
 
-def _tell_set(made: Json) -> None:
-    """What a set does not show."""
+def _tell_set(made: Json, zone: str) -> None:
+    """What a set does not show; times as clocks of the agency's zone show them."""
     for left in made.get("left_out", []):
         print(f"未列入 / left out:  {left['item_id']}  {left['why']}")
     for gap in made.get("gaps", []):
         if gap["lane"] is None:
-            print(f"空档 / gap:  {gap['starts_at']} – {gap['ends_at']}  {gap['duration_us'] / 1e6:.3f} s")
+            between = " – ".join(f"{shown_at(gap[end], ZoneInfo(zone))}" for end in ("starts_at", "ends_at"))
+            print(f"空档 / gap:  {between} {zone}  {gap['duration_us'] / 1e6:.3f} s")
     if made.get("unplaced_count"):
         print(f"时间不明 / of unknown time, not in it:  {made['unplaced_count']}")
 

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from cli import continuity, item_facts
 from cli.options import Branch, read_id
 from cli.shell import Desk, Parser, add_json, at_desk, print_json, print_table
+from cli.words import FACTS, STATES, both
 from evidence.case import normalise_case_no
 from evidence.conflicts import Said
 from evidence.errors import NotFound
@@ -20,6 +21,8 @@ from storage.db import agencies, cases, items
 from storage.db.items import ItemFilter
 from storage.db.tables import Item
 
+STATED = ("custody", "media", "binding", "redaction", "state")
+"""What holds a state word."""
 DIGEST_CHARS = 12
 """Of a digest in a table of many: enough to tell them apart; the whole of it is in JSON."""
 
@@ -70,7 +73,8 @@ def _list(options: argparse.Namespace) -> int:
         "脱敏 redaction",
         "提示 flags",
     )
-    print_table(heads, [tuple((row | {"sha256": row["sha256"][:DIGEST_CHARS]}).values()) for row in rows])
+    short = [_worded(row) | {"sha256": row["sha256"][:DIGEST_CHARS]} for row in rows]
+    print_table(heads, [tuple(row.values()) for row in short])
     return 0
 
 
@@ -86,6 +90,11 @@ def _row(row: Item, sha256: bytes) -> dict[str, Any]:
         "redaction": row.redaction,
         "flags": " ".join(str(flag["code"]) for flag in row.flags),
     }
+
+
+def _worded(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with its states in both languages."""
+    return {name: both(STATES, str(value)) if name in STATED else value for name, value in row.items()}
 
 
 def _case_id(session: Session, desk: Desk, case_no: str | None) -> Any:
@@ -155,11 +164,13 @@ def _show(options: argparse.Namespace) -> int:
     if options.json:
         print_json({**facts, **lists})
         return 0
-    print_table(("事实 fact", "值 value"), list(facts.items()))
+    lines = [(both(FACTS, name), value) for name, value in _worded(facts).items()]
+    print_table(("事实 fact", "值 value"), lines)
     for name, entries in lists.items():
         if entries:
-            print(f"\n{name}")
-            print_table(tuple(entries[0]), [tuple(entry.values()) for entry in entries])
+            print(f"\n{both(FACTS, name)}")
+            heads = [both(FACTS, head) for head in entries[0]]
+            print_table(heads, [tuple(_worded(entry).values()) for entry in entries])
     return 0
 
 

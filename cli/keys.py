@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cli.options import Branch
 from cli.shell import Parser, add_json, at_desk, operator, print_json, print_table, settings_of
-from evidence.errors import InvalidInput, NotFound
+from evidence.errors import InvalidInput, NotFound, Unavailable
 from ingest.sources import host_key
 from storage.db import custody_reading
 from storage.keys import Purpose
@@ -88,6 +88,11 @@ def _export(options: argparse.Namespace) -> int:
 def _host(options: argparse.Namespace) -> int:
     settings = settings_of(options)
     sftp = settings.ingest.sftp
+    if not sftp.enabled:
+        raise Unavailable(
+            "SFTP 未启用 / ingest.sftp.enabled: expected true, found false; it has a host key once it is on",
+            code="sftp_off",
+        )
     path = host_key.path_of(sftp, settings.data.dir)
     key = host_key.read(path)
     shown = {

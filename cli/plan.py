@@ -9,7 +9,8 @@ from typing import Any
 from cli.options import Branch, read_id
 from cli.session_of import add_facts, stated_of, tell_missing
 from cli.shell import Parser, add_json, at_desk, operator, print_json, print_table
-from evidence.schedule import PlanState, instant_of
+from cli.words import FACTS, listed
+from evidence.schedule import PlanState, instant_of, shown
 from ingest.recorder import registry, schedule
 from storage.db import planned_sessions
 
@@ -64,9 +65,8 @@ def _add(options: argparse.Namespace) -> int:
             now=desk.now(),
         )
         missing = schedule.missing_of(row, room)
-    print(
-        f"已预定 / planned: {row.id}  {row.room_no}  {desk.local(row.starts_at)} – {desk.local(row.ends_at)}"
-    )
+        until = shown(row.ends_at, row.time_zone)
+    print(f"已预定 / planned: {row.id}  {row.room_no}  {shown(row.starts_at, row.time_zone)} – {until}")
     tell_missing(missing, [])
     return 0
 
@@ -107,7 +107,10 @@ def _list(options: argparse.Namespace) -> int:
         "会话 session",
         "未登记 missing",
     )
-    print_table(heads, [tuple({**row, "state": WORDS[PlanState(row["state"])]}.values()) for row in found])
+    for row in found:
+        row["state"] = WORDS[PlanState(row["state"])]
+        row["missing"] = listed(FACTS, filter(None, row["missing"].split(", ")))
+    print_table(heads, [tuple(row.values()) for row in found])
     return 0
 
 

@@ -92,12 +92,17 @@ def _show(report: Report, desk: Desk) -> None:
     print("  ".join(f"{name}={value}" for name, value in report.figures.items()))
     rows = [
         tuple(
-            desk.local(value) if isinstance(value := row[column.key], datetime) else value
+            desk.local(value) if isinstance(value := row[column.key], datetime) else _shown(value)
             for column in report.columns
         )
         for row in drawn
     ]
     print_table([column.heading for column in report.columns], rows)
+
+
+def _shown(value: object) -> object:
+    """Yes and no as people say them."""
+    return {True: "是 yes", False: "否 no"}[value] if isinstance(value, bool) else value
 
 
 def _reason(options: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from cli.options import Branch, read_instant
 from cli.seen import wait_for_pictures
 from cli.session_of import add_facts, add_session, id_of, stated_of, tell_missing
 from cli.shell import Desk, Parser, add_json, at_desk, operator, print_json, print_table, write_new
+from cli.words import FACTS, both, listed
 from evidence.breaks import CAUSE_WORDS, missing_us
 from evidence.clock import from_micros, rfc3339
 from evidence.kinds import GapReason
@@ -256,7 +257,15 @@ def _list(options: argparse.Namespace) -> int:
         print_json(found)
     else:
         heads = ("编号 id", "室 room", "状态 state", "案号 case", "开始 from", "结束 to", "未登记 missing")
-        print_table(heads, [tuple(row.values()) for row in found])
+        worded = [
+            {
+                **row,
+                "state": " ".join(STATE_WORDS[State(row["state"])]),
+                "missing": listed(FACTS, filter(None, row["missing"].split(", "))),
+            }
+            for row in found
+        ]
+        print_table(heads, [tuple(row.values()) for row in worded])
     return 0
 
 
@@ -335,7 +344,7 @@ def _print(desk: Desk, told: Told, files: list[dict[str, Any]], unknown: list[st
     print(f"{row.id}  {row.room_no} {row.room_name}  {' '.join(STATE_WORDS[State(row.state)])}")
     print(f"{desk.local(row.started_at)} – {desk.local(row.ended_at)}")
     for name, value in told.facts.to_json().items():
-        print(f"  {name}: {', '.join(value) if isinstance(value, list) else value or '—'}")
+        print(f"  {both(FACTS, name)}: {', '.join(value) if isinstance(value, list) else value or '—'}")
     tell_missing(told.facts.missing(), unknown)
     print_table(
         ("信号 stream", "序 no", "起 from", "止 to", "会话外 outside s", "SHA-256", "核对 read back"),

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from cli.options import read_id
 from cli.shell import Parser
+from cli.words import FACTS, listed
 from evidence.errors import InvalidInput
 from storage.db import sessions as rows
 from storage.db.tables import Agency
@@ -62,6 +63,6 @@ def id_of(session: Session, agency: Agency, text: str) -> UUID:
 def tell_missing(missing: list[str], unknown: list[str]) -> None:
     """Say what is missing, and what no register has."""
     if missing:
-        print(f"未登记 / not stated yet: {', '.join(missing)}")
+        print(f"未登记 / not stated yet: {listed(FACTS, missing)}")
     if unknown:
         print(f"未在本机构登记,按所述保留 / not registered here, kept as stated: {', '.join(unknown)}")

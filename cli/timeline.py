@@ -48,8 +48,8 @@ def run(options: argparse.Namespace) -> int:
     for gap in found["gaps"]:
         if gap["lane"] is None:
             print(
-                f"全部来源均无记录 / no source records:  {_local(gap['starts_at'], zone)} – "
-                f"{_local(gap['ends_at'], zone)}  {_seconds(gap)} s"
+                f"全部来源均无记录 / no source records:  {shown_at(gap['starts_at'], zone)} – "
+                f"{shown_at(gap['ends_at'], zone)}  {_seconds(gap)} s"
             )
     return 0
 
@@ -82,8 +82,8 @@ def lanes_of(found: Json) -> dict[str, list[str]]:
 def _lane(lane: Json, names: dict[str, str], zone: ZoneInfo) -> tuple[object, ...]:
     return (
         names[lane["lane"]],
-        _local(lane["starts_at"], zone),
-        _local(lane["ends_at"], zone),
+        shown_at(lane["starts_at"], zone),
+        shown_at(lane["ends_at"], zone),
         lane["piece_count"],
         lane["covered_us"] / 1e6,
         lane["gap_count"],
@@ -96,8 +96,8 @@ def _piece(
 ) -> tuple[object, ...]:
     gap, overlap = gaps.get(row["binding_id"]), overlaps.get(row["binding_id"])
     return (
-        _local(row["starts_at"], zone) or "时间不明 / unknown",
-        _local(row["ends_at"], zone),
+        shown_at(row["starts_at"], zone) or "时间不明 / unknown",
+        shown_at(row["ends_at"], zone),
         names.get(row["lane"]),
         row["original_name"],
         _seconds(gap),
@@ -113,5 +113,6 @@ def _seconds(interval: Json | None) -> str:
     return f"{interval['duration_us'] / 1e6:.3f}{'' if interval['is_certain'] else '?'}"
 
 
-def _local(instant: str | None, zone: ZoneInfo) -> str:
+def shown_at(instant: str | None, zone: ZoneInfo) -> str:
+    """An instant of the API as clocks of a zone show it."""
     return "" if instant is None else f"{datetime.fromisoformat(instant).astimezone(zone):%Y-%m-%d %H:%M:%S}"

@@ -52,6 +52,11 @@ def zone_of(name: str) -> ZoneInfo:
         ) from error
 
 
+def shown(instant: datetime, zone: str) -> str:
+    """An instant as clocks of a zone show it, with the zone."""
+    return f"{instant.astimezone(zone_of(zone)):%Y-%m-%d %H:%M:%S} {zone}"
+
+
 def instant_of(text: str, zone: str, name: str) -> datetime:
     """An instant in UTC, of one in ISO 8601 that says its offset, or of the time on a wall in a zone.
 

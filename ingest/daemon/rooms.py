@@ -368,7 +368,7 @@ class Rooms:
             if at_s - room.lost_since_s.setdefault(stream.name, at_s) > self._lost_after_s:
                 self._tell(
                     room, about, LOST,
-                    f"room {about}: expected its stream, found none ({stream.state.why}); "
+                    f"room {about}: expected its stream, found none ({stream.state.why or 'no answer yet'}); "
                     "look at the recorder and the line",
                 )  # fmt: skip
         else:

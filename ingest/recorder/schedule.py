@@ -20,7 +20,7 @@ from evidence.clock import rfc3339
 from evidence.custody import Action
 from evidence.errors import Conflict
 from evidence.ids import new_id
-from evidence.schedule import LATE_MS, PlanState, begins_at, check_window, state_of
+from evidence.schedule import LATE_MS, PlanState, begins_at, check_window, shown, state_of
 from evidence.session import Facts, State
 from ingest.recorder import sessions
 from ingest.recorder.rights import may_run
@@ -73,9 +73,9 @@ def plan(
     agencies.hold(session, agency)
     for other in planned_sessions.overlapping(session, agency.id, room.room_no, starts_at, ends_at):
         raise Conflict(
-            f"room {room.room_no}: expected no plan from {rfc3339(starts_at)} to {rfc3339(ends_at)}, found "
-            f"one from {rfc3339(other.starts_at)} to {rfc3339(other.ends_at)}; withdraw that, or choose "
-            "another time",
+            f"room {room.room_no}: expected no plan from {shown(starts_at, time_zone)} to "
+            f"{shown(ends_at, time_zone)}, found one from {shown(other.starts_at, time_zone)} to "
+            f"{shown(other.ends_at, time_zone)}; withdraw that, or choose another time",
             code="plan_overlaps",
             plan=str(other.id),
         )
@@ -165,7 +165,7 @@ def tell_unkept(session: Session, agency: Agency, now: datetime) -> int:
         if alarms.standing_about(session, agency.id, SUBJECT, str(row.id), WAITS) is not None:
             continue
         message = (
-            f"room {row.room_no}: expected a host to begin the session planned for {rfc3339(row.starts_at)}, "
+            f"room {row.room_no}: expected a host to begin the session planned for {_due(row)}, "
             "found none that does; see whether `liuhen ingest` runs with this room, or start it by hand"
         )
         told += _tell(session, agency, row, UNKEPT, message, {}, now)
@@ -201,7 +201,7 @@ def _begin(session: Session, agency: Agency, room: RoomSettings, row: PlannedSes
     by_hand = found is not None
     if found is not None and not _is_it(session, agency, row, found):
         told = (
-            f"room {row.room_no}: expected it free for the session planned for {rfc3339(row.starts_at)}, "
+            f"room {row.room_no}: expected it free for the session planned for {_due(row)}, "
             f"found session {found.id} in it; end that, and the planned one begins"
         )
         _tell(session, agency, row, WAITS, told, {"session": str(found.id)}, now)
@@ -238,9 +238,9 @@ def _begin(session: Session, agency: Agency, room: RoomSettings, row: PlannedSes
     _clear(session, agency, row, DUE, label, now)
     if late > LATE_MS:
         told = (
-            f"room {row.room_no}: expected the session planned for {rfc3339(row.starts_at)} to begin then, "
-            f"found it begun {late / 1000:.1f} s late, from {rfc3339(found.started_at)} on; see whether the "
-            "room's host ran"
+            f"room {row.room_no}: expected the session planned for {_due(row)} to begin then, "
+            f"found it begun {late / 1000:.1f} s late, from {shown(found.started_at, row.time_zone)} on; see "
+            "whether the room's host ran"
         )
         _tell(session, agency, row, LATE_BEGUN, told, {"session": str(found.id), "late_ms": late}, now)
 
@@ -281,8 +281,8 @@ def _is_free_again(
         if row.end_told_at is None:
             row.end_told_at = now
             told = (
-                f"room {row.room_no}: expected its session to end as planned, at {rfc3339(row.ends_at)}, "
-                "found it goes on, recorded; end it when it is over"
+                f"room {row.room_no}: expected its session to end as planned, at "
+                f"{shown(row.ends_at, row.time_zone)}, found it goes on, recorded; end it when it is over"
             )
             _tell(session, agency, row, OVERDUE, told, {"session": str(session_id)}, now)
         return False
@@ -307,11 +307,15 @@ def _miss(session: Session, agency: Agency, row: PlannedSession, now: datetime) 
         return
     row.missed_at = now
     told = (
-        f"room {row.room_no}: expected the session planned for {rfc3339(row.starts_at)} to begin before its "
+        f"room {row.room_no}: expected the session planned for {_due(row)} to begin before its "
         "end, found that nothing had; see whether the room's host ran, and plan it anew"
     )
     _clear(session, agency, row, DUE, f"{PLAN_LABEL}{row.id}", now)
     _tell(session, agency, row, MISSED, told, {}, now)
+
+
+def _due(row: PlannedSession) -> str:
+    return shown(row.starts_at, row.time_zone)
 
 
 def _known(row: PlannedSession) -> dict[str, Any]:

@@ -422,7 +422,7 @@ def test_commands_tell_of_receipts_and_alarms_and_clear_one(
     capsys.readouterr()
     assert main(["alarm", "list", *common]) == 1
     told = capsys.readouterr().out
-    assert "00012.mp4" in told
+    assert "00012.mp4" in told and "原件字节与摘要不符 object_damaged" in told and "采集站 docks: " in told
     assert "CAM1" in told
     (alarm,) = standing(pipeline)
     assert main(["alarm", "clear", str(alarm.id), "--reason", " ", *common]) == 2

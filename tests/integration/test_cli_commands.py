@@ -232,7 +232,10 @@ def test_taken_files_are_held_bound_and_unbound(
     ).database.read() as session:
         assert session.scalars(select(Grant).where(Grant.id == grant_id)).one().revoked_at is not None
     assert liuhen("unbind", shown["bindings"][0]["id"], "--reason", "误关联") == 4
+    capsys.readouterr()
     assert liuhen("item", "show", item) == 0
+    told = capsys.readouterr().out
+    assert "保管 custody" in told and "已接收 received" in told and "采集起 captured_from" in told
     assert liuhen("check", "--depth", "digests") == 0
 
 

@@ -150,7 +150,10 @@ def test_a_session_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert liuhen("session", "start", "R-1", "--from", "2026-01-01T00:00") == 2
     assert liuhen("session", "start", "R-1", "--officer", "330101", "--party", "李某") == 0
     told = capsys.readouterr().out
-    assert "未登记 / not stated yet: case_no, object_of_proof, second_officer" in told
+    assert (
+        "未登记 / not stated yet: 案号 case_no, 证明对象 object_of_proof, 第二名办案人员 second_officer"
+        in told
+    )
     assert "not recorded now, look at the recorder: main (无主机报告 unknown)" in told
     assert liuhen("session", "start", "R-1") == 4
     assert liuhen("session", "pause", "R-1", "emergency", "突发情况") == 0
@@ -222,13 +225,15 @@ def test_a_session_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     soon = datetime.now(UTC).date() + timedelta(days=2)
     day = (f"{soon}T09:00", f"{soon}T10:00")
     assert liuhen("plan", "add", "R-1", *day, "--officer", "330101") == 0
-    assert "未登记 / not stated yet: case_no, party" in capsys.readouterr().out
+    assert "未登记 / not stated yet: 案号 case_no, 被询问人 party" in capsys.readouterr().out
     assert liuhen("plan", "add", "R-1", *day) == 4
+    assert f"found one from {soon} 09:00:00 Asia/Shanghai to" in capsys.readouterr().err
     (plan,) = listed("plan", "list", "--room", "R-1")
     assert (plan["state"], plan["session"]) == ("ahead", None)
     assert liuhen("plan", "withdraw", plan["id"]) == 0
     assert liuhen("plan", "list") == 0
-    assert "已撤销 withdrawn" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "已撤销 withdrawn" in told and "案号 case_no, 被询问人 party" in told
     assert liuhen("trigger", "issue", "R-1", "主机") == 0
     assert capsys.readouterr().out.startswith("lht_")
     (key,) = listed("trigger", "list")

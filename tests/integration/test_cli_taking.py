@@ -115,7 +115,7 @@ def test_a_set_and_a_composite_are_taken_by_wall_time_and_by_what_people_call_a_
     body, sheet = saved("set.zip")
     with zipfile.ZipFile(io.BytesIO(body)) as archive:
         assert sum(name.endswith(".mp4") for name in archive.namelist()) == len(sheet["clips"]) == 3
-    assert "空档 / gap:  2026-03-03T04:00:07Z – 2026-03-03T04:00:10Z  3.000 s" in out
+    assert "空档 / gap:  2026-03-03 12:00:07 – 2026-03-03 12:00:10 Asia/Shanghai  3.000 s" in out
     assert "not in it:  1" in out
     assert liuhen("clip-set", CASE_B, *window, "--source", "CAM\x1b[2J") == 3
     assert "CAM�[2J" in capsys.readouterr().err

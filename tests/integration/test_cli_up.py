@@ -61,7 +61,9 @@ def test_up_founds_serves_refuses_a_second_and_ends_clean(
     ports = ["--api-port", str(api), "--ingest-port", str(ingest), "--media-port", str(media)]
     pushed = {"sftp.enabled": True, "sftp.port": sftp, "ftp.enabled": True, "ftp.port": ftp}
     ports += [f"--set=ingest.{name}={value}" for name, value in {**pushed, "ftp.allow_plain": True}.items()]
-    assert main(["keys", "host", "--data", str(data)]) == 6, "there is no host key yet"
+    assert main(["keys", "host", "--data", str(data)]) == 6, "SFTP is off"
+    assert "SFTP 未启用" in capsys.readouterr().err
+    assert main(["keys", "host", "--data", str(data), "--set=ingest.sftp.enabled=true"]) == 6, "no key yet"
     with subprocess.Popen(
         [sys.executable, "-m", "cli.main", "up", "--agency-code", "demo", "--data", str(data), *ports],
         stdout=subprocess.PIPE,
@@ -83,7 +85,7 @@ def test_up_founds_serves_refuses_a_second_and_ends_clean(
         assert f"sftp://127.0.0.1:{sftp}  {shown.get_fingerprint()}\n" in text
         assert f"ftp://127.0.0.1:{ftp}  无 TLS" in text
         capsys.readouterr()
-        assert main(["keys", "host", "--data", str(data), f"--set=ingest.sftp.port={sftp}"]) == 0
+        assert main(["keys", "host", "--data", str(data), *ports[-4:]]) == 0
         fingerprint, known, _ = capsys.readouterr().out.splitlines()
         assert fingerprint == shown.get_fingerprint()
         trusted = asyncssh.import_known_hosts(f"{known}\n").match("127.0.0.1", "", sftp)[0]

@@ -109,7 +109,9 @@ def redact(context: JobContext) -> Outcome:
         )
         if int(str(facts["doubtful_count"])):
             items.flag(
-                found, "redaction_doubtful", "redaction: parts are masked in doubt; a person should look"
+                found,
+                "redaction_doubtful",
+                "有存疑处已遮挡,请人工查看 / redaction: parts are masked in doubt; a person should look",
             )
         want_render(session, agency, source, row, now)
 
