@@ -20,6 +20,7 @@ TYPES = {
             "page.js",
             "common.js",
             "conduct.js",
+            "facts.js",
             "live.js",
             "review.js",
             "source.js",

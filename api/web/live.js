@@ -4,7 +4,7 @@
 // a segment and its way take. So no clock of this machine has to be right.
 
 import { Problem, askJson, byId, guarded, localTime, make, microsOf, notice, pause, state, textOf, when, word } from "./common.js";
-import { checklistOf, drawPlans } from "./conduct.js";
+import { checklistOf, conducting, drawPlans, offerStart } from "./conduct.js";
 import { Source } from "./source.js";
 import { Wall, end } from "./wall.js";
 
@@ -102,6 +102,7 @@ export async function openRooms(me) {
   byId("rooms").hidden = !me?.acts.includes("read_sessions");
   clearInterval(live.list);
   if (byId("rooms").hidden) return;
+  offerStart(me, list);
   live.list = setInterval(() => { if (state.token) { list().catch(() => {}); showPlans(); } }, LIST_MS);
   await list();
 }
@@ -135,9 +136,9 @@ function row(session) {
   const reason = make("input", { "aria-label": word("liveReason"), placeholder: word("liveReason"), maxlength: "500", required: "" });
   const go = make("button", { class: "small" }, word("watchLive"));
   const form = make("form", { class: "row", onsubmit: guarded(() => watch(session, reason.value)) }, reason, go);
-  const mayHide = session.may_read && !session.ended_at && state.me?.acts.includes("run_sessions");
+  const mayRun = session.may_read && !session.ended_at && state.me?.acts.includes("run_sessions");
   return make("li", {}, make("b", {}, session.room_name), make("span", {}, about), make("span", { class: "wait" }, said),
-    ...doubtsOf(session).map((each) => make("span", { class: "wait" }, each)), session.may_read && !session.ended_at ? form : null, mayHide ? hiding(session) : null, session.may_read ? checklistOf(session) : null);
+    ...doubtsOf(session).map((each) => make("span", { class: "wait" }, each)), session.may_read && !session.ended_at ? form : null, mayRun ? hiding(session) : null, mayRun ? conducting(session, list) : null, session.may_read ? checklistOf(session) : null);
 }
 
 // One touch hides from now on, another ends it. Why is chosen beforehand.
@@ -267,7 +268,7 @@ function drawState() {
 
 function onClock(at, isPlaying) {
   byId("live-clock").textContent = wall.text;
-  byId("live-play").textContent = word(isPlaying ? "pause" : "play");
+  byId("live-play").textContent = word(isPlaying ? "pausePlay" : "play");
   byId("live-now").setAttribute("aria-pressed", String(wall.isFollowing));
   if (live.ahead_us) {
     const behind = (live.ahead_us + performance.now() * 1000 - at) / 1e6;
@@ -284,7 +285,7 @@ const ACTS = {
 };
 
 export function translateRooms() {
-  byId("live-play").textContent = word(wall.isPlaying ? "pause" : "play");
+  byId("live-play").textContent = word(wall.isPlaying ? "pausePlay" : "play");
   wall.translate();
   drawState();
   if (!byId("rooms").hidden) { list().catch(() => {}); showPlans(); }

@@ -1,6 +1,7 @@
 // The reviewer's page: sign in, find a case by number, review it, or watch one recording of it.
 
 import { Problem, ask, askJson, byId, clock, guarded, make, notice, state, variantAsked, when, whenSignedOut, word } from "./common.js";
+import { factsForm, isStating } from "./facts.js";
 import { closeRooms, openRooms, translateRooms } from "./live.js";
 import { closeReview, openReview, refreshReview, stopWatching, translateReview } from "./review.js";
 import { Source } from "./source.js";
@@ -131,7 +132,7 @@ function chooseVariant() {
   const isOriginal = byId("variant").elements.original.checked;
   byId("variant-reason").hidden = !isOriginal;
   if (isOriginal) byId("variant").elements.reason.focus();
-  for (const button of document.querySelectorAll(".card button")) button.textContent = word(watchWord());
+  for (const button of document.querySelectorAll(".card button.watch")) button.textContent = word(watchWord());
 }
 
 const watchWord = () => (byId("variant").elements.original.checked ? "watchOriginal" : "watch");
@@ -167,14 +168,16 @@ function card(item) {
   }).catch(() => picture.removeAttribute("src"));
   const missing = item.facts.missing.map((name) => word("facts")[name] || name).join(word("comma"));
   const span = item.binding.span_us;
-  return make("li", { class: "card" }, picture, make("div", {},
+  const form = factsForm(item, (facts) => drawn.replaceWith(card({ ...item, facts })));
+  const drawn = make("li", { class: "card" }, picture, make("div", {},
     make("h3", {}, item.av_record_no || item.original_name),
     make("p", {}, [when(item.facts.captured_from), item.duration_us && clock(item.duration_us), item.device_no].filter(Boolean).join(" · ")),
     span ? make("p", {}, `${word("span")}: ${clock(span[0])}–${clock(span[1])}`) : null,
     make("div", { class: "chips" }, ...["custody", "media", "binding", "redaction"].map((name) => chip(item.facets[name]))),
     make("p", {}, missing ? `${word("missing")}: ${missing}` : word("complete")),
     ...item.flags.slice(0, 3).map((flag) => make("p", {}, `⚠ ${flag.message}`)),
-    make("button", { type: "button", onclick: guarded(() => watch(item)) }, word(watchWord()))));
+    make("button", { type: "button", class: "watch", onclick: guarded(() => watch(item)) }, word(watchWord())), form));
+  return drawn;
 }
 
 // -- watching and taking away ---------------------------------------------------------------
@@ -226,6 +229,11 @@ const takeClip = guarded(async (event) => {
 async function listen() {
   const { case: open } = state, news = (state.news = new AbortController());
   let due = null;
+  const refresh = () => {
+    if (state.case !== open || !state.token) return;
+    if (isStating(byId("items"))) { due = setTimeout(refresh, 3000); return; }
+    Promise.all([list(null), refreshReview()]).catch((problem) => notice(problem.message));
+  };
   while (state.token && !news.signal.aborted) {
     try {
       const answer = await fetch(`/api/v1/events?case_id=${open.id}`, { headers: { Authorization: `Bearer ${state.token}` }, signal: news.signal });
@@ -236,7 +244,7 @@ async function listen() {
         if (done) break;
         if (/event: (item|missed)/.test(value) && !byId("player").open) {
           clearTimeout(due);
-          due = setTimeout(() => { if (state.case === open && state.token) Promise.all([list(null), refreshReview()]).catch((problem) => notice(problem.message)); }, 800);
+          due = setTimeout(refresh, 800);
         }
       }
     } catch { if (news.signal.aborted) return; }

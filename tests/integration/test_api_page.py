@@ -14,14 +14,14 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import APIResponse, Browser, Locator, Page, Route, expect, sync_playwright
+from playwright.sync_api import APIResponse, Browser, Dialog, Locator, Page, Route, expect, sync_playwright
 from sqlalchemy import select
 
 from cli.main import COMMANDS
 from evidence.continuity import Fault, Span
-from evidence.kinds import SEPARATED_ROLES, Role
+from evidence.kinds import SEPARATED_ROLES, GapReason, Role
 from media.footage import read_frame_number
-from storage.db.tables import Item
+from storage.db.tables import CaseBinding, Item
 from tests.journey.chromium import ARGUMENTS, browser_path
 from tests.support.pipeline import Pipeline
 from tests.support.placing import film
@@ -65,6 +65,7 @@ WRITERS = """async () => {
   })
   return [made, ...written]
 }"""
+WRITES = """import('/static/facts.js').then(({ isStating }) => isStating(document.getElementById('items')))"""
 TICKS = """() => {
   const boxes = [...document.querySelectorAll('.tl-tick')].map((each) => each.getBoundingClientRect())
   return Math.min(...boxes.slice(1).map((each, at) => each.left - boxes[at].right))
@@ -168,6 +169,7 @@ def test_a_reviewer_finds_a_case_and_watches_it(live: Live, page: Page) -> None:
     expect(cards.first).to_contain_text("已脱敏")
     expect(cards.first).to_contain_text("缺项")
     expect(cards.first).to_contain_text(re.compile(r"2026-\d\d-\d\d \d\d:\d\d:\d\d \+08:00"))
+    expect(cards.locator("form")).to_have_count(0)  # Who reviews states nothing.
     expect(cards.first.locator("img")).to_have_js_property("naturalWidth", 32)
     cards.first.get_by_role("button", name="观看脱敏件").click()
     expect(page.get_by_text("已处理:人脸;未处理:车牌、文字、语音")).to_be_visible()
@@ -201,11 +203,15 @@ def test_a_reviewer_finds_a_case_and_watches_it(live: Live, page: Page) -> None:
     assert complaints == []
 
 
-def open_case(live: Live, page: Page, name: str, case_no: str) -> None:
+def sign_in(live: Live, page: Page, name: str) -> None:
     page.goto(live.api_url)
     page.locator("#sign-in").get_by_label("用户名").fill(name)
     page.locator("#sign-in").get_by_label("口令").fill(PASSWORD)
     page.get_by_role("button", name="登录").click()
+
+
+def open_case(live: Live, page: Page, name: str, case_no: str) -> None:
+    sign_in(live, page, name)
     page.get_by_label("案件编号").fill(case_no)
     page.get_by_role("button", name="查找").click()
 
@@ -377,6 +383,83 @@ def test_who_has_the_right_sees_originals_for_a_reason_and_only_until_the_next_c
     page.get_by_role("button", name="查找").click()
     expect(page.locator("li.card")).to_have_count(2)
     expect(page.get_by_role("checkbox", name="看原件")).not_to_be_checked()
+
+
+def test_what_a_record_lacks_is_stated_on_its_card(live: Live, page: Page) -> None:
+    scene = live.scene
+    with scene.storage.database.transaction() as session:
+        tied = select(CaseBinding.item_id).where(CaseBinding.case_id == scene.case_a.id)
+        item = session.scalars(select(Item).where(Item.id.in_(tied), Item.redaction == "none")).one()
+        item.captured_to, item_id = None, item.id
+    open_case(live, page, "handler", CASE_A)
+    card = page.locator("li.card", has_text="未脱敏")
+    expect(card).to_contain_text("缺项: 采集时间、采集地点、证明对象")
+    card.get_by_text("填写缺项").click()
+    card.get_by_role("button", name="填写").click()
+    expect(page.locator("#notice")).to_have_text("请至少填写一项")
+    card.get_by_label("采集地点").fill("人民路12号")
+    card.get_by_role("button", name="填写").click()
+    expect(card).to_contain_text("缺项: 采集时间、证明对象")
+    card.get_by_text("填写缺项").click()
+    card.get_by_label("采集结束").fill("2026-03-03T10:00:06")
+    card.get_by_label("证明对象").fill("<b>占道</b>经营")
+    assert page.evaluate(WRITES), "what is new in the case waits for whoever is writing"
+    card.get_by_role("button", name="填写").click()
+    expect(card).to_contain_text("五要素齐全")
+    expect(card.locator("form")).to_have_count(0)
+    assert not page.evaluate(WRITES)
+    facts = live.as_("handler").get(f"/api/v1/items/{item_id}").json()["facts"]
+    assert (facts["captured_place"], facts["object_of_proof"]) == ("人民路12号", "<b>占道</b>经营")
+    assert datetime.fromisoformat(facts["captured_to"]) == datetime(2026, 3, 3, 2, 0, 6, tzinfo=UTC)
+    assert len(scene.leaves(item_id, "item:facts_set")) == 2
+
+
+def test_a_session_is_conducted_on_the_page(live: Live, page: Page) -> None:
+    sign_in(live, page, "officer")
+    begin = page.locator("#start-box")
+    begin.get_by_text("开始会话").click()
+    begin.get_by_label("办案人员编号").fill("330101,330102")
+    begin.get_by_label("被询问人").fill("李某某")
+    begin.get_by_role("button", name="现在开始").click()
+    row = page.locator("#room-list li").first
+    expect(row).to_contain_text("自 2026-")
+    (session,) = live.as_("officer").get("/api/v1/room-sessions?state=open").json()["items"]
+    assert (session["facts"]["officers"], session["facts"]["party"]) == (["330101", "330102"], "李某某")
+    row.get_by_label("标记内容").fill("出示执法证件")
+    row.get_by_role("button", name="标记").click()
+    expect(page.locator("#notice")).to_contain_text("已标记")
+    expect(row.get_by_label("标记内容")).to_have_value("")
+    reasons = (
+        row.get_by_label("暂停原因").locator("option").evaluate_all("(all) => all.map((one) => one.value)")
+    )
+    assert reasons == [str(reason) for reason in GapReason]
+    row.get_by_label("暂停原因").select_option("emergency")
+    row.get_by_label("情况说明").fill("当事人就医")
+    row.get_by_role("button", name="暂停会话").click()
+    expect(row).to_contain_text("暂停中")
+    expect(row.get_by_label("标记内容")).to_have_count(0)
+    row.get_by_role("button", name="继续会话").click()
+    expect(row.get_by_role("button", name="暂停会话")).to_be_visible()
+    for answer, state in (("dismiss", "open"), ("accept", "ended")):
+        asked: list[str] = []
+
+        def reply(told: Dialog, answer: str = answer, asked: list[str] = asked) -> None:
+            asked.append(told.message)
+            getattr(told, answer)()
+
+        page.once("dialog", reply)
+        row.get_by_role("button", name="结束会话").click()
+        expect(row.get_by_role("button", name="结束会话")).to_have_count(1 if answer == "dismiss" else 0)
+        assert "不能再继续" in asked[0]
+        detail = live.as_("officer").get(f"/api/v1/room-sessions/{session['id']}").json()
+        assert detail["state"] == state
+    said = [(note["kind"], note["text"]) for note in detail["notes"]]
+    assert said == [("marker", "出示执法证件"), ("pause", "当事人就医"), ("resume", "")]
+    # Who reads sessions and runs none is shown no button of theirs.
+    page.get_by_role("button", name="退出").click()
+    sign_in(live, page, "archivist")
+    expect(page.locator("#rooms")).to_be_visible()
+    expect(page.locator("#start-box")).to_be_hidden()
 
 
 def test_what_comes_late_is_shown_to_nobody(live: Live, page: Page) -> None:
