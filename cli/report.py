@@ -92,7 +92,7 @@ def _show(report: Report, desk: Desk) -> None:
     print("  ".join(f"{name}={value}" for name, value in report.figures.items()))
     rows = [
         tuple(
-            desk.local(value) if isinstance(value := row[column.key], datetime) else _shown(value)
+            desk.local(value) if isinstance(value := row[column.key], datetime) else worded(value)
             for column in report.columns
         )
         for row in drawn
@@ -100,7 +100,7 @@ def _show(report: Report, desk: Desk) -> None:
     print_table([column.heading for column in report.columns], rows)
 
 
-def _shown(value: object) -> object:
+def worded(value: object) -> object:
     """Yes and no as people say them."""
     return {True: "是 yes", False: "否 no"}[value] if isinstance(value, bool) else value
 

@@ -85,7 +85,7 @@ def test_up_founds_serves_refuses_a_second_and_ends_clean(
         assert f"sftp://127.0.0.1:{sftp}  {shown.get_fingerprint()}\n" in text
         assert f"ftp://127.0.0.1:{ftp}  无 TLS" in text
         capsys.readouterr()
-        assert main(["keys", "host", "--data", str(data), *ports[-4:]]) == 0
+        assert main(["keys", "host", "--data", str(data), *ports[-5:]]) == 0
         fingerprint, known, _ = capsys.readouterr().out.splitlines()
         assert fingerprint == shown.get_fingerprint()
         trusted = asyncssh.import_known_hosts(f"{known}\n").match("127.0.0.1", "", sftp)[0]
