@@ -433,6 +433,16 @@ def test_a_session_is_conducted_on_the_page(live: Live, page: Page) -> None:
         row.get_by_label("暂停原因").locator("option").evaluate_all("(all) => all.map((one) => one.value)")
     )
     assert reasons == [str(reason) for reason in GapReason]
+    row.get_by_label("遮蔽原因").select_option("minor")
+    for press, told in (
+        ("从现在起遮蔽", "均被遮蔽"),
+        ("遮蔽到现在为止", "遮蔽已结束"),
+        ("遮蔽到现在为止", "没有持续中的遮蔽"),
+    ):
+        row.get_by_role("button", name=press).click()
+        expect(page.locator("#notice")).to_contain_text(told)
+    (mask,) = live.as_("officer").get(f"/api/v1/room-sessions/{session['id']}/masks").json()
+    assert mask["reason"] == "minor" and mask["to_at"] is not None
     row.get_by_label("暂停原因").select_option("emergency")
     row.get_by_label("情况说明").fill("当事人就医")
     row.get_by_role("button", name="暂停会话").click()
