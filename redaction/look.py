@@ -139,7 +139,9 @@ class _Watching:
         self._pool = pool
         self._turns = TurnFinder(watch.turned_every, watch.strong_permille, watch.turned_permille)
         self._passes = None if watch.passes is None else Passes(watch.passes)
-        self._looks: dict[int, Future[_Looked]] = {}
+        self._running: dict[int, Future[_Looked]] = {}
+        """Looks that are not heard yet; what is left of the others is their boxes."""
+        self._found: dict[int, Detections] = {}
         self._probes: dict[int, Detections] = {}
         self._unheard: deque[tuple[int, Future[_Looked]]] = deque()
 
@@ -162,7 +164,8 @@ class _Watching:
         while len(self._unheard) > until_waiting:
             index, future = self._unheard.popleft()
             looked = future.result()
-            if future is self._looks.get(index):
+            if future is self._running.get(index):
+                self._found[index] = self._running.pop(index).result().boxes
                 self._turns.hear(index, looked.upright, looked.turned)
             elif looked.turned is not None:
                 turn, boxes = looked.turned
@@ -178,9 +181,8 @@ class _Watching:
             self._passes.finish()
             self.hear(until_waiting=0)
         found = [NOTHING] * frame_count
-        for index in {*self._looks, *self._probes}:
-            parts = [self._looks[index].result().boxes] if index in self._looks else []
-            found[index] = merged([*parts, *([self._probes[index]] if index in self._probes else [])])
+        for index in {*self._found, *self._probes}:
+            found[index] = merged([kept[index] for kept in (self._found, self._probes) if index in kept])
         return found
 
     @property
@@ -192,9 +194,13 @@ class _Watching:
         turn = self._turns.turn
         turned = pictures[0] if turn else None
         future = self._pool.submit(self._look, pictures, turned, turn)
-        self._looks[index] = future
+        self._running[index] = future
         self._unheard.append((index, future))
-        return lambda: future.result().boxes
+        return partial(self._answer, index)
+
+    def _answer(self, index: int) -> Detections:
+        running = self._running.get(index)
+        return self._found[index] if running is None else running.result().boxes
 
     def _look(
         self, upright: Sequence[NDArray[np.uint8]], turned: NDArray[np.uint8] | None, turn: int

@@ -60,7 +60,7 @@ BLOCK = 16
 BLOCKS_HELD = 3
 
 
-@dataclass
+@dataclass(slots=True)
 class _Held:
     """A frame that may still be looked at."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from dataclasses import dataclass
 from fractions import Fraction
+from math import ceil, floor
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -371,17 +372,24 @@ def test_real_clip_comes_out_with_no_face_that_the_detector_knows(tmp_path: Path
     plan = propose(source, tmp_path)
     render(source, plan, output)
     assert check(source, plan, output)["findings"] == []
-    detector = CenterFace(models_dir(), long_side_px=352)
-    with open_video(source) as video:
-        before = [
-            len(detector.detect(frame.rgb(352, 288)[None])[0]) for frame in video if frame.index % 5 == 0
-        ]
-    with open_video(output) as video:
-        after = [
-            len(detector.detect(frame.rgb(352, 288)[None])[0]) for frame in video if frame.index % 5 == 0
-        ]
-    assert sum(before) >= 20
-    assert sum(after) == 0
+    detector, masks = CenterFace(models_dir(), long_side_px=352), Masks(plan)
+    sighted = 0
+    with open_video(source) as before, open_video(output) as after:
+        for frame, made in zip(before, after, strict=True):
+            # Frames that were looked at, and some that were not.
+            if frame.index % 4:
+                continue
+            known, left = (detector.detect(one.rgb(352, 288)[None])[0] for one in (frame, made))
+            sighted += len(known)
+            for x0, y0, x1, y1, _ in known / [2, 2, 2, 2, 1]:
+                face = Box(ceil(x0), ceil(y0), floor(x1), floor(y1))
+                assert any(region.box.contains(face) for region in masks.at(frame.pts)), frame.index
+            # Beside the edge of a mask the detector takes a headrest for a face, with a score of up to 0.25.
+            assert not any(score >= 0.4 for *_, score in left), frame.index
+            for x0, y0, x1, y1, _ in left:
+                apart = (known[:, 0] >= x1) | (known[:, 2] <= x0) | (known[:, 1] >= y1) | (known[:, 3] <= y0)
+                assert apart.all(), frame.index
+    assert sighted >= 25
 
 
 def test_photo_comes_out_without_the_face_and_without_exif(tmp_path: Path) -> None:
