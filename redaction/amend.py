@@ -150,6 +150,8 @@ def _extend(plan: RedactionPlan, given: Given, author: str) -> RedactionPlan:
     track = _track(plan, given["track"])
     if plan.picture is None:
         raise invalid_plan("plan", "one for pictures", "one for sound alone")
+    if not track.state.hides:
+        raise invalid_plan("track", "one that hides; accept it first", str(track.state))
     return _with_track(plan, given, keys=edits.extend(track, plan.picture).keys, by=author, origin="account")
 
 

@@ -212,10 +212,14 @@ def read_cvat(text: str, plan: RedactionPlan, times: Sequence[int], author: str)
     ]
     known = {track.id for track in plan.tracks} | {span.id for span in plan.whole_frame_spans}
     for drawn in (drawn for name, drawn in back.items() if name not in known):
-        if drawn.label == WHOLE:
-            spans.append(_new_span(drawn, times, author))
+        made = _new_span(drawn, times, author) if drawn.label == WHOLE else _new_track(drawn, times, author)
+        if not made.state.hides:
+            # Nothing was hidden there that could be refused.
+            raise _refused("state of a new track", "proposed or accepted", made.state)
+        if isinstance(made, Track):
+            tracks.append(made)
         else:
-            tracks.append(_new_track(drawn, times, author))
+            spans.append(made)
     return next_version(plan, replace(plan, tracks=tuple(tracks), whole_frame_spans=tuple(spans)), author)
 
 

@@ -3,6 +3,9 @@
 Each thing hidden in the old version is looked for in the new one under its own id, or in what it was split
 or joined into (`Track.lineage`), so one mask is never taken for another that happens to lie above it.
 What lineage says only chooses what is compared: that it covers is looked at, at every key and between.
+
+A track that does not hide is a decision to show what is there, by which the check passes it over. One that
+the old version does not have just so is a new decision, and reveals, whatever it lies on.
 """
 
 from __future__ import annotations
@@ -32,6 +35,10 @@ def reveals(old: RedactionPlan, new: RedactionPlan) -> bool:
     for track in hiding:
         for name in {track.id, *track.lineage}:
             by_name.setdefault(name, []).append(track)
+    # A track that does not hide silences the check where it lies.
+    left_bare = {track.id: (track.shape, track.keys) for track in old.tracks if not track.state.hides}
+    if any(left_bare.get(t.id) != (t.shape, t.keys) for t in new.tracks if not t.state.hides):
+        return True
     return not (
         all(_is_covered(track, by_name) for track in old.tracks if track.state.hides)
         and all(

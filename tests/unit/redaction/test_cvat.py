@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -54,6 +55,10 @@ def test_what_is_read_as_new_hides_the_same_frames() -> None:
     """Under other ids nothing is taken from the plan: what the format alone says hides what the plan hid."""
     plan = rich()
     text = write_cvat(plan, TIMES).replace('name="id">', 'name="id">x')
+    with pytest.raises(CvatRefused, match="state of a new track"):
+        read_cvat(text, plan, TIMES, "account-8")
+    plan = replace(plan, tracks=tuple(track for track in plan.tracks if track.state.hides))
+    text = write_cvat(plan, TIMES).replace('name="id">', 'name="id">x')
     back = read_cvat(text, plan, TIMES, "account-8")
     assert {track.state for track in back.tracks if track.by != "account-8"} == {
         State.REFUSED, State.PROPOSED,
@@ -71,6 +76,14 @@ def test_a_moved_box_is_a_move_and_a_missing_track_is_refused() -> None:
     assert (moved.id, moved.by, moved.keys[0].x0) == ("a", "account-8", 8)
     assert (gone.state, gone.keys) == (State.REFUSED, plan.tracks[1].keys)
     assert reveals(plan, back)
+
+
+@pytest.mark.parametrize("label", ["face", "whole_frame"])
+@pytest.mark.parametrize("state", ["refused", "kept_visible"])
+def test_a_new_track_that_shows_is_refused(label: str, state: str) -> None:
+    said = f'<attribute name="state">{state}</attribute><attribute name="text">公开</attribute></box>'
+    with pytest.raises(CvatRefused, match="state of a new track"):
+        read_cvat(document(BOX.replace("/>", ">" + said), label=label), plan_of(), TIMES, "account-8")
 
 
 BOX = '<box frame="0" keyframe="1" outside="0" xtl="1" ytl="1" xbr="9" ybr="9"/>'

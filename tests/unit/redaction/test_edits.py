@@ -98,6 +98,8 @@ def test_a_track_is_extended_to_the_whole_recording_through_where_it_was_outside
     assert all(hidden(after, pts).any() for pts in (0, 1500, LAST))
     with pytest.raises(InvalidInput):
         changed(plan_of(face("a", Key(0, 1, 1, 9, 9, True))), {"op": "extend_track", "track": "a"})
+    with pytest.raises(InvalidInput, match="accept it first"):
+        changed(before, {"op": "delete_box", "track": "a"}, {"op": "extend_track", "track": "a"})
 
 
 def test_a_face_kept_visible_is_a_decision_with_words_that_reveals() -> None:

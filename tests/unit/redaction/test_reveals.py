@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from redaction.amend import amend, reveals
-from redaction.plan import Key, Masks, RedactionPlan
+from redaction.plan import Key, Masks, RedactionPlan, State
 from tests.unit.redaction.plans import face, plan_of
 
 A = face("a", Key(0, 100, 60, 140, 100), Key(5120, 120, 60, 160, 100))
@@ -82,6 +83,20 @@ def test_showing_frames_the_decoder_could_not_vouch_for_reveals() -> None:
     decided = changed(plan, FRAMES)
     shown = changed(decided, {"op": "unmask_frames", "span": decided.whole_frame_spans[0].id})
     assert reveals(plan, shown)
+
+
+def test_a_decision_to_show_that_the_old_version_does_not_have_just_so_reveals() -> None:
+    everywhere = face("x", Key(0, 0, 0, 320, 180), Key(5120, 0, 0, 320, 180))
+    bare = replace(A, state=State.REFUSED)
+    assert reveals(plan_of(A), plan_of(A, replace(everywhere, state=State.REFUSED)))
+    assert reveals(plan_of(A), plan_of(A, replace(everywhere, state=State.KEPT_VISIBLE)))
+    assert reveals(plan_of(bare), plan_of(replace(bare, keys=everywhere.keys)))
+    assert reveals(plan_of(bare), plan_of(replace(bare, shape="all_but")))
+    assert not reveals(plan_of(bare), plan_of(replace(bare, state=State.KEPT_VISIBLE, reason_text="公开")))
+    # What was split, spread over its other half, and refused is covered; the refusal is new all the same.
+    wide = replace(everywhere, lineage=("a",))
+    assert not reveals(plan_of(A), plan_of(wide))
+    assert reveals(plan_of(A), plan_of(wide, bare))
 
 
 def test_an_ellipse_moved_to_a_larger_one_reveals() -> None:
