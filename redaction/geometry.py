@@ -213,6 +213,19 @@ def region_cells(region: Region, inset_px: int = 0) -> NDArray[np.bool_]:
     return cells
 
 
+def painted(regions: Iterable[Region], width_px: int, height_px: int) -> NDArray[np.bool_]:
+    """Which pixels of a picture regions cover, each by its shape.
+
+    Returns:
+        ``(height_px, width_px)``, bool.
+    """
+    cells = np.zeros(((height_px + 1) // 2, (width_px + 1) // 2), np.bool_)
+    for region in regions:
+        x0, y0, x1, y1 = (edge // 2 for edge in region.box)
+        cells[y0:y1, x0:x1] |= region_cells(region)
+    return cells.repeat(2, axis=0).repeat(2, axis=1)[:height_px, :width_px]
+
+
 def polygon_cells(points: Polygon, box: Box) -> NDArray[np.bool_]:
     """Which 2x2 cells of an even box a polygon touches: never less than the polygon.
 

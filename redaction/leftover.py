@@ -1,9 +1,9 @@
 """Look at a redacted rendition for faces that are left, with another family of detector than proposed.
 
 Two networks built alike miss alike. Whoever proposed, the other one looks here, at pictures that are all the
-world will see, at least twice a second. What it sees is a finding unless a mask lies over most of it, or a
-person decided that it is shown: a track that is *refused* stands in the plan with who refused it and why,
-and refusing needs a second person (docs/design/redaction.md, "Who may reveal").
+world will see, at least twice a second. What it sees is a finding unless masks, by their shapes, lie over
+most of it, or a person decided that it is shown: a track that is *refused* stands in the plan with who
+refused it and why, and refusing needs a second person (docs/design/redaction.md, "Who may reveal").
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from redaction.detectors.blazeface import BlazeFace
 from redaction.detectors.centerface import CenterFace
 from redaction.detectors.network import PictureNetwork, input_size, scaled
 from redaction.findings import Report
-from redaction.geometry import Region
+from redaction.geometry import Region, painted
+from redaction.look import Detector
 from redaction.plan import Masks, RedactionPlan, State
 
 FAMILIES: tuple[type[PictureNetwork], ...] = (BlazeFace, CenterFace)
@@ -55,7 +56,7 @@ class Leftovers:
     def __init__(
         self,
         plan: RedactionPlan,
-        detector: PictureNetwork,
+        detector: Detector,
         report: Report,
         *,
         time_base: Fraction = Fraction(1),
@@ -95,9 +96,7 @@ class Leftovers:
         if not len(boxes):
             return
         # Which pixels of the picture as it was looked at are hidden, or shown by decision.
-        decided = np.zeros((height_px, width_px), dtype=bool)
-        for region in [*hidden, *self._shown.at(pts)]:
-            decided[region.box.y0 : region.box.y1, region.box.x0 : region.box.x1] = True
+        decided = painted([*hidden, *self._shown.at(pts)], width_px, height_px)
         decided = np.rot90(decided, self._rotation // 90)
         across, down = decided.shape[1] / upright.shape[1], decided.shape[0] / upright.shape[0]
         for x0, y0, x1, y1, score in boxes.tolist():

@@ -20,14 +20,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from evidence.errors import InvalidInput
 from media.decode import picture_times
 from redaction.detect import propose_entry
-from redaction.geometry import Box, Region, clip, ellipse_cells
-from redaction.plan import Masks, Picture, RedactionPlan
+from redaction.geometry import Box, clip, painted
+from redaction.plan import Masks, RedactionPlan
 from redaction.plan_json import plan_from_json
 
 KINDS = ("faces", "plates")
@@ -185,7 +182,7 @@ def score(plan: RedactionPlan, pts: Sequence[int], frames: Iterable[int], truths
                 f"truth: expected frames below {len(pts)}, found {frame}; is it of another clip?",
                 code="truth_invalid",
             )
-        hidden = painted(masks.at(pts[frame]), plan.picture)
+        hidden = painted(masks.at(pts[frame]), plan.picture.width_px, plan.picture.height_px)
         made.frames += 1
         made.picture_px += hidden.size
         made.masked_px += int(hidden.sum())
@@ -211,18 +208,6 @@ def score(plan: RedactionPlan, pts: Sequence[int], frames: Iterable[int], truths
         made.bare_frames += spells
     made.longest_bare_frames = max((last - first + 1 for first, last in made.bare_frames), default=0)
     return made
-
-
-def painted(regions: Sequence[Region], picture: Picture) -> NDArray[np.bool_]:
-    """Which pixels are hidden: ``(height, width)``, bool."""
-    hidden = np.zeros((picture.height_px, picture.width_px), dtype=np.bool_)
-    for box, shape in regions:
-        part = hidden[box.y0 : box.y1, box.x0 : box.x1]
-        if shape == "ellipse":
-            part |= np.kron(ellipse_cells(box), np.ones((2, 2), dtype=np.bool_))
-        else:
-            part[:] = True
-    return hidden
 
 
 def _spells(sightings: Sequence[tuple[int, bool]]) -> list[tuple[int, int]]:

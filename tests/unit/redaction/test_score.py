@@ -72,6 +72,13 @@ def test_ellipse_hides_less_than_its_box() -> None:
     assert (made.must_covered, made.must_well_covered) == (1, 0)
 
 
+def test_what_lies_in_the_notch_of_a_polygon_is_bare() -> None:
+    corners = ((4000, 4000), (8000, 4000), (8000, 5000), (5000, 5000), (5000, 8000), (4000, 8000))
+    plan = plan_of(face("t", Key(0, 40, 40, 80, 80, points=corners), shape="polygon"))
+    made = score(plan, PTS, {0}, [must(0, (52, 52, 78, 78)), must(0, (40, 40, 50, 80))])
+    assert (made.must, made.must_covered, made.must_well_covered) == (2, 1, 1)
+
+
 def test_scores_of_clips_add_up_and_travel_as_json() -> None:
     first = Score(frames=2, must=4, must_covered=3, longest_bare_frames=7, persons=1, bare_frames=[(1, 7)])
     second = Score(frames=1, must=1, must_covered=1, longest_bare_frames=2, cpu_s=3.0, footage_s=30.0)
