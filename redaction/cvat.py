@@ -8,8 +8,9 @@ has no place in the format and stays as it is.
 
 What the format cannot say, and what is therefore lost of a track that was changed outside: key frames at
 times that no frame has move to the next frame, and corners are kept to a hundredth of a pixel. Boxes that
-come back between pixels are rounded so that more is hidden. Of polygons every listed frame counts, as the
-tool's way from one to the next is its own.
+come back between pixels are rounded so that more is hidden. What was turned comes back as the upright
+rectangle around it; where it turns on its way, around it in every position. Of polygons every listed frame
+counts, as the tool's way from one to the next is its own.
 
 What comes back is anybody's: no document types and entities, bounds on size, depth, tracks and shapes, and
 numbers of a plain form (no NaN, no exponents).
@@ -18,6 +19,7 @@ numbers of a plain form (no NaN, no exponents).
 from __future__ import annotations
 
 import io
+import math
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,6 +45,7 @@ TRACKS_MAX = 10_000
 ATTRIBUTES = ("id", "shape", "reason", "text", "state")
 NUMBER = re.compile(r"-?\d{1,6}(\.\d{1,9})?")
 CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+MILLIONTH = Decimal("0.000001")
 COUNT = re.compile(r"\d{1,9}")
 
 
@@ -364,11 +367,17 @@ def _drawn(track: Element) -> Drawn:
     shape = kind
     if kind == "box":
         shape = "all_but" if said.get("shape") == "all_but" else "rectangle"
+    listed = [one for one in track if kind == "polygon" or one.get("keyframe") != "0"]
+    turns = {_numbers([one.get("rotation") or "0"], 1)[0] % 360 for one in listed}
+    if turns - {Decimal(0)}:
+        if shape not in {"rectangle", "ellipse"}:
+            raise _refused(f"rotation of {shape}", "0", ", ".join(map(str, sorted(turns))))
+        shape = "rectangle"
+    # Where it turns on the way, whatever way it is turned.
+    turn = None if len(turns) > 1 else float(*turns)
     keys: list[Key] = []
-    for element in track:
-        if kind != "polygon" and element.get("keyframe") == "0":
-            continue
-        key = _key(element, shape)
+    for element in listed:
+        key = _key(element, shape, turn)
         if keys and key.pts <= keys[-1].pts:
             raise _refused("frames of a track", "ascending", f"{key.pts} after {keys[-1].pts}")
         keys.append(key)
@@ -378,7 +387,7 @@ def _drawn(track: Element) -> Drawn:
     return Drawn(label, shape, wanted, tuple(keys))
 
 
-def _key(element: Element, shape: str) -> Key:
+def _key(element: Element, shape: str, turn: float | None) -> Key:
     frame, outside = _count(element.get("frame", ""), "frame"), element.get("outside", "0")
     if outside not in {"0", "1"}:
         raise _refused("outside", "0 or 1", outside)
@@ -392,15 +401,37 @@ def _key(element: Element, shape: str) -> Key:
         across = [Decimal(x) / CORNER_UNITS for x, _ in points]
         down = [Decimal(y) / CORNER_UNITS for _, y in points]
         edges = [min(across), min(down), max(across), max(down)]
-    elif shape == "ellipse":
+    elif element.tag == "ellipse":
         cx, cy, rx, ry = _numbers([element.get(name, "") for name in ("cx", "cy", "rx", "ry")], 4)
         edges = [cx - rx, cy - ry, cx + rx, cy + ry]
     else:
         edges = _numbers([element.get(name, "") for name in ("xtl", "ytl", "xbr", "ybr")], 4)
+    if turn != 0:
+        edges = _turned(edges, turn)
     low, high = (ROUND_CEILING, ROUND_FLOOR) if shape == "all_but" else (ROUND_FLOOR, ROUND_CEILING)
     x0, y0 = (int(edge.to_integral_value(low)) for edge in edges[:2])
     x1, y1 = (int(edge.to_integral_value(high)) for edge in edges[2:])
     return Key(frame, x0, y0, x1, y1, outside == "1", points)
+
+
+def _turned(edges: Sequence[Decimal], turn: float | None) -> list[Decimal]:
+    """The upright box around a box that is turned about its middle.
+
+    Args:
+        edges: Left, top, right, bottom.
+        turn: Degrees; None for the box around it however it is turned.
+    """
+    x0, y0, x1, y1 = edges
+    width, height = float(abs(x1 - x0)), float(abs(y1 - y0))
+    if turn is None:
+        across = down = math.hypot(width, height)
+    else:
+        cosine, sine = abs(math.cos(math.radians(turn))), abs(math.sin(math.radians(turn)))
+        across, down = width * cosine + height * sine, width * sine + height * cosine
+    # To a millionth, so that what is exact stays so when it is rounded outward.
+    half_across, half_down = (Decimal(round(side / 2, 6)).quantize(MILLIONTH) for side in (across, down))
+    x, y = (x0 + x1) / 2, (y0 + y1) / 2
+    return [x - half_across, y - half_down, x + half_across, y + half_down]
 
 
 def _to_hundredths(value: Decimal) -> int:

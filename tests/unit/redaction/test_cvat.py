@@ -11,7 +11,7 @@ from evidence.errors import Conflict, EvidenceError, InvalidInput
 from redaction.amend import amend, reveals
 from redaction.cvat import CvatRefused, read_cvat, write_cvat
 from redaction.geometry import RegionOutsidePicture
-from redaction.plan import Key, Masks, RedactionPlan, State
+from redaction.plan import Key, Masks, RedactionPlan, State, Track
 from tests.unit.redaction.plans import face, plan_of
 
 TIMES = [512 * number for number in range(100)]
@@ -84,6 +84,49 @@ def test_a_new_track_that_shows_is_refused(label: str, state: str) -> None:
     said = f'<attribute name="state">{state}</attribute><attribute name="text">公开</attribute></box>'
     with pytest.raises(CvatRefused, match="state of a new track"):
         read_cvat(document(BOX.replace("/>", ">" + said), label=label), plan_of(), TIMES, "account-8")
+
+
+def turned(shape: str, *turns: str) -> Track:
+    shapes = [shape.format(frame=frame, turn=turn) for frame, turn in enumerate(turns)]
+    (track,) = read_cvat(document(*shapes), plan_of(), TIMES, "account-8").tracks
+    return track
+
+
+@pytest.mark.parametrize(
+    ("turns", "box"),
+    [
+        (["0", "360.0"], (100, 80, 140, 90)),
+        (["90.0"], (115, 65, 125, 105)),
+        (["-30"], (100, 70, 140, 100)),
+        (["30", "30"], (100, 70, 140, 100)),
+        # Turning on its way it stands on end between the two keys.
+        (["0", "180"], (99, 64, 141, 106)),
+    ],
+)
+def test_what_was_turned_comes_back_as_the_upright_rectangle_around_it(
+    turns: list[str], box: tuple[int, int, int, int]
+) -> None:
+    form = '<box frame="{frame}" rotation="{turn}" xtl="100" ytl="80" xbr="140" ybr="90"/>'
+    oval = '<ellipse frame="{frame}" rotation="{turn}" cx="120" cy="85" rx="20" ry="5"/>'
+    is_turned = box != (100, 80, 140, 90)
+    for shape, kept in ((form, "rectangle"), (oval, "ellipse")):
+        track = turned(shape, *turns)
+        assert track.shape == ("rectangle" if is_turned else kept)
+        assert {key.box for key in track.keys} == {box}
+
+
+@pytest.mark.parametrize("turn", ["nan", "1e2", "x"])
+def test_a_turn_that_is_no_number_is_refused(turn: str) -> None:
+    with pytest.raises(CvatRefused):
+        turned('<box frame="{frame}" rotation="{turn}" xtl="1" ytl="1" xbr="9" ybr="9"/>', turn)
+
+
+def test_what_stays_bare_and_polygons_are_not_turned() -> None:
+    said = '<attribute name="shape">all_but</attribute></box>'
+    with pytest.raises(CvatRefused, match="rotation of all_but"):
+        turned('<box frame="{frame}" rotation="{turn}" xtl="1" ytl="1" xbr="9" ybr="9">' + said, "5.0")
+    with pytest.raises(CvatRefused, match="rotation of polygon"):
+        turned('<polygon frame="{frame}" rotation="{turn}" points="1,1;9,1;9,9"/>', "5")
 
 
 BOX = '<box frame="0" keyframe="1" outside="0" xtl="1" ytl="1" xbr="9" ybr="9"/>'
