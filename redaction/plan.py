@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,6 +54,9 @@ COVERED_BY = {"faces": "face", "plates": "plate", "text": "text", "voices": "voi
 """What a detector has to find for each word of a plan's coverage."""
 
 
+Corners = tuple[tuple[int, int], ...]
+
+
 class State(StrEnum):
     """What became of a proposal. Proposed and accepted hide."""
 
@@ -78,7 +82,7 @@ class Key(NamedTuple):
     y1: int
     outside: bool = False
     """From here to the next key the object is not in the picture, and nothing is masked."""
-    points: tuple[tuple[int, int], ...] = ()
+    points: Corners = ()
     """The corners of a polygon in hundredths of a pixel; the key's box is the smallest around them."""
 
     @property
@@ -302,6 +306,9 @@ class Masks:
         form: str | Polygon = shape
         if shape == "polygon":
             box, form = _polygon_at(here, after, pts)
+            if after is not None and is_empty(clip(box, **self._size)):
+                # It was there before and is there after: it is not gone between.
+                box, form = _around_both(here, after), "rectangle"
         else:
             box = _box_at(here, after, pts)
         inside = clip(box, **self._size)
@@ -337,23 +344,45 @@ def _bare_box(here: Key, after: Key | None, pts: int) -> Box:
 
 
 def _polygon_at(here: Key, after: Key | None, pts: int) -> tuple[Box, str | Polygon]:
-    """Corner by corner on the way to as many corners; to another number of them, all that both boxes hold."""
+    """Corner by corner where each is on the way to its own place; otherwise all that both boxes hold."""
     if after is None:
         return here.box, tuple((x / CORNER_UNITS, y / CORNER_UNITS) for x, y in here.points)
-    if len(here.points) != len(after.points):
-        first, second = here.box, after.box
-        return Box(
-            min(first.x0, second.x0),
-            min(first.y0, second.y0),
-            max(first.x1, second.x1),
-            max(first.y1, second.y1),
-        ), "rectangle"
+    if not _match(here.points, after.points):
+        return _around_both(here, after), "rectangle"
     share = Fraction(pts - here.pts, after.pts - here.pts)
     points = [
         ((x0 + share * (x1 - x0)) / CORNER_UNITS, (y0 + share * (y1 - y0)) / CORNER_UNITS)
         for (x0, y0), (x1, y1) in zip(here.points, after.points, strict=True)
     ]
     return around(points), tuple((float(x), float(y)) for x, y in points)
+
+
+def _around_both(here: Key, after: Key) -> Box:
+    first, second = here.box, after.box
+    low = min(first.x0, second.x0), min(first.y0, second.y0)
+    return Box(*low, max(first.x1, second.x1), max(first.y1, second.y1))
+
+
+@lru_cache(maxsize=1 << 10)
+def _match(first: Corners, second: Corners) -> bool:
+    """Whether two polygons list their corners alike: as many, the same way round, from the same one on.
+
+    Otherwise corners that move to those of the same number pass through each other, and what lies between
+    shrinks on the way, to nothing at worst.
+    """
+    if len(first) != len(second):
+        return False
+    one, other = np.array(first, dtype=np.int64), np.array(second, dtype=np.int64)
+    if _way_round(one) * _way_round(other) <= 0:
+        return False
+    moved = [int(((np.roll(one, -shift, axis=0) - other) ** 2).sum()) for shift in range(len(one))]
+    return moved[0] == min(moved)
+
+
+def _way_round(corners: np.typing.NDArray[np.int64]) -> int:
+    """1 or -1 by the sign of the area; 0 where there is none."""
+    (x, y), (x_next, y_next) = corners.T, np.roll(corners, -1, axis=0).T
+    return int(np.sign((x * y_next - x_next * y).sum()))
 
 
 def mask_regions(plan: RedactionPlan, pts: int) -> list[Region]:

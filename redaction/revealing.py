@@ -142,8 +142,8 @@ def _stretch(keys: Sequence[Key], since: int, until: int) -> tuple[Key, Key] | N
 def _edges(stretch: tuple[Key, Key], at: int) -> tuple[Fraction, ...]:
     """The edges of the box at one time of a stretch, the far ones negated."""
     here, target = stretch
-    if len(here.points) != len(target.points):
-        # Both boxes are hidden all the way.
+    if here.points != target.points:
+        # All that a polygon ever is on the way lies in both boxes, and both may be hidden all the way.
         ends = [(min(a, b),) * 2 for a, b in zip(here[1:3], target[1:3], strict=True)]
         ends += [(-max(a, b),) * 2 for a, b in zip(here[3:5], target[3:5], strict=True)]
     else:

@@ -170,6 +170,42 @@ def test_a_polygon_on_its_way_to_one_of_other_corners_is_a_box_around_both() -> 
         changed(plan, {"op": "split_track", "track": plan.tracks[0].id, "pts": 500})
 
 
+SQUARE = ((1000, 1000), (3000, 1000), (3000, 3000), (1000, 3000))
+
+
+@pytest.mark.parametrize(
+    "there",
+    [SQUARE[2:] + SQUARE[:2], SQUARE[1:] + SQUARE[:1], SQUARE[::-1], (SQUARE[0], *SQUARE[:0:-1])],
+)
+def test_a_polygon_whose_corners_are_listed_otherwise_stays_between_its_keys(
+    there: tuple[tuple[int, int], ...],
+) -> None:
+    keys = Key(0, 10, 10, 30, 30, points=SQUARE), Key(1000, 10, 10, 30, 30, points=there)
+    plan = plan_of(face("a", *keys, shape="polygon"))
+    for pts in (1, 250, 500, 999):
+        assert hidden(plan, pts)[5:15, 5:15].all(), pts
+    wide = plan_of(face("a", *(key._replace(points=()) for key in keys)))
+    assert not reveals(plan, wide)
+
+
+def test_a_polygon_that_moves_and_turns_a_little_moves_corner_by_corner() -> None:
+    there = tuple((x + 20000 + y // 9, y + 9000 - x // 9) for x, y in SQUARE)
+    keys = Key(0, 10, 10, 30, 30, points=SQUARE), Key(1000, 211, 96, 234, 119, points=there)
+    plan = plan_of(face("a", *keys, shape="polygon"))
+    assert 100 <= hidden(plan, 500).sum() <= 200
+
+
+def test_a_polygon_that_is_nothing_half_way_is_hidden_with_all_that_lies_between() -> None:
+    """Thin and upright, its few pixels of width are turned over on the way, and its height is not."""
+    here = ((1000, 1000), (1400, 1000), (1000, 9000), (1400, 9000), (1000, 17000))
+    there = tuple((2400 - x, y) for x, y in here)
+    middle = [(one[0] + other[0]) / 2 for one, other in zip(here, there, strict=True)]
+    assert set(middle) == {1200}
+    keys = Key(0, 10, 10, 14, 170, points=here), Key(1000, 10, 10, 14, 170, points=there)
+    plan = plan_of(face("a", *keys, shape="polygon"))
+    assert hidden(plan, 500)[5:85, 5:7].all()
+
+
 def test_no_pixel_centre_inside_a_polygon_is_left_out() -> None:
     draw = random.Random(11)
     for _ in range(150):
