@@ -35,13 +35,14 @@ from evidence.errors import Conflict, InvalidInput
 from evidence.ids import new_id
 from redaction.amend import next_version, why
 from redaction.plan import CORNER_UNITS, TRACK_CLASSES, Key, RedactionPlan, State, Track, WholeFrameSpan
-from redaction.plan_json import KEYS_MAX, POINTS_MAX, invalid_plan, read_word
+from redaction.plan_json import KEYS_MAX, POINTS_MAX, SPANS_MAX, TRACKS_MAX, invalid_plan, read_word
 
 VERSION = "1.1"
 WHOLE = "whole_frame"
 SIZE_MAX_BYTES = 16 << 20
 DEPTH_MAX = 8
-TRACKS_MAX = 10_000
+# Hidden frames travel as tracks.
+ENTRIES_MAX = TRACKS_MAX + SPANS_MAX
 ATTRIBUTES = ("id", "shape", "reason", "text", "state")
 NUMBER = re.compile(r"-?\d{1,6}(\.\d{1,9})?")
 CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
@@ -344,8 +345,8 @@ def _note(reading: _Reading, path: str, element: Element) -> None:
         width, height = (element.findtext(name) or "" for name in ("width", "height"))
         reading.size = _count(width, "width"), _count(height, "height")
     elif path == "annotations/track":
-        if len(reading.tracks) >= TRACKS_MAX:
-            raise _refused("tracks", f"at most {TRACKS_MAX}", "more")
+        if len(reading.tracks) >= ENTRIES_MAX:
+            raise _refused("tracks", f"at most {ENTRIES_MAX}", "more")
         reading.shape_count += len(element)
         if reading.shape_count > KEYS_MAX:
             raise _refused("shapes", f"at most {KEYS_MAX}", "more")

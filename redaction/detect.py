@@ -2,7 +2,8 @@
 
 `redaction.look` shows the frames of a recording to detectors, `redaction.track` follows what they saw, and
 `redaction.listen` finds speech. Here they are chosen and put together: which classes, with which weights, and
-what the plan may say was treated. A frame that cannot be decoded is proposed to be hidden whole.
+what the plan may say was treated. A frame that cannot be decoded is proposed to be hidden whole. What is
+more than a plan holds is fitted into it (`redaction.fitting`).
 
 The entries run in a child of `media.sandbox`.
 """
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from evidence.canonical import canonical_json
 from evidence.errors import InvalidInput
 from evidence.ids import new_id
 from evidence.masks import Reason
@@ -29,6 +31,7 @@ from redaction.detectors.own import OwnModel, open_own
 from redaction.detectors.plates import Plates
 from redaction.detectors.speech import Silero, SpeechParameters
 from redaction.detectors.text import Text
+from redaction.fitting import fitted
 from redaction.geometry import even_sided
 from redaction.listen import SpeechDetector, speech_spans
 from redaction.look import Detector, Progress, Sightings, Watch, look, look_at_photo
@@ -44,6 +47,7 @@ from redaction.plan import (
     WholeFrameSpan,
     coverage_of,
 )
+from redaction.plan_json import plan_from_json
 from redaction.render import origin_of
 from redaction.track import FoundTrack, TrackParameters, join, key_boxes
 
@@ -108,7 +112,7 @@ def propose_entry(request: dict[str, Any], progress: Progress) -> dict[str, obje
     if chosen.looking.speech and streams.get("audio", 0) and sightings is not None:
         listener = Silero(Path(request["models_dir"]), chosen.listening)
         plan = with_speech_muted(plan, source, listener)
-    return _store_plan(request, plan, {
+    return _store_plan(request, fitted(plan), {
         "frame_count": 0 if sightings is None else len(sightings.pts),
         "cut_count": 0 if sightings is None else len(sightings.cuts),
         "wall_ms": round((monotonic() - started) * 1000),
@@ -127,7 +131,9 @@ def propose_photo_entry(request: dict[str, Any], progress: Progress) -> dict[str
     sightings = Sightings(picture, [[boxes] for boxes in found], [0], np.zeros(1, dtype=np.int64))
     plan = _propose(request, chosen, watches, sightings)
     progress(1.0)
-    return _store_plan(request, plan, {"frame_count": 1, "wall_ms": round((monotonic() - started) * 1000)})
+    return _store_plan(
+        request, fitted(plan), {"frame_count": 1, "wall_ms": round((monotonic() - started) * 1000)}
+    )
 
 
 @dataclass(frozen=True)
@@ -298,7 +304,10 @@ def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _store_plan(request: dict[str, Any], plan: RedactionPlan, facts: dict[str, object]) -> dict[str, object]:
-    Path(request["destination"]).write_bytes(plan.to_bytes())
+    # What nobody could read again is not kept.
+    plain = plan.to_json()
+    plan_from_json(plain)
+    Path(request["destination"]).write_bytes(canonical_json(plain))
     counts = {
         "track_count": len(plan.tracks),
         "doubtful_count": len(plan.doubtful),

@@ -78,6 +78,9 @@ def redact(context: JobContext) -> Outcome:
             return
         placed = placed_in(session, agency.id, found.id, int(source.info.get("duration_us") or 0))
         hidden = in_plan(plan, placed) if placed else None
+        if hidden is not None:
+            # Kept only if it can be read again.
+            plan_from_json(hidden)
         row = RedactionPlanRow(
             agency_id=agency.id,
             item_id=item.id,

@@ -163,7 +163,7 @@ def document(*shapes: str, label: str = "face", head: str = "", times: int = 1) 
         document("<polygon frame='0' points='1,1;9,1'/>"),
         document("<polygon frame='0' points='1,1;9,1;nan,9'/>"),
         document(f"<polygon frame='0' points='{';'.join(['1,1', '9,9'] * 101)}'/>"),
-        "<annotations>" + f'<track label="face">{BOX}</track>' * 10_001 + "</annotations>",
+        "<annotations>" + f'<track label="face">{BOX}</track>' * 30_001 + "</annotations>",
         "<annotations>" + " " * (16 << 20) + "</annotations>",
     ],
 )
