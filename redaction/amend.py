@@ -84,6 +84,11 @@ def why(given: Given) -> dict[str, Any]:
     return {"reason": reason, "reason_text": text}
 
 
+def refused(author: str) -> dict[str, Any]:
+    """What a track or span becomes that somebody refuses: it stands under their name."""
+    return {"state": State.REFUSED, "by": author, "origin": "account"}
+
+
 def _add_box(plan: RedactionPlan, given: Given, author: str) -> RedactionPlan:
     track = Track(
         id=str(new_id()), track_class=_class_of(given), origin="account", by=author, state=State.ACCEPTED,
@@ -179,8 +184,12 @@ def _mute(plan: RedactionPlan, given: Given, author: str) -> RedactionPlan:
     return replace(plan, muted_spans=(*plan.muted_spans, span))
 
 
-def _unmute(plan: RedactionPlan, given: Given, _author: str) -> RedactionPlan:
-    spans = _exchanged(plan.muted_spans, given["span"], "muted span", state=State.REFUSED)
+def _delete_box(plan: RedactionPlan, given: Given, author: str) -> RedactionPlan:
+    return _with_track(plan, given, **refused(author))
+
+
+def _unmute(plan: RedactionPlan, given: Given, author: str) -> RedactionPlan:
+    spans = _exchanged(plan.muted_spans, given["span"], "muted span", **refused(author))
     return replace(plan, muted_spans=spans)
 
 
@@ -192,8 +201,8 @@ def _mask_frames(plan: RedactionPlan, given: Given, author: str) -> RedactionPla
     return replace(plan, whole_frame_spans=(*plan.whole_frame_spans, span))
 
 
-def _unmask_frames(plan: RedactionPlan, given: Given, _author: str) -> RedactionPlan:
-    spans = _exchanged(plan.whole_frame_spans, given["span"], "whole-frame span", state=State.REFUSED)
+def _unmask_frames(plan: RedactionPlan, given: Given, author: str) -> RedactionPlan:
+    spans = _exchanged(plan.whole_frame_spans, given["span"], "whole-frame span", **refused(author))
     return replace(plan, whole_frame_spans=spans)
 
 
@@ -220,7 +229,7 @@ OPERATIONS: dict[str, Operation] = {
     "join_tracks": _operation("tracks", _join),
     "extend_track": _operation("track", _extend),
     "accept_box": _operation("track", lambda plan, given, _: _with_track(plan, given, state=State.ACCEPTED)),
-    "delete_box": _operation("track", lambda plan, given, _: _with_track(plan, given, state=State.REFUSED)),
+    "delete_box": _operation("track", _delete_box),
     "keep_visible": _operation("track text", _keep_visible),
     "set_class": _operation(
         "track class", lambda plan, given, _: _with_track(plan, given, track_class=_class_of(given))

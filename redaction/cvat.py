@@ -33,7 +33,7 @@ from defusedxml.ElementTree import iterparse
 
 from evidence.errors import Conflict, InvalidInput
 from evidence.ids import new_id
-from redaction.amend import next_version, why
+from redaction.amend import next_version, refused, why
 from redaction.plan import CORNER_UNITS, TRACK_CLASSES, Key, RedactionPlan, State, Track, WholeFrameSpan
 from redaction.plan_json import KEYS_MAX, POINTS_MAX, SPANS_MAX, TRACKS_MAX, invalid_plan, read_word
 
@@ -233,7 +233,7 @@ def _track_back(
     if ours is None or ours == theirs:
         return track
     if theirs is None:
-        return replace(track, state=State.REFUSED)
+        return track if track.state is State.REFUSED else replace(track, **refused(author))
     if theirs.label == WHOLE:
         raise _refused(f"track {track.id}", "the label of a class", theirs.label)
     drawn = _new_track(theirs, times, author)
@@ -249,7 +249,7 @@ def _span_back(
     if ours is None or ours == theirs:
         return span
     if theirs is None:
-        return replace(span, state=State.REFUSED)
+        return span if span.state is State.REFUSED else replace(span, **refused(author))
     drawn = _new_span(theirs, times, author)
     if ours.keys == theirs.keys:
         drawn = replace(drawn, from_pts=span.from_pts, to_pts=span.to_pts)

@@ -11,6 +11,7 @@ Where two use cases meet: `redaction` makes the next version, the queue renders 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import Annotated
 from uuid import UUID
@@ -41,6 +42,7 @@ from evidence.kinds import MediaKind
 from redaction.amend import amend as amend_plan
 from redaction.amend import restore as restore_plan
 from redaction.amend import reveals
+from redaction.authors import Version, writers
 from redaction.cvat import read_cvat, write_cvat
 from redaction.plan import RedactionPlan
 from redaction.plan_json import plan_from_json
@@ -124,7 +126,8 @@ def restore(item_id: UUID, number: PlanNumber, body: Change, desk: DeskOf) -> Re
         require_whole_original(work, item)
         base = _base(work, item, body)
         older = plan_from_json(items.plan_by_number(work.session, work.agency_id, item.id, number).plan)
-        return _follow(work, item, restore_plan(base, older, str(work.actor.account_id)), body.note)
+        plan = restore_plan(base, older, str(work.actor.account_id))
+        return _follow(work, item, plan, body.note, {"restored_from": number})
 
 
 @gate.get(
@@ -239,12 +242,15 @@ def _require_sound(source: Derivative, base: RedactionPlan, plan: RedactionPlan)
             )
 
 
-def _follow(work: Work, item: Item, plan: RedactionPlan, note: str) -> RedactionState:
+def _follow(
+    work: Work, item: Item, plan: RedactionPlan, note: str, said: Mapping[str, int] | None = None
+) -> RedactionState:
     """Keep a version, have it rendered, and end what it hides more than."""
     source = _source(work, item, plan)
     in_force = plan_in_force(work.session, work.agency_id, item.id)
     shown = plan_from_json(in_force.plan) if in_force is not None else None
-    row = _keep(work, item, plan, note, does_reveal=shown is None or reveals(shown, plan))
+    does_reveal = shown is None or reveals(shown, plan)
+    row = _keep(work, item, plan, note, {"reveals": does_reveal, **(said or {})})
     # A version that only reveals leaves what is shown: that hides all it hides, and more.
     if shown is None or not row.reveals or reveals(plan, shown):
         item.redaction = str(move(Redaction(item.redaction), Redaction.PROPOSED))
@@ -292,11 +298,11 @@ def approve(item_id: UUID, body: Approval, desk: DeskOf) -> RedactionState:
 
 
 def _require_another(work: Work, item: Item, newest: RedactionPlanRow) -> None:
-    """Nobody approves what they wrote, nor what was built on it since the version in force."""
+    """Nobody approves what they wrote: since the version in force, or before and brought back since."""
     in_force = plan_in_force(work.session, work.agency_id, item.id)
-    since = in_force.number if in_force is not None else 0
     rows = plans_of(work.session, work.agency_id, item.id)
-    if work.actor.label in {newest.author, *(row.author for row in rows if row.number > since)}:
+    versions = [Version(row.number, row.parent_number, row.author, row.plan) for row in rows]
+    if work.actor.label in writers(versions, in_force.number if in_force is not None else None):
         raise NotPermitted(
             f"redaction plan {newest.number}: expected another person than its author, found the author; "
             "ask a colleague of legal review",
@@ -345,7 +351,9 @@ def _source(work: Work, item: Item, plan: RedactionPlan) -> Derivative:
     return made[-1]
 
 
-def _keep(work: Work, item: Item, plan: RedactionPlan, note: str, *, does_reveal: bool) -> RedactionPlanRow:
+def _keep(
+    work: Work, item: Item, plan: RedactionPlan, note: str, said: Mapping[str, int]
+) -> RedactionPlanRow:
     row = RedactionPlanRow(
         agency_id=work.agency_id,
         item_id=item.id,
@@ -356,7 +364,7 @@ def _keep(work: Work, item: Item, plan: RedactionPlan, note: str, *, does_reveal
         author=work.actor.label,
         note=note,
         made_at=work.now,
-        reveals=does_reveal,
+        reveals=bool(said["reveals"]),
     )
     work.session.add(row)
     work.session.flush()
@@ -364,7 +372,7 @@ def _keep(work: Work, item: Item, plan: RedactionPlan, note: str, *, does_reveal
         "plan": row.number,
         "parent": row.parent_number,
         "plan_sha256": row.plan_sha256.hex(),
-        "reveals": does_reveal,
+        **said,
     }
     work.record(Action.REDACTION_PLAN_AMENDED, "item", item.id, facts, {"note": note})
     return row

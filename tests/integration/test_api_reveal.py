@@ -197,6 +197,19 @@ def test_nobody_approves_what_they_or_a_helper_built_on(shown: Footage, tmp_path
     assert not shown.is_face_hidden(tmp_path)
 
 
+def test_nobody_approves_their_own_after_others_undid_it_and_that(shown: Footage) -> None:
+    assert shown.amend("legal_reviewer", 1, *shown.bare()).status_code == 201
+    for base, number in ((2, 1), (3, 2)):
+        body = {"base_number": base, "note": "改"}
+        undone = shown.live.as_("handler").post(f"{shown.path}/redaction/plans/{number}/restore", json=body)
+        assert undone.status_code == 201, undone.text
+    assert undone.json()["plan"]["awaits_approval"]
+    own = shown.approve("legal_reviewer", 4)
+    assert (own.status_code, own.json()["code"]) == (403, "plan_own")
+    amended = shown.live.scene.leaves(shown.item_id, "redaction_plan:amended")
+    assert [leaf["facts"].get("restored_from") for leaf in amended] == [None, 1, 2]
+
+
 def test_a_version_that_hides_and_reveals_ends_what_was_shown_and_waits(
     shown: Footage, tmp_path: Path
 ) -> None:

@@ -44,7 +44,8 @@ def test_amended_plan_names_its_parent_and_leaves_it_alone() -> None:
 def test_deleted_box_is_refused_and_kept_and_hides_nothing() -> None:
     first = plan_of(face("a", Key(0, 1, 1, 9, 9)))
     second = amend(first, [{"op": "delete_box", "track": "a"}], "account-7")
-    assert second.tracks[0].state is State.REFUSED
+    refused = second.tracks[0]
+    assert (refused.state, refused.by, refused.origin) == (State.REFUSED, "account-7", "account")
     assert mask_regions(first, 0) != []
     assert mask_regions(second, 0) == []
 
@@ -61,8 +62,9 @@ def test_muted_and_unmuted_span_is_kept_and_not_in_force() -> None:
     muted = amend(plan_of(), [MUTE, {**MUTE, "stream": 1}], "account-7")
     assert len(muted.muted(0)) == 1
     assert len(muted.muted(1)) == 2
-    unmuted = amend(muted, [{"op": "unmute", "span": muted.muted_spans[0].id}], "account-7")
+    unmuted = amend(muted, [{"op": "unmute", "span": muted.muted_spans[0].id}], "account-8")
     assert unmuted.muted(0) == []
+    assert unmuted.muted_spans[0].by == "account-8"
     assert len(unmuted.muted_spans) == 2
 
 
@@ -98,7 +100,8 @@ def test_whole_frame_span_hides_everything_while_it_lasts() -> None:
     assert [region.box for region in mask_regions(plan, 512)] == [whole]
     assert [region.box for region in mask_regions(plan, 1024)] == [whole]
     assert mask_regions(plan, 1536) == mask_regions(plan, 0) == []
-    bare = amend(plan, [{"op": "unmask_frames", "span": plan.whole_frame_spans[0].id}], "a")
+    bare = amend(plan, [{"op": "unmask_frames", "span": plan.whole_frame_spans[0].id}], "b")
+    assert bare.whole_frame_spans[0].by == "b"
     assert mask_regions(bare, 512) == []
 
 
