@@ -40,14 +40,14 @@ class Preview:
     content_type: str
 
 
-def require_own_original(work: Work, item: Item, grant_id: UUID) -> Grant:
-    """The actor's own grant to all of the item's original, locked.
+def require_own_original(work: Work, item: Item, grant_id: UUID, *, lock: bool = True) -> Grant:
+    """The actor's own grant to all of the item's original, locked unless it is only looked at.
 
     Raises:
         NotFound: There is none of that id, or it has ended.
         NotPermitted: It is somebody else's, or to something else (``preview_grant``).
     """
-    grant = grants.grant_in_force(work.session, work.agency_id, grant_id, work.now, lock=True)
+    grant = grants.grant_in_force(work.session, work.agency_id, grant_id, work.now, lock=lock)
     is_own = grant.account_id == work.actor.account_id and grant.item_id == item.id
     if not is_own or grant.variant != Variant.ORIGINAL or grant.span_from_us is not None:
         raise NotPermitted(

@@ -163,7 +163,12 @@ def _preview(options: argparse.Namespace) -> int:
         body["length_us"] = read_media_time(options.length, "--length")
     with seated(options) as seat:
         body["grant_id"] = _grant(seat, options)
-        return _save(options.file, seat.content("POST", f"{_plans(options)}/{options.number}/preview", body))
+        try:
+            seen = seat.content("POST", f"{_plans(options)}/{options.number}/preview", body)
+        finally:
+            # It was for this one look.
+            seat.content("DELETE", f"/grants/{body['grant_id']}")
+    return _save(options.file, seen)
 
 
 def _grant(seat: Seat, options: argparse.Namespace) -> str:

@@ -203,6 +203,10 @@ def preview(item_id: UUID, number: PlanNumber, body: PreviewAsked, desk: DeskOf)
         grant = require_own_original(work, item, body.grant_id)
         note_issued(work.session, work.agency, grant, Action.PREVIEW_ISSUED, {"plan": row.number}, work.now)
     made = make_preview(desk.installation, source, plan, body.at_us, body.length_us)
+    with desk.reading() as work:
+        # Drawing takes seconds, in which the right or the grant may end.
+        require_whole_original(work, items.item_by_id(work.session, work.agency_id, item_id))
+        require_own_original(work, item, body.grant_id, lock=False)
     return Response(made.data, media_type=made.content_type, headers={"Cache-Control": "no-store"})
 
 

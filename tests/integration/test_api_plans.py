@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from api.previews import Preview, make_preview
+from cli.main import main
 from redaction.render import FILL, FILL_RGB
-from tests.support.scene import Live, Recording, live_scene
+from tests.support.scene import PASSWORD, Live, Recording, live_scene
 
 SEED = 61
 # Of the reel's rendition, whose sound begins before its picture.
@@ -112,6 +114,44 @@ def test_a_preview_shows_what_the_new_version_hides_at_once(
     assert np.abs(lumas[FIRST + 25 * 512].astype(int) - FILL[0]).max() < 12
     assert lumas[FIRST + 26 * 512][64:, 84:].std() > 5
     assert len(live.scene.leaves(recording.item_id, "preview:issued")) == 1
+
+
+def test_a_grant_that_ends_while_a_preview_is_drawn_ends_the_preview(
+    live: Live, recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grant = live.grant("handler", recording.item_id, variant="original", purpose="supervision", reason="复核")
+
+    def drawn(*asked: Any) -> Preview:
+        made = make_preview(*asked)
+        assert live.as_("handler").delete(f"/api/v1/grants/{grant['grant_id']}").status_code == 204
+        return made
+
+    monkeypatch.setattr("api.routes.redaction.make_preview", drawn)
+    ask = {"grant_id": grant["grant_id"], "at_us": 0}
+    answer = live.as_("handler").post(path_of(recording, "/1/preview"), json=ask)
+    assert (answer.status_code, answer.json()["code"]) == (410, "grant_ended")
+
+
+def test_a_preview_by_command_leaves_no_grant_open(
+    live: Live, recording: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(number: str) -> int:
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"{PASSWORD}\n"))
+        words = ["redaction-plan", "preview", str(recording.item_id), number, "--at", "1", "--purpose",
+                 "supervision", "--reason", "复核", "-o", str(tmp_path / "seen.jpg")]  # fmt: skip
+        return main([*words, "--url", live.api_url, "--user", "handler", "--password-stdin"])
+
+    assert look("1") == 0
+    with Image.open(tmp_path / "seen.jpg") as seen:
+        assert seen.format == "JPEG"
+    (tmp_path / "seen.jpg").unlink()
+    assert look("99") != 0
+    issued, ended = (
+        [leaf["facts"]["grant"] for leaf in live.scene.leaves(recording.item_id, action)]
+        for action in ("grant:issued", "grant:revoked")
+    )
+    assert len(issued) == 2
+    assert issued == ended
 
 
 def test_a_preview_is_for_the_holder_of_the_whole_original_alone(live: Live, recording: Recording) -> None:
