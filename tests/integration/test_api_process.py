@@ -56,7 +56,7 @@ def test_off_loopback_without_tls_it_does_not_start(tmp_path: Path, command: str
 def test_without_an_installation_it_says_so(tmp_path: Path) -> None:
     done = run("api", variables(tmp_path))
     assert done.returncode == 6
-    assert "make a new one with `liuhen init`" in done.stderr
+    assert "make a new one with `liuhen init --agency-code CODE`" in done.stderr
     assert "Traceback" not in done.stderr
 
 
