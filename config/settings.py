@@ -361,7 +361,9 @@ class OwnModelSettings(Group):
         description="Which of our networks it is built like, so that its answers are read in the same way"
     )
     long_side_px: int = Field(640, ge=32, le=4096, description="Longer side of the pictures it is shown")
-    every_frames: int = Field(6, ge=1, le=250, description="It looks at every this many frames")
+    every_frames: int = Field(
+        6, ge=1, le=250, description="It looks at every this many frames, sooner where they are slow"
+    )
     min_score: float = Field(0.5, gt=0, lt=1, description="Detections below this are ignored")
 
 
@@ -375,9 +377,19 @@ class RedactionSettings(Group):
     margin_percent: int = Field(18, ge=0, le=200, description="A mask is larger than its detection by this")
     threads: int = Field(2, ge=1, description="Threads of the detector")
     plates: bool = Field(True, description="Number plates are looked for and masked")
-    plates_every_frames: int = Field(6, ge=1, le=250, description="Plates are looked for on every this many")
+    plates_every_frames: int = Field(
+        6,
+        ge=1,
+        le=250,
+        description="Plates are looked for on every this many frames, sooner where they are slow",
+    )
     text: bool = Field(False, description="Written words (signs, papers, screens, captions) are masked")
-    text_every_frames: int = Field(12, ge=1, le=250, description="Words are looked for on every this many")
+    text_every_frames: int = Field(
+        12,
+        ge=1,
+        le=250,
+        description="Words are looked for on every this many frames, sooner where they are slow",
+    )
     turned: bool = Field(True, description="Where no face stands upright, faces are looked for turned")
     speech: bool = Field(False, description="Speech is found and muted in footage with a picture")
     own_models: list[OwnModelSettings] = Field(

@@ -168,12 +168,14 @@ def open_watches(request: Mapping[str, Any], chosen: _Chosen, *, intra_op_thread
     """The detectors that propose, their weights verified: faces, then what else is looked for."""
     looking, models_dir = chosen.looking, Path(request["models_dir"])
     shared: dict[str, Any] = {"long_side_px": None, "intra_op_threads": intra_op_threads}
+    apart_us = chosen.tracking.pad_us
     faces = CenterFace(models_dir, score_min=looking.weak_permille / 1000, **shared)
     watches = [
         Watch(
             faces,
             chosen.tracking.strong_permille,
             looking.long_side_px,
+            apart_us=apart_us,
             passes=looking,
             fine_long_side_px=looking.fine_long_side_px,
             fine_from_px=looking.fine_from_px,
@@ -184,13 +186,17 @@ def open_watches(request: Mapping[str, Any], chosen: _Chosen, *, intra_op_thread
     ]
     if looking.plate_every:
         plates = Plates(models_dir, score_min=looking.plate_permille / 2000, **shared)
-        watches.append(Watch(plates, looking.plate_permille, looking.plate_long_side_px, looking.plate_every))
+        watches.append(
+            Watch(plates, looking.plate_permille, looking.plate_long_side_px, looking.plate_every, apart_us)
+        )
     if looking.text_every:
         text = Text(models_dir, score_min=looking.text_permille / 2000, **shared)
-        watches.append(Watch(text, looking.text_permille, looking.text_long_side_px, looking.text_every))
+        watches.append(
+            Watch(text, looking.text_permille, looking.text_long_side_px, looking.text_every, apart_us)
+        )
     for model in chosen.own:
         own = open_own(model, score_min=model.score_permille / 2000, intra_op_threads=intra_op_threads)
-        watches.append(Watch(own, model.score_permille, model.long_side_px, model.every))
+        watches.append(Watch(own, model.score_permille, model.long_side_px, model.every, apart_us))
     return watches
 
 

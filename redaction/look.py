@@ -5,8 +5,10 @@ frames are decoded, scaled by the decoder's thread to the sizes the detectors se
 threads as there are cores to use.
 
 Which frames are searched for faces `redaction.passes` decides: every one where something begins, ends or is
-unsure. What changes less, plates and text, is looked for on every n-th, and tracks carry it through those
-between. Each detector has its own cadence; what one finds says nothing about where another looks.
+unsure. What changes less, plates and text, is looked for on every n-th, sooner where frames come slowly
+(`redaction.cadence`), at the first and the last frame and at both sides of what may be a cut; tracks carry it
+through those between. Each detector has its own cadence; what one finds says nothing about where another
+looks.
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.decode import DecodedFrame, VideoShape, open_video
+from redaction.cadence import Cadence
 from redaction.detectors.network import input_size, merged
-from redaction.passes import NOTHING, Passes, PassParameters
+from redaction.passes import APART_US, NOTHING, JumpFinder, Passes, PassParameters
 from redaction.plan import Picture
 from redaction.track import CutFinder
 from redaction.turns import TURNS, TurnFinder
@@ -74,7 +77,9 @@ class Watch:
     long_side_px: int
     """The longer side at which it looks; small pictures are at most doubled."""
     every: int = 1
-    """Every how many frames."""
+    """Every how many frames, where they come fast enough."""
+    apart_us: int = APART_US
+    """How long before and after a sighting it is masked; looks are no further apart than frames allow."""
     passes: PassParameters | None = None
     """Decides which frames instead, where given."""
     fine_long_side_px: int = 0
@@ -89,15 +94,13 @@ class Watch:
     turned_permille: int = 700
     """A turned sighting counts from this score on, until there was one; an upright one of less is doubted."""
 
-    def sides(self, width_px: int, height_px: int, index: int) -> list[int]:
-        """The longer sides at which frame ``index`` is looked at upright."""
-        if self.passes is None and index % self.every:
-            return []
-        sides = [min(self.long_side_px, 2 * max(width_px, height_px))]
-        is_large = max(width_px, height_px) >= self.fine_from_px
-        if is_large and self.fine_every and index % self.fine_every == 0:
-            sides.append(self.fine_long_side_px)
-        return sides
+    def side(self, width_px: int, height_px: int) -> int:
+        """The longer side at which a frame is looked at upright."""
+        return min(self.long_side_px, 2 * max(width_px, height_px))
+
+    def is_fine(self, width_px: int, height_px: int) -> bool:
+        """Whether a recording gets second looks."""
+        return bool(self.fine_every) and max(width_px, height_px) >= self.fine_from_px
 
 
 @dataclass
@@ -138,7 +141,11 @@ class _Watching:
         self._shape = shape
         self._pool = pool
         self._turns = TurnFinder(watch.turned_every, watch.strong_permille, watch.turned_permille)
-        self._passes = None if watch.passes is None else Passes(watch.passes)
+        self._passes = None if watch.passes is None else Passes(watch.passes, watch.apart_us)
+        self._cadence, self._fine = Cadence(watch.apart_us), Cadence(watch.apart_us)
+        self._jumps = JumpFinder()
+        self._previous: tuple[int, Scaled] | None = None
+        """The last frame shown, if nobody looked at it: the next one, or the end, tells whether to."""
         self._running: dict[int, Future[_Looked]] = {}
         """Looks that are not heard yet; what is left of the others is their boxes."""
         self._found: dict[int, Detections] = {}
@@ -148,13 +155,14 @@ class _Watching:
     def show(self, index: int, time_us: int, luma: NDArray[np.uint8], scaled: Scaled) -> None:
         """Show the next frame."""
         watch, most = self._watch, 2 * max(self._size_px)
-        if sides := watch.sides(*self._size_px, index):
-            pictures = [scaled(side) for side in sides]
-            ask = partial(self._begin, index, pictures)
-            if self._passes is None:
-                ask()
-            else:
-                self._passes.add(time_us, luma, ask, insist=len(pictures) > 1)
+        if self._passes is None:
+            self._show_by_cadence(index, time_us, luma, scaled)
+        else:
+            pictures = [scaled(watch.side(*self._size_px))]
+            is_fine = watch.is_fine(*self._size_px) and self._fine.due(index, time_us, watch.fine_every).this
+            if is_fine:
+                pictures.append(scaled(watch.fine_long_side_px))
+            self._passes.add(time_us, luma, partial(self._begin, index, pictures), insist=is_fine)
         if turn := self._turns.probe(index):
             picture = scaled(min(watch.turned_long_side_px, most))
             self._unheard.append((index, self._pool.submit(self._look, [], picture, turn)))
@@ -176,6 +184,7 @@ class _Watching:
 
     def finish(self, frame_count: int) -> list[Detections]:
         """What was found in each frame; nothing where nobody looked."""
+        self._look_at_previous()
         self.hear(until_waiting=0)
         if self._passes is not None:
             self._passes.finish()
@@ -188,6 +197,21 @@ class _Watching:
     @property
     def _size_px(self) -> tuple[int, int]:
         return self._shape.width_px, self._shape.height_px
+
+    def _show_by_cadence(self, index: int, time_us: int, luma: NDArray[np.uint8], scaled: Scaled) -> None:
+        jumped, _ = self._jumps.add(luma)
+        due = self._cadence.due(index, time_us, self._watch.every, insist=jumped)
+        if jumped or due.previous:
+            self._look_at_previous()
+        self._previous = (index, scaled)
+        if due.this:
+            self._look_at_previous()
+
+    def _look_at_previous(self) -> None:
+        if self._previous is not None:
+            index, scaled = self._previous
+            self._begin(index, [scaled(self._watch.side(*self._size_px))])
+            self._previous = None
 
     def _begin(self, index: int, pictures: Sequence[NDArray[np.uint8]]) -> Callable[[], Detections]:
         # The turn is that of now: frames that were held are looked at as their successors told.
@@ -234,7 +258,7 @@ def look(
         unreadable: list[int] = []
         promised = shape.frame_count or _frames_in(shape.duration * shape.time_base, shape.rate)
         base = shape.time_base
-        first_side = watches[0].sides(shape.width_px, shape.height_px, 0)[0]
+        first_side = watches[0].side(shape.width_px, shape.height_px)
         for frame in video:
             if frame.corrupt:
                 unreadable.append(frame.index)

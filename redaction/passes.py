@@ -1,8 +1,8 @@
 """Which frames a detector looks at: few at first, then every one where something begins, ends or is unsure.
 
 Looking is nine tenths of what a plan costs, and most frames say what their neighbours said. So the first pass
-looks at every n-th frame, sooner where the picture changes, at both sides of what may be a cut, and at
-whatever the caller insists on. The second looks at every frame between two of those
+looks at every n-th frame, sooner where the picture changes or frames come slowly, at both sides of what may
+be a cut, and at whatever the caller insists on. The second looks at every frame between two of those
 
 1. where one saw something that the other did not, or not at the same place and size: a first or last
    sighting, a lost one, fast motion;
@@ -24,6 +24,8 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+
+from redaction.cadence import Cadence
 
 Detections = NDArray[np.float32]
 Answer = Callable[[], Detections]
@@ -49,6 +51,8 @@ class PassParameters:
     """How long before and after a sighting every frame is looked at where the sighting ends."""
 
 
+# How long a sighting is masked before and after it, unless the tracker says otherwise.
+APART_US = 500_000
 # Change of the most changed cell of the small picture, in levels of 255, from the frame looked at last.
 MOVING, JUMPED = 10.0, 40.0
 CELLS = (6, 8)
@@ -82,18 +86,19 @@ class Passes:
 
     Args:
         parameters: When to look.
+        apart_us: How long before and after a look what it sees is masked; looks are no further apart.
     """
 
-    def __init__(self, parameters: PassParameters) -> None:
+    def __init__(self, parameters: PassParameters, apart_us: int = APART_US) -> None:
         self._parameters = parameters
+        self._cadence = Cadence(apart_us)
+        self._jumps = JumpFinder()
         self._frames: list[_Held] = []
         self._undecided = 0
         """The first frame whose second pass has not been asked for."""
         self._settled = 0
         """All before it are looked at, or never will be, and hold no picture any more."""
-        self._last_looked = -1
         self._reference: NDArray[np.float32] | None = None
-        self._previous: NDArray[np.float32] | None = None
 
     def add(self, time_us: int, luma: Luma, look: Look, *, insist: bool = False) -> None:
         """Take the next frame.
@@ -106,18 +111,17 @@ class Passes:
         """
         number = len(self._frames)
         self._frames.append(_Held(time_us, look))
-        cells = _cells(luma)
-        jumped = self._previous is not None and _change(cells, self._previous) >= JUMPED
-        self._previous = cells
+        jumped, cells = self._jumps.add(luma)
         changed = 0.0 if self._reference is None else _change(cells, self._reference)
         parameters = self._parameters
         every = parameters.look_every_moving if changed >= MOVING else parameters.look_every
-        if jumped:
+        due = self._cadence.due(number, time_us, every, insist=insist or jumped)
+        if jumped or due.previous:
             # The last frame of what was there before; a track ends with it.
             self._ask(number - 1)
-        if insist or jumped or number - self._last_looked >= every or self._reference is None:
+        if due.this:
             self._ask(number)
-            self._last_looked, self._reference = number, cells
+            self._reference = cells
         if number + 1 - self._settled >= BLOCK * BLOCKS_HELD:
             self._decide(until=self._undecided + BLOCK)
 
@@ -206,6 +210,19 @@ def _alike(first: Detections, second: Detections, sure: float) -> bool:
     )
     # One to one: two that lie near each other are for the second pass to tell apart.
     return bool((matches.sum(axis=0) == 1).all() and (matches.sum(axis=1) == 1).all())
+
+
+class JumpFinder:
+    """Tells where the picture jumps from one frame to the next: what may be a cut."""
+
+    def __init__(self) -> None:
+        self._previous: NDArray[np.float32] | None = None
+
+    def add(self, luma: Luma) -> tuple[bool, NDArray[np.float32]]:
+        """Whether the next frame is unlike the one before, and the means of its cells."""
+        cells = _cells(luma)
+        previous, self._previous = self._previous, cells
+        return previous is not None and _change(cells, previous) >= JUMPED, cells
 
 
 def _cells(luma: Luma) -> NDArray[np.float32]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from redaction.look import Sightings, Watch, look
 from redaction.passes import PassParameters
+from redaction.track import join
 from tests.integration.redaction_footage import encode
 
 WIDTH, HEIGHT, FPS = 320, 180, 25
@@ -71,8 +72,10 @@ def test_detectors_of_one_pass_each_have_their_own_cadence(clip: Path) -> None:
         [Watch(faces, 200, 320, passes=PassParameters()), Watch(plates, 500, 160, every=7)],
         threads=2,
     )
-    assert plates.shapes == {(160, 96): 13}
-    assert shown(sightings, 1) == [21, 28, 35, 42, 49, 56]
+    # Every seventh, both sides of where the block comes and goes, and the last frame.
+    assert plates.shapes.keys() == {(160, 96)}
+    assert shown(sightings, 1) == [20, 27, 34, 41, 48, 55, 60]
+    assert plates.shapes.total() == len({0, 7, 14, 19, *shown(sightings, 1), 61, 68, 75, 82, 89})
     assert set(faces.shapes) == {(320, 192)}
     assert faces.shapes.total() < 70
     # Every frame around the first and the last sighting.
@@ -100,3 +103,23 @@ def test_every_frame_is_looked_at_without_passes(clip: Path) -> None:
     sightings = look(clip, [Watch(faces, 200, 320)], threads=3)
     assert faces.shapes.total() == FRAMES
     assert shown(sightings) == list(range(20, 61))
+
+
+@pytest.mark.parametrize("passes", [None, PassParameters()], ids=["cadence", "passes"])
+@pytest.mark.parametrize("apart_s", [1, 3])
+def test_what_is_there_from_the_second_frame_on_is_masked_at_low_frame_rates(
+    tmp_path: Path, passes: PassParameters | None, apart_s: int
+) -> None:
+    path, count = tmp_path / "slow.mp4", 14
+    picture = np.full((HEIGHT, WIDTH, 3), 60, dtype=np.uint8)
+    frames = bytearray(picture.tobytes())
+    # Small enough that no cell of the picture tells of it.
+    picture[60:70, 100:110] = 235
+    frames += picture.tobytes() * (count - 1)
+    slow = ("-vf", f"setpts=PTS*{FPS * apart_s}", "-r", f"1/{apart_s}")
+    encode(path, bytes(frames), sound=(), seconds=count / FPS, options=slow)
+    sightings = look(path, [Watch(WhiteFinder(), 500, 160, every=6, passes=passes)], threads=1)
+    assert np.diff(sightings.times_us).tolist() == [apart_s * 1_000_000] * (count - 1)
+    tracks = join(sightings.detections[0], sightings.times_us, sightings.cuts)
+    masked = {frame for track in tracks for frame in range(track.first_frame, track.last_frame + 1)}
+    assert masked == set(range(1, count))
