@@ -43,7 +43,7 @@ from redaction.leftover import Leftovers, another_family
 from redaction.plan import Masks, RedactionPlan
 from redaction.render import FILL, FILL_RGB, Progress, origin_of, plan_of
 from redaction.sameness import kept_times
-from redaction.voice import WINDOW_S, likeness
+from redaction.voice import WINDOW_S, worst_likeness
 
 # Pixels from the edge of a mask, and how many of 255 levels any sample there may differ from the fill.
 TOLERANCE = ((0, 72), (2, 48), (8, 28), (16, 8))
@@ -330,7 +330,7 @@ def _check_voices(
             length = WINDOW_S * rate
             windows = zip(_windows(original, span, length), _windows(reader, span, length), strict=False)
             for (at, before), (_, after) in windows:
-                found = likeness(before, after, rate)
+                found = worst_likeness(before, after, rate)
                 if found.is_too_much:
                     report.add(
                         "voice_recognisable",
@@ -344,23 +344,22 @@ def _check_voices(
 def _windows(
     reader: AudioReader, span: SampleRange, length: int
 ) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    """What is heard in a span, all channels together, in windows of ``length``; the last is shorter."""
-    window = np.zeros(length)
+    """What is heard in a span, ``(channels, length)``, in windows of ``length``; the last is shorter."""
+    window = np.zeros((reader.channels, length))
     at = span.first
     blocks = ((block.pts * reader.time_base, block.samples) for block in reader.blocks())
     for first, samples in unbroken(blocks, reader.sample_rate_hz):
-        heard = samples.mean(axis=0, dtype=np.float64)
-        low, high = max(first, span.first), min(first + heard.size, span.end)
+        low, high = max(first, span.first), min(first + samples.shape[1], span.end)
         while low < high:
             if low >= at + length:
                 yield at, window
-                window, at = np.zeros(length), at + length
+                window, at = np.zeros_like(window), at + length
                 continue
             until = min(high, at + length)
-            window[low - at : until - at] = heard[low - first : until - first]
+            window[: len(samples), low - at : until - at] = samples[:, low - first : until - first]
             low = until
     if at < span.end:
-        yield at, window[: span.end - at]
+        yield at, window[:, : span.end - at]
 
 
 def _packet_digest(reader: AudioReader) -> bytes:

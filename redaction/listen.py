@@ -1,4 +1,8 @@
-"""Find speech in the sound of a recording: decode, bring to 16 kHz mono, and give spans in media time."""
+"""Find speech in the sound of a recording: decode, bring to 16 kHz, and give spans in media time.
+
+Each channel is listened to by itself, and the middle of them all: what is in opposite phase on two channels
+is nothing in their middle, and what is faint on each may be clear there.
+"""
 
 from __future__ import annotations
 
@@ -52,14 +56,31 @@ def speech_spans(source: Path, origin_s: Fraction, listener: SpeechDetector) -> 
     spans = []
     for number in range(count_streams(source).get("audio", 0)):
         with AudioReader(source, number) as reader:
-            sound = _At16k(reader)
-            found = listener.listen(sound.blocks())
+            channels = range(reader.channels)
+        found: list[tuple[int, int]] = []
+        # A reader reads once; of one channel the middle is itself.
+        for channel in (None, *(channels if len(channels) > 1 else ())):
+            with AudioReader(source, number) as reader:
+                sound = _At16k(reader, channel)
+                found += listener.listen(sound.blocks())
+        found = united(found)
         first_us = int((sound.first_s - origin_s) * MICROSECONDS)
         for low, high in joined(found, SPANS_MOST):
             # Outward to whole microseconds.
             begin = first_us + low * MICROSECONDS // RATE_HZ
             spans.append((number, begin, first_us - (-high * MICROSECONDS // RATE_HZ)))
     return spans
+
+
+def united(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans ascending and apart from one another, that cover what any of those given did."""
+    apart: list[tuple[int, int]] = []
+    for low, high in sorted(spans):
+        if apart and low <= apart[-1][1]:
+            apart[-1] = (apart[-1][0], max(apart[-1][1], high))
+        else:
+            apart.append((low, high))
+    return apart
 
 
 def joined(spans: list[tuple[int, int]], most: int) -> list[tuple[int, int]]:
@@ -75,10 +96,18 @@ def joined(spans: list[tuple[int, int]], most: int) -> list[tuple[int, int]]:
 
 
 class _At16k:
-    """The sound of a stream as 16 kHz mono, gaps filled with silence so that counting samples tells time."""
+    """One channel of a stream, or the middle of all, at 16 kHz.
 
-    def __init__(self, reader: AudioReader) -> None:
+    Gaps are filled with silence, so that counting samples tells time.
+
+    Args:
+        reader: The stream.
+        channel: Which channel, from 0; None for the middle.
+    """
+
+    def __init__(self, reader: AudioReader, channel: int | None = None) -> None:
         self._reader = reader
+        self._channel = channel
         self.first_s = Fraction(0)
         """When the first sample is heard, on the source's own clock; known once blocks are read."""
 
@@ -110,11 +139,22 @@ class _At16k:
                 silence = min(gap, rate)
                 yield np.zeros(silence, np.float32)
                 heard, gap = heard + silence, gap - silence
-            mono: NDArray[np.float32] = block.samples.mean(axis=0, dtype=np.float32)
+            mono = self._one_of(block.samples)
             # What comes a second time, at a time already heard, is not heard again.
             mono = mono[min(len(mono), max(0, -gap)) :]
             heard += len(mono)
             yield mono
+
+    def _one_of(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What is listened to of ``(channels, n)``; a channel that is not there is silent."""
+        heard: NDArray[np.float32]
+        if self._channel is None:
+            heard = samples.mean(axis=0, dtype=np.float32)
+        elif self._channel < len(samples):
+            heard = samples[self._channel]
+        else:
+            heard = np.zeros(samples.shape[1], np.float32)
+        return heard
 
 
 def _resampled(sound: NDArray[np.float32], rate_hz: int) -> NDArray[np.float32]:

@@ -33,8 +33,10 @@ LAG_S = 0.1
 WAVE_MOST = 0.25
 FINE_MOST = 0.3
 MOST = 0.8
-# Quieter than this a source tells nothing.
+# Of a quieter source silence is made; anything else that is left is held against it like against any other.
 SOURCE_LEAST = 1e-3
+# Less than half a step of 16 bits is silence.
+SILENCE_MOST = 1.5e-5
 FRAMES_PER_SECOND = 100
 FINE_BANDS = 24
 
@@ -53,21 +55,22 @@ class Disguise:
         """Noise, ``(n,)``, as loud as one cell, ``(channels, n)``, was in each band."""
         count = samples.shape[1]
         frequencies = np.fft.rfftfreq(count, 1 / self._rate)
-        spectrum = np.fft.rfft(samples.mean(axis=0, dtype=np.float64))
+        # Of each channel: what is in opposite phase on two of them is nothing in their middle.
+        power = np.mean(np.abs(np.fft.rfft(samples.astype(np.float64), axis=1)) ** 2, axis=0)
         noise = np.zeros(count)
         levels = np.zeros_like(self._levels)
         way = np.arange(1, count + 1) / count
         for band, (low, high) in enumerate(pairwise(BAND_EDGES_HZ)):
             inside = (frequencies >= low) & (frequencies < high)
-            levels[band] = _stepped(np.sqrt(2 * np.sum(np.abs(spectrum[inside]) ** 2)) / count)
-            drawn = np.zeros(spectrum.size, np.complex128)
+            levels[band] = _stepped(np.sqrt(2 * np.sum(power[inside])) / count)
+            drawn = np.zeros(power.size, np.complex128)
             drawn[inside] = self._random.normal(size=inside.sum()) + 1j * self._random.normal(
                 size=inside.sum()
             )
             carrier = np.fft.irfft(drawn, count)
-            power = np.sqrt(np.mean(carrier**2))
-            if power > 0:
-                noise += carrier / power * (self._levels[band] * (1 - way) + levels[band] * way)
+            loud = np.sqrt(np.mean(carrier**2))
+            if loud > 0:
+                noise += carrier / loud * (self._levels[band] * (1 - way) + levels[band] * way)
         self._levels = levels
         return np.clip(noise, -1.0, 1.0).astype(np.float32)
 
@@ -138,17 +141,39 @@ class Likeness:
 
 
 def likeness(source: Wave, left: Wave, sample_rate_hz: int) -> Likeness:
-    """Compare up to ``WINDOW_S`` of a source with what stands there instead; silence is like nothing."""
+    """Compare up to ``WINDOW_S`` of one channel with what stands there instead; silence is like nothing."""
     source, left = source - source.mean(), left - left.mean()
     share = min(1.0, source.size / (WINDOW_S * sample_rate_hz))
     power = float(np.sqrt((source**2).sum() * (left**2).sum()))
-    if np.sqrt(np.mean(source**2)) < SOURCE_LEAST or power == 0:
+    is_silent = np.sqrt(np.mean(left**2)) < SILENCE_MOST
+    if power == 0 or (is_silent and np.sqrt(np.mean(source**2)) < SOURCE_LEAST):
         return Likeness(0.0, 0.0)
     size = 2 * source.size
     across = np.fft.irfft(np.fft.rfft(source, size) * np.conj(np.fft.rfft(left, size)), size)
     lag = min(int(LAG_S * sample_rate_hz), source.size - 1)
     wave = float(np.abs(np.concatenate([across[: lag + 1], across[-lag:]])).max()) / power
     return Likeness(wave, _alike(_fine(source, sample_rate_hz), _fine(left, sample_rate_hz)), share)
+
+
+def worst_likeness(source: Wave, left: Wave, sample_rate_hz: int) -> Likeness:
+    """Compare each channel of a source, and their middle, with each of what stands there instead.
+
+    Args:
+        source: ``(channels, n)``.
+        left: ``(channels, n)``; it may have other channels.
+        sample_rate_hz: Of both.
+    """
+    compared = [likeness(one, other, sample_rate_hz) for one in _ways(source) for other in _ways(left)]
+    return max(compared, key=lambda one: (one.is_too_much, max(one.wave / WAVE_MOST, one.fine / FINE_MOST)))
+
+
+def _ways(sound: Wave) -> list[Wave]:
+    """The middle of all channels, and each channel that is not the same as one before."""
+    ways: list[Wave] = []
+    for way in (sound.mean(axis=0), *sound):
+        if not any(np.array_equal(way, earlier) for earlier in ways):
+            ways.append(way)
+    return ways
 
 
 def _fine(wave: Wave, sample_rate_hz: int) -> Wave:

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from redaction.audio import GUARD_SAMPLES, SampleRange
-from redaction.voice import CELLS_PER_SECOND, Disguise, likeness, replaced
+from redaction.voice import CELLS_PER_SECOND, Disguise, likeness, replaced, worst_likeness
 
 RATE = 16_000
 
@@ -69,3 +69,27 @@ def test_outside_of_the_span_nothing_changes_and_silence_wins() -> None:
 def test_silence_stays_silence() -> None:
     nothing = np.zeros(RATE, np.float32)
     assert not disguised(nothing, SampleRange(0, RATE, "voice")).any()
+
+
+def test_voice_in_opposite_phase_is_disguised_and_found_where_it_was_kept() -> None:
+    voice = talk(1)[:RATE]
+    both = np.stack([voice, -voice]).astype(np.float64)
+    noise = Disguise(RATE).of(both[:, : RATE // CELLS_PER_SECOND].astype(np.float32))
+    assert noise.any()
+    made = np.stack([disguised(voice, SampleRange(0, voice.size, "voice"))[0]] * 2).astype(np.float64)
+    assert not worst_likeness(both, made, RATE).is_too_much
+    assert worst_likeness(both, both, RATE).is_too_much
+    # One channel alone is enough, and so is what only the middle of two tells.
+    assert worst_likeness(both, np.stack([made[0], both[0]]), RATE).is_too_much
+    hum = np.random.default_rng(3).normal(size=RATE)
+    hidden = np.stack([both[0] + hum, both[0] - hum])
+    assert worst_likeness(hidden, made + both[0], RATE).is_too_much
+
+
+def test_very_quiet_voice_that_was_kept_is_found_and_silence_in_its_place_is_none() -> None:
+    quiet = talk(2)[:RATE].astype(np.float64)
+    quiet *= 3e-4 / np.sqrt(np.mean(quiet**2))
+    assert likeness(quiet, quiet, RATE).is_too_much
+    assert not likeness(quiet, np.zeros(RATE), RATE).is_too_much
+    assert not likeness(quiet, np.random.default_rng(1).normal(0, 1e-3, RATE), RATE).is_too_much
+    assert not likeness(quiet, 0.01 * quiet, RATE).is_too_much
