@@ -66,4 +66,4 @@ def boxes_of(raised: NDArray[np.float32], regressed: NDArray[np.float32], score_
         axis=1,
     ).astype(np.float32)
     boxes = boxes[(boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])]
-    return boxes[one_of_each(boxes)]
+    return one_of_each(boxes)

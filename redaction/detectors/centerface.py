@@ -78,7 +78,7 @@ def boxes_of(
         ],
         axis=1,
     ).astype(np.float32)
-    return boxes[one_of_each(boxes)]
+    return one_of_each(boxes)
 
 
 def _with_open_sizes(model: bytes) -> bytes:

@@ -20,7 +20,9 @@ from evidence.errors import InvalidInput, MediaError
 from redaction.models import Weights, load_model, model_record
 
 SIZE_STEP_PX = 32
-OVERLAP_OF_ONE = 0.3
+# Two boxes are of one thing from this share of both on; from the second, where the weaker one lies inside.
+OVERLAP_OF_ONE = 0.5
+OVERLAP_INSIDE, INSIDE = 0.3, 0.95
 PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 
 Boxes = NDArray[np.float32]
@@ -158,23 +160,36 @@ def planes_of(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def merged(found: Sequence[Boxes]) -> Boxes:
-    """Boxes of several looks at one picture, one for each thing."""
-    if len(found) == 1:
-        return found[0]
-    together = np.concatenate(found)
-    return together[one_of_each(together)]
+    """Boxes of several looks at one picture, one for each thing; each is inside one that is left."""
+    return found[0] if len(found) == 1 else one_of_each(np.concatenate(found), grow=True)
 
 
-def one_of_each(boxes: Boxes, overlap: float = OVERLAP_OF_ONE) -> NDArray[np.intp]:
-    """Indices of the boxes that are left when each keeps down the weaker ones it overlaps (NMS)."""
+def one_of_each(boxes: Boxes, *, grow: bool = False) -> Boxes:
+    """One box for each thing, best first (NMS).
+
+    A weaker box is the same thing as a stronger one where most of both is shared, or nearly all of it lies in
+    a stronger one of about its size. Things that only overlap are two.
+
+    Args:
+        boxes: ``(k, 5)``, float32: x0, y0, x1, y1, score.
+        grow: Make each box that is left hold those that it stands for: for boxes that are answers already,
+            not the many cells of one answer.
+    """
     order = np.argsort(-boxes[:, 4], kind="stable")
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    kept: list[int] = []
+    kept: list[Boxes] = []
     while order.size:
         best, rest = order[0], order[1:]
-        kept.append(int(best))
         low = np.maximum(boxes[best, :2], boxes[rest, :2])
         high = np.minimum(boxes[best, 2:4], boxes[rest, 2:4])
         shared = np.prod(np.clip(high - low, 0.0, None), axis=1)
-        order = rest[shared < overlap * (areas[best] + areas[rest] - shared)]
-    return np.array(kept, dtype=np.intp)
+        overlap = shared / np.maximum(areas[best] + areas[rest] - shared, np.finfo(np.float32).tiny)
+        is_inside = (shared >= INSIDE * areas[rest]) & (overlap >= OVERLAP_INSIDE)
+        is_same = is_inside | (overlap >= OVERLAP_OF_ONE)
+        one = boxes[best].copy()
+        if grow:
+            same = boxes[order[np.append(True, is_same)]]
+            one[:2], one[2:4] = same[:, :2].min(axis=0), same[:, 2:4].max(axis=0)
+        kept.append(one)
+        order = rest[~is_same]
+    return np.stack(kept) if kept else boxes

@@ -69,4 +69,4 @@ def boxes_of(
     # The exponent is bounded before it overflows.
     halves = sides * np.exp(np.minimum(shifts[:, 2:] * SIZE_VARIANCE, 8.0)) / 2
     boxes = np.concatenate([centres - halves, centres + halves, scores[:, None]], axis=1).astype(np.float32)
-    return boxes[one_of_each(boxes)]
+    return one_of_each(boxes)

@@ -53,4 +53,4 @@ def boxes_of(likely: NDArray[np.float32], score_min: float) -> Boxes:
         by = GROWTH * width * height / (2 * (width + height))
         found.append([left - by, top - by, left + width + by, top + height + by, score])
     boxes = np.array(found, dtype=np.float32).reshape(-1, 5)
-    return boxes[one_of_each(boxes)]
+    return one_of_each(boxes)
