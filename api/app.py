@@ -54,6 +54,7 @@ from config.logs import set_up_logging
 from config.settings import Settings
 from evidence.errors import EvidenceError
 from storage.open import Storage, open_storage
+from storage.passing import clear_passed
 
 GATES: tuple[Gate, ...] = (
     sessions.gate,
@@ -135,7 +136,9 @@ def main() -> None:
     settings = load_settings()
     listener = serving.listener_of("api", settings.api)
     listener.require_private()
-    app = create_app(open_storage(settings), settings)
+    storage = open_storage(settings)
+    clear_passed(storage.scratch)
+    app = create_app(storage, settings)
     stop = threading.Event()
     keep_clear = encodes_of(app.state.installation).keep_clear
     threading.Thread(target=keep_clear, args=(stop,), name="live-encodes-clear", daemon=True).start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from redaction.plan import RedactionPlan
 from storage.db import grants
 from storage.db.tables import Derivative, Grant, Item
 from storage.objects.base import ObjectStore
+from storage.passing import passing_folder
 
 SECOND_US = 1_000_000
 # Of a look that took longer nobody is left who waits.
@@ -71,8 +71,8 @@ def make_preview(
     if picture is None:
         raise InvalidInput("preview: expected a plan for pictures, found one for sound", code="plan_invalid")
     objects, scratch = installation.storage.objects, installation.storage.scratch
-    with _place(), tempfile.TemporaryDirectory(prefix="preview-", dir=scratch) as folder:
-        piece, made = Path(folder, "piece"), Path(folder, "made")
+    with _place(), passing_folder(scratch) as folder:
+        piece, made = folder / "piece", folder / "made"
         request: dict[str, object] = {"source": str(piece), "plan": plan.to_json(), "destination": str(made)}
         if source.kind == "photo":
             _copy(objects, source.store_key, [(0, objects.size(source.store_key))], piece)
@@ -89,7 +89,7 @@ def make_preview(
             memory_bytes=installation.settings.media.child_memory_bytes, wall_s=WALL_S, stall_s=WALL_S,
             file_size_bytes=FILE_BYTES, niceness=0,
         )  # fmt: skip
-        sandbox.call(entry, request, limits=limits, scratch=Path(folder))
+        sandbox.call(entry, request, limits=limits, scratch=folder)
         return Preview(made.read_bytes(), "video/mp4" if is_video else "image/jpeg")
 
 
@@ -103,14 +103,14 @@ def frame_times(installation: Installation, source: Derivative) -> list[int]:
     if source.kind == "photo":
         return [0]
     objects, scratch = installation.storage.objects, installation.storage.scratch
-    with _place(), tempfile.TemporaryDirectory(prefix="preview-", dir=scratch) as folder:
-        path, made = objects.path(source.store_key), Path(folder, "times")
+    with _place(), passing_folder(scratch) as folder:
+        path, made = objects.path(source.store_key), folder / "times"
         if path is None:
-            path = Path(folder, "whole")
+            path = folder / "whole"
             _copy(objects, source.store_key, [(0, objects.size(source.store_key))], path)
         request: dict[str, object] = {"source": str(path.resolve()), "destination": str(made)}
         limits = Limits(memory_bytes=installation.settings.media.child_memory_bytes, wall_s=300.0, niceness=0)
-        sandbox.call("redaction.preview:times_entry", request, limits=limits, scratch=Path(folder))
+        sandbox.call("redaction.preview:times_entry", request, limits=limits, scratch=folder)
         return [int(pts) for pts in json.loads(made.read_bytes())]
 
 

@@ -22,6 +22,7 @@ from evidence.listening import Listener
 from ingest.recorder.places import runs_of
 from ingest.recorder.process import is_recording
 from messaging.sockets import require_free
+from storage.passing import clear_passed
 
 READY_TIMEOUT_S = 120.0
 PORTS = ("api", "ingest", "media")
@@ -49,7 +50,9 @@ def run(options: argparse.Namespace) -> int:
         # Whoever else listens there would be taken for ours.
         for name, group in (("ingest", settings.ingest), ("api", settings.api), ("media", settings.media)):
             require_free(Listener(name, group.host, group.port))
-        founded(settings, options).database.dispose()
+        storage = founded(settings, options)
+        storage.database.dispose()
+        clear_passed(storage.scratch)
         supervisor = supervisor_of(settings, environment_of(options))
         with told_to_stop(supervisor.kill) as stop, supervisor:
             with Meter("启动 / starting", len(supervisor.programs)) as meter:

@@ -16,6 +16,7 @@ import structlog
 from storage.db import jobs
 from storage.db.jobs import Lease
 from storage.open import Storage
+from storage.passing import clear_passed
 
 log = structlog.get_logger()
 
@@ -26,11 +27,12 @@ def scratch_folder(root: Path, lease: Lease) -> Path:
 
 
 def clear_abandoned(storage: Storage) -> int:
-    """Remove the folders of attempts that are over; how many there were.
+    """Remove the folders of attempts that are over, how many there were; and of previews whose API died.
 
     Raises:
-        Unavailable: The database does not answer; nothing was removed.
+        Unavailable: The database does not answer; nothing of an attempt was removed.
     """
+    clear_passed(storage.scratch)
     found = {path: _named(path.name) for path in storage.scratch.iterdir() if path.is_dir()}
     claimed = {path: named for path, named in found.items() if named is not None}
     with storage.database.read() as session:
