@@ -17,6 +17,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from evidence.errors import InvalidInput, MediaError
+from redaction.detectors.onnx_file import is_whole
 from redaction.models import Weights, load_model, model_record
 
 SIZE_STEP_PX = 32
@@ -114,8 +115,20 @@ def open_session(model: bytes, family: str, intra_op_threads: int) -> onnxruntim
     """A session for a model.
 
     Raises:
-        MediaError: ONNX Runtime does not load it (``model_unusable``).
+        MediaError: ONNX Runtime does not load it, or parts of it lie in other files (``model_unusable``).
     """
+    try:
+        whole = is_whole(model)
+    except ValueError as error:
+        raise MediaError(
+            f"model {family}: expected an ONNX file, found {error}", code="model_unusable"
+        ) from error
+    if not whole:
+        raise MediaError(
+            f"model {family}: expected all weights in the file whose digest is named, found tensors "
+            "that lie in others; save it as one file",
+            code="model_unusable",
+        )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = intra_op_threads
     options.inter_op_num_threads = 1

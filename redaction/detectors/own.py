@@ -2,7 +2,7 @@
 
 What may be brought along is data: a path, a digest, a class, the size pictures are seen at, and which of our
 networks the file is built like. Code is never loaded, and ONNX Runtime opens nothing but the bytes whose
-digest was compared.
+digest was compared: a file that names others for its tensors is refused.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def open_own(model: OwnModel, *, score_min: float, intra_op_threads: int) -> Pic
         InvalidInput: There is no such decoder.
         Unavailable: The file is not there (``model_missing``).
         FixityError: It has other bytes than the setting says (``model_changed``).
-        MediaError: It is no network of that kind (``model_unusable``).
+        MediaError: It is no network of that kind, or not all of it (``model_unusable``).
     """
     if model.decoder not in DECODERS:
         raise InvalidInput(
