@@ -106,6 +106,10 @@ def test_it_serves_tells_no_address_when_it_crashes_and_stops_when_told(
     old = tmp_path / "data" / "scratch" / "live" / "agency" / "R-1" / "main" / f"{1:032x}"
     old.mkdir(parents=True)
     os.utime(old, (0, 0))
+    # So is what it was killed over while somebody looked at a plan.
+    looked_at = tmp_path / "data" / "scratch" / "previews" / "1-old" / "piece"
+    looked_at.parent.mkdir(parents=True)
+    looked_at.write_bytes(b"footage in clear")
     # Signed here, for a use nobody knows: what no request should bring.
     claim = b"?" + bytes(32) + (1 << 52).to_bytes(8, "big")
     key_id, tag = keys.mac(claim)
@@ -120,13 +124,14 @@ def test_it_serves_tells_no_address_when_it_crashes_and_stops_when_told(
         while old.exists() == (group == "API"):
             assert time.monotonic() < deadline
             time.sleep(0.02)
+        assert looked_at.exists() == (group != "API")
     assert "Traceback" in heard[0]
     assert token[:40] not in heard[0]
     assert token[-43:] not in heard[0]
     # One line each, none of them of a request: there is no log of accesses.
     said = [json.loads(line)["event"] for line in heard[0].splitlines()]
     assert sum("crashed" in event for event in said) == 1
-    assert len(said) == 2
+    assert len(said) == 2 + said.count("previews_cleared")
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
