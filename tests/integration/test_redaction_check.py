@@ -325,8 +325,9 @@ def test_what_shows_through_a_mask_is_found_at_every_size_and_honest_masks_pass(
     for side_px in (16, 24, 40, 80, 172):
         plan = masked_by_hand(source, tmp_path, side_px)
         render(source, plan, output)
-        # A small mask leaves most of the face, which is a finding of another kind.
-        assert codes(check(source, plan, output)) <= {"face_left"}, side_px
+        # A small mask leaves most of the face in daylight, which is a finding of another kind.
+        bare = {"face_left"} if side_px <= 40 and not dark else set()
+        assert codes(check(source, plan, output)) <= bare, side_px
         for share in shares:
             with monkeypatch.context() as patched:
                 patched.setattr(redaction.render, "paint", letting_through(share))
