@@ -79,7 +79,7 @@ class Rules:
     """A sender that gained this much from one window to the next is catching up."""
 
 
-@dataclass
+@dataclass(slots=True)
 class _Stream:
     """Where one stream of the source is."""
 
@@ -186,7 +186,7 @@ class LiveClock:
         return Taken(first.media_us, begins_run=True, events=(Event(turn, ended_us, abs(leap_us)),))
 
 
-@dataclass
+@dataclass(slots=True)
 class _Window:
     """The least delayed packet of a while."""
 
@@ -211,13 +211,13 @@ class RunClock:
     def observe(self, media_us: int, arrival_us: int) -> list[Event]:
         """One packet more; media time may go back a little, as between two streams."""
         offset_us = arrival_us - media_us
-        if self._newest is None or media_us >= self._newest[0]:
+        newest, window = self._newest, self._window
+        if newest is None or media_us >= newest[0]:
             self._newest = media_us, arrival_us
-        if self._window is None:
+        if window is None:
             self._window = _Window(media_us, media_us, offset_us, media_us)
             self.anchors = [(media_us, offset_us)]
             return []
-        window = self._window
         window.to_us = max(window.to_us, media_us)
         if len(self.anchors) == 1 and offset_us < self.anchors[0][1] and self._is_first(media_us):
             self.anchors = [(self.anchors[0][0], offset_us)]

@@ -78,12 +78,15 @@ class Overrun:
     """Arrival of the one that was taken again."""
 
 
-@dataclass
+@dataclass(slots=True)
 class _Times:
     """Decoding times of one stream, and its packets that came before there were any."""
 
     index: int
     base: Fraction
+    numerator: int
+    """Of the time base, in microseconds; a fraction is slow to ask for each packet."""
+    denominator: int
     is_sound: bool
     is_in_order: bool
     """What comes first is shown first: the time shown is the time of decoding."""
@@ -98,9 +101,13 @@ class _Times:
 
     def take(self, packet: Packet[Any], arrival_us: int) -> list[Arrived]:
         """What can be told now: the packet, after those that had to wait for its time."""
-        dts = packet.dts
-        if dts is not None and self.last is not None and dts > self.last:
-            self.step = dts - self.last
+        dts, last = packet.dts, self.last
+        if dts is not None and last is not None and dts > last:
+            self.step = dts - last
+            if not self.held and (self.is_in_order or not self.learns):
+                # Next in line, as almost all are: nothing of what follows can be.
+                self.last = dts
+                return [self._arrived(packet, arrival_us, dts)]
         if dts is None and self.last is not None:
             dts = self.last + (packet.duration or self.step)
         if dts is None and self.is_in_order:
@@ -173,8 +180,8 @@ class _Times:
             self.index,
             arrival_us,
             dts,
-            _us(dts, self.base),
-            _us(packet.duration or 0, self.base),
+            dts * self.numerator // self.denominator,
+            (packet.duration or 0) * self.numerator // self.denominator,
             self.is_sound or packet.is_keyframe,
             packet.size,
         )
@@ -221,7 +228,7 @@ class Arrivals:
             self._news.wait(patience_s)
         self._news.clear()
         taken = [self._queue.popleft() for _ in range(len(self._queue))]
-        self._taken_bytes += sum(each.size_bytes for each in taken if isinstance(each, Arrived))
+        self._taken_bytes += sum([each.size_bytes for each in taken if type(each) is Arrived])
         return taken
 
     def left(self) -> str | None:
@@ -281,13 +288,14 @@ class Arrivals:
         self._news.set()
 
     def _put(self, arrived: Arrived) -> None:
-        is_full = self.waiting_bytes > self._most_bytes
-        self._held_bytes -= arrived.size_bytes
+        size_bytes, waiting_bytes = arrived.size_bytes, self._put_bytes - self._taken_bytes
+        is_full = self._held_bytes + waiting_bytes > self._most_bytes
+        self._held_bytes -= size_bytes
         if (is_full or self._overruns) and self._overran(arrived, is_full=is_full):
             return
-        self._put_bytes += arrived.size_bytes
+        self._put_bytes += size_bytes
         self._queue.append(arrived)
-        if self._put_bytes - self._taken_bytes >= MUCH_BYTES:
+        if waiting_bytes + size_bytes >= MUCH_BYTES:
             self._news.set()
 
     def _overran(self, arrived: Arrived, *, is_full: bool) -> bool:
@@ -317,14 +325,13 @@ def _times(stream: Stream) -> _Times:
     is_sound = stream.type == "audio"
     rate = None if is_sound else getattr(stream, "average_rate", None)
     step = int(1 / (Fraction(rate.numerator, rate.denominator) * base)) if rate else 1
-    return _Times(stream.index, base, is_sound, is_sound or context.name in IN_ORDER, max(1, step))
+    is_in_order = is_sound or context.name in IN_ORDER
+    return _Times(
+        stream.index, base, base.numerator * SECOND_US, base.denominator, is_sound, is_in_order, max(1, step)
+    )
 
 
 def _base(stream: Stream) -> Fraction:
     if stream.time_base is None:
         raise ValueError(f"stream {stream.index}: expected a time base, found none")
     return Fraction(stream.time_base.numerator, stream.time_base.denominator)
-
-
-def _us(ticks: int, base: Fraction) -> int:
-    return ticks * base.numerator * SECOND_US // base.denominator

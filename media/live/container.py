@@ -152,7 +152,9 @@ class LiveFile:
                     self._streams[index].codec_context.extradata = audio_specific_config(template)
                     self._filters[index] = BitStreamFilterContext("aac_adtstoasc", template)
             self._out.start_encoding()
-            self._bases = {index: template.time_base for index, template in templates.items()}
+            self._bases = {
+                index: template.time_base or Fraction(1, 1_000_000) for index, template in templates.items()
+            }
         except (av.FFmpegError, ValueError) as error:
             os.close(self._sink.descriptor)
             path.unlink(missing_ok=True)
@@ -176,7 +178,7 @@ class LiveFile:
                 packet.stream = self._streams[index]
                 self._out.mux_one(packet)
                 return
-            packet.time_base = self._bases[index] or Fraction(1, 1_000_000)
+            packet.time_base = self._bases[index]
             for each in self._filters[index].filter(packet):
                 each.stream = self._streams[index]
                 self._out.mux_one(each)

@@ -62,7 +62,7 @@ class Bounds:
     """Free space below which nothing more is written."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Lane:
     """What is asked of a stream for each of its packets."""
 
@@ -86,7 +86,7 @@ class _Lane:
         return ticks * self.numerator // self.denominator
 
 
-@dataclass
+@dataclass(slots=True)
 class _Open:
     """The file at work."""
 
@@ -205,11 +205,12 @@ class Recording:
 
     def _take(self, arrived: Arrived) -> None:
         taken = self._clock.observe(arrived.stream, arrived.media_us, arrived.duration_us, arrived.arrival_us)
+        stream, packet, at_us = arrived.stream, arrived.packet, taken.media_us
         for event in taken.events:
-            self._tell(event, arrived.stream)
+            self._tell(event, stream)
         if taken.is_repeat:
             return
-        lane = self._lanes.get(arrived.stream) or self._lane(arrived.stream)
+        lane = self._lanes.get(stream) or self._lane(stream)
         if self._is_due(arrived, taken, lane):
             self._next_file(arrived, taken)
         now = self._now_open
@@ -217,20 +218,20 @@ class Recording:
             raise AssertionError("a file was opened above")
         self._packets, self._bytes = self._packets + 1, self._bytes + arrived.size_bytes
         self._pictures += lane.is_picture
-        dts = max(lane.ticks(taken.media_us - now.zero_us), now.last.get(arrived.stream, -1) + 1)
-        pts = arrived.packet.pts
+        dts = max(lane.ticks(at_us - now.zero_us), now.last.get(stream, -1) + 1)
+        pts = packet.pts
         shown = pts - arrived.dts if pts is not None else 0
         try:
-            now.file.write(arrived.packet, arrived.stream, dts, dts + max(0, shown))
+            now.file.write(packet, stream, dts, dts + shown if shown > 0 else dts)
         except MediaError as error:
-            self.journal.write("unwritten", stream=arrived.stream, media_us=taken.media_us, why=error.message)
+            self.journal.write("unwritten", stream=stream, media_us=at_us, why=error.message)
             return
-        now.last[arrived.stream] = dts
-        now.begin_us = min(now.begin_us, taken.media_us)
-        now.end_us = max(now.end_us, taken.media_us + arrived.duration_us)
+        now.last[stream] = dts
+        now.begin_us = min(now.begin_us, at_us)
+        now.end_us = max(now.end_us, at_us + arrived.duration_us)
         now.pictures += lane.is_picture
         if now.playable_from_us is None and arrived.is_key and (lane.is_picture or not self._has_pictures):
-            now.playable_from_us = taken.media_us - now.begin_us
+            now.playable_from_us = at_us - now.begin_us
 
     def _lane(self, index: int) -> _Lane:
         lane = self._lanes[index] = _Lane.of(self.arrivals.streams[index])
