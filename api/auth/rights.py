@@ -341,6 +341,38 @@ def require_may_bind(work: Asking, item: Item) -> None:
         require_case(work.actor, cases.case_by_id(work.session, work.agency_id, case_id))
 
 
+def require_may_state(work: Asking, item: Item) -> None:
+    """Raise unless the actor may state facts of the item.
+
+    The archive of any; a handler of what is bound to no case of another's; an officer of what machines say
+    that officer recorded, and of what is bound nowhere while nobody else is named. Who is named by people
+    alone gains no right to see it (rule 2).
+
+    Raises:
+        NotPermitted: ``facts_not_yours``.
+    """
+    require(work.actor, Act.SET_FACTS)
+    roles, actor = work.actor.roles, work.actor
+    if Role.ARCHIVIST in roles:
+        return
+    tied = cases.bindings_of(work.session, work.agency_id, item.id)
+    bound = {row.case_id for row in tied if row.state == Binding.BOUND}
+    known = cases.cases_by_id(work.session, work.agency_id, list(bound))
+    if Role.HANDLER in roles and all(has_case(actor, case) for case in known.values()):
+        return
+    collectors = _collectors(work, item)
+    if actor.officer_id is not None and actor.officer_id in collectors:
+        return
+    is_nobodys = not bound and not collectors and item.collector in {None, own_number(work)}
+    if Role.OFFICER in roles and is_nobodys:
+        return
+    raise NotPermitted(
+        f"item {item.id}: expected its collector, the handler of its case or the archive, found another; "
+        "ask the archive",
+        code="facts_not_yours",
+    )
+
+
 def _tied(work: Asking, item: Item, case: Case) -> list[CaseBinding]:
     rows = [row for row in cases.bindings_of(work.session, work.agency_id, item.id) if row.case_id == case.id]
     if not rows:

@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import Query, Response
 
 from api.auth.gate import Gate
-from api.auth.rights import is_showable, redacted_reach, require_may_bind, sees_original
+from api.auth.rights import is_showable, redacted_reach, require_may_bind, require_may_state, sees_original
 from api.auth.seat import DeskOf
 from api.desk import Work
 from api.presenting import Presenter, is_private_claim, recording_shown
@@ -161,12 +161,14 @@ def receipts(item_id: UUID, desk: DeskOf) -> list[ReceiptShown]:
 
 @gate.put("/items/{item_id}/facts", Act.SET_FACTS, problems=(404, 409), summary="填写五要素 Set facts")
 def set_facts(item_id: UUID, body: FactsChange, desk: DeskOf) -> ItemDetail:
-    """所填各项作为人员陈述留存并生效;案件编号即关联。
+    """所填各项作为人员陈述留存并生效;案件编号即关联。限采集人、所关联案件的承办人、档案人员。
 
-    Each fact is kept as a person's claim and applied; a case number binds the item, by that right.
+    Each fact is kept as a person's claim and applied; a case number binds the item, by that right. For its
+    collector, the handler of the case it is bound to and the archive; of what is nobody's, for any of them.
     """
     with desk.writing() as work:
         item = items.item_by_id(work.session, work.agency_id, item_id, lock=True)
+        require_may_state(work, item)
         said = body.model_dump(exclude_unset=True, exclude_none=True, exclude={"case_no"})
         state_facts(work.session, work.agency, item, said, actor=work.actor.label, now=work.now)
         if body.case_no is not None:

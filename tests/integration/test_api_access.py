@@ -257,12 +257,26 @@ def test_no_unmasked_byte_reaches_a_person_without_the_right(live: Live, name: s
 
 def test_an_officer_cannot_make_themselves_the_collector(live: Live) -> None:
     target = live.scene.record(seed=1, officer_no="330101")
-    client = live.as_("officer2")
-    done = client.put(f"/api/v1/items/{target.item_id}/facts", json={"collector": "330102"})
-    assert done.status_code == 200
-    body = {"purpose": "case_handling", "variant": "original", "reason": "mine"}
-    assert client.post(f"/api/v1/items/{target.item_id}/grants", json=body).status_code == 403
-    assert live.as_("officer").post(f"/api/v1/items/{target.item_id}/grants", json=body).status_code == 201
+    path, body = f"/api/v1/items/{target.item_id}", {"collector": "330102"}
+    refused = live.as_("officer2").put(f"{path}/facts", json=body)
+    assert (refused.status_code, refused.json()["code"]) == (403, "facts_not_yours")
+    # Who recorded it says so, and gives nothing away: what machines said stands.
+    assert live.as_("officer").put(f"{path}/facts", json=body).status_code == 200
+    wanted = {"purpose": "case_handling", "variant": "original", "reason": "mine"}
+    assert live.as_("officer2").put(f"{path}/facts", json={"collector": "330102"}).status_code == 403
+    assert live.as_("officer2").post(f"{path}/grants", json=wanted).status_code == 403
+    assert live.as_("officer").post(f"{path}/grants", json=wanted).status_code == 201
+
+
+def test_naming_oneself_where_nobody_is_named_gives_no_right(live: Live) -> None:
+    target = live.scene.record(seed=1, officer_no=None)
+    path = f"/api/v1/items/{target.item_id}"
+    assert live.as_("officer2").put(f"{path}/facts", json={"collector": "330102"}).status_code == 200
+    wanted = {"purpose": "case_handling", "variant": "original", "reason": "mine"}
+    assert live.as_("officer2").post(f"{path}/grants", json=wanted).status_code == 403
+    # It is said to be somebody's now: theirs to complete, nobody else's.
+    assert live.as_("officer").put(f"{path}/facts", json={"captured_place": "x"}).status_code == 403
+    assert live.as_("officer2").put(f"{path}/facts", json={"captured_place": "x"}).status_code == 200
 
 
 def test_a_handler_cannot_bind_themselves_a_right(live: Live) -> None:

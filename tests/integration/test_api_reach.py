@@ -143,8 +143,32 @@ def test_another_handler_neither_ends_nor_splits_nor_adds_a_binding(live: Live) 
             f"/api/v1/items/{target.item_id}/facts", json={"case_no": scene.case_b.case_no}
         ),
     ]
-    assert [(answer.status_code, answer.json()["code"]) for answer in tries] == [(403, "case_not_yours")] * 4
+    codes = [(answer.status_code, answer.json()["code"]) for answer in tries]
+    assert codes == [*[(403, "case_not_yours")] * 3, (403, "facts_not_yours")]
     assert bind(live, "handler", target, scene.case_b.case_no).status_code == 201
+
+
+def test_facts_are_stated_by_whoever_has_the_case_recorded_it_or_keeps_the_archive(live: Live) -> None:
+    scene = live.scene
+    of_a = scene.record(case=scene.case_a)
+    of_both = scene.record(spans=[(scene.case_a, 0, 2_000_000), (scene.case_b, 2_000_000, 5_000_000)])
+    nobodys = scene.record(case=scene.case_a, officer_no=None)
+    loose = scene.record()
+    expected = [
+        (of_a, {"officer", "handler", "archivist"}),
+        (of_both, {"officer", "archivist"}),
+        (nobodys, {"handler", "archivist"}),
+        (loose, {"officer", "handler", "handler2", "archivist"}),
+    ]
+    for target, permitted in expected:
+        path = f"/api/v1/items/{target.item_id}"
+        for name in ("officer", "officer2", "handler", "handler2", "archivist"):
+            answer = live.as_(name).put(f"{path}/facts", json={"object_of_proof": f"由{name}填写"})
+            if name in permitted:
+                assert answer.status_code == 200, (name, answer.text)
+                assert answer.json()["facts"]["object_of_proof"] == f"由{name}填写"
+            else:
+                assert (answer.status_code, answer.json()["code"]) == (403, "facts_not_yours"), name
 
 
 # Masked, too, only what a case has.
