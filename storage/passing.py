@@ -1,15 +1,18 @@
 """Folders for what is looked at once: footage in clear, gone with whoever asked for it.
 
 Each lies under ``scratch/previews`` and is locked as long as it is used. The lock ends with the process,
-however that ends, so a folder that nobody holds was left by the dead: whoever starts clears it away.
+however that ends, so a folder that nobody holds was left by the dead: whoever starts clears it away. Earlier
+versions made theirs beside that one, without a lock; none was used longer than some minutes.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +20,8 @@ from pathlib import Path
 import structlog
 
 PREVIEWS = "previews"
+EARLIER = re.compile(r"preview-[a-z0-9_]{8}")
+EARLIER_LASTED_S = 3600.0
 log = structlog.get_logger()
 
 
@@ -45,7 +50,13 @@ def passing_folder(scratch: Path) -> Iterator[Path]:
 
 def clear_passed(scratch: Path) -> int:
     """Remove the folders that nobody holds; how many there were."""
-    root = scratch / PREVIEWS
+    count = _clear_locked(scratch / PREVIEWS) + _clear_earlier(scratch)
+    if count:
+        log.info("previews_cleared", count=count)
+    return count
+
+
+def _clear_locked(root: Path) -> int:
     if not root.is_dir():
         return 0
     count = 0
@@ -59,8 +70,24 @@ def clear_passed(scratch: Path) -> int:
                 # Somebody looks at it, or has just ended; what is no folder is not ours to remove.
                 continue
             count += not folder.exists()
-    if count:
-        log.info("previews_cleared", count=count)
+    return count
+
+
+def _clear_earlier(scratch: Path) -> int:
+    """Those of an earlier version, once no process of it can be at them: while one is replaced it may."""
+    count = 0
+    for folder in sorted(scratch.glob("preview-*")):
+        # What is a link, or was not named by us, is not ours to remove.
+        if EARLIER.fullmatch(folder.name) is None or folder.is_symlink() or not folder.is_dir():
+            continue
+        try:
+            is_left = time.time() - folder.stat().st_mtime > EARLIER_LASTED_S
+        except FileNotFoundError:
+            # Another process clears at the same time.
+            continue
+        if is_left:
+            shutil.rmtree(folder, ignore_errors=True)
+            count += not folder.exists()
     return count
 
 

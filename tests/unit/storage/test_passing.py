@@ -4,11 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from storage.passing import PREVIEWS, clear_passed, passing_folder
+from storage.passing import EARLIER_LASTED_S, PREVIEWS, clear_passed, passing_folder
 
 HOLD = """
 import sys
@@ -58,3 +59,21 @@ def test_link_among_the_folders_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / PREVIEWS / "2-b").mkdir()
     assert clear_passed(tmp_path) == 1
     assert kept.exists()
+
+
+def test_folders_of_an_earlier_version_are_cleared_once_nobody_can_be_at_them(tmp_path: Path) -> None:
+    long_ago = time.time() - 2 * EARLIER_LASTED_S
+    linked = tmp_path / "linked"
+    for name in ("linked", "preview-ab_12xyz", "preview-justnow1", "preview-of-somebody", "previews"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "piece").write_bytes(b"footage in clear")
+        if name != "preview-justnow1":
+            os.utime(tmp_path / name, (long_ago, long_ago))
+    (tmp_path / "preview-link1234").symlink_to(linked)
+    (tmp_path / "preview-file1234").write_bytes(b"no folder")
+    assert clear_passed(tmp_path) == 1
+    assert not (tmp_path / "preview-ab_12xyz").exists() and (linked / "piece").exists()
+    left = {path.name for path in tmp_path.glob("preview*")}
+    assert left == {
+        "preview-justnow1", "preview-of-somebody", "previews", "preview-link1234", "preview-file1234",
+    }  # fmt: skip
