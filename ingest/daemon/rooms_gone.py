@@ -5,6 +5,7 @@ The rules:
 1. A host ends what it told itself, by the name of its recorders' folder. What another host told is for that
    one, which may have the room still.
 2. That a stream is away is for whoever records the room: while anybody has its lease, it is left alone.
+   All of this is asked again in the transaction that ends an alarm: a host may have taken the room meanwhile.
 3. What lies in the folder and nobody takes up is told until nothing lies there.
 """
 
@@ -68,9 +69,7 @@ class RoomsGone:
                 for alarm in standing_of(session, agency.id, "room", (LOST, NOT_TAKEN_UP, COPY_LOST))
                 if self._is_over(session, agency, alarm)
             ]
-        for agency_id, alarm_id in found:
-            self._end(agency_id, alarm_id)
-        return len(found)
+        return sum(self.end(agency_id, alarm_id) for agency_id, alarm_id in found)
 
     def _is_over(self, session: Session, agency: Agency, alarm: Alarm) -> bool:
         room_no, _, stream = alarm.subject_id.partition("@")[0].partition("/")
@@ -94,16 +93,18 @@ class RoomsGone:
             log.warning("recorder:not_looked_into", room=room_no, stream=stream, why=error.strerror)
             return True
 
-    def _end(self, agency_id: UUID, alarm_id: UUID) -> None:
+    def end(self, agency_id: UUID, alarm_id: UUID) -> bool:
+        """End an alarm that is still over; whether it was."""
         with self._storage.database.transaction() as session:
             agency, now = agencies.agency_by_id(session, agency_id), self._storage.clock.now()
             alarm = alarm_by_id(session, agency.id, alarm_id, lock=True)
-            if alarm.cleared_at is not None:
-                # Somebody ended it this moment.
-                return
+            # Meanwhile somebody ended it, or took the room's lease, or something came to lie there.
+            if alarm.cleared_at is not None or not self._is_over(session, agency, alarm):
+                return False
             evidence = {"why": GONE, "folder": self._name}
             clear(session, agency, alarm, actor="system", reason=REASON, now=now, evidence=evidence)
             log.info("recorder:alarm_ended", alarm=alarm.code, about=alarm.subject_id, why=GONE)
+            return True
 
 
 def start_rooms_gone(settings: Settings, storage: Storage, stop: threading.Event) -> list[threading.Thread]:

@@ -103,6 +103,21 @@ def test_alarms_of_a_room_that_left_the_settings_end_and_say_why(house: House) -
     assert gone.look() == 2 and house.standing() == stay
 
 
+def test_a_room_taken_between_the_look_and_the_end_keeps_its_alarm(house: House) -> None:
+    about, storage = house.told(LOST, "R2/main"), house.storage
+    gone = RoomsGone(house.settings, storage)
+    with storage.database.read() as session:
+        (alarm_id,) = session.scalars(select(Alarm.id).where(Alarm.subject_id == "R2/main"))
+    held = lease_of(house.agency_id, "R2")
+    with storage.database.transaction() as session:
+        assert lead(session, held, "another", storage.clock.now(), timedelta(hours=1))
+    assert not gone.end(house.agency_id, alarm_id) and house.standing() == {about}
+    with storage.database.transaction() as session:
+        resign(session, held, "another")
+    assert gone.end(house.agency_id, alarm_id) and house.standing() == set()
+    assert not gone.end(house.agency_id, alarm_id)
+
+
 def test_a_host_that_has_no_room_any_more_ends_its_alarms(house: House, tmp_path: Path) -> None:
     house.told(LOST, "R1/main")
     none = house.settings.model_copy(update={"recorder": RecorderSettings()})
