@@ -126,7 +126,7 @@ def redacted_in_force(session: Session, agency_id: UUID, item_id: UUID, kind: st
 
 def all_awaiting(session: Session, agency_id: UUID, item_id: UUID) -> list[Derivative]:
     """Everything that was made from the newest plan and waits for its approval, oldest first."""
-    newest_plan = items.newest_plan(session, agency_id, item_id)
+    newest_plan = items.newest_plan(session, agency_id, item_id, light=True)
     if newest_plan is None or not newest_plan.awaits_approval:
         return []
     return held_back(session, agency_id, item_id, newest_plan.number)

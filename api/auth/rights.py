@@ -201,7 +201,7 @@ def awaiting_reach(work: Asking, item: Item, case: Case | None = None) -> Reach:
     require(work.actor, Act.APPROVE_REDACTION)
     require_whole_original(work, item)
     require_showable(item)
-    newest = items.newest_plan(work.session, work.agency_id, item.id)
+    newest = items.newest_plan(work.session, work.agency_id, item.id, light=True)
     if newest is None or not newest.awaits_approval:
         raise Conflict(
             f"item {item.id}: expected a plan that awaits approval, found none; ask for the redacted variant",

@@ -11,8 +11,6 @@ Where two use cases meet: `redaction` makes the next version, the queue renders 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from hashlib import sha256
 from typing import Annotated
 from uuid import UUID
 
@@ -23,6 +21,14 @@ from api.auth.rights import require_whole_original, sees_whole_original
 from api.auth.seat import DeskOf
 from api.desk import Work
 from api.issuing import note_issued
+from api.plan_versions import (
+    keep_version,
+    newest_of,
+    read_ground,
+    require_standing,
+    source_of,
+    withdraw_masked,
+)
 from api.previews import frame_times, make_preview, require_own_original
 from api.schemas.redaction import (
     Amendment,
@@ -38,17 +44,14 @@ from evidence.access import Act
 from evidence.custody import Action
 from evidence.errors import Conflict, InvalidInput, NotFound, NotPermitted
 from evidence.item import Redaction, move
-from evidence.kinds import MediaKind
 from redaction.amend import amend as amend_plan
 from redaction.amend import restore as restore_plan
-from redaction.amend import reveals
 from redaction.authors import Version, writers
 from redaction.cvat import read_cvat, write_cvat
 from redaction.plan import RedactionPlan
 from redaction.plan_json import plan_from_json
-from storage.db import items, jobs
-from storage.db.jobs import Wanted
-from storage.db.plans import AWAITS, held_back, plan_in_force, plans_of
+from storage.db import items
+from storage.db.plans import AWAITS, held_back, plans_of, standing_of
 from storage.db.tables import Derivative, Item, RedactionPlanRow
 
 gate = Gate("脱敏 Redaction")
@@ -100,13 +103,10 @@ def amend(item_id: UUID, body: Amendment, desk: DeskOf) -> RedactionState:
     the second is told by 409. A version that hides more ends what was shown at once; one that reveals is
     served only after another person of legal review has approved it.
     """
-    with desk.writing() as work:
-        item = items.item_by_id(work.session, work.agency_id, item_id, lock=True)
-        require_whole_original(work, item)
-        base = _base(work, item, body)
-        plan = amend_plan(base, body.changes, str(work.actor.account_id))
-        _require_sound(_source(work, item, plan), base, plan)
-        return _follow(work, item, plan, body.note)
+    ground = read_ground(desk, item_id, body.base_number)
+    plan = amend_plan(ground.base, body.changes, str(desk.actor.account_id))
+    _require_sound(ground.source, ground.base, plan)
+    return keep_version(desk, ground, plan, body)
 
 
 @gate.post(
@@ -121,13 +121,11 @@ def restore(item_id: UUID, number: PlanNumber, body: Change, desk: DeskOf) -> Re
 
     A new version that hides what an older one hid; whether it reveals is judged as for any other.
     """
-    with desk.writing() as work:
-        item = items.item_by_id(work.session, work.agency_id, item_id, lock=True)
-        require_whole_original(work, item)
-        base = _base(work, item, body)
-        older = plan_from_json(items.plan_by_number(work.session, work.agency_id, item.id, number).plan)
-        plan = restore_plan(base, older, str(work.actor.account_id))
-        return _follow(work, item, plan, body.note, {"restored_from": number})
+    ground = read_ground(desk, item_id, body.base_number)
+    with desk.reading() as work:
+        older = items.plan_by_number(work.session, work.agency_id, item_id, number).plan
+    plan = restore_plan(ground.base, plan_from_json(older), str(desk.actor.account_id))
+    return keep_version(desk, ground, plan, body, {"restored_from": number})
 
 
 @gate.get(
@@ -148,7 +146,7 @@ def cvat(item_id: UUID, number: PlanNumber, desk: DeskOf) -> Response:
         item = items.item_by_id(work.session, work.agency_id, item_id)
         require_whole_original(work, item)
         plan = plan_from_json(items.plan_by_number(work.session, work.agency_id, item.id, number).plan)
-        source = _source(work, item, plan)
+        source = source_of(work, item, plan)
     text = write_cvat(plan, frame_times(desk.installation, source))
     return Response(text, media_type="application/xml", headers={"Cache-Control": "no-store"})
 
@@ -166,17 +164,10 @@ def bring_cvat(item_id: UUID, body: CvatImport, desk: DeskOf) -> RedactionState:
     A new version with the tracks as they came back; it must be the newest one that was taken out. A track
     that is missing is refused, as if deleted.
     """
-    with desk.reading() as work:
-        item = items.item_by_id(work.session, work.agency_id, item_id)
-        require_whole_original(work, item)
-        source = _source(work, item, _base(work, item, body))
-    # Read outside of the transaction: it takes as long as the recording is.
-    times = frame_times(desk.installation, source)
-    with desk.writing() as work:
-        item = items.item_by_id(work.session, work.agency_id, item_id, lock=True)
-        require_whole_original(work, item)
-        base = _base(work, item, body)
-        return _follow(work, item, read_cvat(body.xml, base, times, str(work.actor.account_id)), body.note)
+    ground = read_ground(desk, item_id, body.base_number)
+    times = frame_times(desk.installation, ground.source)
+    plan = read_cvat(body.xml, ground.base, times, str(desk.actor.account_id))
+    return keep_version(desk, ground, plan, body)
 
 
 @gate.post(
@@ -194,38 +185,22 @@ def preview(item_id: UUID, number: PlanNumber, body: PreviewAsked, desk: DeskOf)
     to all of the original: purpose and reason were given with it. The first preview under a grant leaves
     `preview:issued`. It is not checked, nothing of it is kept, and nobody is ever served it as the rendition.
     """
+    with desk.reading() as work:
+        item = items.item_by_id(work.session, work.agency_id, item_id)
+        require_whole_original(work, item)
+        plan = plan_from_json(items.plan_by_number(work.session, work.agency_id, item.id, number).plan)
+        source = source_of(work, item, plan)
     with desk.writing() as work:
         item = items.item_by_id(work.session, work.agency_id, item_id)
         require_whole_original(work, item)
-        row = items.plan_by_number(work.session, work.agency_id, item.id, number)
-        plan = plan_from_json(row.plan)
-        source = _source(work, item, plan)
         grant = require_own_original(work, item, body.grant_id)
-        note_issued(work.session, work.agency, grant, Action.PREVIEW_ISSUED, {"plan": row.number}, work.now)
+        note_issued(work.session, work.agency, grant, Action.PREVIEW_ISSUED, {"plan": number}, work.now)
     made = make_preview(desk.installation, source, plan, body.at_us, body.length_us)
     with desk.reading() as work:
         # Drawing takes seconds, in which the right or the grant may end.
         require_whole_original(work, items.item_by_id(work.session, work.agency_id, item_id))
         require_own_original(work, item, body.grant_id, lock=False)
     return Response(made.data, media_type=made.content_type, headers={"Cache-Control": "no-store"})
-
-
-def _base(work: Work, item: Item, change: Change) -> RedactionPlan:
-    """The newest version, which must be the one that the change was made on.
-
-    Raises:
-        Conflict: Somebody made another meanwhile (``plan_not_newest``); nothing of theirs is touched.
-    """
-    newest = _newest(work, item)
-    if newest.number != change.base_number:
-        raise Conflict(
-            f"redaction plan: expected the newest version {newest.number} as base, "
-            f"found {change.base_number}; look at what changed and try again",
-            code="plan_not_newest",
-            newest=newest.number,
-            base=change.base_number,
-        )
-    return plan_from_json(newest.plan)
 
 
 def _require_sound(source: Derivative, base: RedactionPlan, plan: RedactionPlan) -> None:
@@ -246,25 +221,6 @@ def _require_sound(source: Derivative, base: RedactionPlan, plan: RedactionPlan)
             )
 
 
-def _follow(
-    work: Work, item: Item, plan: RedactionPlan, note: str, said: Mapping[str, int] | None = None
-) -> RedactionState:
-    """Keep a version, have it rendered, and end what it hides more than."""
-    source = _source(work, item, plan)
-    in_force = plan_in_force(work.session, work.agency_id, item.id)
-    shown = plan_from_json(in_force.plan) if in_force is not None else None
-    does_reveal = shown is None or reveals(shown, plan)
-    row = _keep(work, item, plan, note, {"reveals": does_reveal, **(said or {})})
-    # A version that only reveals leaves what is shown: that hides all it hides, and more.
-    if shown is None or not row.reveals or reveals(plan, shown):
-        item.redaction = str(move(Redaction(item.redaction), Redaction.PROPOSED))
-        _withdraw(work, item, row)
-    params = {"derivative": str(source.id), "plan": row.number}
-    wanted = Wanted("render", "media", item.id, row.plan_sha256, params, 40)
-    jobs.want(work.session, work.agency_id, wanted, work.now)
-    return RedactionState(redaction=Redaction(item.redaction), plan=PlanSummary.of(row))
-
-
 @gate.post(
     "/items/{item_id}/redaction/approve",
     Act.APPROVE_REDACTION,
@@ -277,16 +233,19 @@ def approve(item_id: UUID, body: Approval, desk: DeskOf) -> RedactionState:
     Only the newest version, once its rendition passed its check, and by nobody who wrote it. A version
     that reveals is served from now on.
     """
+    with desk.reading() as work:
+        item = items.item_by_id(work.session, work.agency_id, item_id)
+        _require_newest(newest_of(work, item, light=True), body.number)
+        standing = standing_of(work.session, work.agency_id, item.id)
+        rows = plans_of(work.session, work.agency_id, item.id)
+    versions = [Version(row.number, row.parent_number, row.author, row.plan) for row in rows]
+    wrote = writers(versions, standing.in_force)
     with desk.writing() as work:
         item = items.item_by_id(work.session, work.agency_id, item_id, lock=True)
-        newest = _newest(work, item)
-        if newest.number != body.number:
-            raise Conflict(
-                f"redaction plan: expected the newest version {newest.number}, found {body.number}",
-                code="plan_not_newest",
-                newest=newest.number,
-            )
-        _require_another(work, item, newest)
+        newest = newest_of(work, item, light=True)
+        _require_newest(newest, body.number)
+        require_standing(work, item, standing)
+        _require_another(work, newest, wrote)
         if newest.awaits_approval:
             _serve(work, item, newest)
         item.redaction = str(move(Redaction(item.redaction), Redaction.APPROVED))
@@ -301,12 +260,18 @@ def approve(item_id: UUID, body: Approval, desk: DeskOf) -> RedactionState:
         return RedactionState(redaction=Redaction(item.redaction), plan=PlanSummary.of(newest))
 
 
-def _require_another(work: Work, item: Item, newest: RedactionPlanRow) -> None:
+def _require_newest(newest: RedactionPlanRow, number: int) -> None:
+    if newest.number != number:
+        raise Conflict(
+            f"redaction plan: expected the newest version {newest.number}, found {number}",
+            code="plan_not_newest",
+            newest=newest.number,
+        )
+
+
+def _require_another(work: Work, newest: RedactionPlanRow, wrote: set[str]) -> None:
     """Nobody approves what they wrote: since the version in force, or before and brought back since."""
-    in_force = plan_in_force(work.session, work.agency_id, item.id)
-    rows = plans_of(work.session, work.agency_id, item.id)
-    versions = [Version(row.number, row.parent_number, row.author, row.plan) for row in rows]
-    if work.actor.label in writers(versions, in_force.number if in_force is not None else None):
+    if work.actor.label in wrote:
         raise NotPermitted(
             f"redaction plan {newest.number}: expected another person than its author, found the author; "
             "ask a colleague of legal review",
@@ -322,70 +287,9 @@ def _serve(work: Work, item: Item, plan: RedactionPlanRow) -> None:
             f"redaction plan {plan.number}: expected its checked rendition, found none yet; ask again",
             code="redaction_pending",
         )
-    _withdraw(work, item, plan, keeps="clip")
+    withdraw_masked(work, item, plan, keeps="clip")
     for made in held:
         made.withdrawn_at = None
         made.info = {name: value for name, value in made.info.items() if name != AWAITS}
     for step in (Redaction.PROPOSED, Redaction.CHECKED):
         item.redaction = str(move(Redaction(item.redaction), step))
-
-
-def _newest(work: Work, item: Item) -> RedactionPlanRow:
-    row = items.newest_plan(work.session, work.agency_id, item.id)
-    if row is None:
-        raise NotFound(
-            f"item {item.id}: expected a redaction plan, found none yet; ask again", code="plan_not_found"
-        )
-    return row
-
-
-def _source(work: Work, item: Item, plan: RedactionPlan) -> Derivative:
-    """The rendition the plan was made for: a plan fits no other picture."""
-    kind = "photo" if item.media_kind == MediaKind.PHOTO else "rendition"
-    made = items.derivatives_of(work.session, work.agency_id, item.id, kind=kind)
-    picture = plan.picture
-    if picture is not None and kind == "rendition":
-        size = (picture.width_px, picture.height_px)
-        made = [row for row in made if (row.info.get("width_px"), row.info.get("height_px")) == size]
-    if not made:
-        raise Conflict(
-            f"item {item.id}: expected the rendition the plan was made for, found none; have it made again",
-            code="rendition_missing",
-        )
-    return made[-1]
-
-
-def _keep(
-    work: Work, item: Item, plan: RedactionPlan, note: str, said: Mapping[str, int]
-) -> RedactionPlanRow:
-    row = RedactionPlanRow(
-        agency_id=work.agency_id,
-        item_id=item.id,
-        number=plan.number,
-        parent_number=plan.parent,
-        plan_sha256=sha256(plan.to_bytes()).digest(),
-        plan=plan.to_json(),
-        author=work.actor.label,
-        note=note,
-        made_at=work.now,
-        reveals=bool(said["reveals"]),
-    )
-    work.session.add(row)
-    work.session.flush()
-    facts = {
-        "plan": row.number,
-        "parent": row.parent_number,
-        "plan_sha256": row.plan_sha256.hex(),
-        **said,
-    }
-    work.record(Action.REDACTION_PLAN_AMENDED, "item", item.id, facts, {"note": note})
-    return row
-
-
-def _withdraw(work: Work, item: Item, row: RedactionPlanRow, *, keeps: str | None = None) -> None:
-    """End the serving of everything masked that was made under the version before, whatever its kind."""
-    for made in items.derivatives_of(work.session, work.agency_id, item.id):
-        if made.masked and made.kind != keeps:
-            made.withdrawn_at = work.now
-            facts = {"derivative": str(made.id), "kind": made.kind, "reason": f"plan {row.number}"}
-            work.record(Action.DERIVATIVE_WITHDRAWN, "item", item.id, facts)

@@ -265,14 +265,21 @@ def derivative_by_params(
     ).one_or_none()
 
 
-def newest_plan(session: Session, agency_id: UUID, item_id: UUID) -> RedactionPlanRow | None:
-    """The redaction plan in force: the one with the largest number."""
-    return session.scalars(
+def newest_plan(
+    session: Session, agency_id: UUID, item_id: UUID, *, light: bool = False
+) -> RedactionPlanRow | None:
+    """The redaction plan with the largest number.
+
+    Args:
+        light: What it hides, megabytes for hours of footage, stays unread.
+    """
+    query = (
         select(RedactionPlanRow)
         .where(RedactionPlanRow.agency_id == agency_id, RedactionPlanRow.item_id == item_id)
         .order_by(RedactionPlanRow.number.desc())
         .limit(1)
-    ).first()
+    )
+    return session.scalars(query.options(defer(RedactionPlanRow.plan)) if light else query).first()
 
 
 def plan_by_number(session: Session, agency_id: UUID, item_id: UUID, number: int) -> RedactionPlanRow:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import or_, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from storage.db.tables import Derivative, RedactionPlanRow
 
 AWAITS = "awaits_approval"
+
+
+class Standing(NamedTuple):
+    """Numbers of the newest version of an item's plan and of the one in force; None: there is none."""
+
+    newest: int | None
+    in_force: int | None
 
 
 def plans_of(session: Session, agency_id: UUID, item_id: UUID) -> list[RedactionPlanRow]:
@@ -35,6 +43,14 @@ def plan_in_force(session: Session, agency_id: UUID, item_id: UUID) -> Redaction
         .order_by(RedactionPlanRow.number.desc())
         .limit(1)
     ).first()
+
+
+def standing_of(session: Session, agency_id: UUID, item_id: UUID) -> Standing:
+    """The numbers alone: no plan is read."""
+    of_item = (RedactionPlanRow.agency_id == agency_id, RedactionPlanRow.item_id == item_id)
+    shown = or_(RedactionPlanRow.reveals.is_(False), RedactionPlanRow.approved_at.is_not(None))
+    newest = select(func.max(RedactionPlanRow.number)).where(*of_item)
+    return Standing(session.scalar(newest), session.scalar(newest.where(shown)))
 
 
 def held_back(session: Session, agency_id: UUID, item_id: UUID, number: int) -> list[Derivative]:

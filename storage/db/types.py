@@ -82,6 +82,12 @@ class Digest(types.TypeDecorator[bytes]):
         return None if value is None else bytes(value)
 
 
+class JsonText(str):
+    """JSON text for a `Json` column, made before the transaction: megabytes of it take a while."""
+
+    __slots__ = ()
+
+
 class Json(types.TypeDecorator[Any]):
     """JSON as text with one spelling on both databases; never queried inside."""
 
@@ -89,6 +95,8 @@ class Json(types.TypeDecorator[Any]):
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        if isinstance(value, JsonText):
+            return str(value)
         return None if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
+import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,14 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from sqlalchemy import Connection, Engine, event
 
 from api.previews import Preview, make_preview
 from cli.main import main
+from redaction.plan import RedactionPlan, Track
 from redaction.render import FILL, FILL_RGB
+from redaction.revealing import reveals
+from storage.db.engine import READ_OPTION
 from tests.support.scene import PASSWORD, Live, Recording, live_scene
 
 SEED = 61
@@ -66,6 +73,93 @@ def test_undo_is_a_version_and_the_second_of_two_people_is_told(live: Live, reco
     )
     plans = [live.as_("handler").get(path_of(recording, f"/{n}")).json()["plan"] for n in (1, 2, 3)]
     assert plans[2]["tracks"] == plans[0]["tracks"] != plans[1]["tracks"]
+
+
+class Computing:
+    """Counts what is done with whole plans, apart by whether the thread holds the write lock just then."""
+
+    def __init__(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.free: Counter[str] = Counter()
+        self.held: Counter[str] = Counter()
+        self.writes = 0
+        self._holding: set[int] = set()
+        self._handlers = {"begin": self._begin, "commit": self._end, "rollback": self._end}
+        self._engine = engine
+        for owner, name in ((RedactionPlan, "__init__"), (RedactionPlan, "to_json"), (Track, "__init__")):
+            monkeypatch.setattr(owner, name, self._counted(f"{owner.__name__}.{name}", getattr(owner, name)))
+        monkeypatch.setattr(
+            json, "loads", self._counted("loads", json.loads, lambda text: '"muted_spans"' in text)
+        )
+        monkeypatch.setattr(
+            json, "dumps", self._counted("dumps", json.dumps, lambda value: "muted_spans" in value)
+        )
+
+    def __enter__(self) -> Computing:
+        for name, handler in self._handlers.items():
+            event.listen(self._engine, name, handler)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name, handler in self._handlers.items():
+            event.remove(self._engine, name, handler)
+
+    def _begin(self, connection: Connection) -> None:
+        if not connection.get_execution_options().get(READ_OPTION):
+            self._holding.add(threading.get_ident())
+            self.writes += 1
+
+    def _end(self, _: Connection) -> None:
+        self._holding.discard(threading.get_ident())
+
+    def _counted(
+        self, name: str, work: Callable[..., Any], is_of_a_plan: Callable[[Any], bool] | None = None
+    ) -> Callable[..., Any]:
+        def working(*given: Any, **named: Any) -> Any:
+            if is_of_a_plan is None or (isinstance(given[0], str | dict) and is_of_a_plan(given[0])):
+                (self.held if threading.get_ident() in self._holding else self.free)[name] += 1
+            return work(*given, **named)
+
+        return working
+
+
+def test_nothing_is_computed_while_others_wait_to_write(
+    live: Live, recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However large a plan is, the write lock is held for its row, leaf and job alone."""
+    grant = live.grant("handler", recording.item_id, variant="original", purpose="supervision", reason="复核")
+    seen = {"grant_id": grant["grant_id"], "at_us": 0}
+    with Computing(live.scene.storage.database.engine, monkeypatch) as computing:
+        assert change(live, recording, 1, changes=[BOX, HIDDEN]).status_code == 201
+        assert computing.writes and computing.free["Track.__init__"] and computing.free["loads"]
+        assert live.as_("handler").post(path_of(recording, "/2/preview"), json=seen).status_code == 200
+        text = live.as_("handler").get(path_of(recording, "/2/cvat")).text
+        assert change(live, recording, 2, "/cvat", xml=text).status_code == 201
+        assert change(live, recording, 3, "/1/restore").status_code == 201
+        early = live.as_("legal_reviewer").post(
+            f"/api/v1/items/{recording.item_id}/redaction/approve", json={"number": 4}
+        )
+        assert early.json()["code"] == "redaction_pending"
+    # The witness reads each of the three new rows back, as the database holds it (docs/design/witness.md).
+    assert computing.held == {"loads": 3}
+    assert computing.free["RedactionPlan.to_json"] >= 3
+
+
+def test_what_was_made_while_another_computed_is_told_and_kept(
+    live: Live, recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two start from one version; the second to come to the lock finds the first's there."""
+
+    def judged(*plans: Any) -> bool:
+        monkeypatch.setattr("api.plan_versions.reveals", reveals)
+        assert change(live, recording, 1, changes=[HIDDEN]).status_code == 201
+        return reveals(*plans)
+
+    monkeypatch.setattr("api.plan_versions.reveals", judged)
+    late = change(live, recording, 1, changes=[BOX])
+    assert (late.status_code, late.json()["code"]) == (409, "plan_not_newest")
+    assert (late.json()["newest"], late.json()["base"]) == (2, 1)
+    plan = live.as_("handler").get(path_of(recording, "/2")).json()["plan"]
+    assert plan["whole_frame_spans"] and not plan["tracks"]
 
 
 def test_tracks_go_out_and_come_back(live: Live, recording: Recording) -> None:
