@@ -115,7 +115,12 @@ def create_app(storage: Storage, settings: Settings) -> FastAPI:
     problems.install(app)
     for gate in GATES:
         app.include_router(gate.router)
-    app.add_middleware(Hardening, metrics=app.state.metrics, media_origin=origin_of(settings.media_url))
+    app.add_middleware(
+        Hardening,
+        metrics=app.state.metrics,
+        media_origin=origin_of(settings.media_url),
+        cvat_body_bytes=settings.api.cvat_body_bytes,
+    )
     return app
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -30,8 +31,11 @@ MAX_PATH_BYTES = 8 << 10
 # All that anybody without a token has to say is a name and a password.
 MAX_ANONYMOUS_BODY_BYTES = 8 << 10
 SIGN_IN_PATH = "/api/v1/sessions"
+CVAT_PATH = re.compile(r"/api/v1/items/[^/]+/redaction/plans/cvat")
 # From the first look at a body to its last byte.
 BODY_DEADLINE_S = 30.0
+# What is more than others may bring has as long as a slow line takes.
+LEAST_BYTES_PER_S = 1 << 20
 # A refused body is read and thrown away up to that, because a client that is still sending when the line
 # closes often loses the answer that says why.
 DRAIN_BYTES = 4 << 20
@@ -64,10 +68,12 @@ class Hardening:
 
     Args:
         media_origin: Origin of the media listener, which pages may load media from.
+        cvat_body_bytes: What the one route may be sent that takes documents of hours (`api.cvat_body`).
     """
 
-    def __init__(self, app: App, metrics: Metrics, media_origin: str) -> None:
+    def __init__(self, app: App, metrics: Metrics, media_origin: str, cvat_body_bytes: int) -> None:
         self._app = app
+        self._cvat_body_bytes = cvat_body_bytes
         self._metrics = metrics
         self._headers = security_headers(media_origin)
 
@@ -90,14 +96,22 @@ class Hardening:
             await send(message)
 
         try:
-            refused = _refusal(scope)
+            most = self._most(scope)
+            refused = _refusal(scope, most)
             if refused is not None:
                 await _throw_away(scope, receive)
                 await _answer(refused, sending)
                 return
-            await self._app(scope, _bounded(scope, receive), sending)
+            await self._app(scope, _bounded(scope, receive, most), sending)
         finally:
             self._metrics.count(scope, status, time.perf_counter() - started)
+
+    def _most(self, scope: Scope) -> int:
+        """Largest body; what is larger than that of other routes is for whoever shows a token."""
+        if not _is_signed_in(scope):
+            return MAX_ANONYMOUS_BODY_BYTES
+        is_cvat = scope["method"] == "POST" and CVAT_PATH.fullmatch(scope["path"]) is not None
+        return self._cvat_body_bytes if is_cvat else MAX_BODY_BYTES
 
 
 def security_headers(media_origin: str) -> list[tuple[bytes, bytes]]:
@@ -118,7 +132,7 @@ def security_headers(media_origin: str) -> list[tuple[bytes, bytes]]:
     ]
 
 
-def _refusal(scope: Scope) -> Problem | None:
+def _refusal(scope: Scope, most: int) -> Problem | None:
     headers = scope["headers"]
     if sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES:
         return http_problem(431)
@@ -128,8 +142,8 @@ def _refusal(scope: Scope) -> Problem | None:
         missing = "session: expected a bearer token before a body, found none; sign in"
         return problem_of(NotAuthenticated(missing, code="session_missing"))
     announced = _header(headers, b"content-length") or b"0"
-    if not announced.isdigit() or int(announced) > _most(scope):
-        return http_problem(413)
+    if not announced.isdigit() or int(announced) > most:
+        return http_problem(413, detail=_too_large(most))
     return None
 
 
@@ -148,15 +162,16 @@ def _is_signed_in(scope: Scope) -> bool:
     return _header(scope["headers"], b"authorization") is not None
 
 
-def _most(scope: Scope) -> int:
-    return MAX_BODY_BYTES if _is_signed_in(scope) else MAX_ANONYMOUS_BODY_BYTES
+def _too_large(most: int) -> str:
+    return f"body: expected at most {most} bytes, found more / 正文至多 {most} 字节"
 
 
-def _bounded(scope: Scope, receive: Receive) -> Receive:
+def _bounded(scope: Scope, receive: Receive, most: int) -> Receive:
     """A body of bounded size that comes within a bounded time; after it, the plain `receive`."""
     if not _has_body(scope):
         return receive
-    taken, most = 0, _most(scope)
+    taken = 0
+    lasts_s = BODY_DEADLINE_S + max(0, most - MAX_BODY_BYTES) / LEAST_BYTES_PER_S
     deadline: float | None = None
     is_whole = False
 
@@ -164,7 +179,7 @@ def _bounded(scope: Scope, receive: Receive) -> Receive:
         nonlocal taken, deadline, is_whole
         if is_whole:
             return await receive()
-        deadline = deadline or asyncio.get_running_loop().time() + BODY_DEADLINE_S
+        deadline = deadline or asyncio.get_running_loop().time() + lasts_s
         try:
             async with asyncio.timeout_at(deadline):
                 message = await receive()
@@ -176,7 +191,7 @@ def _bounded(scope: Scope, receive: Receive) -> Receive:
             # A chunked body tells its size only by coming; whoever reads it passes this on.
             if not is_whole:
                 await _throw_away(scope, receive)
-            raise HTTPException(413)
+            raise HTTPException(413, _too_large(most))
         return message
 
     return receiving

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from api.auth.rights import require_whole_original
 from api.desk import Desk, Work
-from api.schemas.redaction import Change, PlanSummary, RedactionState
+from api.schemas.redaction import PlanSummary, RedactionState
 from evidence.custody import Action
 from evidence.errors import Conflict, NotFound
 from evidence.item import Redaction, move
@@ -68,12 +68,13 @@ def read_ground(desk: Desk, item_id: UUID, base_number: int) -> Ground:
 
 
 def keep_version(
-    desk: Desk, ground: Ground, plan: RedactionPlan, change: Change, said: Mapping[str, int] | None = None
+    desk: Desk, ground: Ground, plan: RedactionPlan, note: str, said: Mapping[str, int] | None = None
 ) -> RedactionState:
     """Keep a version, have it rendered, and end what it hides more than: the rest of step 2, and step 3.
 
     Args:
         plan: Made of the ground's base.
+        note: Why.
         said: More for its leaf.
 
     Raises:
@@ -95,14 +96,14 @@ def keep_version(
             raise _no_rendition(item)
         row = RedactionPlanRow(
             agency_id=work.agency_id, item_id=item.id, number=plan.number, parent_number=plan.parent,
-            plan_sha256=digest, plan=text, author=work.actor.label, note=change.note, made_at=work.now,
+            plan_sha256=digest, plan=text, author=work.actor.label, note=note, made_at=work.now,
             reveals=does_reveal,
         )  # fmt: skip
         work.session.add(row)
         work.session.flush()
         facts = {"plan": row.number, "parent": row.parent_number, "plan_sha256": digest.hex()}
         facts |= {"reveals": does_reveal, **(said or {})}
-        work.record(Action.REDACTION_PLAN_AMENDED, "item", item.id, facts, {"note": change.note})
+        work.record(Action.REDACTION_PLAN_AMENDED, "item", item.id, facts, {"note": note})
         if does_end:
             item.redaction = str(move(Redaction(item.redaction), Redaction.PROPOSED))
             withdraw_masked(work, item, row)

@@ -158,10 +158,10 @@ def respond(problem: Problem) -> JSONResponse:
     return JSONResponse(problem.body(), problem.status, headers=dict(problem.headers), media_type=MEDIA_TYPE)
 
 
-def http_problem(status: int, headers: Mapping[str, str] | None = None) -> Problem:
+def http_problem(status: int, headers: Mapping[str, str] | None = None, detail: str | None = None) -> Problem:
     """A problem that only a status tells: unknown address, wrong method, too large."""
     title = STATUS_TITLES.get(status, HTTPStatus(status).phrase)
-    return Problem(status, STATUS_CODES.get(status, f"http_{status}"), title, title, headers or {})
+    return Problem(status, STATUS_CODES.get(status, f"http_{status}"), title, detail or title, headers or {})
 
 
 def route_of(scope: Mapping[str, Any]) -> str:
@@ -180,7 +180,9 @@ def install(app: FastAPI) -> None:
 
     async def by_status(_: Request, error: Exception) -> JSONResponse:
         found = cast(HTTPException, error)
-        return respond(http_problem(found.status_code, found.headers))
+        # In our own words or none: what the framework says may name the inside.
+        detail = found.detail if found.status_code == 413 else None
+        return respond(http_problem(found.status_code, found.headers, detail))
 
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
         # The route and not the address: an address may be a capability.

@@ -10,6 +10,7 @@ import argparse
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from cli.fetching import require_free
 from cli.options import Branch, Run, read_id, read_media_time
@@ -47,7 +48,7 @@ def arguments(parser: Parser, _name: str) -> None:
     _number(taking)
     _out(taking)
     bringing = _action(branch, "cvat-in", "收回 CVAT 标注 / the next version, as CVAT gave it back", _cvat_in)
-    bringing.add_argument("xml", type=Path, metavar="FILE", help="CVAT for video 1.1 XML, 1 MiB")
+    bringing.add_argument("xml", type=Path, metavar="FILE", help="CVAT for video 1.1 XML")
     _change(bringing)
     looking = _action(branch, "preview", "预览一帧或数秒 / one masked frame, or some seconds", _preview)
     _number(looking)
@@ -123,7 +124,14 @@ def _undo(options: argparse.Namespace) -> int:
 
 
 def _cvat_in(options: argparse.Namespace) -> int:
-    return _make(options, f"{_plans(options)}/cvat", {"xml": _text_of(options.xml)})
+    try:
+        file = options.xml.open("rb")
+    except FileNotFoundError as error:
+        raise NotFound(f"{options.xml.name}: expected a file, found none") from error
+    headers = {"Content-Type": "application/xml", "Liuhen-Note": quote(options.note)}
+    with file, seated(options) as seat:
+        made = seat.send(f"{_plans(options)}/cvat", file, headers, base_number=options.base)
+    return _tell(options, made)
 
 
 def _make(options: argparse.Namespace, path: str, more: dict[str, Any]) -> int:

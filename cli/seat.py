@@ -7,12 +7,12 @@ import getpass
 import os
 import ssl
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 from urllib.parse import urlsplit
 
 import httpx
@@ -91,6 +91,11 @@ class Seat:
     def post(self, path: str, body: Json) -> Any:
         """A JSON answer to a JSON question."""
         return json_of(self._ask("POST", path, json=body))
+
+    def send(self, path: str, file: BinaryIO, headers: Mapping[str, str], **query: object) -> Any:
+        """A JSON answer to a file, which is read while it is sent."""
+        more = {"content": file, "headers": dict(headers), "params": _texts(query)}
+        return json_of(self._ask("POST", path, **more))
 
     def content(self, method: str, path: str, body: Json | None = None) -> bytes:
         """An answer that is a file."""

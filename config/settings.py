@@ -227,6 +227,9 @@ class ApiSettings(Group):
     tls_cert: Path | None = Field(None, description="Certificate chain (PEM)")
     tls_key: Path | None = Field(None, description="Private key (PEM)")
     session_s: int = Field(12 * 3600, gt=0, description="Life of a sign-in")
+    cvat_body_bytes: int = Field(
+        128 * MIB, ge=MIB, le=GIB, description="Largest CVAT document that is taken back for a plan"
+    )
     login_attempts: int = Field(10, gt=0, description="Wrong passwords an account may give in 15 minutes")
 
 

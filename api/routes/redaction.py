@@ -11,14 +11,17 @@ Where two use cases meet: `redaction` makes the next version, the queue renders 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import Path, Response
+from fastapi.responses import StreamingResponse
 
 from api.auth.gate import Gate
 from api.auth.rights import require_whole_original, sees_whole_original
 from api.auth.seat import DeskOf
+from api.cvat_body import DocumentOf, GroundOf, NoteOf
 from api.desk import Work
 from api.issuing import note_issued
 from api.plan_versions import (
@@ -34,7 +37,6 @@ from api.schemas.redaction import (
     Amendment,
     Approval,
     Change,
-    CvatImport,
     PlanShown,
     PlanSummary,
     PreviewAsked,
@@ -106,7 +108,7 @@ def amend(item_id: UUID, body: Amendment, desk: DeskOf) -> RedactionState:
     ground = read_ground(desk, item_id, body.base_number)
     plan = amend_plan(ground.base, body.changes, str(desk.actor.account_id))
     _require_sound(ground.source, ground.base, plan)
-    return keep_version(desk, ground, plan, body)
+    return keep_version(desk, ground, plan, body.note)
 
 
 @gate.post(
@@ -125,7 +127,7 @@ def restore(item_id: UUID, number: PlanNumber, body: Change, desk: DeskOf) -> Re
     with desk.reading() as work:
         older = items.plan_by_number(work.session, work.agency_id, item_id, number).plan
     plan = restore_plan(ground.base, plan_from_json(older), str(desk.actor.account_id))
-    return keep_version(desk, ground, plan, body, {"restored_from": number})
+    return keep_version(desk, ground, plan, body.note, {"restored_from": number})
 
 
 @gate.get(
@@ -147,27 +149,31 @@ def cvat(item_id: UUID, number: PlanNumber, desk: DeskOf) -> Response:
         require_whole_original(work, item)
         plan = plan_from_json(items.plan_by_number(work.session, work.agency_id, item.id, number).plan)
         source = source_of(work, item, plan)
-    text = write_cvat(plan, frame_times(desk.installation, source))
-    return Response(text, media_type="application/xml", headers={"Cache-Control": "no-store"})
+    pieces = write_cvat(plan, frame_times(desk.installation, source))
+    return StreamingResponse(pieces, media_type="application/xml", headers={"Cache-Control": "no-store"})
 
 
 @gate.post(
     "/items/{item_id}/redaction/plans/cvat",
     Act.AMEND_REDACTION,
     status_code=201,
-    problems=(404, 409),
+    problems=(404, 408, 409, 413, 503),
+    openapi_extra={
+        "requestBody": {"required": True, "content": {"application/xml": {"schema": {"type": "string"}}}}
+    },
     summary="收回 CVAT 标注 Bring CVAT back",
 )
-def bring_cvat(item_id: UUID, body: CvatImport, desk: DeskOf) -> RedactionState:
-    """以取出时的版本为依据,另立新版本;未列出的轨迹视为删除。
+def bring_cvat(ground: GroundOf, note: NoteOf, document: DocumentOf, desk: DeskOf) -> RedactionState:
+    """以取出时的版本为依据,另立新版本;未列出的轨迹视为删除。正文至多 `api.cvat_body_bytes`。
 
     A new version with the tracks as they came back; it must be the newest one that was taken out. A track
-    that is missing is refused, as if deleted.
+    that is missing is refused, as if deleted. Of at most `api.cvat_body_bytes`.
     """
-    ground = read_ground(desk, item_id, body.base_number)
     times = frame_times(desk.installation, ground.source)
-    plan = read_cvat(body.xml, ground.base, times, str(desk.actor.account_id))
-    return keep_version(desk, ground, plan, body)
+    with document.open("rb") as file:
+        pieces = iter(partial(file.read, 1 << 16), b"")
+        plan = read_cvat(pieces, ground.base, times, str(desk.actor.account_id))
+    return keep_version(desk, ground, plan, note)
 
 
 @gate.post(

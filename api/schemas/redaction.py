@@ -73,12 +73,6 @@ class Amendment(Change):
     )
 
 
-class CvatImport(Change):
-    """Tracks as a drawing tool gave them back, in place of those of the newest version."""
-
-    xml: str = Field(min_length=1, max_length=1 << 20, description="CVAT for video 1.1")
-
-
 class PreviewAsked(Input):
     """A look at a version: one frame, or a stretch."""
 

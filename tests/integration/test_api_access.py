@@ -155,9 +155,6 @@ BODIES: dict[tuple[str, str], list[dict[str, Any]]] = {
     ],
     ("POST", "/api/v1/items/{item_id}/redaction/approve"): [{"number": 1}],
     ("POST", "/api/v1/items/{item_id}/redaction/plans/{number}/restore"): [{"base_number": 1, "note": "x"}],
-    ("POST", "/api/v1/items/{item_id}/redaction/plans/cvat"): [
-        {"base_number": 1, "note": "x", "xml": "<annotations/>"},
-    ],
     ("POST", "/api/v1/items/{item_id}/redaction/plans/{number}/preview"): [
         {"grant_id": "00000000-0000-7000-8000-000000000000", "at_us": 0},
     ],

@@ -8,8 +8,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import av
 import httpx
@@ -18,6 +20,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import Connection, Engine, event
 
+from api import cvat_body
 from api.previews import Preview, make_preview
 from cli.main import main
 from redaction.plan import RedactionPlan, Track
@@ -73,6 +76,13 @@ def test_undo_is_a_version_and_the_second_of_two_people_is_told(live: Live, reco
     )
     plans = [live.as_("handler").get(path_of(recording, f"/{n}")).json()["plan"] for n in (1, 2, 3)]
     assert plans[2]["tracks"] == plans[0]["tracks"] != plans[1]["tracks"]
+
+
+def bring(live: Live, recording: Recording, base: int, xml: Any, name: str = "handler") -> httpx.Response:
+    headers = {"Content-Type": "application/xml", "Liuhen-Note": quote("改,见附页")}
+    return live.as_(name).post(
+        path_of(recording, "/cvat"), content=xml, headers=headers, params={"base_number": base}
+    )
 
 
 class Computing:
@@ -133,7 +143,7 @@ def test_nothing_is_computed_while_others_wait_to_write(
         assert computing.writes and computing.free["Track.__init__"] and computing.free["loads"]
         assert live.as_("handler").post(path_of(recording, "/2/preview"), json=seen).status_code == 200
         text = live.as_("handler").get(path_of(recording, "/2/cvat")).text
-        assert change(live, recording, 2, "/cvat", xml=text).status_code == 201
+        assert bring(live, recording, 2, text).status_code == 201
         assert change(live, recording, 3, "/1/restore").status_code == 201
         early = live.as_("legal_reviewer").post(
             f"/api/v1/items/{recording.item_id}/redaction/approve", json={"number": 4}
@@ -168,17 +178,78 @@ def test_tracks_go_out_and_come_back(live: Live, recording: Recording) -> None:
     assert (out.status_code, out.headers["content-type"]) == (200, "application/xml")
     assert live.as_("handler2").get(path_of(recording, "/2/cvat")).status_code == 403
     drawn = out.text.replace('xbr="80.00"', 'xbr="90.50"')
-    back = change(live, recording, 2, "/cvat", xml=drawn)
+    back = bring(live, recording, 2, drawn)
     assert back.status_code == 201, back.text
     assert not back.json()["plan"]["reveals"]
     (track,) = live.as_("handler").get(path_of(recording, "/3")).json()["plan"]["tracks"]
     assert (track["class"], track["keys"][0]) == ("face", [FIRST, 0, 0, 91, 60, 0])
-    hostile = change(
-        live, recording, 3, "/cvat", xml="<!DOCTYPE a [<!ENTITY e 'x'>]><annotations>&e;</annotations>"
-    )
+    hostile = bring(live, recording, 3, "<!DOCTYPE a [<!ENTITY e 'x'>]><annotations>&e;</annotations>")
     assert (hostile.status_code, hostile.json()["code"]) == (422, "cvat_invalid")
-    again = change(live, recording, 3, "/cvat", xml=out.text)
+    again = bring(live, recording, 3, out.text)
     assert (again.status_code, again.json()["code"]) == (409, "plan_does_not_fit")
+
+
+def test_a_document_of_hours_comes_back_and_one_beyond_the_limit_is_refused(
+    live: Live, recording: Recording
+) -> None:
+    assert change(live, recording, 1, changes=[BOX]).status_code == 201
+    text = live.as_("handler").get(path_of(recording, "/2/cvat")).text
+    large = text.replace("</annotations>", " " * (3 << 20) + "</annotations>")
+    previews = live.scene.storage.scratch / "previews"
+    refused = bring(live, recording, 2, large, "handler2")
+    assert refused.status_code == 403
+    assert bring(live, recording, 2, large).status_code == 201
+    (row,) = (r for r in live.as_("handler").get(path_of(recording)).json() if r["number"] == 3)
+    assert row["note"] == "改,见附页"
+    most = live.scene.settings.api.cvat_body_bytes
+
+    def endless() -> Iterator[bytes]:
+        yield b"<annotations>"
+        for _ in range(most // (1 << 20) + 1):
+            yield b" " * (1 << 20)
+
+    beyond = bring(live, recording, 3, endless())
+    assert (beyond.status_code, beyond.json()["code"]) == (413, "body_too_large")
+    assert str(most) in beyond.json()["detail"]
+    for headers, code in (
+        ({"Content-Type": "application/json"}, "cvat_invalid"),
+        ({"Liuhen-Note": "%FF"}, "note_invalid"),
+        ({"Liuhen-Note": "%0A"}, "note_invalid"),
+    ):
+        said = {"Content-Type": "application/xml", "Liuhen-Note": "x", **headers}
+        answer = live.as_("handler").post(
+            path_of(recording, "/cvat"), content=text, headers=said, params={"base_number": 3}
+        )
+        assert (answer.status_code, answer.json()["code"]) == (422, code), answer.text
+    # Nothing of what came is left, and no other route takes more than before.
+    assert list(previews.iterdir()) == []
+    other = live.as_("handler").post(path_of(recording), content=large)
+    assert (other.status_code, other.json()["code"]) == (413, "body_too_large")
+
+
+def test_only_so_many_documents_are_taken_at_once(live: Live, recording: Recording) -> None:
+    with ExitStack() as held:
+        for _ in range(cvat_body.AT_ONCE):
+            assert cvat_body._places.acquire(blocking=False)
+            held.callback(cvat_body._places.release)
+        busy = bring(live, recording, 1, "<annotations/>")
+        assert (busy.status_code, busy.json()["code"]) == (503, "cvat_busy")
+
+
+def test_a_document_is_brought_by_command(
+    live: Live, recording: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*words: str) -> int:
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"{PASSWORD}\n"))
+        return main(
+            ["redaction-plan", *words, "--url", live.api_url, "--user", "handler", "--password-stdin"]
+        )
+
+    drawn = tmp_path / "drawn.xml"
+    assert run("cvat-out", str(recording.item_id), "1", "-o", str(drawn)) == 0
+    assert run("cvat-in", str(recording.item_id), str(drawn), "--base", "1", "--note", "收回") == 0
+    newest = live.as_("handler").get(path_of(recording)).json()[-1]
+    assert (newest["number"], newest["note"]) == (2, "收回")
 
 
 def test_a_preview_shows_what_the_new_version_hides_at_once(

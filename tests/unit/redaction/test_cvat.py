@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from evidence.errors import Conflict, EvidenceError, InvalidInput
+from redaction import cvat
 from redaction.amend import amend, reveals
-from redaction.cvat import CvatRefused, read_cvat, write_cvat
+from redaction.cvat_xml import TAG_MAX_BYTES, CvatRefused, parse
 from redaction.geometry import RegionOutsidePicture
 from redaction.plan import Key, Masks, RedactionPlan, State, Track
 from tests.unit.redaction.plans import face, plan_of
 
 TIMES = [512 * number for number in range(100)]
 CORNERS = [[1000, 1000], [3050, 1000], [3000, 3025], [1500, 1500]]
+
+
+def write_cvat(plan: RedactionPlan, times: Sequence[int]) -> str:
+    return "".join(cvat.write_cvat(plan, times))
+
+
+def read_cvat(text: str, plan: RedactionPlan, times: Sequence[int], author: str) -> RedactionPlan:
+    data = text.encode()
+    pieces = (data[at : at + 65536] for at in range(0, len(data), 65536))
+    return cvat.read_cvat(pieces, plan, times, author)
 
 
 def rich() -> RedactionPlan:
@@ -166,7 +179,10 @@ def document(*shapes: str, label: str = "face", head: str = "", times: int = 1) 
         document("<polygon frame='0' points='1,1;9,1;nan,9'/>"),
         document(f"<polygon frame='0' points='{';'.join(['1,1', '9,9'] * 101)}'/>"),
         "<annotations>" + f'<track label="face">{BOX}</track>' * 30_001 + "</annotations>",
-        "<annotations>" + " " * (16 << 20) + "</annotations>",
+        document(BOX.replace("/>", f' note="{"x" * (2 * TAG_MAX_BYTES)}"/>')),
+        document(BOX, head=f"<!--{'x' * (2 * TAG_MAX_BYTES)}-->"),
+        document(BOX, head=f"<meta>{'x' * 5000}</meta>"),
+        document(BOX.replace("/>", f'><attribute name="text">{"x" * 5000}</attribute></box>')),
     ],
 )
 def test_what_is_not_the_format_is_refused_by_one_line(text: str) -> None:
@@ -205,3 +221,30 @@ def test_a_rendition_of_other_frames_is_refused() -> None:
         write_cvat(plan_of(), TIMES[:-1])
     with pytest.raises(EvidenceError):
         write_cvat(plan_of(sound_alone=True), TIMES)
+
+
+def test_what_a_document_costs_is_bounded_by_its_shapes_and_not_by_its_length() -> None:
+    count = 5_000
+    box = (
+        '<box frame="{}" keyframe="1" outside="0" xtl="1.25" ytl="1.00" xbr="9.00" ybr="9.50">'
+        + '<attribute name="text">{}</attribute>'.format("x" * 400)
+        + "</box>"
+    )
+
+    def pieces() -> Iterator[bytes]:
+        yield b'<annotations><track label="face">'
+        for number in range(count):
+            yield box.format(number).encode()
+            # Room that says nothing.
+            yield b" " * 400
+        yield b"</track></annotations>"
+
+    tracemalloc.start()
+    try:
+        (drawn,) = parse(pieces()).tracks
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (len(drawn.keys), drawn.keys[7]) == (count, Key(7, 1, 1, 9, 10))
+    # 4 MB of text; a key and its numbers take about 200 bytes.
+    assert most < 500 * count
