@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session
 
 from cli.options import Branch, read_id
 from cli.shell import Desk, Parser, add_json, at_desk, operator, print_json
-from cli.words import ALARMS, FACTS, both
+from cli.words import FACTS, both
+from evidence.alarm_words import TITLES, line_of
 from evidence.errors import InvalidInput, NotFound
 from storage.db import alarms, items
 from storage.db.ledger_tables import Alarm
@@ -35,9 +36,10 @@ def _list(options: argparse.Namespace) -> int:
         return 1 if any(row["cleared_at"] == "" for row in rows) else 0
     for row in rows:
         state = f"已解除 / cleared {row['cleared_at']}" if row["cleared_at"] else "未解除 / stands"
-        print(f"{row['id']}  {row['raised_at']}  {both(ALARMS, row['code'])}  {state}")
+        print(f"{row['id']}  {row['raised_at']}  {both(TITLES, row['code'])}  {state}")
         if row["original_name"]:
             print(f"  {row['original_name']}")
+        print(f"  {row['message_zh']}")
         print(f"  {row['message']}")
         for name in ("receptions", "receipted", "docks"):
             if row["facts"].get(name):
@@ -55,6 +57,7 @@ def _shown(desk: Desk, session: Session, row: Alarm) -> dict[str, Any]:
         "subject_id": row.subject_id,
         "original_name": _name(desk, session, row),
         "message": row.message,
+        "message_zh": line_of(row.code, row.subject_id, row.facts),
         "facts": row.facts,
         "raised_at": desk.local(row.raised_at),
         "cleared_at": desk.local(row.cleared_at),

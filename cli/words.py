@@ -75,26 +75,6 @@ FACTS = {
     "receipted": "已签回执",
     "docks": "采集站",
 }
-ALARMS = {
-    "grant_crowded": "同一调阅授权同时使用过多",
-    "host_key_changed": "采集站主机密钥已变，拒绝连接",
-    "job_unsettled": "任务无法收回",
-    "object_damaged": "原件字节与摘要不符",
-    "plan_late": "预定的会话迟开",
-    "plan_missed": "预定的会话未能开始",
-    "plan_overdue": "会话已过预定结束时间，仍在录制",
-    "plan_unkept": "没有主机开始预定的会话",
-    "plan_waits": "询问室被占用，预定的会话在等待",
-    "recorder_lost": "询问室信号中断，未在录制",
-    "recorder_not_taken_up": "录制端留下的文件无法收入",
-    "second_copy_differs": "第二份与保管的不符",
-    "second_copy_lost": "第二份未跟上",
-    "source_certificate_refused": "来源的证书不可信",
-    "source_login_refused": "来源拒绝了我方账户",
-    "source_origin_refused": "地址不在清单自身的来源之内",
-    "source_secret_unreadable": "来源的口令文件或变量无法读取",
-}
-"""By the code of an alarm; its message names the thing."""
 
 
 def both(words: dict[str, str], word: str) -> str:

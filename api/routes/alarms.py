@@ -12,6 +12,7 @@ from api.auth.seat import DeskOf
 from api.desk import Work
 from api.schemas.receipts import AlarmClearing, AlarmShown
 from evidence.access import Act, may
+from evidence.alarm_words import line_of
 from evidence.errors import NotFound
 from storage.db import alarms, items
 from storage.db.ledger_tables import Alarm
@@ -50,6 +51,7 @@ def _shown(work: Work, row: Alarm) -> AlarmShown:
         subject_id=row.subject_id,
         original_name=_name(work, row),
         message=row.message,
+        message_zh=line_of(row.code, row.subject_id, row.facts),
         facts=row.facts,
         raised_at=row.raised_at,
         cleared_at=row.cleared_at,

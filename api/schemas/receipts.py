@@ -42,6 +42,7 @@ class AlarmShown(Output):
     subject_id: str
     original_name: str | None = Field(description="文件名,无调阅权者不可见 / Only for who may list items")
     message: str
+    message_zh: str = Field(description="同一内容的中文 / The same in Chinese")
     facts: dict[str, Any]
     raised_at: datetime
     cleared_at: datetime | None

@@ -73,6 +73,7 @@ UNCLAIMED_S = 600
 """How long a file that no session reaches into is kept where the room does not pre-record."""
 NOBODYS = ""
 """In place of a stream's name: what was recorded before agencies had folders, and no agency took up."""
+RIGHT_AGAIN = "已恢复正常 it is right again"
 log = structlog.get_logger(__name__)
 
 
@@ -413,7 +414,7 @@ class Rooms:
                     if standing is not None and (
                         code == LOST or standing.facts.get("folder", self._name) == self._name
                     ):
-                        clear(session, agency, standing, actor="system", reason="it is right again", now=now)
+                        clear(session, agency, standing, actor="system", reason=RIGHT_AGAIN, now=now)
         except EvidenceError as error:
             log.warning("recorder:not_told", stream=stream, code=error.code)
             return

@@ -375,5 +375,12 @@ class Copier:
                 wanted = NewAlarm(DIFFERS, "item", str(row.item_id), message, facts)
                 raise_alarm(session, agency, wanted, actor="system", now=now)
             elif standing is not None:
-                clear(session, agency, standing, actor="system", reason="read back and matched", now=now)
+                clear(
+                    session,
+                    agency,
+                    standing,
+                    actor="system",
+                    reason="已回读一致 read back and matched",
+                    now=now,
+                )
         return state

@@ -345,7 +345,7 @@ def _clear(
     for code in codes:
         standing = alarms.standing_about(session, agency.id, SUBJECT, str(row.id), code)
         if standing is not None:
-            alarms.clear(session, agency, standing, actor=actor, reason="it is over", now=now)
+            alarms.clear(session, agency, standing, actor=actor, reason="已了结 it is over", now=now)
 
 
 def _leaf(

@@ -37,6 +37,7 @@ def test_damage_is_told_by_name_takes_leave_to_erase_back_and_is_cleared_with_a_
     shown = archivist.get("/api/v1/alarms").json()
     assert {row["subject_id"] for row in shown} == {str(item_id) for item_id in told}
     assert all(row["original_name"] for row in shown)
+    assert all(f"音像{row['subject_id']}" in row["message_zh"] and row["message"] for row in shown)
     # Who sees no footage sees that something is wrong with it, not what it is called.
     assert {row["original_name"] for row in admin.get("/api/v1/alarms").json()} == {None}
     assert live.as_("reviewer").get("/api/v1/alarms").status_code == 403
