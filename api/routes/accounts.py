@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
 from uuid import UUID
+
+from fastapi import Query
 
 from api.auth.gate import Gate
 from api.auth.seat import DeskOf
 from api.schemas.administration import AccountRegistration, AccountShown
+from api.schemas.common import PAGE_DEFAULT, Limit, Page, read_text_cursor, write_cursor
 from evidence.access import Act
 from evidence.errors import Conflict
 from ingest import roster
@@ -17,10 +21,18 @@ gate = Gate("账号 Accounts")
 
 
 @gate.get("/accounts", Act.MANAGE_ACCOUNTS, summary="账号 Accounts")
-def list_accounts(desk: DeskOf) -> list[AccountShown]:
-    """含已停用者。Disabled ones too."""
+def list_accounts(
+    desk: DeskOf, cursor: Annotated[str | None, Query(max_length=200)] = None, limit: Limit = PAGE_DEFAULT
+) -> Page[AccountShown]:
+    """按用户名排列,含已停用者。By name; disabled ones too."""
+    after = read_text_cursor(cursor)
     with desk.reading() as work:
-        return [_shown(row) for row in accounts.accounts(work.session, work.agency_id)]
+        rows = accounts.page_of_accounts(work.session, work.agency_id, after=after, limit=limit + 1)
+        shown = rows[:limit]
+        return Page(
+            items=[_shown(row) for row in shown],
+            next_cursor=write_cursor(shown[-1].username) if len(rows) > limit else None,
+        )
 
 
 @gate.post(

@@ -10,6 +10,7 @@ from fastapi import Query
 from api.auth.gate import Gate
 from api.auth.seat import DeskOf
 from api.desk import Work
+from api.schemas.common import PAGE_DEFAULT, Limit, Page, read_time_cursor, write_cursor
 from api.schemas.receipts import AlarmClearing, AlarmShown
 from evidence.access import Act, may
 from evidence.alarm_words import line_of
@@ -24,11 +25,23 @@ gate = Gate("告警 Alarms")
 def list_alarms(
     desk: DeskOf,
     cleared: Annotated[bool, Query(description="含已解除的 / Cleared ones too")] = False,
-) -> list[AlarmShown]:
-    """未解除的,最早在先。Those that stand, oldest first."""
+    cursor: Annotated[str | None, Query(max_length=200)] = None,
+    limit: Limit = PAGE_DEFAULT,
+) -> Page[AlarmShown]:
+    """未解除的,最早在先;含已解除的,最新在先。
+
+    Those that stand, oldest first; or, cleared ones too, newest first.
+    """
+    after = read_time_cursor(cursor)
     with desk.reading() as work:
-        rows = alarms.alarms(work.session, work.agency_id, cleared=cleared)
-        return [_shown(work, row) for row in rows]
+        rows = alarms.page_of_alarms(
+            work.session, work.agency_id, cleared=cleared, after=after, limit=limit + 1
+        )
+        shown = rows[:limit]
+        return Page(
+            items=[_shown(work, row) for row in shown],
+            next_cursor=write_cursor(shown[-1].raised_at, shown[-1].id) if len(rows) > limit else None,
+        )
 
 
 @gate.post("/alarms/{alarm_id}/clear", Act.MANAGE_ALARMS, problems=(404, 409), summary="解除 Clear")

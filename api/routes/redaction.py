@@ -66,7 +66,7 @@ def list_plans(item_id: UUID, desk: DeskOf) -> list[PlanSummary]:
     with desk.reading() as work:
         item = items.item_by_id(work.session, work.agency_id, item_id)
         is_holder = sees_whole_original(work, item)
-        rows = plans_of(work.session, work.agency_id, item.id)
+        rows = plans_of(work.session, work.agency_id, item.id, light=True)
         return [PlanSummary.of(row, with_note=is_holder) for row in rows]
 
 

@@ -19,6 +19,14 @@ def accounts(session: Session, agency_id: UUID) -> list[Account]:
     )
 
 
+def page_of_accounts(session: Session, agency_id: UUID, *, after: str | None, limit: int) -> list[Account]:
+    """Accounts by name, those behind ``after``."""
+    query = select(Account).where(Account.agency_id == agency_id)
+    if after is not None:
+        query = query.where(Account.username > after)
+    return list(session.scalars(query.order_by(Account.username).limit(limit)))
+
+
 def account_by_id(session: Session, agency_id: UUID, account_id: UUID) -> Account:
     """The account of that id.
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, tuple_
 from sqlalchemy.orm import Session
 
 from evidence.custody import Action
@@ -152,6 +152,20 @@ def alarms(session: Session, agency_id: UUID, *, cleared: bool = False, limit: i
         return list(session.scalars(query.order_by(Alarm.raised_at.desc(), Alarm.id.desc()).limit(limit)))
     query = query.where(Alarm.cleared_at.is_(None)).order_by(Alarm.raised_at, Alarm.id)
     return list(session.scalars(query.limit(limit)))
+
+
+def page_of_alarms(
+    session: Session, agency_id: UUID, *, cleared: bool, after: tuple[datetime, UUID] | None, limit: int
+) -> list[Alarm]:
+    """Alarms in the order of `alarms`, from behind one's instant and id on."""
+    query = select(Alarm).where(Alarm.agency_id == agency_id)
+    place = tuple_(Alarm.raised_at, Alarm.id)
+    if not cleared:
+        query = query.where(Alarm.cleared_at.is_(None))
+    if after is not None:
+        query = query.where(place < after if cleared else place > after)
+    order = (Alarm.raised_at.desc(), Alarm.id.desc()) if cleared else (Alarm.raised_at, Alarm.id)
+    return list(session.scalars(query.order_by(*order).limit(limit)))
 
 
 def count_standing(session: Session, agency_id: UUID) -> int:
