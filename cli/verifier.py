@@ -23,7 +23,8 @@ is not what it should be, damage is told apart so:
 Memory: 56 bytes a leaf. Of checkpoints that follow each other and fit, only the ends of each run
 are kept, so that their number costs nothing; those that do not fit cost a kilobyte each.
 Exit status: 0 clean, 1 findings, 2 input that cannot be used.
-The file is longer than a module should be because it travels alone.
+The file is longer than a module should be on purpose: it travels alone, and who has to trust its verdict
+reads it from the first line to the last.
 """
 
 from __future__ import annotations
