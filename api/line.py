@@ -176,6 +176,7 @@ class Turns:
             try:
                 step(line)
             except Exception as error:
+                # Whatever it was: it ends this line, and the others of the round go on.
                 line.fail(error)
 
 
@@ -307,6 +308,7 @@ class PlainLine(Line):
         try:
             await answering
         except Exception as error:
+            # A task nobody awaits: what it does not tell its line is told to nobody.
             self._task = None
             self.fail(error)
             return
@@ -426,6 +428,7 @@ class TlsLine(Line):
             async with asyncio.timeout(LINGER_S):
                 await self._writer.wait_closed()
         except Exception as error:
+            # As above; the line is over in any case.
             _note(error)
             _reset(self._writer.get_extra_info("socket"))
         finally:

@@ -59,6 +59,7 @@ def encoder_of_machine(settings: Settings, *, within_s: float = TRIALS_S) -> Enc
                 options = _options(settings, Path(folder), limits)
                 choice = choose_encoder(wanted, options, cancelled=is_over.is_set)
         except BaseException as error:
+            # Handed to whoever waits for this thread, and raised there.
             found.set_exception(error)
         else:
             found.set_result(choice)

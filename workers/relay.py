@@ -85,6 +85,7 @@ class Relay:
             except EvidenceError as error:
                 log.warning("relay_round_failed", reason=error.message)
             except Exception:
+                # A bug in one round must not end the relay: without it no job is announced or taken back.
                 log.exception("relay_round_failed")
         with self._storage.database.transaction() as session:
             leadership.resign(session, LEADERSHIP, self._owner)

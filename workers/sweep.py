@@ -71,6 +71,7 @@ class Sweep:
         try:
             return self._take(agency_id, job_id, now)
         except Exception as error:
+            # Counted, logged and, if it goes on, an alarm.
             times = self._failures[job_id] = self._failures[job_id] + 1
             if times & (times - 1) == 0:  # After 1, 2, 4, 8 … times: the next round is half a second away.
                 log.exception("settle_failed", job=str(job_id), times=times)

@@ -142,6 +142,7 @@ class Worker:
             log.error("%s: %s", self.name, error.message)  # noqa: TRY400 - one clear line
             self._give_up(error)
         except Exception as error:
+            # A bug costs this card's round and is shown at its slot; the other cards go on.
             log.exception("%s: the agent failed inside", self.name)
             self._give_up(DockError(f"{type(error).__name__}: {error}"))
 

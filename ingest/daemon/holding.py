@@ -60,6 +60,7 @@ def _entered(
     try:
         return _committed(storage, agency_id, staged, stored, vocabulary)
     except Exception as error:
+        # Which library refuses which words differs by database; all else goes on up.
         if not is_of_words(error):
             raise
         log.warning("ingest:words_refused", sha256=staged.sha256.hex(), error=type(error).__name__)

@@ -92,6 +92,7 @@ class UploadApp:
         except ClientGone:
             reply = Reply(400)
         except Exception:
+            # The last place: a dock must be answered, by what makes it ask again.
             log.exception("upload:request_failed", method=scope["method"])
             reply = protocol.refusal(
                 EvidenceError("upload: failed inside; the log says why", code="internal")

@@ -80,6 +80,7 @@ class PushListeners:
         try:
             asyncio.run(self._serve())
         except BaseException as error:
+            # The end of a thread: who started it must hear of anything, SystemExit too, or would wait.
             if self._ready.done():
                 log.exception("push:listeners_ended")
             else:

@@ -66,6 +66,7 @@ def in_background(work: Callable[[], object]) -> None:
         try:
             work()
         except Exception:
+            # Nobody waits for it; the next start tidies what is left.
             log.exception("push:not_tidied")
 
     threading.Thread(target=tidy, name="push-tidy", daemon=True).start()

@@ -56,6 +56,7 @@ class RoomsGone:
             except EvidenceError as error:
                 log.warning("recorder:rooms_gone_not_known", code=error.code)
             except Exception:
+                # A bug must not end the thread: alarms would stand for ever, and nobody would know why.
                 log.exception("recorder:rooms_gone_not_looked_after")
             if stop.wait(LOOK_EVERY_S):
                 return

@@ -155,6 +155,7 @@ class Copier:
             try:
                 is_busy = self.look()
             except Exception as error:
+                # A bug too means that no second copy is kept: that is told, and looked at again.
                 log.exception("second_copy:not_looked_after", folder=str(self.folder))
                 self._note(f"{type(error).__name__}: {error}")
                 is_busy = False

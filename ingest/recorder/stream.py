@@ -329,6 +329,7 @@ class StreamRecorder:
         try:
             what(run)
         except Exception as error:
+            # Told as the run's trouble and tried again: what lies there is kept whatever goes wrong.
             trouble = scrubbed(f"{type(error).__name__}: {error}")[:300]
             if trouble != run.trouble:
                 self._log.exception("recorder:not_taken_up", run=run.folder.name)

@@ -136,6 +136,7 @@ class FolderSource:
             try:
                 self.scan_once(stop)
             except Exception:
+                # A bug costs this look, not the thread: what lies there later is still taken.
                 log.exception("folder:scan_failed", folder=display_name(str(self._root)))
             stop.wait(self._settings.scan_every_s)
 
@@ -271,6 +272,7 @@ class FolderSource:
                 return False
             return True
         except Exception:
+            # One file must not keep those behind it from being taken; it is tried again.
             self._failed(path, shown, "internal", result)
             log.exception("folder:not_taken", name=shown)
             return True

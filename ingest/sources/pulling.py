@@ -173,6 +173,7 @@ class PullSource:
                 try:
                     self.scan_once(stop)
                 except Exception:
+                    # A bug costs this look, not the thread: the dock's next files are still fetched.
                     log.exception("source:scan_failed", source=self._rules.place)
                 stop.wait(self._rules.scan_every_s)
         finally:
@@ -239,6 +240,7 @@ class PullSource:
         except EvidenceError as error:
             return self._failed(file, shown, error, result)
         except Exception:
+            # Logged with its trace; one file must not keep those behind it from being taken.
             return self._failed_inside(file, shown, result)
         self._watched.unsettle(file)
         result.taken.append(shown)
@@ -381,6 +383,7 @@ class PullSource:
         except EvidenceError as error:
             return self._failed(file, shown, error, result)
         except Exception:
+            # As for taking; a file that was not freed lies there still.
             return self._failed_inside(file, shown, result)
         if fate is Fate.REPLACED:
             self._watched.unsettle(file)
@@ -440,6 +443,7 @@ class PullSource:
         try:
             self._remote.disconnect()
         except Exception:
+            # Three libraries part in their own ways; there is nothing left to save of this line.
             log.exception("source:disconnect_failed", source=self._rules.place)
 
     def _skip(self, file: RemoteFile, now_s: float, result: ScanResult) -> None:

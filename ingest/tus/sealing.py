@@ -236,6 +236,7 @@ class Sealer:
             log.warning("upload:not_sealed", upload_id=upload.record.upload_id[:8], detail=error.message)
             return False
         except Exception:
+            # The bytes are on the disk; the sweeper comes back to them whatever stood in the way.
             log.exception("upload:seal_crashed", upload_id=upload.record.upload_id[:8])
             return False
         return True
