@@ -239,36 +239,47 @@ class PlacedLeaf:
 
 def placed_leaves(session: Session, agency_id: UUID, batch: int = 500) -> Iterator[PlacedLeaf]:
     """All sequenced leaves by index, a batch at a time. A place whose leaf is gone comes with body None."""
-    after = -1
+    first = 0
     while True:
-        rows = session.execute(
-            select(
-                CustodySequence.leaf_index,
-                CustodySequence.leaf_id,
-                CustodySequence.leaf_hash,
-                CustodyLeaf.body,
-                CustodyLeaf.payload,
-            )
-            .outerjoin(
-                CustodyLeaf,
-                (CustodyLeaf.id == CustodySequence.leaf_id)
-                & (CustodyLeaf.agency_id == CustodySequence.agency_id),
-            )
-            .where(CustodySequence.agency_id == agency_id, CustodySequence.leaf_index > after)
-            .order_by(CustodySequence.leaf_index)
-            .limit(batch)
-        ).all()
-        for index, leaf_id, digest, body, payload in rows:
-            yield PlacedLeaf(
-                index,
-                leaf_id,
-                digest,
-                None if body is None else bytes(body),
-                None if payload is None else bytes(payload),
-            )
-        if len(rows) < batch:
+        found = placed_from(session, agency_id, first, limit=batch)
+        yield from found
+        if len(found) < batch:
             return
-        after = rows[-1][0]
+        first = (found[-1].index or 0) + 1
+
+
+def placed_from(
+    session: Session, agency_id: UUID, first: int, *, stop: int | None = None, limit: int | None = None
+) -> list[PlacedLeaf]:
+    """The leaves from one index on, up to one that is not meant any more, or so many."""
+    query = (
+        select(
+            CustodySequence.leaf_index,
+            CustodySequence.leaf_id,
+            CustodySequence.leaf_hash,
+            CustodyLeaf.body,
+            CustodyLeaf.payload,
+        )
+        .outerjoin(
+            CustodyLeaf,
+            (CustodyLeaf.id == CustodySequence.leaf_id)
+            & (CustodyLeaf.agency_id == CustodySequence.agency_id),
+        )
+        .where(CustodySequence.agency_id == agency_id, CustodySequence.leaf_index >= first)
+        .order_by(CustodySequence.leaf_index)
+    )
+    if stop is not None:
+        query = query.where(CustodySequence.leaf_index < stop)
+    return [
+        PlacedLeaf(
+            index,
+            leaf_id,
+            digest,
+            None if body is None else bytes(body),
+            None if payload is None else bytes(payload),
+        )
+        for index, leaf_id, digest, body, payload in session.execute(query.limit(limit))
+    ]
 
 
 def leaves_about(session: Session, agency_id: UUID, subject_id: str) -> list[PlacedLeaf]:

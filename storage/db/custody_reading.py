@@ -7,42 +7,13 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from storage.db.custody import PlacedLeaf
-from storage.db.tables import CustodyLeaf, CustodySequence, SigningKey
+from storage.db.custody import PlacedLeaf, placed_from
+from storage.db.tables import SigningKey
 
 
 def stretch(session: Session, agency_id: UUID, first: int, stop: int) -> list[PlacedLeaf]:
     """The leaves with index in ``[first, stop)``; a place whose leaf is gone has no body."""
-    rows = session.execute(
-        select(
-            CustodySequence.leaf_index,
-            CustodySequence.leaf_id,
-            CustodySequence.leaf_hash,
-            CustodyLeaf.body,
-            CustodyLeaf.payload,
-        )
-        .outerjoin(
-            CustodyLeaf,
-            (CustodyLeaf.id == CustodySequence.leaf_id)
-            & (CustodyLeaf.agency_id == CustodySequence.agency_id),
-        )
-        .where(
-            CustodySequence.agency_id == agency_id,
-            CustodySequence.leaf_index >= first,
-            CustodySequence.leaf_index < stop,
-        )
-        .order_by(CustodySequence.leaf_index)
-    ).all()
-    return [
-        PlacedLeaf(
-            index,
-            leaf_id,
-            bytes(digest),
-            None if body is None else bytes(body),
-            None if payload is None else bytes(payload),
-        )
-        for index, leaf_id, digest, body, payload in rows
-    ]
+    return placed_from(session, agency_id, first, stop=stop)
 
 
 def signing_keys(session: Session, agency_id: UUID) -> list[SigningKey]:
