@@ -38,6 +38,7 @@ from api.routes import (
     jobs,
     ledger,
     live,
+    live_masks,
     playlists,
     receipts,
     redaction,
@@ -55,6 +56,7 @@ from config.settings import Settings
 from evidence.errors import EvidenceError
 from storage.open import Storage, open_storage
 from storage.passing import clear_passed
+from transcode.live_encodes import Kind
 
 GATES: tuple[Gate, ...] = (
     sessions.gate,
@@ -77,6 +79,7 @@ GATES: tuple[Gate, ...] = (
     conduct.gate,
     session_masks.gate,
     live.gate,
+    live_masks.gate,
     accounts.gate,
     jobs.gate,
     receipts.gate,
@@ -145,8 +148,9 @@ def main() -> None:
     clear_passed(storage.scratch)
     app = create_app(storage, settings)
     stop = threading.Event()
-    keep_clear = encodes_of(app.state.installation).keep_clear
-    threading.Thread(target=keep_clear, args=(stop,), name="live-encodes-clear", daemon=True).start()
+    for kind in Kind:
+        keep_clear = encodes_of(app.state.installation, kind).keep_clear
+        threading.Thread(target=keep_clear, args=(stop,), name=f"{kind}-clear", daemon=True).start()
     try:
         serving.run(app, listener, Interfaces.ASGI)
     finally:

@@ -30,7 +30,7 @@ from storage.db.room_tables import RoomSession
 from storage.objects.base import Namespace, object_key
 from storage.open import Storage
 from transcode.live import Window, live_runs
-from transcode.live_encodes import place_of
+from transcode.live_encodes import Kind, place_of
 from transcode.playlist import Run
 
 INDEXES_KEPT = 2048
@@ -85,11 +85,13 @@ def shown_file(
     file: Recorded,
     may_show: MayShow,
     at_us: int | None,
+    kind: Kind = Kind.PLAIN,
 ) -> Shown | None:
     """What a list says of a file; None: nothing, and it was not told of.
 
     Args:
         at_us: UTC at its first picture, as it was told; None: it was not.
+        kind: Where it is looked for.
 
     Raises:
         Unavailable: It was told of, and is just changing places (``live_settling``).
@@ -101,7 +103,7 @@ def shown_file(
     index = None if whole is None else whole.index
     if index is None:
         try:
-            index = read(session, storage, row, stream, file.run, file.number)[1]
+            index = read(session, storage, row, stream, file.run, file.number, kind)[1]
         except MediaError:
             if file.codecs is not None:
                 raise
@@ -162,17 +164,24 @@ def _keep(kept: OrderedDict[Any, Any], key: Hashable, found: object, most: int) 
 
 
 def file_of(
-    session: Session, storage: Storage, row: RoomSession, stream: str, run: str, number: int
+    session: Session,
+    storage: Storage,
+    row: RoomSession,
+    stream: str,
+    run: str,
+    number: int,
+    kind: Kind = Kind.PLAIN,
 ) -> Recorded | None:
     """What is known of a file, or of a piece of an encode, and of how sure its times are; None: nothing."""
-    known = _recorded(session, storage, row, stream, run, number)
-    if known is not None:
-        return known
+    if kind is Kind.PLAIN:
+        known = _recorded(session, storage, row, stream, run, number)
+        if known is not None:
+            return known
 
     def of(file: tuple[str, int]) -> Recorded | None:
         return _recorded(session, storage, row, stream, *file)
 
-    return encoded_piece(storage, row, stream, run, number, of)
+    return encoded_piece(storage, row, stream, run, number, of, kind)
 
 
 def _recorded(
@@ -185,10 +194,21 @@ def _recorded(
 
 
 def find(
-    session: Session, storage: Storage, row: RoomSession, stream: str, run: str, number: int
+    session: Session,
+    storage: Storage,
+    row: RoomSession,
+    stream: str,
+    run: str,
+    number: int,
+    kind: Kind = Kind.PLAIN,
 ) -> Path | None:
-    """Where a file is, in the order it goes from one place to the next; None: on its way, or nowhere."""
-    made = place_of(storage.scratch, lane_of(row, stream), run, number)
+    """Where a file is, in the order it goes from one place to the next; None: on its way, or nowhere.
+
+    Of what is masked only encodes of that kind are looked at: nothing that was recorded is ever found so.
+    """
+    made = place_of(storage.scratch, lane_of(row, stream, kind), run, number, kind)
+    if kind is Kind.MASKED:
+        return made if made.exists() else None
     folder = folder_of(storage, row) / stream
     for path in (*places_of(folder, run, number), made):
         if path.exists():
@@ -205,7 +225,13 @@ def find(
 
 
 def read(
-    session: Session, storage: Storage, row: RoomSession, stream: str, run: str, number: int
+    session: Session,
+    storage: Storage,
+    row: RoomSession,
+    stream: str,
+    run: str,
+    number: int,
+    kind: Kind = Kind.PLAIN,
 ) -> tuple[Path | None, FragmentIndex | None]:
     """Where a file is, and its fragments as they are there now; looked for again where it moved meanwhile.
 
@@ -215,7 +241,7 @@ def read(
         Unavailable: It is just changing places (``live_settling``).
     """
     for _ in range(LOOKS):
-        path = find(session, storage, row, stream, run, number)
+        path = find(session, storage, row, stream, run, number, kind)
         if path is None:
             return None, None
         try:

@@ -44,6 +44,7 @@ class Act(StrEnum):
     SEE_ROOMS = "see_rooms"
     READ_SESSIONS = "read_sessions"
     RUN_SESSIONS = "run_sessions"
+    WATCH_LIVE = "watch_live"
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,8 @@ _ROLE_RIGHTS: dict[Act, frozenset[Role]] = {
     # Officers and handlers only what is theirs (`may_with_session`).
     Act.READ_SESSIONS: _SESSION_ROLES,
     Act.RUN_SESSIONS: frozenset({Role.OFFICER, Role.HANDLER}),
+    # What a live mask leaves, of what is theirs to read or of a case; all of it by the right to the original.
+    Act.WATCH_LIVE: _FOOTAGE_ROLES,
 }
 
 

@@ -182,6 +182,8 @@ class Action(StrEnum):
     ROOM_SESSION_ENDED = "room_session:ended"
     ROOM_SESSION_FACTS_SET = "room_session:facts_set"
     ROOM_SESSION_HANDED_OVER = "room_session:handed_over"
+    ROOM_SESSION_LIVE_MASKED = "room_session:live_masked"
+    ROOM_SESSION_LIVE_MASK_LIFTED = "room_session:live_mask_lifted"
     ROOM_SESSION_MARKED = "room_session:marked"
     ROOM_SESSION_MASKED = "room_session:masked"
     ROOM_SESSION_MASK_ENDED = "room_session:mask_ended"

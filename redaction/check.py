@@ -33,6 +33,7 @@ from media.decode import (
     picture_times,
     read_photo,
 )
+from media.painting import FILL
 from redaction.audio import SampleRange, fill_of, sample_ranges, unbroken
 from redaction.container import check_container
 from redaction.dependence import Dependence
@@ -41,7 +42,7 @@ from redaction.findings import Report
 from redaction.geometry import Box, Region, even_sided, region_cells
 from redaction.leftover import Leftovers, another_family
 from redaction.plan import Masks, RedactionPlan
-from redaction.render import FILL, FILL_RGB, Progress, origin_of, plan_of
+from redaction.render import FILL_RGB, Progress, origin_of, plan_of
 from redaction.sameness import kept_times
 from redaction.voice import WINDOW_S, worst_likeness
 

@@ -38,6 +38,7 @@ from media.decode import (
 )
 from media.encode import AacEncoder, Canvas, FragmentedMp4Writer, PictureCoding, write_photo
 from media.mux import SoundTrack
+from media.painting import FILL, paint_rectangle
 from redaction.audio import sample_ranges, unbroken
 from redaction.geometry import Region, even_sided, region_cells
 from redaction.keeping import Keeping, KeptPicture, decide
@@ -45,8 +46,6 @@ from redaction.plan import Masks, MutedSpan, RedactionPlan
 from redaction.plan_json import plan_from_json
 from redaction.voice import replaced
 
-# Y, U and V of what covers. Dark grey: visible on black, unlike anything the picture had to say.
-FILL = (40, 128, 128)
 FILL_RGB = 28
 
 Progress = Callable[[float], None]
@@ -125,13 +124,11 @@ def paint(canvas: Canvas, regions: Sequence[Region]) -> None:
     """Overwrite regions with the fill; their edges are even."""
     for region in regions:
         box, shape = region
+        if shape == "rectangle":
+            paint_rectangle(canvas, *box)
+            continue
         rows, columns = slice(box.y0, box.y1), slice(box.x0, box.x1)
         half_rows, half_columns = slice(box.y0 // 2, box.y1 // 2), slice(box.x0 // 2, box.x1 // 2)
-        if shape == "rectangle":
-            canvas.y[rows, columns] = FILL[0]
-            canvas.u[half_rows, half_columns] = FILL[1]
-            canvas.v[half_rows, half_columns] = FILL[2]
-            continue
         cells = region_cells(region)
         canvas.y[rows, columns][_doubled(cells)] = FILL[0]
         canvas.u[half_rows, half_columns][cells] = FILL[1]

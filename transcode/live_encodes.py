@@ -4,6 +4,8 @@
                             /lock             held by the encode of this stream, so that there is one
                             /ID/000000.mp4 …  its pieces, a journal, how it stands, a lock that says it lives
     SCRATCH/live-slots/0 …                    held by the encodes of this host, so that they are bounded
+    SCRATCH/live-masked/ROOM/STREAM.SESSION/  likewise, drawn over by that session's live masks
+                            /rules.json       what whoever looks read last of those (`evidence.live_masks`)
 
 The folders are all there is to know: any process of this host begins an encode, finds one, or reads what it
 made. Locks are handed on to the process and let go by the kernel at its end. What an encode made stays until
@@ -24,6 +26,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -39,7 +42,10 @@ from media.supervise import Limits, python_environment
 
 log = structlog.get_logger()
 ENTRY = "media.live.encoder"
-LIVE, SLOTS, WANTED, WORDS, STATE = "live", "live-slots", "wanted", "stderr", "state.json"
+SLOTS, WANTED, WORDS, STATE = "live-slots", "wanted", "stderr", "state.json"
+RULES = "rules.json"
+RULES_EVERY_S = 0.25
+"""Whoever looks writes rules anew that are older."""
 UNWATCHED, DISK_FLOOR = "unwatched", "disk_floor"
 """Why an encode ends in its time, as `media.live.encoding` says it."""
 COUNT_DIGITS = 8
@@ -58,6 +64,15 @@ JOURNALS_KEPT = 512
 """Of encodes, in memory: what each told of its pieces."""
 LIVED_S = 120.0
 """One that lived so long is not counted among those that died one after the other."""
+
+
+class Kind(StrEnum):
+    """Which encodes, and the folder in scratch that they lie in."""
+
+    PLAIN = "live"
+    """Of what browsers do not play."""
+    MASKED = "live-masked"
+    """For people without the right to originals; a lane for each session."""
 
 
 class EncodeNow(StrEnum):
@@ -126,32 +141,52 @@ class LiveEncodes:
     Args:
         scratch: Of the installation.
         recorder: Where this host's recorders write.
-        bounds: What they keep to.
+        bounds: What they keep to, of all kinds together.
+        kind: Which these are.
     """
 
-    def __init__(self, scratch: Path, recorder: Path, bounds: Bounds) -> None:
-        self._root, self._slots = scratch / LIVE, scratch / SLOTS
+    def __init__(self, scratch: Path, recorder: Path, bounds: Bounds, kind: Kind = Kind.PLAIN) -> None:
+        self._scratch, self._root, self._slots = scratch, scratch / kind, scratch / SLOTS
         self._recorder = recorder
-        self.bounds = bounds
+        self.bounds, self.kind = bounds, kind
 
-    def want(self, stream: Path) -> EncodeNow:
+    def want(self, stream: Path, source: Path | None = None) -> EncodeNow:
         """Say that somebody looks, and have the stream encoded if it is not.
 
         Args:
-            stream: Its folder, as seen from that of this host's recorders; here it has one of that name.
+            stream: Its lane, the place of its encodes.
+            source: Its folder, as seen from that of this host's recorders; None: of the lane's name.
 
         Returns:
             `EncodeNow.STARTING` where one was begun, ``RUNNING`` where there was one, or why there is none.
         """
         try:
-            return self._want(stream)
+            return self._want(stream, source or stream)
         except OSError as error:
             # The other streams of its session have nothing to do with it.
             log.warning("live_encode_not_begun", stream=str(stream), error=str(error))
             is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
             return EncodeNow.FULL if is_full else EncodeNow.RESTARTING
 
-    def _want(self, stream: Path) -> EncodeNow:
+    def tell_rules(self, stream: Path, rules: Mapping[str, Any]) -> None:
+        """Write what the masked encode of a stream has to keep to, whole or not at all.
+
+        Raises:
+            OSError: It cannot be written; the encode then makes nothing of what is recorded since.
+        """
+        folder = self._root / stream
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / RULES
+        beside = path.with_name(f"{RULES}.{os.getpid()}-{threading.get_ident()}")
+        beside.write_text(json.dumps(rules, separators=(",", ":")), encoding="utf-8")
+        beside.rename(path)
+
+    def are_rules_old(self, stream: Path) -> bool:
+        """Whether rules are due to be read again; a clock that was set back makes them so."""
+        since_s = time.time() - _mtime_of(self._root / stream / RULES)
+        return not 0 <= since_s < RULES_EVERY_S
+
+    def _want(self, stream: Path, source: Path) -> EncodeNow:
         folder = self._root / stream
         folder.mkdir(parents=True, exist_ok=True)
         (folder / WANTED).touch()
@@ -167,7 +202,7 @@ class LiveEncodes:
             slot = self._slot(held)
             if slot is None:
                 return EncodeNow.BUSY
-            self._begin(stream, (lock, slot), held)
+            self._begin(stream, source, (lock, slot), held)
         return EncodeNow.STARTING
 
     def _slot(self, held: ExitStack) -> int | None:
@@ -178,7 +213,7 @@ class LiveEncodes:
                 return slot
         return None
 
-    def _begin(self, stream: Path, locks: tuple[int, int], held: ExitStack) -> None:
+    def _begin(self, stream: Path, source: Path, locks: tuple[int, int], held: ExitStack) -> None:
         folder, before = self._root / stream, self.pieces(stream)
         last = before[-1] if before else None
         _shed(folder)
@@ -192,12 +227,13 @@ class LiveEncodes:
         limits = self.bounds.limits
         told = {
             "limits": dict(_pair(each) for each in limits.for_child().split(",")),
-            "stream_folder": str((self._recorder / stream).resolve()),
+            "stream_folder": str((self._recorder / source).resolve()),
             "folder": str(own.resolve()),
             "wanted": str((folder / WANTED).resolve()),
             "idle_s": IDLE_S,
             "floor_bytes": self.bounds.floor_bytes,
             "after_us": after_us,
+            "rules": str((folder / RULES).resolve()) if self.kind is Kind.MASKED else None,
         }
         with (own / WORDS).open("wb") as words:
             process = subprocess.Popen(
@@ -215,7 +251,7 @@ class LiveEncodes:
             with suppress(BrokenPipeError):
                 process.stdin.write(json.dumps(told).encode())
                 process.stdin.close()
-        log.info("live_encode_begun", room_no=stream.parent.name, stream=stream.name)
+        log.info("live_encode_begun", room_no=source.parent.name, stream=source.name, kind=str(self.kind))
         # It holds a place of the host while it lives, so there are no more of these than of those.
         threading.Thread(target=_see_off, args=(process,), name="live-encode", daemon=True).start()
 
@@ -235,7 +271,21 @@ class LiveEncodes:
             _empty_out(half)
         # By their names: what was cut off while it was made or removed may have nothing in it.
         found = [path for path in self._root.glob("*/*/*/*") if _NAME.fullmatch(path.name)]
-        return sum(_removed(each) for each in found if self._is_past(each))
+        count = sum(_removed(each) for each in found if self._is_past(each))
+        if self.kind is Kind.MASKED:
+            for lane in self._root.glob("*/*/*"):
+                self._clear_lane(lane)
+        return count
+
+    def _clear_lane(self, lane: Path) -> None:
+        """Remove the lane of a session that nobody has looked at for long, and that holds no encode."""
+        is_past = time.time() - _mtime_of(lane / WANTED) > 2 * self.bounds.keep_s + IDLE_S
+        if not is_past or _encodes(lane):
+            return
+        with ExitStack() as held:
+            # Whoever begins an encode there meanwhile finds its folder gone, and asks again.
+            if _locked(lane / LOCK, held) is not None and not _encodes(lane):
+                _empty_out(lane)
 
     def _is_past(self, encode: Path) -> bool:
         try:
@@ -252,7 +302,7 @@ class LiveEncodes:
 
     def pieces(self, stream: Path) -> list[Told]:
         """What there is of a stream, in the order it was made."""
-        return pieces(self._root.parent, stream, self.bounds.keep_s)
+        return pieces(self._scratch, stream, self.bounds.keep_s, self.kind)
 
     def standing(self, stream: Path) -> Standing:
         """How the encode of a stream stands, without beginning one."""
@@ -281,14 +331,16 @@ class LiveEncodes:
         return EncodeNow.BUSY if all(is_held(slot) for slot in slots) else EncodeNow.IDLE
 
 
-def pieces(scratch: Path, stream: Path, keep_s: float) -> list[Told]:
+def pieces(scratch: Path, stream: Path, keep_s: float, kind: Kind = Kind.PLAIN) -> list[Told]:
     """What there is of a stream, in the order it was made.
 
     Args:
+        scratch: Of the installation.
+        stream: Its lane.
         keep_s: How long whoever is told of one may go on to ask for it.
     """
     found: list[Told] = []
-    for encode in _encodes(scratch / LIVE / stream):
+    for encode in _encodes(scratch / kind / stream):
         try:
             found += _pieces(encode, keep_s)
         except OSError as error:
@@ -296,9 +348,9 @@ def pieces(scratch: Path, stream: Path, keep_s: float) -> list[Told]:
     return found
 
 
-def piece_of(scratch: Path, stream: Path, encode: str, number: int) -> Told | None:
+def piece_of(scratch: Path, stream: Path, encode: str, number: int, kind: Kind = Kind.PLAIN) -> Told | None:
     """A piece by its name; None: there is none."""
-    folder = scratch / LIVE / stream / encode
+    folder = scratch / kind / stream / encode
     if not (folder / NAME).exists():
         return None
     said = _journal_of(folder)
@@ -307,9 +359,9 @@ def piece_of(scratch: Path, stream: Path, encode: str, number: int) -> Told | No
     return _told(folder, said, number, is_over=not is_held(folder / LOCK), is_new=False)
 
 
-def place_of(scratch: Path, stream: Path, encode: str, number: int) -> Path:
+def place_of(scratch: Path, stream: Path, encode: str, number: int, kind: Kind = Kind.PLAIN) -> Path:
     """Where a piece lies, if there is one of that name."""
-    return scratch / LIVE / stream / encode / f"{number:06d}.mp4"
+    return scratch / kind / stream / encode / f"{number:06d}.mp4"
 
 
 def _pair(text: str) -> tuple[str, int]:

@@ -24,10 +24,12 @@ from evidence.access import Act, Actor, Subject, may, require
 from evidence.errors import Conflict, InvalidInput, NotFound, NotPermitted
 from evidence.item import SHOWABLE, Binding, Custody
 from evidence.kinds import ClaimSource, Role
+from evidence.live_masks import is_open
 from evidence.session import case_named_by
 from ingest.facts import Statement, weigh
 from ingest.recorder import rights
 from storage.db import accounts, agencies, cases, items, ledger, sessions
+from storage.db.live_masks import live_masks_in_order
 from storage.db.room_tables import PlannedSession, RoomSession
 from storage.db.tables import Case, CaseBinding, Item
 
@@ -317,6 +319,32 @@ def require_live(work: Asking, row: RoomSession) -> None:
         handler_id = cases.case_by_id(work.session, work.agency_id, row.case_id).handler_id
         handler_ids = frozenset({handler_id}) if handler_id is not None else frozenset()
     require(work.actor, Act.SEE_ORIGINAL, Subject(handler_ids=handler_ids))
+
+
+def require_masked_live(work: Asking, row: RoomSession) -> None:
+    """Raise unless the actor may watch what a live mask leaves of a session: reads it, or sees its case.
+
+    Raises:
+        NotPermitted: ``not_permitted``, ``session_not_yours``; or none is in force (``live_mask_needed``).
+    """
+    require(work.actor, Act.WATCH_LIVE)
+    if row.case_id is None or not may(work.actor, Act.LIST_CASES):
+        require_session(work, row, Act.READ_SESSIONS)
+    if not is_open(live_masks_in_order(work.session, work.agency_id, row.id)):
+        raise NotPermitted(
+            f"session {row.id}: expected a live mask, found none in force; "
+            "ask its case's handler, legal review or the archive to set one",
+            code="live_mask_needed",
+        )
+
+
+def may_watch_original(work: Asking, row: RoomSession) -> bool:
+    """Whether the actor may watch a session live as it is recorded."""
+    try:
+        require_live(work, row)
+    except NotPermitted:
+        return False
+    return True
 
 
 def _named_by_others(work: Asking, row: RoomSession) -> bool:

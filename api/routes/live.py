@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -28,30 +29,32 @@ LiveLane = Annotated[int, Path(ge=0, le=99)]
 
 @gate.post(
     "/room-sessions/{session_id}/live-grants",
-    Act.READ_SESSIONS,
+    Act.WATCH_LIVE,
     status_code=201,
     problems=(404, 409),
     summary="申请实时观看 Ask to watch a session live",
 )
 def ask(session_id: UUID, body: LiveRequest, desk: DeskOf) -> LiveShown:
-    """录制中(或文件尚未全部入库)的会话;须有原件权限、目的与理由;每路一个播放列表,可回看至开头。
+    """录制中(或文件尚未全部入库)的会话;须有目的与理由;每路一个播放列表,可回看至开头。无原件权限者仅在设有实时遮挡时可看遮挡后的画面。
 
     A session that is recorded, or whose files are not all items yet; by the right to originals, purpose and
     reason. A playlist for each stream, from the session's beginning until now; of what browsers do not play
-    from where its shared encode began. The recording is untouched.
+    from where its shared encode began. Without that right: what a live mask leaves, drawn over and encoded
+    anew, from when it was set. The recording is untouched.
     """
     with desk.writing() as work:
         row = sessions.session_by_id(work.session, work.agency_id, session_id)
-        grant_id = live.issue(work, row, body.purpose, body.reason, is_unmasked=body.unmasked).id
+        grant_id = live.issue(
+            work, row, body.purpose, body.reason, is_unmasked=body.unmasked, is_masked=body.masked
+        ).id
+    read_ns = time.monotonic_ns()
     with desk.reading() as work:
         grant, row = live.in_force(work.session, work.agency_id, grant_id, work.now)
-        live.begin_encodes(desk.installation, row, live.standings(work, row))
+        live.begin_encodes(work, row, grant, read_ns)
         return _show(work, row, grant)
 
 
-@gate.get(
-    "/live-grants/{grant_id}", Act.READ_SESSIONS, problems=(404, 410), summary="实时观看状态 A live grant"
-)
+@gate.get("/live-grants/{grant_id}", Act.WATCH_LIVE, problems=(404, 410), summary="实时观看状态 A live grant")
 def get_live_grant(grant_id: UUID, desk: DeskOf) -> LiveShown:
     """本人的授权,含各路当前状态。One's own, with each stream as it stands now."""
     with desk.reading() as work:
@@ -62,7 +65,7 @@ def get_live_grant(grant_id: UUID, desk: DeskOf) -> LiveShown:
 
 @gate.delete(
     "/live-grants/{grant_id}",
-    Act.READ_SESSIONS,
+    Act.WATCH_LIVE,
     status_code=204,
     problems=(404,),
     summary="结束实时观看 End it",
@@ -135,6 +138,7 @@ def _show(work: Work, row: RoomSession, grant: LiveGrant) -> LiveShown:
         held_by=row.held_by,
         expires_at=grant.expires_at,
         unmasked=grant.is_unmasked,
+        masked=grant.is_masked,
         masked_since=live.masked_since(work, row),
         now=work.now,
         streams=[
@@ -146,11 +150,11 @@ def _show(work: Work, row: RoomSession, grant: LiveGrant) -> LiveShown:
                 from_at=each.from_at,
                 to_at=each.to_at,
                 playlist_url=None
-                if each.state == "not_playable"
+                if each.state in {"not_playable", "not_shown"}
                 else f"/api/v1/playlists/{token}/live-{each.lane}.m3u8",
                 encode=each.encode,
                 encode_px=each.encode_px,
             )
-            for each in live.standings(work, row)
+            for each in live.standings(work, row, grant)
         ],
     )

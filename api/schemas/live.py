@@ -23,6 +23,11 @@ class LiveRequest(Input):
     unmasked: bool = Field(
         False, description="连同被遮蔽时段一并观看,计入流转 / Show masked stretches as well; custody says so"
     )
+    masked: bool = Field(
+        False,
+        description="只看实时遮挡后的画面;无原件权限者总是如此 / "
+        "Only what a live mask leaves; always so without the right to originals",
+    )
 
 
 class LiveStream(Output):
@@ -33,7 +38,8 @@ class LiveStream(Output):
     state: StreamNow = Field(
         description=(
             "live 有信号;waiting 尚未录到;away 无信号;paused 暂停;over 已结束;not_playable 编码不能播放 / "
-            "not_playable: its codec does not play in browsers"
+            "not_playable: its codec does not play in browsers; not_shown 未设实时遮挡,不予显示 / "
+            "no live mask in force shows it"
         )
     )
     codecs: list[str] = Field(description="录制的编码 / As it is recorded", examples=[["h264", "aac"]])
@@ -67,6 +73,7 @@ class LiveShown(Output):
     held_by: list[str] = Field(description="可能还有文件的主机 / Hosts that may still have files of it")
     expires_at: datetime
     unmasked: bool = Field(description="含被遮蔽时段 / Masked stretches are shown")
+    masked: bool = Field(description="所见为实时遮挡后的画面 / What is shown is drawn over by live masks")
     masked_since: datetime | None = Field(description="遮蔽中自何时,空为未遮蔽 / Null: nothing is masked now")
     now: datetime = Field(description="服务器时间 / The server's clock, to tell the delay by")
     streams: list[LiveStream]

@@ -12,8 +12,12 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from media.child import confine
+
+if TYPE_CHECKING:
+    from media.live.covering import Covering
 
 
 def main() -> int:
@@ -32,8 +36,17 @@ def main() -> int:
         floor_bytes=told["floor_bytes"],
         after_us=told["after_us"],
     )
-    LiveEncode(orders).run()
+    LiveEncode(orders, _covering(told["rules"])).run()
     return 0
+
+
+def _covering(rules: str | None) -> Covering | None:
+    """What a masked encode is covered by; loaded only where there is one."""
+    if rules is None:
+        return None
+    from media.live.covering import Covering
+
+    return Covering(Path(rules))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 
@@ -27,6 +27,9 @@ from media.live.following import WAIT_S, GrowingBytes, StreamFiles
 from media.live.journal import Journal
 from media.live.pace import Pace
 from media.live.shown_file import ShownFile
+
+if TYPE_CHECKING:
+    from media.live.covering import Covering
 
 STATE = "state.json"
 STALL_S = 30
@@ -52,10 +55,15 @@ class Orders:
 
 
 class LiveEncode:
-    """One encode of one stream, from the first who looks to the last."""
+    """One encode of one stream, from the first who looks to the last.
 
-    def __init__(self, orders: Orders) -> None:
-        self.orders, self.folder = orders, orders.folder
+    Args:
+        orders: What it is begun with.
+        covering: What of the stream is drawn over, and what waits; None: nothing.
+    """
+
+    def __init__(self, orders: Orders, covering: Covering | None = None) -> None:
+        self.orders, self.folder, self.covering = orders, orders.folder, covering
         self.files = StreamFiles(orders.stream_folder)
         self.journal = Journal(orders.folder)
         self.pace = Pace()

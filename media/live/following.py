@@ -38,6 +38,7 @@ class _Run:
     read_to: int = 0
     files: dict[int, str] = field(default_factory=dict)
     begins_us: dict[int, int] = field(default_factory=dict)
+    least_us: dict[int, int] = field(default_factory=dict)
     closed: set[int] = field(default_factory=set)
     is_over: bool = False
 
@@ -54,6 +55,10 @@ class _Run:
             self.is_over = True
         elif number is not None and line["kind"] in {"mark", "closed"}:
             self.begins_us[number] = line["from_utc_us"]
+            # A source whose clock runs fast gives its pictures later times than they have.
+            media_us = line.get("end_us", line.get("duration_us", 0))
+            told_us = min(line["from_utc_us"], line.get("to_utc_us", line["from_utc_us"]) - media_us)
+            self.least_us[number] = min(told_us, self.least_us.get(number, told_us))
             if line["kind"] == "closed":
                 self.closed.add(number)
 
@@ -104,6 +109,13 @@ class StreamFiles:
             return None
         self._run.look()
         return self._run.begins_us.get(self._last)
+
+    def least_us(self) -> int | None:
+        """UTC before which nothing of that file was recorded, if its clock is added: the least ever told."""
+        if self._run is None:
+            return None
+        self._run.look()
+        return self._run.least_us.get(self._last)
 
     def has_ended(self) -> bool:
         """Whether the file told last gets no more: it was closed, or another follows it."""

@@ -11,17 +11,21 @@ from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import av
+from av.codec.context import Flags
 from av.packet import Packet
 
 from media.live.container import BROWSER_PICTURES, BROWSER_SOUNDS, SUFFIXES
 from media.live.fields import FieldJoiner
-from media.live.following import GrowingBytes, Named, StreamFiles
+from media.live.following import WAIT_S, GrowingBytes, Named, StreamFiles
 from media.live.journal import Journal
 from media.live.pace import Pace, Verdict
 from media.live.piece import LEAD_US, MOST_KBPS, Piece
+
+if TYPE_CHECKING:
+    from media.live.covering import Covering
 
 LEAD_IN_US = 2_200_000
 HELD_BYTES = 64 << 20
@@ -29,6 +33,8 @@ HELD_BYTES = 64 << 20
 FIRST_US = 500_000
 """All streams of a file begin within so much of it."""
 STATE_EVERY_S = 1.0
+UNDATED_S = 5.0
+"""A recorder dates a file within a second. What nobody dates is never shown where masks go by its time."""
 RUNGS = tuple(MOST_KBPS)
 _FORMATS = {f".{suffix}": {"mp4": "mp4", "mov": "mp4"}.get(name, name) for name, suffix in SUFFIXES.items()}
 _OPTIONS = {"analyzeduration": "500000", "probesize": str(1 << 20), "fpsprobesize": "0"}
@@ -43,6 +49,8 @@ class Encode(Protocol):
     journal: Journal
     pace: Pace
     folder: Path
+    covering: Covering | None
+    """What is drawn over, and what waits until that is known; None: nothing is."""
 
     def is_over(self) -> bool:
         """Whether it has to end; asked often."""
@@ -80,19 +88,27 @@ class ShownFile:
         pictures, sounds = self._source.streams.video, self._source.streams.audio
         self._picture: Any = pictures[0] if pictures else None
         self._sound: Any = sounds[0] if sounds else None
-        may_copy = suffix in _COPIED_FROM
+        self._covering = encode.covering
+        may_copy = suffix in _COPIED_FROM and self._covering is None
         self._copies_picture = may_copy and _codec(self._picture) in BROWSER_PICTURES
         self._copies_sound = may_copy and _codec(self._sound) in BROWSER_SOUNDS
         for each in (self._picture, self._sound):
             if each is not None:
                 each.codec_context.thread_count = 2
                 each.codec_context.thread_type = "AUTO"
+        if self._covering is not None:
+            self._covering.forget()
+            if self._picture is not None:
+                # A damaged picture must come out and be covered, and so must what is predicted from it.
+                self._picture.codec_context.flags |= Flags.output_corrupt
         self._fields = FieldJoiner(None if self._picture is None else self._picture.time_base)
         self._is_joining, self._goes_on = joins, not joins
         self._held: deque[Packet[Any]] = deque()
         self._held_bytes = 0
         self._keys: deque[int] = deque()
         self._first_us: int | None = None
+        self._zero_least_us: int | None = None
+        """UTC before which nothing of the file was recorded, on its own clock; None: nobody knows."""
         self._newest_us = 0
         self._begin_us = 0
         self._piece: Piece | None = None
@@ -111,9 +127,11 @@ class ShownFile:
             for packet in self._source.demux(*wanted):
                 if packet.size and packet.dts is not None:
                     self._arrived(packet)
+                self._make_ready()
                 if self.encode_of.is_over():
                     break
             self._join()
+            self._make_rest()
             self._drain()
         finally:
             self._end_piece()
@@ -165,6 +183,8 @@ class ShownFile:
         self.reader.is_caught_up = False
         held, self._held, self._held_bytes = self._held, deque(), 0
         self._keys.clear()
+        if self._covering is not None:
+            self._covering.doubt()
         for each in (self._picture, self._sound):
             if each is not None and each.codec_context.is_open:
                 each.codec_context.flush_buffers()
@@ -183,17 +203,53 @@ class ShownFile:
     # -- from packets to the piece ---------------------------------------------------------
 
     def _take(self, packet: Packet[Any]) -> None:
+        if self._covering is None:
+            self._make(packet)
+        elif not self._covering.put(packet):
+            # Nobody reads the rules any more; what is newest is shown once somebody does.
+            self._end_piece()
+            self._is_joining, self._begin_us = True, self._newest_us
+
+    def _make_ready(self) -> None:
+        """What waited, as far as it is known how it is covered."""
+        if self._covering is None:
+            return
+        self._zero_least_us = self.encode_of.files.least_us()
+        if self._zero_least_us is not None:
+            for packet in self._covering.ready():
+                self._make(packet)
+
+    def _make_rest(self) -> None:
+        """What still waits at the end of the file."""
+        covering, began = self._covering, time.monotonic()
+        while covering is not None and covering.has_waiting:
+            self._make_ready()
+            is_undated = self._zero_least_us is None and time.monotonic() - began > UNDATED_S
+            if is_undated or self.encode_of.is_over():
+                covering.forget()
+            elif covering.has_waiting:
+                time.sleep(WAIT_S)
+
+    def _make(self, packet: Packet[Any]) -> None:
         if packet.stream is self._picture:
             if self._copies_picture:
                 self._copy(packet, opens=packet.is_keyframe)
             else:
-                for frame in _decoded(packet):
+                for frame in self._decoded(packet):
                     self._show_whole(frame)
         elif self._copies_sound:
             self._copy(packet, opens=self._picture is None)
         else:
-            for frame in _decoded(packet):
+            for frame in self._decoded(packet):
                 self._hear(frame)
+
+    def _decoded(self, packet: Packet[Any]) -> Iterator[Any]:
+        """What a packet holds; one that is damaged holds nothing."""
+        try:
+            yield from packet.decode()
+        except av.error.InvalidDataError:
+            if self._covering is not None and packet.stream is self._picture:
+                self._covering.doubt()
 
     def _drain(self) -> None:
         """What decoders hold at the end of the file."""
@@ -204,6 +260,8 @@ class ShownFile:
                 self._show(frame)
 
     def _show_whole(self, frame: Any) -> None:
+        if self._covering is not None:
+            self._covering.vouch(frame)
         for whole in self._fields.join(frame):
             self._show(whole)
 
@@ -213,8 +271,16 @@ class ShownFile:
             return
         if self._piece is None:
             self._begin_piece(at_us, _fitting(frame.width, frame.height, RUNGS[self.encode_of.pace.rung]))
+        if self._piece is not None and self._covering is not None and self._piece.size is not None:
+            frame = self._covering.painted(frame, self._piece.size, self._least_us(at_us))
         if self._piece is not None:
             self._piece.show(frame, at_us)
+
+    def _least_us(self, at_us: int) -> int | None:
+        """UTC before which a moment of the file's clock cannot have been; None: nobody knows."""
+        if self._zero_least_us is None or self._first_us is None:
+            return None
+        return self._zero_least_us + at_us - self._first_us
 
     def _hear(self, frame: Any) -> None:
         at_us = _shown_us(frame, self._sound)
@@ -222,6 +288,8 @@ class ShownFile:
             return
         if self._piece is None and self._picture is None and at_us >= self._begin_us:
             self._begin_piece(at_us, None)
+        if self._piece is not None and self._covering is not None:
+            frame = self._covering.muted(frame, self._least_us(at_us))
         if self._piece is not None:
             self._piece.hear(frame, at_us)
 
@@ -322,14 +390,6 @@ def _shown_us(frame: Any, stream: Any) -> int | None:
     # One that comes out of a decoder at the end has no base of its own.
     base = frame.time_base or stream.time_base
     return None if frame.pts is None or base is None else round(frame.pts * base * 1_000_000)
-
-
-def _decoded(packet: Packet[Any]) -> Iterator[Any]:
-    """What a packet holds; one that is damaged holds nothing."""
-    try:
-        yield from packet.decode()
-    except av.error.InvalidDataError:
-        return
 
 
 def rungs_beside(height_px: int, rung: int) -> tuple[list[int], int | None]:

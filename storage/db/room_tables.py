@@ -171,6 +171,7 @@ class LiveGrant(Base):
     revoked_at: Mapped[datetime | None] = mapped_column(comment="null: in force")
     is_watched: Mapped[bool] = mapped_column(comment="bytes were fetched, and the leaf says so")
     is_unmasked: Mapped[bool] = mapped_column(comment="masked stretches are shown, as was asked for")
+    is_masked: Mapped[bool] = mapped_column(comment="of the masked encode alone, never of what is recorded")
     told: Mapped[dict[str, Any]] = mapped_column(
         comment="by stream, the files its list has: [run, number, wall time of its first picture in us]"
     )
@@ -196,6 +197,26 @@ class SessionMask(Base):
     ended_by: Mapped[str | None] = mapped_column(comment="actor label; null: it had an end, or has none")
     made_at: Mapped[datetime] = mapped_column(comment="server clock")
     leaf_id: Mapped[UUID] = mapped_column(comment="custody leaf of the mask")
+
+
+class LiveMaskRow(Base):
+    """What of a session is shown live to people without the right to originals. Append-only."""
+
+    __tablename__ = "live_mask"
+    __table_args__ = (UniqueConstraint("agency_id", "session_id", "number"),)
+    id: Mapped[UUID] = _id()
+    agency_id: Mapped[UUID] = _agency()
+    session_id: Mapped[UUID] = mapped_column(ForeignKey("room_session.id"))
+    number: Mapped[int] = mapped_column(Integer, comment="from 1; the highest is in force")
+    covers: Mapped[dict[str, Any]] = mapped_column(
+        comment="by stream, evidence.live_masks.Cover; empty: what was before is lifted"
+    )
+    text: Mapped[str] = mapped_column(comment="why, in words, one line")
+    by: Mapped[str] = mapped_column(comment="actor label")
+    made_at: Mapped[datetime] = mapped_column(
+        comment="server clock of the host that records; in force from then on"
+    )
+    leaf_id: Mapped[UUID] = mapped_column(comment="custody leaf that says so")
 
 
 class SessionNote(Base):

@@ -65,6 +65,7 @@ WITNESSED: tuple[type[tables.Base], ...] = (
     room_tables.SessionPart,
     room_tables.SessionNote,
     room_tables.SessionMask,
+    room_tables.LiveMaskRow,
     room_tables.SecondCopy,
     room_tables.LiveGrant,
     room_tables.PlannedSession,

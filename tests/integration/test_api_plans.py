@@ -23,8 +23,9 @@ from sqlalchemy import Connection, Engine, event
 from api import cvat_body
 from api.previews import Preview, make_preview
 from cli.main import main
+from media.painting import FILL
 from redaction.plan import RedactionPlan, Track
-from redaction.render import FILL, FILL_RGB
+from redaction.render import FILL_RGB
 from redaction.revealing import reveals
 from storage.db.engine import READ_OPTION
 from tests.support.scene import PASSWORD, Live, Recording, live_scene

@@ -20,9 +20,9 @@ import pytest
 from PIL import Image
 from sqlalchemy import select
 
+from media.painting import FILL
 from redaction.plan import Masks, RedactionPlan
 from redaction.plan_json import plan_from_json
-from redaction.render import FILL
 from storage.db import agencies, items
 from storage.db.plans import held_back
 from storage.db.tables import Job

@@ -32,6 +32,8 @@ BIG_PX = (640, 360)
 class Told:
     """An encode, as much of it as a file needs."""
 
+    covering = None
+
     def __init__(self, folder: Path, pace: Pace) -> None:
         self.stream, self.folder = folder / "stream", folder / "out"
         self.run = self.stream / ("0" * 32)

@@ -84,6 +84,7 @@ APPEND_ONLY: dict[str, set[str]] = {
     "continuity_reason": set(),
     "device_reading": set(),
     "policy": set(),
+    "live_mask": set(),
     "session_note": set(),
     "session_part": set(),
     "trigger_call": set(),

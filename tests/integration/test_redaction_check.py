@@ -19,12 +19,12 @@ import redaction.render
 from media.decode import picture_times, read_photo
 from media.encode import Canvas
 from media.mux import FragmentFile, Sample, VideoTrack
+from media.painting import FILL
 from redaction.amend import amend
 from redaction.geometry import Region
 from redaction.leftover import another_family
 from redaction.models import MODELS
 from redaction.plan import Key, RedactionPlan
-from redaction.render import FILL
 from tests.integration.redaction_footage import (
     QUICK,
     Footage,

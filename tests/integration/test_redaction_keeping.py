@@ -20,11 +20,11 @@ from media.decode import CodedReader, open_video, picture_times
 from media.fmp4 import index_fragments
 from media.footage import read_frame_number
 from media.mux import FragmentFile, Sample, VideoTrack
+from media.painting import FILL
 from media.run import packaged_ffmpeg
 from redaction.amend import amend
 from redaction.keeping import GROUP_MAX_S, decide
 from redaction.plan import Key, Picture, RedactionPlan, State, Track, WholeFrameSpan
-from redaction.render import FILL
 from tests.integration.redaction_footage import FRAGMENTS, check, render
 from tests.journey.chromium import watch_playlist
 from tests.support.media import ffmpeg, make_plain, probe

@@ -18,6 +18,7 @@ from evidence.errors import Conflict, InvalidInput, MediaError, Unavailable
 from evidence.masks import Reason
 from media.decode import AudioReader, open_video, picture_times, read_photo
 from media.fmp4 import index_fragments
+from media.painting import FILL
 from media.sandbox import Limits, call
 from redaction.amend import amend
 from redaction.check import check_photo_entry
@@ -26,7 +27,7 @@ from redaction.detectors.centerface import CenterFace
 from redaction.geometry import Box
 from redaction.models import MODELS
 from redaction.plan import Masks, RedactionPlan, State
-from redaction.render import FILL, FILL_RGB, redact_photo_entry, render_entry
+from redaction.render import FILL_RGB, redact_photo_entry, render_entry
 from tests.integration.redaction_footage import (
     HEIGHT,
     QUICK,

@@ -155,7 +155,7 @@ def test_a_mask_hides_as_much_more_as_the_clock_was_set(sqlite_storage: Storage,
             row = sessions.session_by_id(session, agency.id, session_id)
             (mask,) = masks_in_force(session, row)
             grant = LiveGrant(is_unmasked=False)
-            shown = Watched.of(session, row).may_show(grant, storage)
+            shown = Watched.of(session, row).may_show(grant, storage, "main")
             return mask.slack_us, without(shown.windows, shown.masks)
 
     begins, first, last, ends = (to_micros(at(each)) for each in (-900, 19, 31, 120))

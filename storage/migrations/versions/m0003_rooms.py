@@ -15,7 +15,7 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-APPEND_ONLY = ("session_note", "session_part", "trigger_call")
+APPEND_ONLY = ("live_mask", "session_note", "session_part", "trigger_call")
 # What is added to a row later; every other column is written with the row, and no row goes.
 ADDED_LATER = {
     "room_session": (
@@ -254,6 +254,36 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_table(
+        "live_mask",
+        sa.Column("id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("agency_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("session_id", storage.db.types.Id(length=16), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False, comment="from 1; the highest is in force"),
+        sa.Column(
+            "covers",
+            storage.db.types.Json(),
+            nullable=False,
+            comment="by stream, evidence.live_masks.Cover; empty: what was before is lifted",
+        ),
+        sa.Column("text", sa.Text(), nullable=False, comment="why, in words, one line"),
+        sa.Column("by", sa.Text(), nullable=False, comment="actor label"),
+        sa.Column(
+            "made_at",
+            storage.db.types.Instant(),
+            nullable=False,
+            comment="server clock of the host that records; in force from then on",
+        ),
+        sa.Column(
+            "leaf_id", storage.db.types.Id(length=16), nullable=False, comment="custody leaf that says so"
+        ),
+        sa.ForeignKeyConstraint(["agency_id"], ["agency.id"], name=op.f("fk_live_mask_agency_id")),
+        sa.ForeignKeyConstraint(["session_id"], ["room_session.id"], name=op.f("fk_live_mask_session_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_live_mask")),
+        sa.UniqueConstraint(
+            "agency_id", "session_id", "number", name=op.f("uq_live_mask_agency_id_session_id_number")
+        ),
+    )
+    op.create_table(
         "live_grant",
         sa.Column("id", storage.db.types.Id(length=16), nullable=False),
         sa.Column("agency_id", storage.db.types.Id(length=16), nullable=False),
@@ -272,6 +302,12 @@ def upgrade() -> None:
             sa.Boolean(),
             nullable=False,
             comment="masked stretches are shown, as was asked for",
+        ),
+        sa.Column(
+            "is_masked",
+            sa.Boolean(),
+            nullable=False,
+            comment="of the masked encode alone, never of what is recorded",
         ),
         sa.Column(
             "told",
