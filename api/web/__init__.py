@@ -22,6 +22,7 @@ TYPES = {
             "conduct.js",
             "facts.js",
             "live.js",
+            "live_mask.js",
             "review.js",
             "source.js",
             "taking.js",

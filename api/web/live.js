@@ -5,6 +5,7 @@
 
 import { Problem, askJson, byId, guarded, localTime, make, microsOf, notice, pause, state, textOf, when, word } from "./common.js";
 import { checklistOf, conducting, drawPlans, offerStart } from "./conduct.js";
+import { LiveMaskTool, liftLiveMask } from "./live_mask.js";
 import { Source } from "./source.js";
 import { Wall, end } from "./wall.js";
 
@@ -94,6 +95,7 @@ class LiveWall extends Wall {
 }
 
 const wall = new LiveWall(byId("live-panes"), { clock: onClock, lead: () => {}, end: () => {}, problem: (problem) => { byId("live-told").textContent = problem.message; } });
+const masks = new LiveMaskTool(wall, () => live.session);
 const live = { session: null, grant: null, ahead_us: 0, list: null };
 
 // -- which run --------------------------------------------------------------------------------
@@ -136,9 +138,11 @@ function row(session) {
   const reason = make("input", { "aria-label": word("liveReason"), placeholder: word("liveReason"), maxlength: "500", required: "" });
   const go = make("button", { class: "small" }, word("watchLive"));
   const form = make("form", { class: "row", onsubmit: guarded(() => watch(session, reason.value)) }, reason, go);
+  // Others than its own people watch what a live mask leaves; whether there is one, the answer says.
+  const mayWatch = !session.ended_at && state.me?.acts.includes("watch_live");
   const mayRun = session.may_read && !session.ended_at && state.me?.acts.includes("run_sessions");
   return make("li", {}, make("b", {}, session.room_name), make("span", {}, about), make("span", { class: "wait" }, said),
-    ...doubtsOf(session).map((each) => make("span", { class: "wait" }, each)), session.may_read && !session.ended_at ? form : null, mayRun ? hiding(session) : null, mayRun ? conducting(session, list) : null, session.may_read ? checklistOf(session) : null);
+    ...doubtsOf(session).map((each) => make("span", { class: "wait" }, each)), mayWatch ? form : null, mayRun ? hiding(session) : null, mayRun ? conducting(session, list) : null, session.may_read ? checklistOf(session) : null);
 }
 
 // One touch hides from now on, another ends it. Why is chosen beforehand.
@@ -154,7 +158,8 @@ function hiding(session) {
     for (const each of lasting) await askJson("POST", `${masks}/${each.id}/end`);
     notice(word(lasting.length ? "maskEnded" : "maskNone", { room: session.room_name }));
   }) }, word("maskUntilNow"));
-  return make("div", { class: "row" }, why, from, until);
+  const alone = make("button", { type: "button", class: "small quiet", onclick: guarded(() => liftLiveMask(session, why.selectedOptions[0].textContent)) }, word("liveMaskLift"));
+  return make("div", { class: "row" }, why, from, until, alone);
 }
 
 // What a person has to know of a session beside its footage: what no register has, and where files of it still are.
@@ -178,6 +183,7 @@ export async function watch(session, reason) {
   byId("live").hidden = false;
   byId("live-title").textContent = `${session.room_name} · ${session.facts?.case_no || word("unnamed")}`;
   wall.isFollowing = true;
+  masks.show(grant);
   drawState();
   look(grant);
   start(grant).catch((problem) => problemOf(grant, problem));
@@ -233,6 +239,7 @@ function problemOf(grant, problem) {
 
 export async function closeLive({ isKept = false } = {}) {
   const { grant } = live;
+  masks.show(null);
   Object.assign(live, { session: null, grant: null, now: null });
   if (!isKept) { byId("live").hidden = true; byId("live-told").textContent = ""; }
   if (wall.isOpen) await wall.close();
@@ -246,18 +253,20 @@ function drawState() {
   if (!now) return;
   const named = (name) => now.streams.filter((stream) => stream.state === name);
   const names = (streams) => streams.map((stream) => stream.name).join(word("comma"));
-  const away = named("away"), unplayable = named("not_playable");
+  const away = named("away"), unplayable = named("not_playable"), unshown = named("not_shown");
   byId("live-told").textContent = [
     // While it lasts it is plain where its footage is.
     ...doubtsOf(now.ended_at ? now : { ...now, held_by: [] }),
     now.paused_since && word("livePaused"),
     now.ended_at && word("liveOver"),
+    now.masked && word("liveMaskedView"),
     now.masked_since && !now.unmasked && word("liveMasked", { time: when(now.masked_since) }),
     away.length && word("liveAway", { names: names(away) }),
     ...Object.entries(word("encodeStates")).map(([encode, said]) => {
       const found = now.streams.filter((stream) => stream.encode === encode);
       return found.length && !now.ended_at && said.replace("{names}", names(found));
     }),
+    unshown.length && word("liveNotShown", { names: names(unshown) }),
     unplayable.length && word("liveUnplayable", { names: names(unplayable), codecs: [...new Set(unplayable.flatMap((stream) => stream.codecs))].join(word("comma")) }),
   ].filter(Boolean).join(" · ");
   for (const pane of wall.panes) {

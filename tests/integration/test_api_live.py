@@ -239,9 +239,34 @@ def watched_on_the_page(live: Live, page: Page, dates: list[datetime | None], ho
     page.click("#language")
     expect(page.locator("#live-behind")).to_contain_text("behind")
     expect(page.locator("#live-told")).to_have_text("stated, and not registered here: officer 330199")
+    masked_on_the_page(live, page)
     page.click("[data-live=close]")
     expect(page.locator("#live-panes video")).to_have_count(0)
     ticked_on_the_page(live, page)
+
+
+def masked_on_the_page(live: Live, page: Page) -> None:
+    """Areas are drawn over what is watched, and others may watch what they leave; then nobody else may."""
+    page.click("#live-mask-box summary")
+    page.fill("#live-mask-form [name=statement]", "遮挡被询问人")
+    page.click("#live-mask-form button:text('Let others watch')")
+    expect(page.locator("#notice")).to_have_text("Draw an area over a picture first")
+    seen = page.locator("#live-panes .pane-picture").first.bounding_box()
+    assert seen is not None
+    page.mouse.move(seen["x"] + seen["width"] / 4, seen["y"] + seen["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(seen["x"] + seen["width"] * 2, seen["y"] + seen["height"] * 3 / 4)
+    page.mouse.up()
+    page.click("#live-mask-form button:text('Let others watch')")
+    expect(page.locator("#notice")).to_contain_text("others may watch")
+    page.click("[data-mask=lift]")
+    expect(page.locator("#notice")).to_contain_text("nobody else watches")
+    (session,) = call(live, "handler", "GET", "/room-sessions", state="open")["items"]
+    drawn, lifted = call(live, "handler", "GET", f"/room-sessions/{session['id']}/live-masks")
+    assert list(drawn["streams"]) == ["main"] and not lifted["streams"]
+    cover = drawn["streams"]["main"]
+    assert (cover["width_px"], cover["height_px"], cover["heard"]) == (320, 180, False)
+    assert np.abs(np.subtract(cover["areas"], [[80, 90, 320, 135]])).max() <= 2
 
 
 def ticked_on_the_page(live: Live, page: Page) -> None:
