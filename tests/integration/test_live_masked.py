@@ -33,7 +33,7 @@ from tests.support.rooms import recorded_for_real
 from tests.support.scene import CASE_A, Live, Scene, served
 from transcode import live_encodes
 
-FPS = 10
+FPS = 5
 WIDTH, HEIGHT = 320, 180
 API = "/api/v1"
 WHY = {"purpose": "supervision", "reason": "现场督导"}
@@ -46,7 +46,7 @@ SURE_PX = 4
 def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     folder = tmp_path_factory.mktemp("masked")
     camera = folder / "camera.mp4"
-    make_plain(camera, seconds=40, fps=FPS, keyframe_every=FPS, width_px=WIDTH, height_px=HEIGHT)
+    make_plain(camera, seconds=80, fps=FPS, keyframe_every=FPS, width_px=WIDTH, height_px=HEIGHT)
     streams = [StreamSettings(name=name, url=f"file://{camera}") for name in ("main", "room")]
     scene = Scene(
         folder, laid_url("sqlite", folder), RoomSettings(room_no="R-1", name="一号", streams=streams)
@@ -211,7 +211,7 @@ def test_what_a_live_mask_leaves_is_all_that_anybody_without_originals_can_get(
     head = {"Range": f"bytes={piece.first}-{piece.first + 9}"}
     assert live.anyone.get(shown["streams"][0]["playlist_url"]).json()["code"] == "live_mask_needed"
     assert live.anyone.get(piece.url, headers=head).status_code == 403
-    time.sleep(2)
+    time.sleep(1.2)
     again_us = mask(live, path, TOP)
     later = until(lambda: (now := listed(live, shown)) and ends_at(now) > again_us + 2_500_000 and now)
     assert live.anyone.get(piece.url, headers=head).status_code in {403, 404}
