@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from evidence.live_masks import Cover, LiveMask, LiveRules
 from media import boxes
 from media.fmp4 import index_fragments
+from media.footage import read_frame_number
+from media.live.boots import boot_id
+from media.live.covering import Covering
 from media.live.following import GrowingBytes, StreamFiles
 from media.live.journal import Journal, read
 from media.live.pace import Pace, Verdict
 from media.live.shown_file import LEAD_IN_US, ShownFile
+from media.painting import FILL
 from tests.support.media import ffmpeg, make_plain
 
 FPS = 10
@@ -27,14 +33,15 @@ BEGAN_US = 1_770_000_000_000_000
 SECONDS = 6
 FRAGMENTS = "empty_moov+default_base_moof+frag_discont+frag_keyframe"
 BIG_PX = (640, 360)
+DAMAGED = 33
+"""The number of a picture that others are predicted from."""
 
 
 class Told:
     """An encode, as much of it as a file needs."""
 
-    covering = None
-
-    def __init__(self, folder: Path, pace: Pace) -> None:
+    def __init__(self, folder: Path, pace: Pace, rules: Path | None = None) -> None:
+        self.covering = None if rules is None else Covering(rules)
         self.stream, self.folder = folder / "stream", folder / "out"
         self.run = self.stream / ("0" * 32)
         for each in (self.run, self.folder):
@@ -44,8 +51,10 @@ class Told:
         self.pieces = 0
         self.has_begun = threading.Event()
 
+    is_ended = False
+
     def is_over(self) -> bool:
-        return False
+        return self.is_ended
 
     def next_piece(self) -> int:
         self.pieces += 1
@@ -64,19 +73,95 @@ class Told:
         """The recorder's file ends."""
         self.recorder.write("closed", file=0, from_utc_us=BEGAN_US, to_utc_us=BEGAN_US + SECONDS * 1_000_000)
 
-    def encode(self) -> list[dict[str, Any]]:
+    def encode(self, *, joins: bool = True) -> list[dict[str, Any]]:
         """Make of the file what there is to be shown; what it says of it."""
         file = self.files.following()
         assert file is not None
         descriptor = self.files.open(file)
         assert descriptor is not None
         with closing(GrowingBytes(descriptor, self.files.has_ended, self.is_over)) as reader:
-            ShownFile(self, file, reader, 0, joins=True).encode()
+            ShownFile(self, file, reader, 0, joins=joins).encode()
         return read(self.folder)[0]
 
     def shown(self) -> list[Path]:
         """The pieces."""
         return sorted(self.folder.glob("*.mp4"))
+
+
+@contextmanager
+def read_again_and_again(rules: Path, *masks: LiveMask) -> Iterator[None]:
+    """Somebody looks: rows are read all the time."""
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.wait(0.02):
+            known = LiveRules.of(masks, (), "main", boot=boot_id(), read_ns=time.monotonic_ns(), slack_us=0)
+            beside = rules.with_name("beside")
+            beside.write_text(json.dumps(known.to_json()))
+            beside.replace(rules)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        looking.join()
+
+
+def bare_numbers(paths: Sequence[Path]) -> tuple[list[int], int]:
+    """The numbers of the pictures that are not covered altogether, and how many there are in all."""
+    bare, count = [], 0
+    for path in paths:
+        with av.open(str(path)) as container:
+            for frame in container.decode(video=0):
+                gray = frame.to_ndarray(format="gray").astype(np.uint8)
+                count += 1
+                if np.abs(gray.astype(int) - FILL[0]).max() > 12:
+                    number = read_frame_number(gray)
+                    assert number is not None
+                    bare.append(number)
+    return bare, count
+
+
+def test_what_a_decoder_makes_up_is_covered_until_the_next_keyframe(tmp_path: Path) -> None:
+    told = Told(tmp_path, Pace(), tmp_path / "rules.json")
+    told.begin("000000.mov", "mov")
+    plain, whole = tmp_path / "plain.mp4", told.run / "000000.mov"
+    make_plain(plain, seconds=SECONDS, fps=FPS, keyframe_every=FPS, b_frames=False, audio=False)
+    ffmpeg("-i", plain, "-c", "copy", "-movflags", FRAGMENTS, whole)
+    with av.open(str(whole)) as source:
+        sent = [bytes(each) for each in source.demux(video=0) if each.size]
+    data = bytearray(whole.read_bytes())
+    at = data.index(sent[DAMAGED]) + len(sent[DAMAGED]) // 3
+    data[at : at + 40] = bytes(byte ^ 0x5A for byte in data[at : at + 40])
+    whole.write_bytes(data)
+    told.end()
+    # Set a second after the file began, so that two of it are not for others to see.
+    mask = LiveMask(BEGAN_US + 1_000_000, {"main": Cover(320, 180, ((0, 0, 40, 40),))})
+    with read_again_and_again(tmp_path / "rules.json", mask):
+        told.encode(joins=False)
+    bare, count = bare_numbers(told.shown())
+    # And the keyframe itself, which might have been held back by whoever joins fields.
+    sure = (DAMAGED // FPS + 1) * FPS + 1
+    assert count >= SECONDS * FPS - 2
+    assert bare == [number for number in range(2 * FPS, SECONDS * FPS) if not DAMAGED <= number < sure]
+
+
+def test_nothing_is_made_of_what_nobody_read_the_rules_for(tmp_path: Path) -> None:
+    told = Told(tmp_path, Pace(), tmp_path / "rules.json")
+    told.begin("000000.mkv", "matroska")
+    make_plain(told.run / "000000.mkv", seconds=1, fps=FPS, audio=False)
+    told.end()
+    mask = LiveMask(BEGAN_US - 2_000_000, {"main": Cover(320, 180, ((0, 0, 40, 40),))})
+    with read_again_and_again(tmp_path / "rules.json", mask):
+        time.sleep(0.1)
+    # What was read before the packets were is too old, and nobody looks any more.
+    ends = threading.Timer(0.5, lambda: setattr(told, "is_ended", True))
+    ends.start()
+    told.encode(joins=False)
+    ends.join()
+    assert told.is_ended and told.shown() == []
 
 
 class Uneven(Pace):
