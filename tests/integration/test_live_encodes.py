@@ -19,7 +19,7 @@ from media.live.journal import NAME, Journal, is_held, read
 from media.supervise import Limits
 from tests.support.media import ffmpeg, make_plain
 from transcode import live_encodes
-from transcode.live_encodes import LOCK, STATE, Bounds, EncodeNow, LiveEncodes
+from transcode.live_encodes import LOCK, RULES, STATE, Bounds, EncodeNow, Kind, LiveEncodes
 
 FPS = 10
 BEGAN_US = 1_770_000_000_000_000
@@ -110,6 +110,28 @@ def test_the_picture_of_a_camera_with_telephone_sound_is_copied(
     for name in (NAME, STATE, "."):
         os.utime(encode / name, (time.time() - 130,) * 2)
     assert encodes.clear() == 1 and encodes.pieces(MAIN) == []
+
+
+def test_the_lane_of_a_session_goes_once_nobody_can_name_anything_of_it(
+    encodes: LiveEncodes, tmp_path: Path
+) -> None:
+    lane = MAIN.with_name(f"main.{7:032x}")
+    masked = LiveEncodes(tmp_path, tmp_path / "recorder", encodes.bounds, Kind.MASKED)
+    assert masked.are_rules_old(lane)
+    masked.tell_rules(lane, {"read_ns": 1})
+    folder = tmp_path / Kind.MASKED / lane
+    assert not masked.are_rules_old(lane) and json.loads((folder / RULES).read_text()) == {"read_ns": 1}
+    # A clock that was set back keeps nobody from reading the rows.
+    os.utime(folder / RULES, (time.time() + 3600,) * 2)
+    assert masked.are_rules_old(lane)
+    (folder / live_encodes.WANTED).touch()
+    assert masked.clear() == 0 and encodes.clear() == 0 and folder.exists()
+    os.utime(folder / live_encodes.WANTED, (time.time() - 160,) * 2)
+    encode = folder / live_encodes._next_name(folder)
+    encode.mkdir()
+    assert masked.clear() == 0 and encode.exists()
+    os.utime(encode, (time.time() - 190,) * 2)
+    assert masked.clear() == 1 and not folder.exists()
 
 
 def test_an_encode_that_dies_again_and_again_is_begun_ever_later(
