@@ -88,7 +88,8 @@ class Watched:
         windows: Sequence[Span] = shown_windows(self.row, self.notes)
         if grant.is_masked:
             since_us = open_since_us(self.live_masks, stream)
-            windows = [] if since_us is None else _from(windows, since_us)
+            # By how far the clock was set, as in the rules of its encode.
+            windows = [] if since_us is None else _from(windows, since_us + self.stepped_us(storage))
         elif grant.is_unmasked:
             return MayShow(tuple(windows), ())
         if not self.masks:
@@ -391,7 +392,14 @@ def take(storage: Storage, agency_id: UUID, grant_id: UUID, name: str, *, is_tak
         if path is None or index is None:
             raise settling()
         file = file_of(session, storage, row, stream, run, number, kind_of(grant))
-        may_show = Watched.of(session, row).may_show(grant, storage, stream)
+        watched = Watched(
+            row,
+            (),
+            sessions.pauses_of(session, agency_id, row.id),
+            masks_in_force(session, row),
+            live_masks_in_order(session, agency_id, row.id) if grant.is_masked else (),
+        )
+        may_show = watched.may_show(grant, storage, stream)
         allowed = _allowed(index, may_show.of(file, index, at_us))
     if is_taking and not grant.is_watched:
         _note_watched(storage, agency_id, grant_id, now)

@@ -328,7 +328,8 @@ def require_masked_live(work: Asking, row: RoomSession) -> None:
         NotPermitted: ``not_permitted``, ``session_not_yours``; or none is in force (``live_mask_needed``).
     """
     require(work.actor, Act.WATCH_LIVE)
-    if row.case_id is None or not may(work.actor, Act.LIST_CASES):
+    # Cases are listed to all who may watch.
+    if row.case_id is None:
         require_session(work, row, Act.READ_SESSIONS)
     if not is_open(live_masks_in_order(work.session, work.agency_id, row.id)):
         raise NotPermitted(

@@ -225,7 +225,9 @@ def test_what_a_live_mask_leaves_is_all_that_anybody_without_originals_can_get(
     again_us = mask(live, path, TOP)
     later = until(lambda: (now := listed(live, shown)) and ends_at(now) > again_us + 2_500_000 and now)
     assert live.anyone.get(piece.url, headers=head).status_code in {403, 404}
-    pictures = [each for data in told(live, later) for each in seen_in(data, zero_us)[0]]
+    late = [seen_in(data, zero_us) for data in told(live, later)]
+    pictures = [each for part, _ in late for each in part]
+    assert max(loud for _, loud in late) < 0.001
     assert min(dated(pictures)) >= again_us + MARGIN_US - NEAR_US and all(
         each.is_filled(TOP) for each in pictures
     )
