@@ -17,7 +17,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from evidence.errors import InvalidInput, MediaError
-from redaction.detectors.onnx_file import is_whole
+from redaction.detectors.onnx_file import is_whole, with_constant_weights
 from redaction.models import Weights, load_model, model_record
 
 SIZE_STEP_PX = 32
@@ -46,6 +46,8 @@ class PictureNetwork(ABC):
     """Name of the kind of network, and of its weights in the register."""
     usual_score: float
     """From here on a sighting is worth a mask, unless a setting says otherwise."""
+    answer_count: int | None = None
+    """How many of the network's answers are read, the first ones; the rest is not computed. None: all."""
 
     def __init__(
         self,
@@ -61,7 +63,9 @@ class PictureNetwork(ABC):
         self.finds = finds or model_record(self.family).finds
         self.score_min = self.usual_score if score_min is None else score_min
         self.long_side_px = long_side_px
-        self._session = open_session(self._onnx(loaded.content), self.family, intra_op_threads)
+        self._session = open_session(
+            self._onnx(loaded.content), self.family, intra_op_threads, self.answer_count
+        )
         self._input_name = self._session.get_inputs()[0].name
 
     def detect(self, frames: NDArray[np.uint8]) -> list[Boxes]:
@@ -102,8 +106,8 @@ class PictureNetwork(ABC):
         """The file as ONNX Runtime reads it."""
         return content
 
-    def _run(self, planes: NDArray[np.float32], outputs: Sequence[str] | None = None) -> Maps:
-        answers: Maps = self._session.run(outputs, {self._input_name: planes})
+    def _run(self, planes: NDArray[np.float32]) -> Maps:
+        answers: Maps = self._session.run(None, {self._input_name: planes})
         return answers
 
     @abstractmethod
@@ -111,14 +115,17 @@ class PictureNetwork(ABC):
         """What the network finds in pictures of the size it sees, in their pixels, one box for each thing."""
 
 
-def open_session(model: bytes, family: str, intra_op_threads: int) -> onnxruntime.InferenceSession:
-    """A session for a model.
+def open_session(
+    model: bytes, family: str, intra_op_threads: int, answer_count: int | None = None
+) -> onnxruntime.InferenceSession:
+    """A session for a model, which gives its first ``answer_count`` outputs, or all.
 
     Raises:
         MediaError: ONNX Runtime does not load it, or parts of it lie in other files (``model_unusable``).
     """
     try:
         whole = is_whole(model)
+        model = with_constant_weights(model, answer_count)
     except ValueError as error:
         raise MediaError(
             f"model {family}: expected an ONNX file, found {error}", code="model_unusable"

@@ -25,11 +25,12 @@ class Plates(PictureNetwork):
 
     family = "plates"
     usual_score = 0.5
+    # How the box differs, and how likely it is; the third, corners, nobody asks for.
+    answer_count = 2
 
     def _look(self, frames: NDArray[np.uint8]) -> list[Boxes]:
         planes = planes_of(frames[..., ::-1]) - MEAN_BGR
-        names = [output.name for output in self._session.get_outputs()[:2]]
-        shifts, scores = self._run(planes, names)
+        shifts, scores = self._run(planes)
         priors = priors_of(frames.shape[2], frames.shape[1])
         return [
             boxes_of(shifts[index], scores[index, :, 1], priors, self.score_min)

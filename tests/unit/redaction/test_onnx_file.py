@@ -5,10 +5,12 @@ from functools import reduce
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
+from numpy.typing import NDArray
 
 from evidence.errors import MediaError
-from redaction.detectors.onnx_file import is_whole
+from redaction.detectors.onnx_file import is_whole, with_constant_weights
 from redaction.detectors.own import OwnModel, open_own
 from redaction.models import MODELS
 from tests.support.samples import models_dir
@@ -47,6 +49,36 @@ def test_tensor_that_lies_elsewhere_is_found_wherever_it_is(path: tuple[int, ...
 @pytest.mark.parametrize("name", ["centerface", "plates", "text", "speech"])
 def test_networks_of_the_register_are_whole(name: str) -> None:
     assert is_whole((models_dir() / MODELS[name].file_name).read_bytes())
+
+
+@pytest.mark.parametrize(("name", "outputs"), [("centerface", 3), ("centerface", None), ("plates", 2)])
+def test_network_of_constants_answers_the_same_and_takes_the_picture_alone(
+    name: str, outputs: int | None
+) -> None:
+    content = (models_dir() / MODELS[name].file_name).read_bytes()
+    before, after = (
+        onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        for model in (content, with_constant_weights(content, outputs))
+    )
+    names = [output.name for output in before.get_outputs()][:outputs]
+    assert [output.name for output in after.get_outputs()] == names
+    (picture,) = after.get_inputs()
+    assert len(after.get_overridable_initializers()) == 0
+    shape = [side if isinstance(side, int) else 32 for side in picture.shape]
+    seen: NDArray[np.float32] = np.random.default_rng(1).uniform(0, 255, shape).astype(np.float32)
+    answers = zip(*(one.run(names, {picture.name: seen}) for one in (before, after)), strict=True)
+    for expected, found in answers:
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_weight_that_is_an_input_is_none_any_more() -> None:
+    graph = held(5, INSIDE) + held(11, held(1, b"w")) + held(11, held(1, b"picture"))
+    graph += held(12, held(1, b"a")) + held(12, held(1, b"b"))
+    made = with_constant_weights(number(1 << 3) + number(3) + held(7, graph) + held(14, b"kept"), 1)
+    rest = held(5, INSIDE) + held(11, held(1, b"picture")) + held(12, held(1, b"a"))
+    assert made == number(1 << 3) + number(4) + held(7, rest) + held(14, b"kept")
+    newer = number(1 << 3) + number(300) + held(7, rest)
+    assert with_constant_weights(newer) == newer
 
 
 @pytest.mark.parametrize("content", [b"\x3a\x7f", b"\xff" * 11, b"\x0b", b"\x3a\x02\x2a\x09"])
