@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from media.decode import DecodedFrame, VideoShape, open_video
 from redaction.cadence import Cadence
 from redaction.detectors.network import input_size, merged
+from redaction.focus import is_cut, places
 from redaction.passes import APART_US, NOTHING, JumpFinder, Passes, PassParameters
 from redaction.plan import Picture
 from redaction.track import CutFinder
@@ -213,11 +214,13 @@ class _Watching:
             self._begin(index, [scaled(self._watch.side(*self._size_px))])
             self._previous = None
 
-    def _begin(self, index: int, pictures: Sequence[NDArray[np.uint8]]) -> Callable[[], Detections]:
+    def _begin(
+        self, index: int, pictures: Sequence[NDArray[np.uint8]], near: Detections | None = None
+    ) -> Callable[[], Detections]:
         # The turn is that of now: frames that were held are looked at as their successors told.
         turn = self._turns.turn
         turned = pictures[0] if turn else None
-        future = self._pool.submit(self._look, pictures, turned, turn)
+        future = self._pool.submit(self._look, pictures, turned, turn, near)
         self._running[index] = future
         self._unheard.append((index, future))
         return partial(self._answer, index)
@@ -227,15 +230,38 @@ class _Watching:
         return self._found[index] if running is None else running.result().boxes
 
     def _look(
-        self, upright: Sequence[NDArray[np.uint8]], turned: NDArray[np.uint8] | None, turn: int
+        self,
+        upright: Sequence[NDArray[np.uint8]],
+        turned: NDArray[np.uint8] | None,
+        turn: int,
+        near: Detections | None = None,
     ) -> _Looked:
         see = partial(_boxes, self._watch.detector, size_px=self._size_px)
         rotation = self._shape.rotation
-        found = [see(picture, rotation) for picture in upright]
+        if near is None or turned is not None:
+            found = [see(picture, rotation) for picture in upright]
+        else:
+            found = [self._look_around(near, picture) for picture in upright]
         return _Looked(
             merged(found) if found else NOTHING,
             None if turned is None else (turn, see(turned, rotation + turn)),
         )
+
+    def _look_around(self, near: Detections, picture: NDArray[np.uint8]) -> Detections:
+        """What is found around what was seen; in all of the picture where something reaches beyond."""
+        height, width = picture.shape[:2]
+        seen_px, rotation, detector = (width, height), self._shape.rotation, self._watch.detector
+        found = []
+        for place in places(near, self._size_px, seen_px):
+            part = picture[place.y0 : place.y1, place.x0 : place.x1]
+            boxes = _boxes(detector, part, rotation, (place.width_px, place.height_px))
+            if is_cut(boxes, place, seen_px):
+                return _boxes(detector, picture, rotation, self._size_px)
+            boxes[:, :4] = (boxes[:, :4] + [place.x0, place.y0] * 2) * (
+                [self._size_px[0] / width, self._size_px[1] / height] * 2
+            )
+            found.append(boxes)
+        return np.concatenate(found)
 
 
 def look(

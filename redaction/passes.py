@@ -9,6 +9,9 @@ be a cut, and at whatever the caller insists on. The second looks at every frame
 2. where one saw something with a low score;
 3. shortly before the first and shortly after the last sighting of anything, for what was lost for a while.
 
+A look of the first pass is one at the whole picture. One of the second is about the things for which it is
+asked, and is told where they were (`redaction.focus`).
+
 What was seen alike on both sides of a gap of a few frames stands between them, interpolated and grown by
 `redaction.track`. Nothing here drops a sighting: a frame is looked at more often, or not at all.
 
@@ -30,8 +33,8 @@ from redaction.cadence import Cadence
 Detections = NDArray[np.float32]
 Answer = Callable[[], Detections]
 """Waits for what a look found: ``(k, 5)``."""
-Look = Callable[[], Answer]
-"""Begins a look at a frame, without waiting for it."""
+Look = Callable[[Detections | None], Answer]
+"""Begins a look at a frame, without waiting for it: around what is given, or at the whole picture."""
 Luma = NDArray[np.uint8]
 
 NOTHING: Detections = np.empty((0, 5), dtype=np.float32)
@@ -137,10 +140,10 @@ class Passes:
         self._decide(until=len(self._frames))
         return [NOTHING if held.seen is None else held.seen for held in self._frames]
 
-    def _ask(self, number: int) -> None:
+    def _ask(self, number: int, near: Detections | None = None) -> None:
         held = self._frames[number]
         if held.found is None and held.look is not None:
-            held.found, held.look = held.look(), None
+            held.found, held.look = held.look(near), None
 
     def _decide(self, until: int) -> None:
         """Ask for the second pass over the frames before ``until``, and let go of those that are settled."""
@@ -150,8 +153,8 @@ class Passes:
         sides = [n for n in looked if n < until] + [n for n in looked if n >= until][:1]
         seen = {number: held for number in sides if (held := self._frames[number].seen) is not None}
         times = [self._frames[number].time_us for number in range(self._settled, len(self._frames))]
-        for number in wanted(seen, times, self._settled, self._parameters):
-            self._ask(number)
+        for number, near in wanted(seen, times, self._settled, self._parameters).items():
+            self._ask(number, near)
         self._undecided = max(first, until)
         # What ends in the next block is looked at around, back into this one: it is kept for one more.
         keep_from = self._undecided - BLOCK if until < len(self._frames) else len(self._frames)
@@ -162,7 +165,7 @@ class Passes:
 
 def wanted(
     seen: dict[int, Detections], times_us: Sequence[int], offset: int, parameters: PassParameters
-) -> list[int]:
+) -> dict[int, Detections]:
     """Frames to look at in the second pass.
 
     Args:
@@ -172,31 +175,28 @@ def wanted(
         parameters: When to look.
 
     Returns:
-        Numbers, ascending, of frames between two of ``seen``.
+        By number, ascending, of frames between two of ``seen``: the sightings for which to look there.
     """
     sides = sorted(seen)
     sure = parameters.look_sure_permille / 1000
     gaps = list(pairwise(sides))
     edges = [
-        (times_us[a - offset], times_us[b - offset]) for a, b in gaps if not _alike(seen[a], seen[b], sure)
+        (times_us[a - offset], times_us[b - offset], unsure)
+        for a, b in gaps
+        if len(unsure := _unsure(seen[a], seen[b], sure))
     ]
     around = parameters.look_around_us
-    numbers: list[int] = []
+    numbers: dict[int, Detections] = {}
     for a, b in gaps:
         begins, ends = times_us[a - offset], times_us[b - offset]
-        if any(begins <= late + around and ends >= early - around for early, late in edges):
-            numbers += range(a + 1, b)
+        near = [unsure for early, late, unsure in edges if begins <= late + around and ends >= early - around]
+        if near:
+            numbers |= dict.fromkeys(range(a + 1, b), np.concatenate(near))
     return numbers
 
 
-def _alike(first: Detections, second: Detections, sure: float) -> bool:
-    """Whether both frames surely show the same things at nearly the same places."""
-    if len(first) != len(second):
-        return False
-    if not len(first):
-        return True
-    if min(first[:, 4].min(), second[:, 4].min()) < sure:
-        return False
+def _unsure(first: Detections, second: Detections, sure: float) -> Detections:
+    """What two frames do not surely show alike, of both: ``(k, 5)``."""
     sizes = [
         np.sqrt(np.prod(np.clip(seen[:, 2:4] - seen[:, :2], 1.0, None), axis=1)) for seen in (first, second)
     ]
@@ -209,7 +209,9 @@ def _alike(first: Detections, second: Detections, sure: float) -> bool:
         & (ratio >= 1 / RESIZED)
     )
     # One to one: two that lie near each other are for the second pass to tell apart.
-    return bool((matches.sum(axis=0) == 1).all() and (matches.sum(axis=1) == 1).all())
+    alone = matches & (matches.sum(axis=1) == 1)[:, None] & (matches.sum(axis=0) == 1)[None]
+    alike = alone & (first[:, 4] >= sure)[:, None] & (second[:, 4] >= sure)[None]
+    return np.concatenate([first[~alike.any(axis=1)], second[~alike.any(axis=0)]])
 
 
 class JumpFinder:

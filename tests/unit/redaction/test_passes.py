@@ -29,6 +29,7 @@ class Looks:
 
     script: Sequence[NDArray[np.float32]]
     at: set[int] = field(default_factory=set)
+    near: dict[int, NDArray[np.float32] | None] = field(default_factory=dict)
 
     def run(
         self,
@@ -47,7 +48,8 @@ class Looks:
             for number in range(len(self.script)):
                 luma = STILL if lumas is None else lumas[number]
 
-                def begin(number: int = number) -> Answer:
+                def begin(near: NDArray[np.float32] | None, number: int = number) -> Answer:
+                    self.near[number] = near
                     return pool.submit(look, number).result
 
                 passes.add(number * FRAME_US, luma, begin, insist=number in insisted)
@@ -156,7 +158,7 @@ def test_frames_are_not_held_for_ever() -> None:
         def __del__(self) -> None:
             held["now"] -= 1
 
-        def look(self) -> Answer:
+        def look(self, _near: NDArray[np.float32] | None) -> Answer:
             return lambda: NOTHING
 
     passes = Passes(PassParameters())
@@ -171,7 +173,7 @@ def test_look_that_fails_fails_the_recording() -> None:
         raise ValueError("a damaged network")
 
     passes = Passes(PassParameters())
-    passes.add(0, STILL, lambda: fails)
+    passes.add(0, STILL, lambda _: fails)
     with pytest.raises(ValueError, match="damaged"):
         passes.finish()
 
