@@ -368,6 +368,10 @@ def test_what_is_no_plan_or_no_footage_is_refused(redacted: Redacted, tmp_path: 
         render_entry({**request, "plan": redacted.plan.to_json(), "source": str(text)}, silent)
 
 
+# Of the passenger's clip, by eye: a dark knob between the man's shoulder and the window.
+HEADREST = Box(102, 62, 134, 96)
+
+
 def test_real_clip_comes_out_with_no_face_that_the_detector_knows(tmp_path: Path) -> None:
     source, output = sample("carphone.mp4"), tmp_path / "out.mp4"
     plan = propose(source, tmp_path)
@@ -385,11 +389,14 @@ def test_real_clip_comes_out_with_no_face_that_the_detector_knows(tmp_path: Path
             for x0, y0, x1, y1, _ in known / [2, 2, 2, 2, 1]:
                 face = Box(ceil(x0), ceil(y0), floor(x1), floor(y1))
                 assert any(region.box.contains(face) for region in masks.at(frame.pts)), frame.index
-            # Beside the edge of a mask the detector takes a headrest for a face, with a score of up to 0.25.
-            assert not any(score >= 0.4 for *_, score in left), frame.index
-            for x0, y0, x1, y1, _ in left:
-                apart = (known[:, 0] >= x1) | (known[:, 2] <= x0) | (known[:, 1] >= y1) | (known[:, 3] <= y0)
-                assert apart.all(), frame.index
+            # One man is in the car, always in sight. Beside the edge of his mask the detector may take the
+            # headrest at the window for a face, with a score of little over 0.2; nothing else is let pass.
+            for x0, y0, x1, y1, score in left / [2, 2, 2, 2, 1]:
+                centre = ((x0 + x1) / 2, (y0 + y1) / 2)
+                is_headrest = (
+                    HEADREST.x0 <= centre[0] < HEADREST.x1 and HEADREST.y0 <= centre[1] < HEADREST.y1
+                )
+                assert is_headrest and score < 0.3, (frame.index, centre, score)
     assert sighted >= 25
 
 
