@@ -379,6 +379,15 @@ class RedactionSettings(Group):
     pad_ms: int = Field(500, ge=0, description="A mask starts earlier and ends later by this")
     margin_percent: int = Field(18, ge=0, le=200, description="A mask is larger than its detection by this")
     threads: int = Field(2, ge=1, description="Threads of the detector")
+    fine_side_px: int = Field(
+        1280,
+        ge=640,
+        le=4096,
+        description="Longer side of the pictures at which small faces are looked for; twice costs four times",
+    )
+    fine_from_px: int = Field(
+        1600, ge=32, description="Small faces are looked for in pictures with at least this longer side"
+    )
     plates: bool = Field(True, description="Number plates are looked for and masked")
     plates_every_frames: int = Field(
         6,
@@ -409,6 +418,8 @@ class RedactionSettings(Group):
             "gap_us": self.gap_fill_ms * 1000,
             "pad_us": self.pad_ms * 1000,
             "margin_permille": self.margin_percent * 10,
+            "fine_long_side_px": self.fine_side_px,
+            "fine_from_px": self.fine_from_px,
             "plate_every": self.plates_every_frames if self.plates else 0,
             "text_every": self.text_every_frames if self.text else 0,
             "speech": int(self.speech),

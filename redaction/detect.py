@@ -61,11 +61,13 @@ class DetectParameters(PassParameters):
     long_side_px: int = 640
     """The longer side at which frames are looked at for faces; small pictures are at most doubled."""
     fine_long_side_px: int = 1280
-    """The longer side of the second look for faces, at large pictures."""
+    """The longer side of the finer look for faces, at large pictures."""
     fine_from_px: int = 1600
-    """Pictures whose longer side is at least this get the second look."""
+    """Pictures whose longer side is at least this get the finer look, once in the time a mask reaches."""
+    fine_often_from_px: int = 1600
+    """Pictures whose longer side is at least this get it every `fine_every` frames."""
     fine_every: int = 5
-    """Every how many frames; 0 never. Tracks carry what it finds through the frames between."""
+    """Every how many frames at most; 0 never. Tracks carry what it finds through the frames between."""
     weak_permille: int = 100
     """Sightings below the tracker's strong score, down to this, only continue a track."""
     turned_every: int = 6
@@ -179,6 +181,7 @@ def open_watches(request: Mapping[str, Any], chosen: _Chosen, *, intra_op_thread
             passes=looking,
             fine_long_side_px=looking.fine_long_side_px,
             fine_from_px=looking.fine_from_px,
+            fine_often_from_px=looking.fine_often_from_px,
             fine_every=looking.fine_every,
             turned_every=looking.turned_every,
             turned_long_side_px=looking.turned_long_side_px,

@@ -37,6 +37,7 @@ from redaction.turns import TURNS, TurnFinder
 
 MICROSECONDS = 1_000_000
 LUMA_STEP = 8
+FRAMES_NO_BOUND = 1 << 30
 LUMA_OF_RGB = np.array([66, 129, 25], dtype=np.uint16)
 
 Detections = NDArray[np.float32]
@@ -84,11 +85,13 @@ class Watch:
     passes: PassParameters | None = None
     """Decides which frames instead, where given."""
     fine_long_side_px: int = 0
-    """The longer side of a second look."""
+    """The longer side of a finer look at the same frame."""
     fine_from_px: int = 0
-    """Pictures whose longer side is at least this get the second look."""
+    """Pictures whose longer side is at least this get the finer look, so often that masks join them."""
+    fine_often_from_px: int = 0
+    """Pictures whose longer side is at least this get it every `fine_every` frames."""
     fine_every: int = 0
-    """Every how many frames; 0 never."""
+    """Every how many frames at most; 0 never."""
     turned_every: int = 0
     """Where nothing is seen, every how many frames a picture is looked at turned; 0 never."""
     turned_long_side_px: int = 0
@@ -99,9 +102,12 @@ class Watch:
         """The longer side at which a frame is looked at upright."""
         return min(self.long_side_px, 2 * max(width_px, height_px))
 
-    def is_fine(self, width_px: int, height_px: int) -> bool:
-        """Whether a recording gets second looks."""
-        return bool(self.fine_every) and max(width_px, height_px) >= self.fine_from_px
+    def finer_every(self, width_px: int, height_px: int) -> int:
+        """Every how many frames a recording gets a finer look, if frames come fast enough; 0 never."""
+        long_side_px = max(width_px, height_px)
+        if not self.fine_every or long_side_px < self.fine_from_px:
+            return 0
+        return self.fine_every if long_side_px >= self.fine_often_from_px else FRAMES_NO_BOUND
 
 
 @dataclass
@@ -122,8 +128,20 @@ class Sightings:
 class _Looked:
     """What one look at a frame found; boxes in pixels of the picture as coded."""
 
-    upright: Detections
+    coarse: Detections
+    """Upright, at the size of every look."""
+    fine: Detections | None
+    """Upright, at a finer look."""
     turned: tuple[int, Detections] | None
+
+    @property
+    def upright(self) -> Detections:
+        return self.coarse if self.fine is None else merged([self.coarse, self.fine])
+
+    @property
+    def again(self) -> Detections:
+        """What another look may find again: what a finer one alone can see asks for none."""
+        return self.coarse if self.turned is None else merged([self.coarse, self.turned[1]])
 
     @property
     def boxes(self) -> Detections:
@@ -150,6 +168,7 @@ class _Watching:
         self._running: dict[int, Future[_Looked]] = {}
         """Looks that are not heard yet; what is left of the others is their boxes."""
         self._found: dict[int, Detections] = {}
+        self._again: dict[int, Detections] = {}
         self._probes: dict[int, Detections] = {}
         self._unheard: deque[tuple[int, Future[_Looked]]] = deque()
 
@@ -159,14 +178,14 @@ class _Watching:
         if self._passes is None:
             self._show_by_cadence(index, time_us, luma, scaled)
         else:
-            pictures = [scaled(watch.side(*self._size_px))]
-            is_fine = watch.is_fine(*self._size_px) and self._fine.due(index, time_us, watch.fine_every).this
-            if is_fine:
-                pictures.append(scaled(watch.fine_long_side_px))
-            self._passes.add(time_us, luma, partial(self._begin, index, pictures), insist=is_fine)
+            every = watch.finer_every(*self._size_px)
+            is_fine = bool(every) and self._fine.due(index, time_us, every).this
+            fine = scaled(watch.fine_long_side_px) if is_fine else None
+            begin = partial(self._begin, index, scaled(watch.side(*self._size_px)), fine)
+            self._passes.add(time_us, luma, begin, insist=is_fine)
         if turn := self._turns.probe(index):
             picture = scaled(min(watch.turned_long_side_px, most))
-            self._unheard.append((index, self._pool.submit(self._look, [], picture, turn)))
+            self._unheard.append((index, self._pool.submit(self._look, None, None, picture, turn)))
 
     def hear(self, *, until_waiting: int) -> None:
         """Hear what the oldest looks found, until that many are unheard."""
@@ -174,7 +193,8 @@ class _Watching:
             index, future = self._unheard.popleft()
             looked = future.result()
             if future is self._running.get(index):
-                self._found[index] = self._running.pop(index).result().boxes
+                del self._running[index]
+                self._found[index], self._again[index] = looked.boxes, looked.again
                 self._turns.hear(index, looked.upright, looked.turned)
             elif looked.turned is not None:
                 turn, boxes = looked.turned
@@ -211,39 +231,44 @@ class _Watching:
     def _look_at_previous(self) -> None:
         if self._previous is not None:
             index, scaled = self._previous
-            self._begin(index, [scaled(self._watch.side(*self._size_px))])
+            self._begin(index, scaled(self._watch.side(*self._size_px)))
             self._previous = None
 
     def _begin(
-        self, index: int, pictures: Sequence[NDArray[np.uint8]], near: Detections | None = None
+        self,
+        index: int,
+        picture: NDArray[np.uint8],
+        fine: NDArray[np.uint8] | None = None,
+        near: Detections | None = None,
     ) -> Callable[[], Detections]:
         # The turn is that of now: frames that were held are looked at as their successors told.
         turn = self._turns.turn
-        turned = pictures[0] if turn else None
-        future = self._pool.submit(self._look, pictures, turned, turn, near)
+        future = self._pool.submit(self._look, picture, fine, picture if turn else None, turn, near)
         self._running[index] = future
         self._unheard.append((index, future))
         return partial(self._answer, index)
 
     def _answer(self, index: int) -> Detections:
         running = self._running.get(index)
-        return self._found[index] if running is None else running.result().boxes
+        return self._again[index] if running is None else running.result().again
 
     def _look(
         self,
-        upright: Sequence[NDArray[np.uint8]],
+        picture: NDArray[np.uint8] | None,
+        fine: NDArray[np.uint8] | None,
         turned: NDArray[np.uint8] | None,
         turn: int,
         near: Detections | None = None,
     ) -> _Looked:
         see = partial(_boxes, self._watch.detector, size_px=self._size_px)
         rotation = self._shape.rotation
-        if near is None or turned is not None:
-            found = [see(picture, rotation) for picture in upright]
-        else:
-            found = [self._look_around(near, picture) for picture in upright]
+        coarse = NOTHING
+        if picture is not None:
+            around = None if turned is not None else near
+            coarse = see(picture, rotation) if around is None else self._look_around(around, picture)
         return _Looked(
-            merged(found) if found else NOTHING,
+            coarse,
+            None if fine is None else see(fine, rotation),
             None if turned is None else (turn, see(turned, rotation + turn)),
         )
 

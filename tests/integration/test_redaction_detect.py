@@ -82,9 +82,11 @@ def test_face_that_the_detector_loses_for_half_a_second_is_never_bare(tmp_path: 
 def test_small_faces_of_large_pictures_are_found_by_the_second_look_and_carried_on(tmp_path: Path) -> None:
     footage = make_footage(tmp_path / "a.mp4", frame_count=20, path_of=lambda frame: (60 + 2 * frame, 50))
     coarse = {"long_side_px": 64, "fine_long_side_px": 320}
-    large = {**coarse, "fine_from_px": 300}
+    seldom = {**coarse, "fine_from_px": 300}
+    often = {**seldom, "fine_often_from_px": 300}
     assert len(bare_frames(footage, propose(footage.path, tmp_path, **coarse))) > 10
-    assert bare_frames(footage, propose(footage.path, tmp_path, **large, fine_every=5)) == []
+    assert bare_frames(footage, propose(footage.path, tmp_path, **seldom)) == []
+    assert bare_frames(footage, propose(footage.path, tmp_path, **often)) == []
 
 
 def test_no_mask_crosses_a_scene_cut(tmp_path: Path) -> None:

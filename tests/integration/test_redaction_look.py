@@ -25,6 +25,7 @@ class WhiteFinder:
     """Finds the one white block of a picture, in pictures that are as wide as it likes."""
 
     sees_turned: bool = False
+    least_width: int = 0
     family: str = "white"
     finds: str = "face"
     model_digest: str = "0" * 64
@@ -38,7 +39,7 @@ class WhiteFinder:
             with self.lock:
                 self.shapes[(width, height)] += 1
             rows, columns = np.nonzero(rgb.min(axis=2) > 200)
-            if not len(rows) or self.sees_turned != (height > width):
+            if not len(rows) or width < self.least_width or self.sees_turned != (height > width):
                 found.append(np.empty((0, 5), np.float32))
                 continue
             box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1, 0.9]
@@ -85,6 +86,24 @@ def test_detectors_of_one_pass_each_have_their_own_cadence(clip: Path) -> None:
     assert sightings.picture.frame_count == len(sightings.times_us) == FRAMES
     ((x0, y0, x1, y1, _),) = sightings.detections[0][30]
     assert np.abs(np.array([x0, y0, x1, y1]) - [100, 60, 124, 84]).max() <= 3
+
+
+@pytest.mark.parametrize(
+    ("often_from_px", "looks"), [(321, {0, 13, 26, 39, 52, 65, 78}), (320, {*range(0, 90, 4)})]
+)
+def test_finer_look_comes_as_often_as_asked_and_asks_for_no_other(
+    clip: Path, often_from_px: int, looks: set[int]
+) -> None:
+    fine = WhiteFinder(least_width=640)
+    watch = Watch(
+        fine, 200, 320, passes=PassParameters(), fine_long_side_px=640, fine_from_px=320,
+        fine_often_from_px=often_from_px, fine_every=4,
+    )  # fmt: skip
+    sightings = look(clip, [watch], threads=2)
+    assert fine.shapes[(640, 352)] == len(looks)
+    assert shown(sightings) == sorted(looks & set(range(20, 61)))
+    # What only a finer look can see is not looked for where the picture is as small as before.
+    assert set(fine.shapes) == {(320, 192), (640, 352)}
 
 
 def test_who_lies_is_found_in_frames_before_the_one_that_told_of_it(clip: Path) -> None:
