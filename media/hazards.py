@@ -119,6 +119,14 @@ def _turned_away(frame: int) -> Pose:
     return Pose(60 + 1.2 * frame, 90, blur=0.45 if 40 <= frame < 115 else 0.0)
 
 
+def _there_and_back(frame: int) -> Pose:
+    """Walks to the right, on for two seconds in which nobody sees it, and back for two more."""
+    unseen = frame - 20
+    if not 0 <= unseen < 100:
+        return Pose(60 + 5 * frame, 90) if unseen < 0 else Pose(160 - 5 * (unseen - 100), 90)
+    return Pose(160 + 2.6 * min(unseen, 100 - unseen), 90, blur=0.45)
+
+
 def _in_and_out(frame: int) -> Pose:
     return Pose(-30 + 3 * frame, 60, 44) if frame < 60 else Pose(150 - 9 * (frame - 60), 120, 40)
 
@@ -151,6 +159,10 @@ HAZARDS = (
     ),
     Hazard(
         "away", "背身行走三秒 walks turned away for 3 s", _alone(_turned_away), frame_count=150,
+    ),
+    Hazard(
+        "there-and-back", "背身往返四秒 goes and comes back turned away, 4 s", _alone(_there_and_back),
+        frame_count=140,
     ),
     Hazard("lying", "横躺 lying, 90°", _alone(lambda frame: Pose(160 + frame / 2, 90, 44, angle=90))),
     Hazard(

@@ -11,9 +11,10 @@ The entries run in a child of `media.sandbox`.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from fractions import Fraction
+from itertools import chain
 from math import ceil, floor
 from pathlib import Path
 from time import monotonic
@@ -32,6 +33,7 @@ from redaction.detectors.plates import Plates
 from redaction.detectors.speech import Silero, SpeechParameters
 from redaction.detectors.text import Text
 from redaction.fitting import fitted
+from redaction.follow import follow
 from redaction.geometry import even_sided
 from redaction.listen import SpeechDetector, speech_spans
 from redaction.look import Detector, Progress, Sightings, Watch, look, look_at_photo
@@ -68,6 +70,8 @@ class DetectParameters(PassParameters):
     """Pictures whose longer side is at least this get it every `fine_every` frames."""
     fine_every: int = 5
     """Every how many frames at most; 0 never. Tracks carry what it finds through the frames between."""
+    follow: int = 1
+    """Whether the picture is followed through gaps of more than a second: 0 or 1."""
     weak_permille: int = 100
     """Sightings below the tracker's strong score, down to this, only continue a track."""
     turned_every: int = 6
@@ -110,7 +114,7 @@ def propose_entry(request: dict[str, Any], progress: Progress) -> dict[str, obje
     if streams.get("video", 0):
         watches = open_watches(request, chosen, intra_op_threads=1)
         sightings = look(source, watches, threads=threads, progress=progress)
-    plan = _propose(request, chosen, watches, sightings)
+    plan = _propose(request, chosen, watches, sightings, alive=lambda: progress(0.99))
     if chosen.looking.speech and streams.get("audio", 0) and sightings is not None:
         listener = Silero(Path(request["models_dir"]), chosen.listening)
         plan = with_speech_muted(plan, source, listener)
@@ -204,7 +208,12 @@ def open_watches(request: Mapping[str, Any], chosen: _Chosen, *, intra_op_thread
 
 
 def _propose(
-    request: Mapping[str, Any], chosen: _Chosen, watches: Sequence[Watch], sightings: Sightings | None
+    request: Mapping[str, Any],
+    chosen: _Chosen,
+    watches: Sequence[Watch],
+    sightings: Sightings | None,
+    *,
+    alive: Callable[[], None] = lambda: None,
 ) -> RedactionPlan:
     detectors = [watch.detector for watch in watches]
     plan = RedactionPlan(
@@ -219,10 +228,20 @@ def _propose(
     )
     if sightings is None:
         return with_everything_muted(plan, Path(request["source"]))
-    for watch, detections in zip(watches, sightings.detections, strict=True):
-        tracking = replace(chosen.tracking, strong_permille=watch.strong_permille)
-        found = join(detections, sightings.times_us, sightings.cuts, tracking)
-        plan = with_tracks(plan, found, sightings, watch.detector)
+    found = [
+        join(
+            detections,
+            sightings.times_us,
+            sightings.cuts,
+            replace(chosen.tracking, strong_permille=watch.strong_permille),
+        )
+        for watch, detections in zip(watches, sightings.detections, strict=True)
+    ]
+    if chosen.looking.follow:
+        threads = int(request.get("threads") or os.cpu_count() or 1)
+        follow(Path(request["source"]), chain.from_iterable(found), threads=threads, alive=alive)
+    for watch, tracks in zip(watches, found, strict=True):
+        plan = with_tracks(plan, tracks, sightings, watch.detector)
     return with_unreadable_hidden(plan, sightings, detectors[0].model_digest)
 
 

@@ -59,6 +59,18 @@ class TrackParameters:
     """Share of a face's width and height added on each side."""
 
 
+@dataclass(frozen=True)
+class Gap:
+    """A time between two sightings of a track that is longer than going on and coming back are covered."""
+
+    before: int
+    after: int
+    """The frames of the sightings."""
+    box_before: Boxes
+    box_after: Boxes
+    """What was seen there, ``(4,)``."""
+
+
 @dataclass
 class FoundTrack:
     """One object followed through frames; arrays have one row per frame from ``first_frame`` on."""
@@ -73,6 +85,10 @@ class FoundTrack:
     """The best of its sightings."""
     doubtful: list[tuple[int, int]] = field(default_factory=list)
     """Spans of frames, both ends included, where a long gap was bridged."""
+    gaps: list[Gap] = field(default_factory=list)
+    """Where more may be covered, by whoever can look at the picture (`redaction.follow`)."""
+    margin: float = 0.0
+    """Share of a sighting's width and height that its mask is larger by on each side."""
 
     @property
     def last_frame(self) -> int:
@@ -343,7 +359,24 @@ def _masked(
         sighted=np.isin(frames, seen_at),
         score=max(tracklet.scores),
         doubtful=list(tracklet.bridged),
+        gaps=[
+            Gap(tracklet.frames[at], tracklet.frames[at + 1], tracklet.boxes[at], tracklet.boxes[at + 1])
+            for at in np.nonzero(np.diff(seen_us) > TURNING_SPAN_US)[0].tolist()
+        ],
+        margin=margin,
     )
+
+
+def covered_too(track: FoundTrack, frame: int, box: Boxes) -> None:
+    """Let the mask of one frame also cover a box, ``(4,)``, where its thing may be; masks only grow.
+
+    As nobody saw it there, it is grown by `GROWTH_MAX` of its size besides the margin.
+    """
+    row = frame - track.first_frame
+    span = np.clip(box[2:] - box[:2], 1.0, None)
+    by = span * track.margin + np.sqrt(np.prod(span)) * GROWTH_MAX / 2
+    for masks, share in ((track.masks, 1.0), (track.needed, 0.5)):
+        masks[row] = _cover(masks[row], _grown(box[None], by[None] * share)[0])
 
 
 def _cover_turning(
