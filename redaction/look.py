@@ -165,6 +165,8 @@ class _Watching:
         self._jumps = JumpFinder()
         self._previous: tuple[int, Scaled] | None = None
         """The last frame shown, if nobody looked at it: the next one, or the end, tells whether to."""
+        self._last_fine: tuple[int, Scaled] | None = None
+        """The last frame shown, if nobody looked at it finer: as the last of a recording somebody does."""
         self._running: dict[int, Future[_Looked]] = {}
         """Looks that are not heard yet; what is left of the others is their boxes."""
         self._found: dict[int, Detections] = {}
@@ -181,6 +183,7 @@ class _Watching:
             every = watch.finer_every(*self._size_px)
             is_fine = bool(every) and self._fine.due(index, time_us, every).this
             fine = scaled(watch.fine_long_side_px) if is_fine else None
+            self._last_fine = None if is_fine or not every else (index, scaled)
             begin = partial(self._begin, index, scaled(watch.side(*self._size_px)), fine)
             self._passes.add(time_us, luma, begin, insist=is_fine)
         if turn := self._turns.probe(index):
@@ -202,10 +205,16 @@ class _Watching:
                 if self._turns.hear_probe(index, turn, boxes) and self._passes is not None:
                     # What lies there is looked at in full, and with it what is still held of before.
                     self._passes.insist(index)
+            elif looked.fine is not None:
+                self._probes[index] = looked.fine
 
     def finish(self, frame_count: int) -> list[Detections]:
         """What was found in each frame; nothing where nobody looked."""
         self._look_at_previous()
+        if self._last_fine is not None:
+            index, scaled = self._last_fine
+            fine = scaled(self._watch.fine_long_side_px)
+            self._unheard.append((index, self._pool.submit(self._look, None, fine, None, 0)))
         self.hear(until_waiting=0)
         if self._passes is not None:
             self._passes.finish()

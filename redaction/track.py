@@ -38,7 +38,7 @@ RETURN_MAX = 4.0
 GROWTH_PER_S = 1.0
 GROWTH_MAX = 0.5
 VELOCITY_SIGHTINGS = 5
-VELOCITY_SPAN_US = 400_000
+VELOCITY_SPAN_US, VELOCITY_SPAN_ALONE_US = 400_000, 1_000_000
 TURNING_SPAN_US = 1_000_000
 KEY_REACH = 64
 
@@ -172,7 +172,12 @@ class _Tracklet:
             span = slice(after, (after or 0) + VELOCITY_SIGHTINGS)
         frames, boxes = self.frames[span], self.boxes[span]
         anchor = times_us[frames[0 if before is None else -1]]
-        near = [i for i, frame in enumerate(frames) if abs(int(times_us[frame] - anchor)) <= VELOCITY_SPAN_US]
+        apart_us = [abs(int(times_us[frame] - anchor)) for frame in frames]
+        near = [i for i, apart in enumerate(apart_us) if apart <= VELOCITY_SPAN_US]
+        if len(near) == 1:
+            # Looks that are farther apart: the one sighting next to it says at least something.
+            near = [i for i, apart in enumerate(apart_us) if apart <= VELOCITY_SPAN_ALONE_US]
+            near = near[-2:] if before is not None else near[:2]
         first, last = near[0], near[-1]
         elapsed = int(times_us[frames[last]] - times_us[frames[first]])
         if elapsed <= 0:

@@ -244,3 +244,17 @@ def test_person_who_walks_on_turned_away_is_covered_until_seen_again() -> None:
 def test_person_who_comes_back_farther_than_anyone_walks_is_another() -> None:
     detections = [NOTHING if 25 <= frame < 50 else one(50 if frame < 25 else 110, 50) for frame in range(75)]
     assert len(join(detections, times(75), [])) == 2
+
+
+def test_who_is_seen_twice_a_second_is_masked_ahead_of_the_last_sighting() -> None:
+    # 2 px a frame; after the last look the face goes on for as long as a mask stands.
+    boxes = [(40 + 2 * frame, 60, 60 + 2 * frame, 84) for frame in range(51)]
+    detections = [
+        np.array([[*box, 0.9]] if frame in (0, 13, 26, 39) else np.empty((0, 5)), dtype=np.float32)
+        for frame, box in enumerate(boxes)
+    ]
+    (track,) = join(detections, np.arange(51, dtype=np.int64) * 40_000, [])
+    for frame, box in enumerate(boxes):
+        mask = track.masks[frame - track.first_frame]
+        assert (mask[:2] <= box[:2]).all(), frame
+        assert (mask[2:] >= box[2:]).all(), frame
