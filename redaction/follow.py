@@ -5,8 +5,8 @@ For a second `redaction.track` covers going on and coming back; beyond, the pict
 do. So where a gap is longer, its frames are decoded once more and small pieces of the picture inside the box
 are followed from one to the next (Lucas and Kanade, "An iterative image registration technique", 1981; in
 pyramids, Bouguet, 2001): on from the sighting before, and back from the one after. The masks of the gap then
-cover both ways as well. They only grow: where nothing can be followed any more, or the wrong thing is, what
-they covered before stays covered.
+cover both ways as well, unless another track covers what is followed there. They only grow: where nothing can
+be followed any more, or the wrong thing is, what they covered before stays covered.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ def follow(
     Returns:
         How many gaps were followed; where there is none, nothing is decoded.
     """
+    tracks = list(tracks)
     gaps = [_Waiting(track, gap) for track in tracks for gap in track.gaps]
     gaps = [one for one in gaps if one.gap.after - one.gap.before < FRAMES_MOST]
     waiting = sorted(gaps, key=lambda one: one.gap.before, reverse=True)
@@ -85,22 +86,24 @@ def follow(
                 one.greys.append(grey)
             for one in [one for one in open_gaps if one.gap.after == frame.index]:
                 open_gaps.remove(one)
-                _cover(one, per_pixel)
+                _cover(one, per_pixel, [track for track in tracks if track is not one.track])
             if not (waiting or open_gaps):
                 break
     return len(gaps)
 
 
-def _cover(one: _Waiting, per_pixel: Boxes) -> None:
+def _cover(one: _Waiting, per_pixel: Boxes, others: Sequence[FoundTrack]) -> None:
     gap, greys = one.gap, one.greys
     onward = followed(greys, gap.box_before * per_pixel)
     back = followed(greys[::-1], gap.box_after * per_pixel)
     # The sightings themselves are covered already; from here on frames count from the first one unseen.
     between = len(greys) - 2
-    for at, box in enumerate(onward[:between]):
-        covered_too(one.track, gap.before + 1 + at, box / per_pixel)
-    for at, box in enumerate(back[:between]):
-        covered_too(one.track, gap.after - 1 - at, box / per_pixel)
+    ways = [(gap.before + 1 + at, box / per_pixel) for at, box in enumerate(onward[:between])]
+    ways += [(gap.after - 1 - at, box / per_pixel) for at, box in enumerate(back[:between])]
+    for frame, box in ways:
+        # Most often that is who was sighted meanwhile, as somebody else.
+        if not any(other.covers(frame, box) for other in others):
+            covered_too(one.track, frame, box)
 
 
 def followed(greys: Sequence[Grey], box: Boxes) -> list[Boxes]:

@@ -94,6 +94,13 @@ class FoundTrack:
     def last_frame(self) -> int:
         return self.first_frame + len(self.masks) - 1
 
+    def covers(self, frame: int, box: Boxes) -> bool:
+        """Whether what simplification never uncovers holds a box, ``(4,)``, in a frame."""
+        if not self.first_frame <= frame <= self.last_frame:
+            return False
+        needed = self.needed[frame - self.first_frame]
+        return bool((needed[:2] <= box[:2]).all() and (needed[2:] >= box[2:]).all())
+
 
 class CutFinder:
     """Finds scene cuts while frames go by.
