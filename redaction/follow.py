@@ -34,6 +34,8 @@ POINTS = 6
 FOUND_LEAST = 0.34
 """With a smaller share of its points found again, a box is lost."""
 WINDOW_PX, LEVELS = 15, 3
+DRIFT = 0.125
+"""How far a box may have drifted from what it holds, as a share of its size."""
 
 
 @dataclass(eq=False)
@@ -101,8 +103,9 @@ def _cover(one: _Waiting, per_pixel: Boxes, others: Sequence[FoundTrack]) -> Non
     ways = [(gap.before + 1 + at, box / per_pixel) for at, box in enumerate(onward[:between])]
     ways += [(gap.after - 1 - at, box / per_pixel) for at, box in enumerate(back[:between])]
     for frame, box in ways:
-        # Most often that is who was sighted meanwhile, as somebody else.
-        if not any(other.covers(frame, box) for other in others):
+        # What another track covers is most often the same, sighted meanwhile as somebody else.
+        inner = box + np.tile(box[2:] - box[:2], 2) * [DRIFT, DRIFT, -DRIFT, -DRIFT]
+        if not any(other.covers(frame, inner) for other in others):
             covered_too(one.track, frame, box)
 
 
