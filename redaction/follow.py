@@ -100,6 +100,9 @@ def _cover(one: _Waiting, per_pixel: Boxes, others: Sequence[FoundTrack]) -> Non
     back = followed(greys[::-1], gap.box_after * per_pixel)
     # The sightings themselves are covered already; from here on frames count from the first one unseen.
     between = len(greys) - 2
+    # Each way drifts as it goes: it is for the half next to its sighting, and on to where the other was lost.
+    half = (between + 1) // 2
+    onward, back = onward[: max(half, between - len(back))], back[: max(half, between - len(onward))]
     ways = [(gap.before + 1 + at, box / per_pixel) for at, box in enumerate(onward[:between])]
     ways += [(gap.after - 1 - at, box / per_pixel) for at, box in enumerate(back[:between])]
     for frame, box in ways:
