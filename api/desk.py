@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from config.settings import Settings
 from evidence.access import Actor
 from evidence.custody import Action
+from evidence.kinds import Role
 from storage.db import agencies, custody
 from storage.db.custody import Happening
 from storage.db.tables import Agency
@@ -56,6 +57,11 @@ class Work:
     @property
     def agency_id(self) -> UUID:
         return self.actor.agency_id
+
+    @property
+    def release_roles(self) -> frozenset[Role]:
+        """Roles that see what is masked by a release alone."""
+        return frozenset(map(Role, self.settings.redaction.release.required_for))
 
     def record(
         self,

@@ -17,15 +17,23 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from api.auth.rights import Asking, Span, awaiting_reach, original_reach, redacted_reach
+from api.auth.rights import (
+    Asking,
+    Span,
+    awaiting_reach,
+    original_reach,
+    redacted_reach,
+    release_needed,
+)
 from api.desk import Work
 from evidence.clock import rfc3339
 from evidence.custody import Action
 from evidence.errors import InvalidInput
 from evidence.kinds import RetrievalPurpose
-from storage.db import cases, custody, grants
+from storage.db import cases, custody, grants, items
 from storage.db.custody import Happening
 from storage.db.grants import Seat
+from storage.db.release_tables import Release
 from storage.db.tables import Agency, Case, Grant, Item
 
 
@@ -132,6 +140,7 @@ def write_grants(
 ) -> list[Grant]:
     """The rows and the leaves of grants whose right was looked at in this transaction."""
     expires_at = work.now + timedelta(seconds=work.settings.media.grant_s)
+    hangs_on = _releases(work, variant, wanted, case)
     rows = [
         grants.new_grant(
             work.agency_id,
@@ -150,6 +159,10 @@ def write_grants(
     ]
     for row, each in zip(rows, wanted, strict=True):
         row.told = each.told
+        release = hangs_on.get(each.item_id)
+        if release is not None:
+            row.release_id = release.id
+            row.expires_at = min(row.expires_at, release.expires_at or row.expires_at)
     work.session.add_all(rows)
     work.session.flush()
     private = {"reason": reason} if reason else None
@@ -159,6 +172,17 @@ def write_grants(
     ]
     custody.record_all(work.session, work.agency, happenings, work.now)
     return rows
+
+
+def _releases(
+    work: Work, variant: Variant, wanted: Sequence[Seated], case: Case | None
+) -> dict[UUID, Release]:
+    """By item, the release that the actor sees it by; those that are seen by role are left out."""
+    if variant is not Variant.REDACTED or not work.release_roles:
+        return {}
+    found = items.items_by_id(work.session, work.agency_id, [each.item_id for each in wanted])
+    needed = {item_id: release_needed(work, item, case) for item_id, item in found.items()}
+    return {item_id: release for item_id, release in needed.items() if release is not None}
 
 
 def _facts(grant: Grant) -> dict[str, Any]:
@@ -171,6 +195,8 @@ def _facts(grant: Grant) -> dict[str, Any]:
         "span_us": span_us,
         "expires_at": rfc3339(grant.expires_at),
     }
+    if grant.release_id is not None:
+        facts["release"] = str(grant.release_id)
     return facts if grant.set_id is None else {**facts, "set": str(grant.set_id)}
 
 

@@ -19,6 +19,7 @@ from api.auth.rights import require_whole_original
 from api.desk import Desk, Work
 from api.schemas.redaction import PlanSummary, RedactionState
 from evidence.custody import Action
+from evidence.doubts import open_doubts
 from evidence.errors import Conflict, NotFound
 from evidence.item import Redaction, move
 from evidence.kinds import MediaKind
@@ -26,6 +27,7 @@ from redaction.amend import reveals
 from redaction.plan import RedactionPlan
 from redaction.plan_json import plan_from_json
 from storage.db import items, jobs
+from storage.db.doubts import note_doubts
 from storage.db.jobs import Wanted
 from storage.db.plans import Standing, plan_in_force, standing_of
 from storage.db.tables import Derivative, Item, RedactionPlanRow
@@ -87,6 +89,7 @@ def keep_version(
     does_end = shown is None or not does_reveal or reveals(plan, shown)
     data = plan.to_bytes()
     digest, text = sha256(data).digest(), JsonText(data.decode())
+    doubts = open_doubts(plan.to_json())
     with desk.writing() as work:
         item = items.item_by_id(work.session, work.agency_id, ground.item_id, lock=True)
         require_whole_original(work, item)
@@ -101,6 +104,7 @@ def keep_version(
         )  # fmt: skip
         work.session.add(row)
         work.session.flush()
+        note_doubts(work.session, work.agency_id, item.id, plan.number, doubts)
         facts = {"plan": row.number, "parent": row.parent_number, "plan_sha256": digest.hex()}
         facts |= {"reveals": does_reveal, **(said or {})}
         work.record(Action.REDACTION_PLAN_AMENDED, "item", item.id, facts, {"note": note})

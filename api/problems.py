@@ -51,7 +51,7 @@ KINDS: tuple[tuple[type[EvidenceError], int, str], ...] = (
 )
 
 # What was there for this caller and has been taken back is gone, not missing.
-GONE = frozenset({"derivative_withdrawn", "grant_ended"})
+GONE = frozenset({"derivative_withdrawn", "grant_ended", "release_ended"})
 # Whoever is told so asked too often, or holds too many; others are served.
 TOO_MANY = frozenset({"sign_in_throttled", "streams_too_many", "grant_crowded", "trigger_throttled"})
 

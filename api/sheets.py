@@ -19,7 +19,7 @@ from api.schemas.taking import ClipSheet, DigestsShown, LeafRef
 from evidence.custody import Action
 from evidence.errors import NotFound
 from evidence.kinds import PURPOSE_WORDS, RetrievalPurpose
-from storage.db import accounts, cases, custody, grants, items
+from storage.db import accounts, cases, custody, grants, items, releases
 from storage.db.clip_tables import Clip
 from storage.db.tables import Derivative
 
@@ -63,6 +63,7 @@ def sheet_of(work: Work, clip: Clip) -> ClipSheet:
     source = _source(work, clip, row)
     masked = clip.variant == Variant.REDACTED
     sm3 = row.info.get("sm3")
+    release = releases.release_by_id(session, agency_id, clip.release_id) if clip.release_id else None
     return ClipSheet(
         agency=work.agency.name,
         clip_id=clip.id,
@@ -79,6 +80,8 @@ def sheet_of(work: Work, clip: Clip) -> ClipSheet:
         purpose=RetrievalPurpose(clip.purpose),
         reason=clip.reason,
         taken_by=f"{viewer.display_name} ({viewer.username})",
+        release_id=clip.release_id,
+        released_to=release.to_party if release is not None else None,
         requested_at=clip.requested_at,
         made_at=row.made_at,
         clip=DigestsShown(sha256=row.sha256.hex(), sm3=sm3, size_bytes=row.size_bytes),
@@ -149,6 +152,8 @@ def printable(sheet: ClipSheet, time_zone: str) -> str:
         ("目的 Purpose", f"{PURPOSE_WORDS[sheet.purpose]} {sheet.purpose}"),
         ("理由 Reason", sheet.reason or "—"),
         ("调取人 Taken by", sheet.taken_by),
+        *([("提供给 Released to", sheet.released_to)] if sheet.released_to else []),
+        *([("发布 Release", str(sheet.release_id))] if sheet.release_id else []),
         ("申请时间 Requested", when(sheet.requested_at)),
         ("制作时间 Made", when(sheet.made_at)),
         ("片段 SHA-256 of the clip", sheet.clip.sha256),

@@ -13,7 +13,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from api.auth.capability import Use, mint
-from api.auth.rights import Reach, Span
+from api.auth.rights import Reach, Span, release_needed
 from api.desk import Work
 from api.issuing import REACHES, Variant, check_span, require_reason
 from api.resolving import CLIPS, index_of, local_path, redacted_in_force
@@ -25,10 +25,12 @@ from evidence.custody import Action
 from evidence.errors import Conflict, InvalidInput, NotFound, NotPermitted
 from evidence.item import Custody
 from evidence.kinds import PURPOSE_WORDS, MediaKind, RetrievalPurpose
+from evidence.release import Recipient, ReleaseState
 from ingest.placement import placements_of
-from storage.db import accounts, cases, clips, items, jobs
+from storage.db import accounts, cases, clips, items, jobs, releases
 from storage.db.clip_tables import Clip
 from storage.db.jobs import wanted_by_people
+from storage.db.release_tables import Release
 from storage.db.tables import Case, Derivative, Item
 from transcode.picture import picture_at, picture_of_number
 
@@ -63,6 +65,8 @@ class Taking:
     reason: str | None
     marked: bool
     time_of_day: bool
+    release: Release | None = None
+    """To a party, for whom it is taken away."""
 
     def require(self, work: Work) -> None:
         """Raise unless all is said that must be.
@@ -148,6 +152,9 @@ def write_clip(
         named: Which picture it is.
         seat: The set it is asked for with, and its number there.
     """
+    release = taking.release
+    if release is None and taking.variant is Variant.REDACTED:
+        release = release_needed(work, item, taking.case)
     clip = clips.add_clip(
         work.session,
         work.agency_id,
@@ -162,6 +169,7 @@ def write_clip(
         reason=taking.reason,
         now=work.now,
         seat=seat,
+        release_id=release.id if release is not None else None,
     )
     if form != "part":
         params: dict[str, Any] = {"derivative": str(source.id), **(named or {})}
@@ -185,6 +193,8 @@ def write_clip(
     }
     if seat is not None:
         facts["set"] = str(seat[0])
+    if clip.release_id is not None:
+        facts["release"] = str(clip.release_id)
     work.record(
         Action.GRANT_ISSUED, "item", item.id, facts, {"reason": taking.reason} if taking.reason else None
     )
@@ -259,15 +269,16 @@ def mark_of(work: Work, taking: Taking, named: str) -> list[dict[str, str]]:
     at = work.now.astimezone(ZoneInfo(work.agency.time_zone)).strftime("%Y-%m-%d %H:%M:%S")
     purpose, case = taking.purpose, taking.case
     masked = taking.variant is Variant.REDACTED
+    whose = {"text": f"{viewer.display_name}({viewer.username}){at}", "latin": f"account {viewer.id} {at}"}
+    if taking.release is not None:
+        given = f"release {taking.release.id} {at}"
+        whose = {"text": f"提供给 {taking.release.to_party} {at}", "latin": given}
     return [
         {
             "text": f"{case.case_no} {'脱敏件' if masked else '原件'} {PURPOSE_WORDS[purpose]}",
             "latin": f"case {case.id} {taking.variant} {purpose}",
         },
-        {
-            "text": f"{viewer.display_name}({viewer.username}){at}",
-            "latin": f"account {viewer.id} {at}",
-        },
+        whose,
         {"text": named, "latin": named},
     ]
 
@@ -283,7 +294,7 @@ def clip_shown(work: Work, clip: Clip) -> ClipShown:
     item = items.item_by_id(work.session, work.agency_id, clip.item_id)
     state: Literal["ready", "working", "failed", "withdrawn"] = "working"
     if row is not None:
-        state = "ready" if row.withdrawn_at is None else "withdrawn"
+        state = "ready" if row.withdrawn_at is None and _may_be_fetched(work, clip) else "withdrawn"
     elif job is not None and job.state in {"quarantined", "cancelled"}:
         state = "failed"
     ready = row is not None and state == "ready"
@@ -304,8 +315,21 @@ def clip_shown(work: Work, clip: Clip) -> ClipShown:
     )
 
 
+def _may_be_fetched(work: Work, clip: Clip) -> bool:
+    """Whether the release it hangs on, if any, is in force."""
+    if clip.release_id is None:
+        return True
+    release = releases.release_by_id(work.session, work.agency_id, clip.release_id)
+    return releases.state_of(work.session, release, work.now) is ReleaseState.RELEASED
+
+
 def clip_url(work: Work, clip: Clip) -> str:
     """Where a clip that was made is fetched."""
     ends = work.now + timedelta(seconds=work.settings.media.grant_s)
+    if clip.release_id is not None:
+        release = releases.release_by_id(work.session, work.agency_id, clip.release_id)
+        until = release.expires_at or ends
+        # What goes to a party is fetched in its time, not in ours.
+        ends = until if release.to_kind == Recipient.PARTY else min(ends, until)
     token = mint(work.storage.keys, Use.CLIP, work.agency_id, clip.id, ends)
     return f"{work.settings.media_url}/m/{token}/{CLIPS[clip.form]}"

@@ -61,6 +61,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "room": ("cli.room", "询问室 / interview rooms"),
     "plan": ("cli.plan", "预定的询问室会话 / planned sessions of interview rooms"),
     "redaction-plan": ("cli.redaction_plan", "脱敏方案:版本、修订、预览、CVAT / what is hidden, in versions"),
+    "release": ("cli.release", "脱敏件的复核与发布 / review and release of what is redacted"),
     "trigger": ("cli.trigger", "录像机触发密钥 / keys of recorders that call"),
     "send": ("cli.send", "向询问室录制端推流 / push a stream to a room's recorder"),
     "session": ("cli.session", "询问室会话 / sessions of interview rooms"),

@@ -29,6 +29,11 @@ class Act(StrEnum):
     SET_FACTS = "set_facts"
     AMEND_REDACTION = "amend_redaction"
     APPROVE_REDACTION = "approve_redaction"
+    REVIEW_REDACTION = "review_redaction"
+    OVERRIDE_CHECK = "override_check"
+    ASK_RELEASE = "ask_release"
+    APPROVE_RELEASE = "approve_release"
+    REVOKE_RELEASE = "revoke_release"
     READ_CUSTODY = "read_custody"
     MANAGE_DEVICES = "manage_devices"
     MANAGE_ACCOUNTS = "manage_accounts"
@@ -79,6 +84,8 @@ class Subject:
 
 _FOOTAGE_ROLES = frozenset({Role.OFFICER, Role.HANDLER, Role.REVIEWER, Role.LEGAL_REVIEWER, Role.ARCHIVIST})
 
+_RELEASE_ROLES = frozenset({Role.HANDLER, Role.REVIEWER, Role.LEGAL_REVIEWER, Role.ARCHIVIST})
+
 _SESSION_ROLES = frozenset({Role.OFFICER, Role.HANDLER, Role.LEGAL_REVIEWER, Role.ARCHIVIST})
 
 _ROLE_RIGHTS: dict[Act, frozenset[Role]] = {
@@ -94,6 +101,13 @@ _ROLE_RIGHTS: dict[Act, frozenset[Role]] = {
     Act.SET_FACTS: frozenset({Role.OFFICER, Role.HANDLER, Role.ARCHIVIST}),
     Act.AMEND_REDACTION: frozenset({Role.HANDLER, Role.LEGAL_REVIEWER}),
     Act.APPROVE_REDACTION: frozenset({Role.LEGAL_REVIEWER}),
+    Act.REVIEW_REDACTION: _RELEASE_ROLES,
+    Act.OVERRIDE_CHECK: frozenset({Role.LEGAL_REVIEWER}),
+    Act.ASK_RELEASE: frozenset({Role.HANDLER, Role.LEGAL_REVIEWER, Role.ARCHIVIST}),
+    # Which of them a step is for, the policy says (`redaction.release.approvals`).
+    Act.APPROVE_RELEASE: _RELEASE_ROLES,
+    # To take back is the safe way: a handler what that handler asked for, the others any.
+    Act.REVOKE_RELEASE: frozenset({Role.HANDLER, Role.LEGAL_REVIEWER, Role.ARCHIVIST}),
     Act.READ_CUSTODY: _FOOTAGE_ROLES | {Role.AUDITOR},
     Act.MANAGE_DEVICES: frozenset({Role.SYSTEM_ADMIN}),
     Act.MANAGE_ACCOUNTS: frozenset({Role.SECURITY_OFFICER}),

@@ -12,8 +12,8 @@ State is facets, not a line. The rules, in order:
    the three always sum to all items.
 4. Redaction starts at *none*; a plan makes it *proposed*, a redacted rendition that passed its check
    *checked*, a person *approved* and *released*. A new plan falls back to *proposed*, unless it only
-   reveals: then what is shown stays until the plan is approved. *Revoked* ends what was shown until a
-   new plan is proposed.
+   reveals: then what is shown stays until the plan is approved. Where its last release is revoked it is
+   *approved* again. *Revoked* ends what was shown until a new plan is proposed.
 5. A hold stops disposal only.
 
 Every transition is a custody leaf in the same transaction; callers write it.
@@ -98,7 +98,7 @@ REDACTION_MOVES: Mapping[Redaction, frozenset[Redaction]] = MappingProxyType(
         Redaction.PROPOSED: frozenset({Redaction.PROPOSED, Redaction.CHECKED, Redaction.REVOKED}),
         Redaction.CHECKED: frozenset({Redaction.PROPOSED, Redaction.APPROVED, Redaction.REVOKED}),
         Redaction.APPROVED: frozenset({Redaction.PROPOSED, Redaction.RELEASED, Redaction.REVOKED}),
-        Redaction.RELEASED: frozenset({Redaction.PROPOSED, Redaction.REVOKED}),
+        Redaction.RELEASED: frozenset({Redaction.PROPOSED, Redaction.APPROVED, Redaction.REVOKED}),
         Redaction.REVOKED: frozenset({Redaction.PROPOSED}),
     }
 )

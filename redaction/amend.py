@@ -206,6 +206,16 @@ def _unmask_frames(plan: RedactionPlan, given: Given, author: str) -> RedactionP
     return replace(plan, whole_frame_spans=spans)
 
 
+def _accept_span(plan: RedactionPlan, given: Given, _author: str) -> RedactionPlan:
+    """Sound or frames that a person looked at stay hidden."""
+    wanted = given["span"]
+    if wanted in [span.id for span in plan.muted_spans]:
+        muted = _exchanged(plan.muted_spans, wanted, "muted span", state=State.ACCEPTED)
+        return replace(plan, muted_spans=muted)
+    frames = _exchanged(plan.whole_frame_spans, wanted, "span", state=State.ACCEPTED)
+    return replace(plan, whole_frame_spans=frames)
+
+
 class Operation(NamedTuple):
     """One way to change a plan."""
 
@@ -241,6 +251,7 @@ OPERATIONS: dict[str, Operation] = {
     "unmute": _operation("span", _unmute),
     "mask_frames": _operation("from_pts to_pts reason", _mask_frames, "text"),
     "unmask_frames": _operation("span", _unmask_frames),
+    "accept_span": _operation("span", _accept_span),
 }
 
 T = TypeVar("T", Track, MutedSpan, WholeFrameSpan)

@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from evidence.canonical import canonical_json
 from evidence.clock import to_micros
 from evidence.custody import Action
+from evidence.doubts import open_doubts
 from evidence.item import Redaction, move
 from evidence.kinds import ClaimSource, MediaKind
 from evidence.masks import (
@@ -36,6 +37,7 @@ from evidence.masks import (
 )
 from storage.db import custody, items, jobs, session_masks, sessions
 from storage.db.custody import Happening
+from storage.db.doubts import note_doubts
 from storage.db.jobs import Wanted
 from storage.db.room_tables import RoomSession
 from storage.db.tables import Agency, Derivative, Item, RedactionPlanRow
@@ -143,6 +145,7 @@ def hide_in(session: Session, agency: Agency, item_id: UUID, actor: str, now: da
         made_at=now, reveals=newest.reveals and newest.approved_at is None,
     )  # fmt: skip
     session.add(row)
+    note_doubts(session, agency.id, item.id, int(plan["number"]), open_doubts(plan))
     item.redaction = str(move(Redaction(item.redaction), Redaction.PROPOSED))
     said = {"plan": row.number, "parent": row.parent_number, "plan_sha256": row.plan_sha256.hex(),
             "reveals": row.reveals}  # fmt: skip

@@ -1,4 +1,4 @@
-"""Telling whoever has a case open that an item came into it or left it, by whichever way.
+"""Telling whoever has a case open that an item came into it or left it, by whichever way; and of releases.
 
 A binding is made and ended on the page, by commands, by the rules of the pipeline and by sessions of rooms.
 What all of them leave in their own transaction is a custody leaf: so none of them has to tell, and nothing is
@@ -27,7 +27,14 @@ WORDS = {
     str(Action.BINDING_MADE): "bound",
     str(Action.BINDING_SUGGESTED): "suggested",
     str(Action.BINDING_ENDED): "unbound",
+    str(Action.REDACTION_REVIEWED): "reviewed",
+    str(Action.RELEASE_ASKED): "release_asked",
+    str(Action.RELEASE_GIVEN): "released",
+    str(Action.RELEASE_REFUSED): "release_refused",
+    str(Action.RELEASE_REVOKED): "release_revoked",
 }
+TOLD_OF = ("case", "release", "plan")
+"""What of a leaf's facts is told."""
 
 
 class BindingNews:
@@ -65,12 +72,10 @@ class BindingNews:
             leaf = parse_leaf(body)
         except CustodyError as error:
             return _untold(leaf_id, error.message)
-        what, case = WORDS.get(str(leaf.action)), _case_of(leaf.facts)
-        if what is None or case is None or leaf.agency != agency:
-            return _untold(leaf_id, "leaf: expected a binding of the agency that has it, found another")
-        self._publisher.publish(
-            Event(Topic.ITEM, agency, leaf.subject_id, what, leaf.made_at, {"case": case})
-        )
+        what, facts = WORDS.get(str(leaf.action)), _told_of(leaf.facts)
+        if what is None or not facts or leaf.agency != agency:
+            return _untold(leaf_id, "leaf: expected a binding or release of its agency, found another")
+        self._publisher.publish(Event(Topic.ITEM, agency, leaf.subject_id, what, leaf.made_at, facts))
         return True
 
 
@@ -80,6 +85,6 @@ def _untold(leaf_id: UUID, reason: str) -> bool:
     return False
 
 
-def _case_of(facts: object) -> str | None:
-    found = facts.get("case") if isinstance(facts, Mapping) else None
-    return found if isinstance(found, str) else None
+def _told_of(facts: object) -> dict[str, str | int]:
+    found = {name: facts.get(name) for name in TOLD_OF} if isinstance(facts, Mapping) else {}
+    return {name: value for name, value in found.items() if isinstance(value, str | int)}

@@ -28,8 +28,9 @@ from evidence.live_masks import is_open
 from evidence.session import case_named_by
 from ingest.facts import Statement, weigh
 from ingest.recorder import rights
-from storage.db import accounts, agencies, cases, items, ledger, sessions
+from storage.db import accounts, agencies, cases, items, ledger, releases, sessions
 from storage.db.live_masks import live_masks_in_order
+from storage.db.release_tables import Release
 from storage.db.room_tables import PlannedSession, RoomSession
 from storage.db.tables import Case, CaseBinding, Item
 
@@ -48,16 +49,22 @@ class Asking(Protocol):
     def actor(self) -> Actor: ...
     @property
     def now(self) -> datetime: ...
+    @property
+    def release_roles(self) -> frozenset[Role]: ...
 
 
 @dataclass(frozen=True)
 class Asker:
-    """Somebody whose right is asked for again, without a request of theirs."""
+    """Somebody whose right is asked for again, without a request of theirs.
+
+    Whether a release is needed was decided when they asked: what hangs on one names it, and it is looked at.
+    """
 
     session: Session
     agency_id: UUID
     actor: Actor
     now: datetime
+    release_roles: frozenset[Role] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -131,18 +138,41 @@ def redacted_reach(work: Asking, item: Item, case: Case | None) -> Reach:
     has the right to all of the original sees all of it.
 
     Raises:
-        NotPermitted: The actor sees no footage.
+        NotPermitted: The actor sees no footage, or needs a release and there is none (``release_missing``).
         NotFound: The item is not tied to that case.
         Conflict: The item is not verified: nothing of it is shown.
     """
     require(work.actor, Act.SEE_REDACTED)
     require_showable(item)
+    release = release_needed(work, item, case)
+    if release is not None and release.case_id is not None and case is None:
+        case = cases.case_by_id(work.session, work.agency_id, release.case_id)
     if case is not None:
         return Reach.of_bindings(_tied(work, item, case))
     tied = cases.bindings_of(work.session, work.agency_id, item.id)
     if not tied or sees_whole_original(work, item):
         return EVERYTHING
     return Reach.of_bindings(tied)
+
+
+def release_needed(work: Asking, item: Item, case: Case | None) -> Release | None:
+    """The release the actor sees the masked rendition by, within a case when one is named; None: by role.
+
+    Raises:
+        NotPermitted: By a release alone, and none is in force for them (``release_missing``).
+    """
+    if not (work.release_roles and work.actor.roles <= work.release_roles) or sees_original(work, item):
+        return None
+    found = releases.released_to(
+        work.session, work.agency_id, item.id, work.actor.account_id, work.actor.roles, work.now
+    )
+    for release in found:
+        if case is None or release.case_id in {None, case.id}:
+            return release
+    raise NotPermitted(
+        f"item {item.id}: expected a release to you or your role, found none; ask whoever releases",
+        code="release_missing",
+    )
 
 
 def is_showable(item: Item) -> bool:

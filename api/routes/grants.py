@@ -13,7 +13,14 @@ from api.auth.seat import DeskOf
 from api.desk import Work
 from api.issuing import Variant, issue_grant, revoke_grant
 from api.presenting import coverage_of, poster_url
-from api.resolving import all_awaiting, awaiting_approval, ladder_of, masked_name, newest
+from api.resolving import (
+    all_awaiting,
+    awaiting_approval,
+    ladder_of,
+    masked_name,
+    newest,
+    require_its_release,
+)
 from api.schemas.viewing import GrantRequest, GrantShown, State
 from evidence.access import Act, may
 from evidence.errors import NotFound, NotPermitted, Unavailable
@@ -59,6 +66,7 @@ def get_grant(grant_id: UUID, desk: DeskOf) -> GrantShown:
     with desk.reading() as work:
         grant = grants.grant_in_force(work.session, work.agency_id, grant_id, work.now)
         _require_own(work, grant)
+        require_its_release(work.session, work.storage, grant)
         return show(work, items.item_by_id(work.session, work.agency_id, grant.item_id), grant)
 
 

@@ -27,7 +27,7 @@ from api.schemas.items import (
 from api.web import PLACEHOLDER, SOUND
 from evidence.access import Act, require
 from evidence.case import normalise_case_no
-from evidence.errors import NotFound
+from evidence.errors import NotFound, NotPermitted
 from evidence.kinds import MediaKind
 from ingest import binding
 from ingest.correction import ClaimView, views_of
@@ -229,7 +229,11 @@ def _may_see_still(work: Work, item: Item, row: Derivative) -> bool:
     """Whether a masked still may be shown; one that says no time may be of any moment."""
     if not is_showable(item):
         return False
-    reach = redacted_reach(work, item, None)
+    try:
+        reach = redacted_reach(work, item, None)
+    except NotPermitted:
+        # By a release alone, and there is none.
+        return False
     at_us = row.info.get("at_us")
     return reach.spans is None or (
         at_us is not None and any(start <= at_us < end for start, end in reach.spans)

@@ -254,7 +254,8 @@ def approve(item_id: UUID, body: Approval, desk: DeskOf) -> RedactionState:
         _require_another(work, newest, wrote)
         if newest.awaits_approval:
             _serve(work, item, newest)
-        item.redaction = str(move(Redaction(item.redaction), Redaction.APPROVED))
+        if Redaction(item.redaction) is not Redaction.RELEASED:
+            item.redaction = str(move(Redaction(item.redaction), Redaction.APPROVED))
         newest.approved_at, newest.approved_by = work.now, work.actor.label
         facts = {
             "plan": newest.number,

@@ -122,6 +122,8 @@ class ClipSheet(Output):
     purpose: RetrievalPurpose
     reason: str | None
     taken_by: str
+    release_id: UUID | None = Field(description="所依据的发布 / The release it hangs on; null: none")
+    released_to: str | None = Field(description="提供给的机关以外的对象 / The party it was made for")
     requested_at: datetime
     made_at: datetime
     clip: DigestsShown

@@ -56,6 +56,7 @@ class Clip(Base):
         Index(None, "agency_id", "item_id"),
         Index(None, "agency_id", "case_id"),
         Index(None, "agency_id", "set_id"),
+        Index(None, "agency_id", "release_id"),
     )
     id: Mapped[UUID] = _id()
     agency_id: Mapped[UUID] = _agency()
@@ -79,3 +80,6 @@ class Clip(Base):
         ForeignKey("clip_set.id"), comment="null: asked for by itself"
     )
     place: Mapped[int | None] = mapped_column(Integer, comment="number in the set, from 1; null: no set")
+    release_id: Mapped[UUID | None] = mapped_column(
+        comment="redaction_release that it hangs on; null: on none"
+    )

@@ -58,8 +58,13 @@ def add_clip(
     reason: str | None,
     now: datetime,
     seat: tuple[UUID, int] | None = None,
+    release_id: UUID | None = None,
 ) -> Clip:
-    """A clip somebody asks for; it is cut by a job. Its seat is a set, and its number there."""
+    """A clip somebody asks for; it is cut by a job. Its seat is a set, and its number there.
+
+    Args:
+        release_id: The release it hangs on: without that it is served no longer.
+    """
     row = Clip(
         agency_id=agency_id,
         account_id=account_id,
@@ -75,10 +80,17 @@ def add_clip(
         requested_at=now,
         set_id=seat[0] if seat is not None else None,
         place=seat[1] if seat is not None else None,
+        release_id=release_id,
     )
     session.add(row)
     session.flush()
     return row
+
+
+def clips_under(session: Session, agency_id: UUID, release_id: UUID) -> list[Clip]:
+    """Clips that hang on a release, oldest first."""
+    query = select(Clip).where(Clip.agency_id == agency_id, Clip.release_id == release_id)
+    return list(session.scalars(query.order_by(Clip.id)))
 
 
 def job_of(session: Session, agency_id: UUID, clip_id: UUID, kind: str = "clip") -> Job | None:

@@ -438,7 +438,11 @@ class Grant(Base):
     """A time-boxed right to bytes of derivatives, or of an original."""
 
     __tablename__ = "view_grant"
-    __table_args__ = (Index(None, "agency_id", "item_id"), Index(None, "agency_id", "set_id"))
+    __table_args__ = (
+        Index(None, "agency_id", "item_id"),
+        Index(None, "agency_id", "set_id"),
+        Index(None, "agency_id", "release_id"),
+    )
     id: Mapped[UUID] = _id()
     agency_id: Mapped[UUID] = _agency()
     account_id: Mapped[UUID] = mapped_column(ForeignKey("account.id"))
@@ -462,6 +466,9 @@ class Grant(Base):
     )
     told: Mapped[dict[str, Any] | None] = mapped_column(
         comment="how lists of what still grew were begun, to be gone on with; null: none was"
+    )
+    release_id: Mapped[UUID | None] = mapped_column(
+        comment="redaction_release that it hangs on; null: on none"
     )
 
 

@@ -11,7 +11,7 @@ leaves are in: hosts with unlike clocks may place them out of order. That is why
 there, and why both are read from the database under the row's lock rather than from memory.
 
 Not witnessed: the job queue, leadership, sign-in sessions and the state of streams, which are overwritten at
-will, and the custody tables, which prove themselves.
+will, doubtful spans, which are made from plans, and the custody tables, which prove themselves.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction, sessionmake
 
 from evidence.clock import SystemClock, to_micros
 from evidence.custody import Action
-from storage.db import clip_tables, custody, ledger_tables, room_tables, tables
+from storage.db import clip_tables, custody, ledger_tables, release_tables, room_tables, tables
 from storage.db.custody import Happening
 
 WITNESSED: tuple[type[tables.Base], ...] = (
@@ -53,6 +53,9 @@ WITNESSED: tuple[type[tables.Base], ...] = (
     tables.Grant,
     clip_tables.ClipSet,
     clip_tables.Clip,
+    release_tables.RedactionReview,
+    release_tables.Release,
+    release_tables.CheckFailure,
     tables.SigningKey,
     ledger_tables.Dock,
     ledger_tables.DeviceReading,

@@ -121,6 +121,18 @@ APPEND_ONLY: dict[str, set[str]] = {
         "over_at",
     },
     "trigger_key": {"revoked_at"},
+    "redaction_review": {"rendition_sha256", "watched", "reported_at", "signed_at", "note"},
+    "redaction_release": {"approvals", "released_at", "expires_at", "ended_at", "ended_by", "ended_reason"},
+    "check_failure": {
+        "codes",
+        "findings",
+        "finding_count",
+        "found_at",
+        "overridden_codes",
+        "overridden_at",
+        "overridden_by",
+        "override_reason",
+    },
     "session_mask": {"to_at", "ended_by"},
 }
 
@@ -171,6 +183,7 @@ UNWITNESSED = {
     "job": "the queue: what a job did is in the log",
     "leadership": "leases, overwritten at will",
     "room_stream": "what streams do now, overwritten at will",
+    "redaction_doubt": "made from plans, and made anew from each",
     "av_number_series": "a counter; each number it gave is a row of av_number",
     "custody_leaf": "proves itself",
     "custody_pending": "leaves without a place yet; the log misses one that is dropped",

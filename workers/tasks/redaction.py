@@ -9,6 +9,7 @@ own; a failed check is an outcome that blocks the item, never something to be tr
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from hashlib import sha256
 from math import ceil
@@ -21,6 +22,7 @@ from sqlalchemy.orm import Session
 from evidence.canonical import canonical_json
 from evidence.coverage import SOUND_ALONE
 from evidence.custody import Action
+from evidence.doubts import open_doubts
 from evidence.errors import Conflict, MediaError
 from evidence.events import Topic
 from evidence.fixity import hash_file
@@ -33,15 +35,20 @@ from redaction.amend import reveals
 from redaction.models import load_model
 from redaction.plan import treatment_of_sound
 from redaction.plan_json import plan_from_json
-from storage.db import custody, items, jobs
+from storage.db import custody, items, jobs, releases
 from storage.db.custody import Happening
+from storage.db.doubts import note_doubts
 from storage.db.jobs import Wanted
 from storage.db.plans import plan_in_force
+from storage.db.release_tables import CheckFailure
 from storage.db.tables import Agency, Derivative, Item, RedactionPlanRow
 from storage.hiding import hold_sessions, placed_in
 from transcode.stills import make_poster
 from workers.context import WORKER, JobContext, Made, Outcome
 from workers.derivatives import put_derivative, want_followers, withdraw
+
+FINDINGS_KEPT = 50
+"""Of a check that failed, for whoever decides what to do about it."""
 
 
 def redact(context: JobContext) -> Outcome:
@@ -93,6 +100,7 @@ def redact(context: JobContext) -> Outcome:
             made_at=now,
         )
         session.add(row)
+        note_doubts(session, agency.id, item.id, row.number, open_doubts(row.plan))
         found.redaction = str(move(Redaction(found.redaction), Redaction.PROPOSED))
         said = {
             "plan": 1,
@@ -160,7 +168,11 @@ def render(context: JobContext) -> Outcome:
     }
     report = _child(context, f"redaction.check:{check}", {**request, **looking}, 0.7, 1.0)
     if report["findings"]:
-        return _check_failed(context, item, plan, report)
+        with context.storage.database.read() as session:
+            failure = releases.check_failure(session, context.agency.id, item.id, plan.number)
+        passing = set(failure.overridden_codes or ()) if failure is not None else set()
+        if not set(_codes(report)) <= passing:
+            return _check_failed(context, item, plan, report)
     return _checked(context, item, source, plan, output, facts, report)
 
 
@@ -190,6 +202,7 @@ def _checked(
     info: dict[str, Any] = {
         "plan": plan.number,
         "coverage": plan.plan["coverage"],
+        **_overridden(report),
         "duration_us": source.info.get("duration_us"),
         "frame_count": source.info.get("frame_count"),
         "width_px": source.info.get("width_px"),
@@ -261,7 +274,7 @@ def _checked(
                 "kept_frames": int(str(facts.get("kept_frame_count", 0))),
                 "checked_frames": report["frame_count"], "checked_regions": report["region_count"],
                 "worst_difference": report["worst_difference"], "looked": report["looked"],
-                "awaits_approval": awaits}  # fmt: skip
+                "awaits_approval": awaits, **_overridden(report)}  # fmt: skip
         custody.record(
             session, agency, Happening(Action.REDACTION_CHECKED, "item", str(item.id), WORKER, said), now
         )
@@ -284,18 +297,42 @@ def _versions_wanted(session: Session, agency: Agency, item: Item) -> set[int]:
     return {newest.number, in_force.number}
 
 
+def _findings(report: Mapping[str, object]) -> list[dict[str, Any]]:
+    found = report["findings"]
+    return found if isinstance(found, list) else []
+
+
+def _codes(report: Mapping[str, object]) -> list[str]:
+    """Codes of all findings, each once; past those that are listed nobody knows what others there are."""
+    findings = _findings(report)
+    codes = {str(found["code"]) for found in findings}
+    return sorted(codes if report["finding_count"] == len(findings) else codes | {"more"})
+
+
+def _overridden(report: Mapping[str, object]) -> dict[str, list[str]]:
+    """What the check found and somebody lets pass by name; nothing where it passed."""
+    codes = _codes(report)
+    return {"overridden": codes} if codes else {}
+
+
 def _check_failed(
     context: JobContext, item: Item, plan: RedactionPlanRow, report: dict[str, object]
 ) -> Outcome:
-    findings = report["findings"]
-    lines = [f"{found['zh']} / {found['en']}" for found in findings] if isinstance(findings, list) else []
-    codes = sorted({str(found["code"]) for found in findings}) if isinstance(findings, list) else []
+    findings, codes = _findings(report), _codes(report)
+    lines = [f"{found['zh']} / {found['en']}" for found in findings]
 
     def commit(session: Session, agency: Agency) -> None:
         found = items.item_by_id(session, agency.id, item.id, lock=True)
         items.flag(
             found, "redaction_check_failed", f"redaction of plan {plan.number}: {lines[0]}; amend the plan"
         )
+        failure = releases.check_failure(session, agency.id, item.id, plan.number, lock=True)
+        if failure is None:
+            failure = CheckFailure(agency_id=agency.id, item_id=item.id, plan_number=plan.number)
+            session.add(failure)
+        failure.codes, failure.findings = codes, findings[:FINDINGS_KEPT]
+        failure.finding_count = int(str(report["finding_count"]))
+        failure.found_at = context.storage.clock.now()
         said = {"plan": plan.number, "findings": codes, "count": report["finding_count"]}
         custody.record(
             session,
