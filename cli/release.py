@@ -84,7 +84,13 @@ def arguments(parser: Parser, _name: str) -> None:
     _release(copying)
     copying.add_argument("--from", dest="start", metavar="TIME", help="起(片内)/ from, in the recording")
     copying.add_argument("--to", dest="end", metavar="TIME", help="止(片内)/ to, in the recording")
-    copying.add_argument("-o", dest="file", type=Path, required=True, metavar="FILE", help="存为 / where to")
+    whither = copying.add_mutually_exclusive_group(required=True)
+    whither.add_argument("-o", dest="file", type=Path, metavar="FILE", help="存为 / where to")
+    whither.add_argument(
+        "--link",
+        action="store_true",
+        help="只给出地址,供交给对方,随发布终止 / its address alone, to hand on; it ends with the release",
+    )
 
 
 def _action(branch: Branch, name: str, text: str, run: Run) -> Parser:
@@ -274,7 +280,8 @@ def _tell(options: argparse.Namespace, told: Json) -> int:
 
 
 def _copy(options: argparse.Namespace) -> int:
-    require_free(options.file, *sheets_beside(options.file))
+    if options.file is not None:
+        require_free(options.file, *sheets_beside(options.file))
     if (options.start is None) != (options.end is None):
         raise InvalidInput("--from: expected --from and --to together, found one of them")
     body: Json = {}
@@ -283,6 +290,8 @@ def _copy(options: argparse.Namespace) -> int:
         body["span"] = {"from_us": start, "to_us": end}
     with seated(options) as seat:
         made = _made(seat, options, body)
+        if options.link:
+            return _tell_link(options, made)
         sheets = sheets_of(seat, f"/clips/{made['clip_id']}", options.file)
         with Meter("下载 / fetching", made["size_bytes"]) as meter:
             download(seat, made, options.file, meter.to, beside=sheets)
@@ -291,6 +300,16 @@ def _copy(options: argparse.Namespace) -> int:
         return 0
     print(f"已存 / saved:  {options.file.resolve()}")
     print(f"摘要相符 / digest matches:  sha256 {made['sha256']}  {made['size_bytes']} bytes")
+    return 0
+
+
+def _tell_link(options: argparse.Namespace, made: Json) -> int:
+    """Whoever has the address has the copy: it is printed because it was asked for."""
+    if options.json:
+        print_json(made)
+        return 0
+    print(made["file_url"])
+    print(f"sha256 {made['sha256']}  {made['size_bytes']} bytes")
     return 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +13,7 @@ import httpx
 import pytest
 
 from api.desk import Installation
-from evidence.doubts import open_doubts
+from cli.main import main
 from storage.db import items
 from storage.db.doubts import note_doubts
 from storage.db.release_tables import CheckFailure
@@ -410,9 +412,7 @@ def test_doubts_of_all_items_come_by_risk_and_go_with_a_decision(live: Live) -> 
             doubt = {"track": None, "from_pts": 274 + first, "to_pts": 274 + last, "why": "w"}
             proposed = {**row.plan, "whole_frame_spans": [{**hidden, "state": "proposed"}],
                         "doubtful": [doubt]}  # fmt: skip
-            note_doubts(
-                session, live.scene.agency.id, made.item_id, int(proposed["number"]), open_doubts(proposed)
-            )
+            note_doubts(session, live.scene.agency.id, made.item_id, proposed)
 
     def queue(name: str = "reviewer", **query: Any) -> list[str]:
         found: list[str] = []
@@ -438,3 +438,53 @@ def test_doubts_of_all_items_come_by_risk_and_go_with_a_decision(live: Live) -> 
     assert decided.status_code == 201, decided.text
     assert not decided.json()["plan"]["reveals"]
     assert queue() == [ids[2], ids[0]]
+
+
+# --- By command -------------------------------------------------------------------------
+
+
+def test_a_release_goes_its_way_by_command(
+    live: Live,
+    recording: Recording,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    item_id = str(recording.item_id)
+
+    def liuhen(name: str, *words: str) -> str:
+        monkeypatch.setenv("LIUHEN_TOKEN", live.as_(name).headers["authorization"].removeprefix("Bearer "))
+        assert main(["release", *words, "--url", live.api_url]) == 0, capsys.readouterr().err
+        return capsys.readouterr().out
+
+    grant = live.grant("reviewer", recording.item_id)
+    assert fetch(grant["file_url"]).status_code == 200
+    live.scene.clock.advance(6)
+    told = liuhen("reviewer", "watched", item_id, grant["grant_id"], "0-0:05.5", "5-6")
+    assert "watched by nobody" in told
+    assert "watched by nobody" not in liuhen("reviewer", "review", item_id, "1", "--note", "无异常")
+    asking = ["--party", "当事人乙", "--case", str(live.scene.case_a.id), "--purpose", "litigation", "--json"]
+    asked = json.loads(liuhen("handler", "ask", item_id, "1", *asking, "--reason", "诉讼"))
+    assert asked["id"] in liuhen("legal2", "list", "--waiting")
+    assert "1/2" in liuhen("legal2", "approve", asked["id"])
+    assert "已发布 released" in liuhen("legal3", "approve", asked["id"], "--note", "同意")
+    stop = threading.Event()
+    worker = threading.Thread(target=cut_until, args=(live, stop))
+    worker.start()
+    try:
+        told = liuhen("handler", "copy", asked["id"], "--from", "0", "--to", "0:01", "--link")
+    finally:
+        stop.set()
+        worker.join()
+    # The worker of this process logs beside it.
+    (link,) = [line for line in told.splitlines() if line.startswith("http")]
+    assert fetch(link).status_code == 200
+    assert "已撤回 revoked" in liuhen("legal_reviewer", "revoke", asked["id"], "--reason", "当事人撤诉")
+    assert fetch(link).status_code == 410
+    assert json.loads(liuhen("legal2", "show", asked["id"]))["ended_reason"] == "当事人撤诉"
+    assert "risk" in liuhen("reviewer", "queue", "--item", item_id)
+
+
+def cut_until(live: Live, stop: threading.Event) -> None:
+    """A worker that cuts what is asked for."""
+    while not stop.wait(0.1):
+        Pipeline(live.scene.storage, live.scene.settings).work(only={"clip"})

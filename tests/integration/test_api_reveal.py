@@ -244,6 +244,33 @@ def test_without_the_right_to_the_original_a_plan_is_neither_read_nor_changed(sh
     assert shown.live.as_("handler").get(f"{shown.path}/redaction/plans/1").status_code == 200
 
 
+def test_what_the_check_finds_is_shown_only_when_a_named_person_lets_it_pass(
+    live: Live, tmp_path: Path
+) -> None:
+    clip = tmp_path / "clip.mp4"
+    footage.make_plain(clip, seconds=1, fps=5, face=sample("astronaut.png"), seed=next(SEEDS))
+    settings = pipeline_settings(live.scene.settings)
+    # So low that the other detector takes anything for a face.
+    redaction = settings.redaction.model_copy(update={"check_score": 0.001})
+    pipeline = Pipeline(live.scene.storage, settings.model_copy(update={"redaction": redaction}))
+    item_id = pipeline.take(clip, device_no="CAM1", case_no=CASE_A).item_id
+    pipeline.work()
+    assert "redaction_check_failed" in pipeline.flags(item_id)
+    assert live.grant("reviewer", item_id)["state"] == "pending"
+    path = f"/api/v1/items/{item_id}/redaction"
+    found = live.as_("legal_reviewer").get(f"{path}/plans/1/check").json()
+    assert found["codes"] == ["face_left"]
+    assert found["findings"][0]["zh"]
+    lacks = live.as_("reviewer").get(f"{path}/reviews").json()["lacks"]
+    assert [lack["code"] for lack in lacks] == ["check_failed"]
+    passed = live.as_("legal_reviewer").post(f"{path}/plans/1/override", json={"reason": "墙上花纹"})
+    assert passed.status_code == 200, passed.text
+    pipeline.work()
+    assert live.grant("reviewer", item_id)["state"] == "ready"
+    (checked,) = live.scene.leaves(item_id, "redaction:checked")
+    assert checked["facts"]["overridden"] == ["face_left"]
+
+
 WAYS = ("thumbnails_url", "waveform_url", "waveform_image_url", "scenes_url")
 
 

@@ -15,6 +15,7 @@ from evidence.events import Event, Topic
 from evidence.ids import new_id
 from ingest import binding
 from storage.db import agencies, cases, custody, items
+from storage.db.custody import Happening
 from storage.db.tables import CaseBinding, CustodyCheckpoint, CustodyLeaf, CustodyPending
 from storage.open import Storage
 from storage.sequencer import place_waiting
@@ -61,7 +62,8 @@ class Heard:
 
     def publish(self, event: Event) -> None:
         assert (event.topic, event.agency) == (Topic.ITEM, AGENCY.code)
-        self.events.append((event.subject_id, event.what, event.facts["case"]))
+        about = event.facts.get("case") or event.facts["release"]
+        self.events.append((event.subject_id, event.what, about))
 
     def announce_all(self, due: object) -> int:
         return len(list(due))  # type: ignore[call-overload]
@@ -100,6 +102,20 @@ def test_every_binding_is_told_once_whoever_places_its_leaf(storage: Storage) ->
     assert news.round() == 2
     assert heard.take() == [(str(item_id), "unbound", str(case_a)), (str(item_id), "bound", str(case_b))]
     assert news.round() == 0
+
+
+def test_a_release_is_told_when_it_is_given_and_when_it_is_taken_back(sqlite_storage: Storage) -> None:
+    heard = Heard()
+    news = BindingNews(sqlite_storage, heard)  # type: ignore[arg-type]
+    item_id, release_id = str(make_item(sqlite_storage)), str(new_id())
+    news.round()
+    for action, what in ((Action.RELEASE_GIVEN, "released"), (Action.RELEASE_REVOKED, "release_revoked")):
+        with sqlite_storage.database.transaction() as session:
+            agency = agencies.agencies(session)[0]
+            facts = {"release": release_id, "plan": 1, "case": None}
+            custody.record(session, agency, Happening(action, "item", item_id, "system", facts), DAY)
+        assert news.round() == 1
+        assert heard.take() == [(item_id, what, release_id)]
 
 
 def test_an_altered_leaf_keeps_no_other_from_being_told(storage: Storage, tmp_path: Path) -> None:
