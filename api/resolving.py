@@ -152,7 +152,7 @@ def ladder_of(session: Session, storage: Storage, grant: Grant, item: Item | Non
     """
     if grant.variant != Variant.ORIGINAL:
         require_showable(item or items.item_by_id(session, grant.agency_id, grant.item_id))
-        require_its_release(session, storage, grant)
+        releases.require_of(session, grant, storage.clock.now())
         if grant.variant == Variant.AWAITING:
             row = _awaiting(session, grant, "redacted")
         else:
@@ -177,16 +177,6 @@ def ladder_of(session: Session, storage: Storage, grant: Grant, item: Item | Non
     names = set(rungs) | {str(name) for job in wanted if job.state != "done" for name in job.params["rungs"]}
     of_item = item or items.item_by_id(session, grant.agency_id, grant.item_id)
     return Ladder(tuple(rungs.values()), frozenset(names), _is_damaged(of_item))
-
-
-def require_its_release(session: Session, storage: Storage, row: Grant | Clip) -> None:
-    """Raise unless what a grant or a clip hangs on, if anything, is in force.
-
-    Raises:
-        NotFound: It was revoked, has ended, or its rendition is served no longer (``release_ended``).
-    """
-    if row.release_id is not None:
-        releases.require_in_force(session, row.agency_id, row.release_id, storage.clock.now())
 
 
 def _is_damaged(item: Item) -> bool:
@@ -274,7 +264,7 @@ def resolve_grant(session: Session, storage: Storage, grant: Grant, name: str) -
     by_digest = named(name)
     if by_digest is not None and grant.variant != Variant.ORIGINAL:
         require_showable(items.item_by_id(session, grant.agency_id, grant.item_id))
-        require_its_release(session, storage, grant)
+        releases.require_of(session, grant, storage.clock.now())
         if grant.variant == Variant.AWAITING:
             row = _awaiting(session, grant, by_digest[0], name)
         else:
@@ -312,7 +302,7 @@ def resolve_clip(session: Session, storage: Storage, agency_id: UUID, clip_id: U
         raise _nothing()
     if not may_still_have(session, storage, [clip]):
         raise NotFound("clip: expected a holder with the right to it, found it ended", code="grant_ended")
-    require_its_release(session, storage, clip)
+    releases.require_of(session, clip, storage.clock.now())
     return _taken(session, storage, agency_id, clip.derivative_id, name.replace(".", f"-{clip.id}."))
 
 
@@ -329,10 +319,11 @@ def resolve_clip_set(
     if held.derivative_id is None or name != clip_set_name(held):
         raise _nothing()
     # All at once: it is asked again every second while a file of gigabytes is sent.
-    if not may_still_have(session, storage, clips.clips_of_set(session, agency_id, set_id)):
+    members = clips.clips_of_set(session, agency_id, set_id)
+    if not may_still_have(session, storage, members):
         raise NotFound("clip set: expected a right to each clip, found one ended", code="grant_ended")
-    for each in clips.clips_of_set(session, agency_id, set_id):
-        require_its_release(session, storage, each)
+    for each in members:
+        releases.require_of(session, each, storage.clock.now())
     for row in clips.withdrawn_of_set(session, agency_id, set_id):
         _require_served(row)
     for source_id in clips.source_ids_of(held).values():

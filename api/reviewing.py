@@ -12,7 +12,7 @@ from uuid import UUID
 
 from api.desk import Work
 from api.issuing import Variant
-from api.resolving import newest, redacted_in_force, require_its_release
+from api.resolving import newest, redacted_in_force
 from evidence.custody import Action
 from evidence.errors import Conflict, InvalidInput, NotPermitted
 from evidence.kinds import MediaKind
@@ -107,7 +107,7 @@ def note_watched(work: Work, item: Item, grant_id: UUID, told: Sequence[Span]) -
 def _require_served(work: Work, item: Item, grant: Grant) -> None:
     if grant.account_id != work.actor.account_id:
         raise NotPermitted("grant: expected your own, found another's", code="grant_not_yours")
-    require_its_release(work.session, work.storage, grant)
+    releases.require_of(work.session, grant, work.now)
     is_of_it = grant.item_id == item.id and grant.variant == Variant.REDACTED
     if not is_of_it or Action.RENDITION_ISSUED not in (grant.noted or []):
         raise Conflict(

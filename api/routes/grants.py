@@ -19,14 +19,13 @@ from api.resolving import (
     ladder_of,
     masked_name,
     newest,
-    require_its_release,
 )
 from api.schemas.viewing import GrantRequest, GrantShown, State
 from evidence.access import Act, may
 from evidence.errors import NotFound, NotPermitted, Unavailable
 from evidence.item import Custody
 from evidence.kinds import MediaKind
-from storage.db import cases, grants, items
+from storage.db import cases, grants, items, releases
 from storage.db.tables import Derivative, Grant, Item
 from transcode.names import MASKED_PREFIX
 
@@ -66,7 +65,7 @@ def get_grant(grant_id: UUID, desk: DeskOf) -> GrantShown:
     with desk.reading() as work:
         grant = grants.grant_in_force(work.session, work.agency_id, grant_id, work.now)
         _require_own(work, grant)
-        require_its_release(work.session, work.storage, grant)
+        releases.require_of(work.session, grant, work.now)
         return show(work, items.item_by_id(work.session, work.agency_id, grant.item_id), grant)
 
 

@@ -87,6 +87,8 @@ def _after(cursor: str | None) -> tuple[int, UUID] | None:
     risk, _, id_ = text.partition(":")
     try:
         found = int(risk), UUID(id_)
+        if not 0 <= found[0] < 2**63:
+            raise ValueError(risk)
     except ValueError as error:
         raise InvalidInput(
             "cursor: expected one from the page before, found another text; start again without",

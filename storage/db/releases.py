@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from evidence.errors import NotFound
 from evidence.release import Recipient, ReleaseState
+from storage.db.clip_tables import Clip
 from storage.db.release_tables import CheckFailure, RedactionReview, Release
 from storage.db.tables import Derivative, Grant
 
@@ -90,6 +91,16 @@ def require_in_force(session: Session, agency_id: UUID, release_id: UUID, now: d
             f"release {row.id}: expected in force, found {state}; ask for another", code="release_ended"
         )
     return row
+
+
+def require_of(session: Session, row: Grant | Clip, now: datetime) -> None:
+    """Raise unless the release that a grant or a clip hangs on, if any, is in force.
+
+    Raises:
+        NotFound: As `require_in_force`.
+    """
+    if row.release_id is not None:
+        require_in_force(session, row.agency_id, row.release_id, now)
 
 
 def released_to(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -137,14 +138,34 @@ APPEND_ONLY: dict[str, set[str]] = {
 }
 
 
-def with_a_row(database: Database, table: Table) -> None:
+def test_what_plans_of_before_left_in_doubt_is_on_the_queue(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'old.db'}")
+    config = migrate._config()
+    with database.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0003")
+    muted = {"id": "s", "state": "proposed", "from_us": 0, "to_us": 700}
+    doubt = {"track": None, "from_pts": 0, "to_pts": 700, "why": "nobody has listened"}
+    plan = {"number": 1, "picture": None, "tracks": [], "whole_frame_spans": [], "muted_spans": [muted],
+            "doubtful": [doubt]}  # fmt: skip
+    for name in ("agency", "object", "item"):
+        with_a_row(database, Base.metadata.tables[name])
+    with_a_row(database, Base.metadata.tables["redaction_plan"], number=1, plan=json.dumps(plan))
+    migrate.upgrade(database)
+    with database.engine.connect() as connection:
+        found = connection.execute(text("SELECT plan_number, to_us, risk_us, why FROM redaction_doubt")).all()
+    database.dispose()
+    assert [tuple(row) for row in found] == [(1, 700, 700, "nobody has listened")]
+
+
+def with_a_row(database: Database, table: Table, **told: object) -> None:
     """A row of a table, without those it refers to: a trigger of SQLite fires for rows."""
     with closing(sqlite3.connect(database.url.removeprefix("sqlite:///"))) as connection:
         values = {
             column.name: b"0" * 16 if isinstance(column.type, Id | Digest) else place
             for place, column in enumerate(table.columns)
             if not column.nullable
-        }
+        } | told
         marks = ", ".join("?" * len(values))
         connection.execute(
             f"INSERT INTO {table.name} ({', '.join(values)}) VALUES ({marks})",  # noqa: S608 - our own names
