@@ -98,13 +98,15 @@ def ask(work: Work, item: Item, number: int, asked: Asked) -> Release:
 
     Raises:
         Conflict: Something is missing (``release_not_ready``: `lacks` says all of it), another version is
-            served (``plan_not_served``), or the item is not verified.
+            served (``plan_not_served``), the same waits already (``release_waiting``), or the item is not
+            verified.
         InvalidInput: The recipient cannot be one (``release_recipient``), or the end is no end.
     """
     require_showable(item)
     _require_recipient(work, asked)
     _require_ready(work, item, asked.kind)
     rendition = require_version(work, item, number)
+    _require_first(work, item, rendition, asked)
     policy = policy_of(work, asked.kind)
     row = Release(
         agency_id=work.agency_id,
@@ -148,6 +150,20 @@ def _require_ready(work: Work, item: Item, kind: Recipient) -> None:
             code="release_not_ready",
             lacks=[str(lack) for lack in found],
         )
+
+
+def _require_first(work: Work, item: Item, rendition: Derivative, asked: Asked) -> None:
+    """Refuse what is asked for twice, as after an answer that was lost."""
+    wanted = (str(asked.kind), asked.role, asked.account_id, asked.party, asked.case and asked.case.id)
+    for row in releases.releases_of(work.session, work.agency_id, item.id):
+        same = (row.to_kind, row.to_role, row.to_account_id, row.to_party, row.case_id) == wanted
+        is_of_it = row.derivative_id == rendition.id
+        if same and is_of_it and releases.state_of(work.session, row, work.now) is ReleaseState.WAITING:
+            raise Conflict(
+                f"item {item.id}: expected a release not asked for yet, found {row.id} waiting; look at it",
+                code="release_waiting",
+                release=str(row.id),
+            )
 
 
 def _require_recipient(work: Work, asked: Asked) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
@@ -231,6 +232,21 @@ def test_who_wrote_or_asked_approves_nothing_and_a_refusal_ends_it(live: Live, r
     assert code_of(past) == (422, "release_end")
 
 
+def test_of_two_who_take_the_last_step_at_once_one_does(live: Live, recording: Recording) -> None:
+    reviewed(live, recording.item_id)
+    asked = ask(live, recording.item_id).json()
+    twice = ask(live, recording.item_id)
+    assert (code_of(twice), twice.json()["release"]) == ((409, "release_waiting"), asked["id"])
+    for name in ("legal2", "legal3"):
+        live.as_(name)
+    with ThreadPoolExecutor(2) as both:
+        answers = list(
+            both.map(lambda name: post(live, name, f"/releases/{asked['id']}/approve"), ("legal2", "legal3"))
+        )
+    assert sorted(answer.status_code for answer in answers) == [200, 409]
+    assert len(live.scene.leaves(recording.item_id, "release:given")) == 1
+
+
 def test_a_role_that_needs_a_release_sees_nothing_before_it_and_nothing_after_it(
     live: Live, recording: Recording
 ) -> None:
@@ -325,7 +341,7 @@ def test_a_party_gets_a_marked_copy_by_two_approvals_until_it_is_taken_back(
 ) -> None:
     item_id = recording.item_id
     case = {"case_id": str(live.scene.case_a.id)}
-    release = released(live, item_id, "legal2", "legal_reviewer", to="party", party="当事人甲", **case)
+    release = released(live, item_id, "legal2", "legal_reviewer", to="party", party="当事人<甲>", **case)
     asking = f"/releases/{release['id']}/copies"
     assert code_of(post(live, "handler2", asking)) == (403, "release_not_yours")
     copy = post(live, "handler", asking, span={"from_us": 0, "to_us": 1_000_000})
@@ -335,7 +351,9 @@ def test_a_party_gets_a_marked_copy_by_two_approvals_until_it_is_taken_back(
     assert shown["state"] == "ready", shown
     assert fetch(shown["file_url"]).status_code == 200
     sheet = live.as_("handler").get(f"/api/v1/clips/{copy.json()['clip_id']}/sheet").json()
-    assert (sheet["released_to"], sheet["marked"]) == ("当事人甲", True)
+    assert (sheet["released_to"], sheet["marked"]) == ("当事人<甲>", True)
+    page = live.as_("handler").get(f"/api/v1/clips/{copy.json()['clip_id']}/sheet", params={"form": "html"})
+    assert "当事人&lt;甲&gt;" in page.text
     listed = live.as_("handler").get(f"/api/v1/releases/{release['id']}").json()
     assert listed["copies"] == [copy.json()["clip_id"]]
     # For days, not for the hours of a grant.
@@ -343,7 +361,7 @@ def test_a_party_gets_a_marked_copy_by_two_approvals_until_it_is_taken_back(
     assert fetch(shown["file_url"]).status_code == 200
     live.scene.clock.advance(-5 * 3600)
     (given,) = live.scene.leaves(item_id, "release:given")
-    assert "当事人甲" not in str(given), "a name is in the sealed payload alone"
+    assert "当事人" not in str(given), "a name is in the sealed payload alone"
     assert post(live, "handler", f"/releases/{release['id']}/revoke", reason="撤回").status_code == 200
     gone = fetch(shown["file_url"])
     assert code_of(gone) == (410, "release_ended")
