@@ -15,6 +15,7 @@ import pytest
 
 from api.desk import Installation
 from cli.main import main
+from evidence.doubts import open_doubts
 from storage.db import items
 from storage.db.doubts import note_doubts
 from storage.db.release_tables import CheckFailure
@@ -430,7 +431,8 @@ def test_doubts_of_all_items_come_by_risk_and_go_with_a_decision(live: Live) -> 
             doubt = {"track": None, "from_pts": 274 + first, "to_pts": 274 + last, "why": "w"}
             proposed = {**row.plan, "whole_frame_spans": [{**hidden, "state": "proposed"}],
                         "doubtful": [doubt]}  # fmt: skip
-            note_doubts(session, live.scene.agency.id, made.item_id, proposed)
+            doubts = open_doubts(proposed)
+            note_doubts(session, live.scene.agency.id, made.item_id, int(proposed["number"]), doubts)
 
     def queue(name: str = "reviewer", **query: Any) -> list[str]:
         found: list[str] = []
