@@ -3,6 +3,7 @@
 import { Problem, ask, askJson, byId, clock, guarded, make, notice, state, variantAsked, when, whenSignedOut, word } from "./common.js";
 import { factsForm, isStating } from "./facts.js";
 import { closeRooms, openRooms, translateRooms } from "./live.js";
+import { closeRedaction, isRedacting, mayRedact, openRedaction } from "./redact.js";
 import { closeReview, openReview, refreshReview, stopWatching, translateReview } from "./review.js";
 import { Source } from "./source.js";
 import { take } from "./taking.js";
@@ -57,6 +58,7 @@ function leave() {
   state.case = null;
   showVariant();
   closeReview().catch(() => {});
+  closeRedaction(false).catch(() => {});
   closeRooms().catch(() => {});
   show(null);
 }
@@ -176,7 +178,9 @@ function card(item) {
     make("div", { class: "chips" }, ...["custody", "media", "binding", "redaction"].map((name) => chip(item.facets[name]))),
     make("p", {}, missing ? `${word("missing")}: ${missing}` : word("complete")),
     ...item.flags.slice(0, 3).map((flag) => make("p", {}, `⚠ ${flag.message}`)),
-    make("button", { type: "button", class: "watch", onclick: guarded(() => watch(item)) }, word(watchWord())), form));
+    make("div", { class: "row card-acts" },
+      make("button", { type: "button", class: "watch", onclick: guarded(() => watch(item)) }, word(watchWord())),
+      mayRedact() && item.facets.redaction !== "none" ? make("button", { type: "button", class: "quiet", onclick: () => openRedaction(item) }, word("redact.title")) : null), form));
   return drawn;
 }
 
@@ -242,7 +246,7 @@ async function listen() {
       for (;;) {
         const { value, done } = await reader.read();
         if (done) break;
-        if (/event: (item|missed)/.test(value) && !byId("player").open) {
+        if (/event: (item|missed)/.test(value) && !byId("player").open && !isRedacting()) {
           clearTimeout(due);
           due = setTimeout(refresh, 800);
         }

@@ -71,6 +71,9 @@ function* within(view, box) {
   }
 }
 
+// By how much pictures are turned clockwise to be shown, from the first row of a track's matrix (16.16).
+const turnOf = (view, at) => Math.round((Math.atan2(view.getInt32(at + 4), view.getInt32(at)) * 180) / Math.PI);
+
 const hex = (value) => value.toString(16).padStart(2, "0");
 
 // The tracks of an initialisation: what decodes them, and how their clocks tick.
@@ -78,7 +81,7 @@ export function readInit(view) {
   const tracks = [], steps = new Map(), usual = new Map();
   for (const box of within(view, { from: 0, to: view.byteLength })) {
     const isLong = box.to > box.from && view.getUint8(box.from) === 1;
-    if (box.kind === "tkhd") tracks.push({ id: view.getUint32(box.from + (isLong ? 20 : 12)) });
+    if (box.kind === "tkhd") tracks.push({ id: view.getUint32(box.from + (isLong ? 20 : 12)), turnDeg: turnOf(view, box.from + (isLong ? 52 : 40)) });
     else if (box.kind === "trex") { steps.set(view.getUint32(box.from + 4), view.getUint32(box.from + 12)); usual.set(view.getUint32(box.from + 4), view.getUint32(box.from + 20)); }
     else if (box.kind === "mdhd") tracks.at(-1).timescale = view.getUint32(box.from + (isLong ? 20 : 12));
     else if (box.kind === "stsd") {
@@ -184,6 +187,9 @@ export class Source {
   // What is to be read beside the pictures: shown or not as people choose; without any there is no track.
   captions = null;
   readsCaptions = false;
+  // The size of picture to be chosen where there are several; null: the first one offered.
+  wanted = null;
+  turnDeg = 0;
 
   // follows: its list grows; `refresh` takes up what was told since.
   constructor(video, address, onProblem, follows = false) {
@@ -199,7 +205,9 @@ export class Source {
     let base = new URL(this.address, location.href).href;
     let text = await this.#text(base);
     if (text.includes("#EXT-X-STREAM-INF")) {
-      const [, attributes, list] = /#EXT-X-STREAM-INF:([^\n]*)\n([^#\s][^\n]*)/.exec(text);
+      const rungs = [...text.matchAll(/#EXT-X-STREAM-INF:([^\n]*)\n([^#\s][^\n]*)/g)];
+      const size = this.wanted && `RESOLUTION=${this.wanted.width_px}x${this.wanted.height_px}`;
+      const [, attributes, list] = rungs.find((rung) => rung[1].split(",").includes(size)) || rungs[0];
       const group = /SUBTITLES="([^"]*)"/.exec(attributes)?.[1];
       const beside = group && text.split("\n").find((line) => line.startsWith("#EXT-X-MEDIA:") && line.includes(`GROUP-ID="${group}"`));
       if (beside) this.#read(beside, base).catch((problem) => { if (!this.#ending.signal.aborted) this.video.dispatchEvent(new CustomEvent("captions-missing", { detail: problem })); });
@@ -263,6 +271,12 @@ export class Source {
       .flatMap((segment) => this.#shown.get(segment));
   }
 
+  // What the clock of the file says at a position, in seconds; null: nothing of it was loaded yet.
+  clockAt(positionS) {
+    const offset = this.#offsets.get(this.#segmentAt(positionS).part);
+    return offset === undefined ? null : positionS - offset;
+  }
+
   holds(positionS) {
     const { buffered } = this.video;
     for (let number = 0; number < buffered.length; number++) {
@@ -283,6 +297,7 @@ export class Source {
     const first = this.#segmentAt(atS);
     const { view, tracks } = await this.#initOf(first);
     this.#layout = layoutOf(tracks);
+    this.turnDeg = tracks.find((track) => track.isPicture)?.turnDeg || 0;
     this.#initUsed = this.#last = null;
     for (const segment of this.#segments) segment.isLoaded = false;
     if (this.#url) URL.revokeObjectURL(this.#url);

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import APIResponse, Browser, Dialog, Locator, Page, Route, expect, sync_playwright
+from playwright.sync_api import APIResponse, Dialog, Locator, Page, Route, expect
 from sqlalchemy import select
 
 from cli.main import COMMANDS
@@ -22,7 +22,6 @@ from evidence.continuity import Fault, Span
 from evidence.kinds import SEPARATED_ROLES, GapReason, Role
 from media.footage import read_frame_number
 from storage.db.tables import CaseBinding, Item
-from tests.journey.chromium import ARGUMENTS, browser_path
 from tests.support.pipeline import Pipeline
 from tests.support.placing import film
 from tests.support.rooms import session_of
@@ -112,23 +111,6 @@ def lay_out(scene: Scene) -> None:
             for at, x in ((0, 0), (3, 160))
         )
         scene.derive(session, item, "redacted_thumbnails", f"WEBVTT\n\n{cues}".encode(), {}, masked=True)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_path(), args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A page of its own, with nothing kept of the one before."""
-    context = browser.new_context(locale="zh-CN")
-    context.set_default_timeout(20_000)
-    yield context.new_page()
-    context.close()
 
 
 def until(page: Page, claim: str) -> None:

@@ -8,7 +8,7 @@ import io
 import json
 import socket
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -166,8 +166,13 @@ class Scene:
         rendered: bool = True,
         name: str = "DSJ01_330101_20260303100000.mp4",
         officer_no: str | None = "330101",
+        hides: Mapping[str, Any] | None = None,
     ) -> Recording:
-        """A verified item with rendition, posters and, unless told otherwise, a masked rendition."""
+        """A verified item with rendition, posters and, unless told otherwise, a masked rendition.
+
+        Args:
+            hides: Fields of version 1 of its plan, as `RedactionPlan` has them; without, it hides nothing.
+        """
         film, masked = reel(seed), reel(seed + 50)
         # Each item's own bytes: equal bytes would share an object.
         original = film.original + new_id().bytes
@@ -219,7 +224,7 @@ class Scene:
                 made.derivatives["redacted_poster"] = self.derive(
                     session, item, "redacted_poster", JPEG + new_id().bytes, {}, masked=True
                 )
-                session.add(self._plan(item, film))
+                session.add(self._plan(item, film, hides))
             for tied in [case] if case is not None else []:
                 self._bind(session, item, tied, None)
             for tied, start, end in spans or []:
@@ -252,7 +257,7 @@ class Scene:
             span_us=span,
         )  # fmt: skip
 
-    def _plan(self, item: Item, film: Reel) -> RedactionPlanRow:
+    def _plan(self, item: Item, film: Reel, hides: Mapping[str, Any] | None = None) -> RedactionPlanRow:
         main = film.index.main
         plan = RedactionPlan(
             item_id=str(item.id), number=1, parent=None, author="model", coverage=dict(FACES_ONLY),
@@ -261,6 +266,7 @@ class Scene:
                 main.width_px, main.height_px, (1, main.timescale), 150, film.index.origin_pts,
                 film.index.origin_pts + 149 * 512,
             ),
+            **(hides or {}),
         )  # fmt: skip
         return RedactionPlanRow(
             agency_id=self.agency.id, item_id=item.id, number=1, parent_number=None,

@@ -1,0 +1,279 @@
+"""The redaction desk in a real browser: what is outlined, drawn, saved, contested and approved."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from evidence.masks import Reason
+from redaction.plan import DoubtfulSpan, Key, Masks, Picture, RedactionPlan, State, Track
+from redaction.plan_json import plan_from_json
+from tests.integration.test_api_page import open_case, until
+from tests.support.scene import CASE_A, CASE_B, Live, live_scene
+
+pytestmark = pytest.mark.browser
+STEP = 512
+# Of the reel's rendition, whose sound begins before its picture.
+FIRST = 274
+LAST = FIRST + 149 * STEP
+PIXEL = """([x, y]) => {
+  const canvas = document.querySelector('#redact-stage canvas')
+  return [...canvas.getContext('2d').getImageData(x, y, 1, 1).data]
+}"""
+SHOWN = "document.querySelector('#redact-stage canvas')?.dataset.pts"
+PARTS = """async ([plan, times]) => {
+  const { partsOf, shownAt } = await import('/static/masks.js')
+  return times.map((pts) => shownAt(plan, pts).tracks.flatMap((track) =>
+    partsOf(track, pts, plan.picture).map((part) => [track.id, part.box, part.shape])))
+}"""
+AMBER, GREEN, RED = [245, 184, 61], [61, 220, 132], [255, 90, 90]
+
+
+def track(name: str, *keys: Key, shape: str = "rectangle", **more: Any) -> Track:
+    facts: dict[str, Any] = {"track_class": "face", "state": State.PROPOSED, "score_permille": 900, **more}
+    return Track(
+        id=name, origin="model", by="00" * 32, reason=Reason.PRIVACY, shape=shape, keys=keys, **facts
+    )
+
+
+def hiding() -> dict[str, Any]:
+    """What version 1 hides: a face that walks, one in doubt and a plate."""
+    tracks = (
+        track("walks", Key(FIRST, 20, 20, 60, 60), Key(FIRST + 100 * STEP, 120, 40, 161, 81)),
+        track("doubted", Key(FIRST, 200, 100, 240, 140), Key(LAST, 200, 100, 240, 140), score_permille=300),
+        track("plate", Key(FIRST + 50 * STEP, 10, 150, 50, 170), Key(LAST, 10, 150, 50, 170),
+              track_class="plate", state=State.ACCEPTED),
+    )  # fmt: skip
+    doubtful = (DoubtfulSpan("doubted", FIRST, LAST, "not seen for long, masked between"),)
+    return {"tracks": tracks, "doubtful": doubtful}
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    with live_scene(tmp_path_factory.mktemp("desk")) as live:
+        yield live
+
+
+def open_desk(live: Live, page: Page, name: str, case_no: str) -> None:
+    open_case(live, page, name, case_no)
+    page.locator("li.card").first.get_by_role("button", name="遮蔽").click()
+    page.locator("#redact").get_by_label("看原件的理由").fill("核对遮蔽")
+    page.locator("#redact").get_by_role("button", name="打开").click()
+    until(page, f"document.querySelector('#redact-stage video')?.readyState >= 2 && {SHOWN} !== undefined")
+
+
+def plans(live: Live, item_id: UUID, number: int) -> dict[str, Any]:
+    answer = live.as_("handler").get(f"/api/v1/items/{item_id}/redaction/plans/{number}")
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def drag(page: Page, *points: tuple[int, int]) -> None:
+    """Drag over the picture, by its own pixels."""
+    canvas = page.locator("#redact-stage canvas").bounding_box()
+    assert canvas is not None
+    on_screen = [
+        (canvas["x"] + x * canvas["width"] / 320, canvas["y"] + y * canvas["height"] / 180) for x, y in points
+    ]
+    page.mouse.move(*on_screen[0])
+    page.mouse.down()
+    for spot in on_screen[1:]:
+        page.mouse.move(*spot, steps=3)
+    page.mouse.up()
+
+
+def test_masks_are_outlined_where_they_are_and_edits_are_saved_as_one_version(live: Live, page: Page) -> None:
+    recording = live.scene.record(case=live.scene.case_a, hides=hiding())
+    first = FIRST
+    plan = plan_from_json(plans(live, recording.item_id, 1)["plan"])
+    complaints: list[str] = []
+    page.on(
+        "console",
+        lambda told: complaints.append(f"{told.text} {told.location}") if told.type == "error" else None,
+    )
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    open_desk(live, page, "handler", CASE_A)
+    desk, rows = page.locator("#redact"), page.locator("#redact-list button")
+    expect(rows).to_have_count(3)
+    expect(rows.first).to_contain_text("存疑")
+    expect(rows.first).to_contain_text("其间长时间未见")
+    expect(page.locator("#redact-standing")).to_contain_text("第 1 版已检验")
+    # Fifty pictures on, the walking face is half way; its edge is where the renderer paints it.
+    for _ in range(2):
+        page.keyboard.press("Shift+ArrowRight")
+        page.wait_for_timeout(100)
+    until(page, f"Number({SHOWN}) === {first + 50 * STEP}")
+    page.keyboard.press("ArrowRight")
+    until(page, f"Number({SHOWN}) === {first + 51 * STEP}")
+    page.keyboard.press("ArrowLeft")
+    until(page, f"Number({SHOWN}) === {first + 50 * STEP}")
+    boxes = {name: region.box for name, region in Masks(plan).named_at(first + 50 * STEP)}
+    for name, colour in (("walks", AMBER), ("doubted", RED), ("plate", GREEN)):
+        box = boxes[name]
+        for spot in ((box.x0, (box.y0 + box.y1) // 2), ((box.x0 + box.x1) // 2, box.y1 - 1)):
+            *seen, alpha = page.evaluate(PIXEL, list(spot))
+            assert (
+                alpha > 60 and max(abs(one - other) for one, other in zip(seen, colour, strict=True)) < 12
+            ), name
+        assert page.evaluate(PIXEL, [(box.x0 + box.x1) // 2, (box.y0 + box.y1) // 2])[3] == 0
+    # Drawn, moved, refused for a reason, muted: all of it goes out as one version, and not before.
+    page.locator("#redact-new").get_by_label("自此刻起").fill("1")
+    page.get_by_role("button", name="画框").click()
+    drag(page, (260, 20), (300, 60))
+    expect(rows).to_have_count(4)
+    drag(page, (280, 40), (270, 50))
+    page.locator("#redact-list [data-id=plate]").click()
+    desk.get_by_role("button", name="不遮", exact=True).click()
+    expect(page.locator("#redact-told")).to_have_text("须说明理由")
+    page.locator("#redact-chosen").get_by_label("说明").fill("不是车牌")
+    desk.get_by_role("button", name="不遮", exact=True).click()
+    expect(page.locator("#redact-list [data-id=plate]")).to_contain_text("不是车牌")
+    page.locator("#redact-list [data-id=doubted]").click()
+    desk.get_by_role("button", name="延至整件").click()
+    desk.get_by_role("button", name="接受", exact=True).click()
+    expect(page.locator("#redact-list [data-id=doubted]")).to_contain_text("接受")
+    page.locator("#redact-stage canvas").focus()
+    page.keyboard.press("i")
+    page.keyboard.press("Shift+ArrowRight")
+    until(page, f"Number({SHOWN}) === {first + 75 * STEP}")
+    page.keyboard.press("o")
+    page.locator("#redact-span [name=kind]").select_option("silence")
+    page.locator("#redact-span").get_by_role("button", name="加入").click()
+    expect(page.locator("#redact-edits li")).to_have_count(6)
+    assert len(live.as_("handler").get(f"/api/v1/items/{recording.item_id}/redaction/plans").json()) == 1
+    page.locator("#redact-save").get_by_label("修订说明").fill("首次核对")
+    # Somebody else is first: what to do is said, and nothing is lost.
+    other = {"base_number": 1, "note": "快一步", "changes": [{"op": "accept_box", "track": "walks"}]}
+    path = f"/api/v1/items/{recording.item_id}/redaction/plans"
+    assert live.as_("legal_reviewer").post(path, json=other).status_code == 201
+    desk.get_by_role("button", name="保存为新版本").click()
+    expect(page.locator("#redact-told")).to_contain_text("他人已在第 1 版之后存了新版本")
+    desk.get_by_role("button", name="载入最新版本").click()
+    expect(page.locator("#redact-told")).to_contain_text("已载入第 2 版,保留 6 处修改")
+    desk.get_by_role("button", name="保存为新版本").click()
+    expect(page.locator("#redact-told")).to_contain_text("已存为第 3 版")
+    expect(page.locator("#redact-standing")).to_contain_text("第 3 版揭开了遮挡")
+    saved = plans(live, recording.item_id, 3)
+    assert (saved["note"], saved["parent"]) == ("首次核对", 2)
+    tracks = {each["id"]: each for each in saved["plan"]["tracks"]}
+    assert tracks["walks"]["state"] == "accepted"
+    assert (tracks["plate"]["state"], tracks["plate"]["reason_text"]) == ("refused", "不是车牌")
+    assert tracks["doubted"]["state"] == "accepted"
+    (drawn,) = (each for name, each in tracks.items() if name not in {"walks", "plate", "doubted"})
+    begins, ends = drawn["keys"]
+    assert (begins[0], ends[0]) == (first + 50 * STEP, first + 75 * STEP)
+    assert all(abs(one - other) <= 2 for one, other in zip(begins[1:5], [250, 30, 290, 70], strict=True))
+    (muted,) = saved["plan"]["muted_spans"]
+    assert (muted["from_us"], muted["to_us"], muted["kind"]) == (2_000_000, 3_000_000, "silence")
+    # The version as the server draws it; undone, it is another version.
+    desk.get_by_role("button", name="预览此帧").click()
+    until(page, "document.querySelector('#redact-side img')?.naturalWidth === 320")
+    desk.get_by_text("历次版本").click()
+    page.locator("#redact-save").get_by_label("修订说明").fill("恢复")
+    page.locator("#redact-history li", has_text="第 1 版").get_by_role("button", name="恢复此版").click()
+    expect(page.locator("#redact-told")).to_contain_text("已存为第 4 版")
+    restored = plans(live, recording.item_id, 4)["plan"]["tracks"]
+    assert [each["state"] for each in restored] == ["proposed", "proposed", "accepted"]
+    with page.expect_response(lambda answer: answer.request.method == "DELETE") as ended:
+        desk.get_by_role("button", name="关闭").click()
+    assert ended.value.status == 204
+    assert [text for text in complaints if "/continuity" not in text and "409" not in text] == []
+
+
+def test_another_person_watches_and_approves_what_is_held_back(live: Live, page: Page) -> None:
+    recording = live.scene.record(case=live.scene.case_b)
+    live.scene.hold_back(recording, 1)
+    open_desk(live, page, "legal_reviewer", CASE_B)
+    desk = page.locator("#redact")
+    expect(page.locator("#redact-standing")).to_contain_text("待他人审核")
+    desk.get_by_role("button", name="观看待审核件").click()
+    until(page, "document.querySelector('#redact-side video')?.readyState >= 2")
+    desk.get_by_role("button", name="批准").click()
+    expect(page.locator("#redact-told")).to_contain_text("第 2 版已批准")
+    expect(page.locator("#redact-standing")).to_contain_text("第 2 版已审核")
+    expect(page.locator("#redact-approval")).to_be_hidden()
+    newest = live.as_("handler").get(f"/api/v1/items/{recording.item_id}/redaction/plans").json()[-1]
+    assert newest["approved_at"] and not newest["awaits_approval"]
+    # Whoever may not amend is offered nothing to do it with.
+    page.keyboard.press("Escape")
+    expect(desk).to_be_hidden()
+    page.get_by_role("button", name="退出").click()
+    open_case(live, page, "reviewer", CASE_B)
+    expect(page.locator("li.card")).to_have_count(1)
+    expect(page.get_by_role("button", name="遮蔽")).to_have_count(0)
+
+
+def test_ten_thousand_tracks_do_not_stop_the_page(live: Live, page: Page) -> None:
+    case = live.scene.open_case("示执罚〔2026〕19号", "handler")
+    many = [Key(FIRST + number * 7, 2, 2, 30, 30) for number in range(10_000)]
+    tracks = tuple(track(f"t{each.pts}", each, each._replace(pts=each.pts + STEP)) for each in many)
+    live.scene.record(case=case, hides={"tracks": tracks})
+    open_desk(live, page, "handler", case.case_no)
+    page.set_viewport_size({"width": 400, "height": 800})
+    expect(page.locator("#redact-count")).to_contain_text("共 10000 处")
+    assert page.locator("#redact-list li").count() == 50
+    assert page.evaluate("document.getElementById('redact').scrollWidth <= innerWidth"), (
+        "nothing beside the screen"
+    )
+    page.get_by_role("button", name="后一页").click()
+    expect(page.locator("#redact-page")).to_have_text("51–100")
+    took = page.evaluate("""() => {
+      const began = performance.now()
+      for (let number = 0; number < 20; number++) document.querySelector('#redact-list button').click()
+      return (performance.now() - began) / 20
+    }""")
+    assert took < 500, "to choose one of them draws everything anew"
+
+
+def test_outlines_are_what_the_renderer_paints(live: Live, page: Page) -> None:
+    page.goto(live.api_url)
+    chance = random.Random(7)
+    picture = Picture(640, 360, (1, 90_000), 100, 1_000, 900_000)
+
+    def box() -> tuple[int, int, int, int]:
+        x0, y0 = chance.randrange(-60, 600), chance.randrange(-60, 320)
+        return x0, y0, max(x0, 0) + chance.randrange(1, 200), max(y0, 0) + chance.randrange(1, 200)
+
+    def corners(of: tuple[int, int, int, int]) -> tuple[tuple[int, int], ...]:
+        x0, y0, x1, y1 = (100 * edge for edge in of)
+        return (
+            ((x0, y0), (x1, y0), (x1, y1), (x0, y1))
+            if chance.random() < 0.7
+            else ((x0, y0), (x1, y0), (x0, y1))
+        )
+
+    def keys(shape: str) -> tuple[Key, ...]:
+        times = sorted(chance.sample(range(1_000, 900_000), 4))
+        boxes = [box() for _ in times]
+        return tuple(
+            Key(pts, *each, chance.random() < 0.2, corners(each) if shape == "polygon" else ())
+            for pts, each in zip(times, boxes, strict=True)
+        )
+
+    shapes = ("rectangle", "ellipse", "polygon", "all_but")
+    tracks = tuple(track(f"t{n}", *keys(shapes[n % 4]), shape=shapes[n % 4]) for n in range(80))
+    plan = RedactionPlan(
+        item_id="i", number=1, parent=None, author="model",
+        coverage=dict.fromkeys(("faces", "plates", "text", "voices"), "untreated"),
+        models={}, parameters={}, picture=picture, tracks=tracks,
+    )  # fmt: skip
+    plan = plan_from_json(plan.to_json())
+    times = [
+        *(chance.randrange(1_000, 900_000) for _ in range(60)),
+        *(each.keys[1].pts for each in tracks[:20]),
+    ]
+    masks = Masks(plan)
+    painted = [
+        [[name, list(region.box), region.shape if isinstance(region.shape, str) else "polygon"]
+         for name, region in masks.named_at(pts)]
+        for pts in times
+    ]  # fmt: skip
+    assert sum(map(len, painted)) > 500
+    outlined = page.evaluate(PARTS, [plan.to_json(), times])
+    assert outlined == painted
