@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from api.auth.rights import sees_original
+from api.auth.rights import sees_original, sees_whole_original
 from api.desk import Work
 from api.schemas.items import (
     BindingShown,
@@ -15,6 +15,7 @@ from api.schemas.items import (
     Coverage,
     DerivativeShown,
     Facets,
+    FindingShown,
     FiveFactsShown,
     Flag,
     ItemDetail,
@@ -105,6 +106,7 @@ class Presenter:
             ],
             coverage=coverage_of(made),
             conflicts=self._conflicts(item, is_holder=is_holder),
+            check_findings=_check_findings(item) if sees_whole_original(self._work, item) else [],
             sees_original=is_holder,
         )
 
@@ -146,6 +148,11 @@ class Presenter:
             "flags": [Flag(code=entry["code"], message=entry["message"]) for entry in item.flags],
             "poster_url": poster_url(item.id),
         }
+
+
+def _check_findings(item: Item) -> list[FindingShown]:
+    """What the last check of a redaction found; nothing once one passed."""
+    return [FindingShown(**found) for entry in item.flags for found in entry.get("findings", [])]
 
 
 def is_private_claim(field: str) -> bool:

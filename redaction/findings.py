@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+from redaction.plan import RedactionPlan
 
 FINDINGS_MAX = 10_000
+TOLD_MAX = 50
+SECOND_US = 1_000_000
 
 REASONS = {
     "container_unreadable": ("容器结构无法读取", "the container cannot be read"),
@@ -74,3 +80,33 @@ class Report:
             "looked": self.looked,
             "looked_frame_count": self.looked_frame_count,
         }
+
+
+def told(findings: Sequence[Mapping[str, Any]], plan: RedactionPlan) -> list[dict[str, Any]]:
+    """What people are told of findings: each code once a second, with the moment to look at.
+
+    Args:
+        findings: Of a report.
+        plan: The version that was checked.
+
+    Returns:
+        ``code``, ``zh``, ``en`` and ``at_us`` of each (media time; None: of no moment), in the order found,
+        `TOLD_MAX` at most.
+    """
+    first = {track.id: track.keys[0].pts for track in plan.tracks}
+    said: dict[tuple[str, int | None], dict[str, Any]] = {}
+    for found in findings:
+        pts = found.get("pts", first.get(str(found.get("track"))))
+        at_us = found.get("at_us") if pts is None else _micros(plan, int(pts))
+        second = None if at_us is None else int(at_us) // SECOND_US
+        words = {name: found[name] for name in ("code", "zh", "en")}
+        said.setdefault((str(found["code"]), second), {**words, "at_us": at_us})
+    return list(said.values())[:TOLD_MAX]
+
+
+def _micros(plan: RedactionPlan, pts: int) -> int:
+    """When a picture is shown, up, so that the moment is never of the picture before."""
+    if plan.picture is None:
+        return pts
+    num, den = plan.picture.time_base
+    return max(0, -(-(pts - plan.picture.first_pts) * num * SECOND_US // den))

@@ -151,6 +151,17 @@ class ConflictShown(Output):
     said: list[SaidShown]
 
 
+class FindingShown(Output):
+    """One thing that the check found in a redacted rendition, which is therefore not shown."""
+
+    code: str
+    zh: str
+    en: str
+    at_us: int | None = Field(
+        description="媒体时间,与时刻无关者为空 / Media time; null where it is of no moment"
+    )
+
+
 class ItemDetail(ItemShown):
     """Everything about one item that the asker may know."""
 
@@ -162,6 +173,10 @@ class ItemDetail(ItemShown):
     )
     coverage: Coverage
     conflicts: list[ConflictShown] = Field(description="互相矛盾的陈述 / Claims that disagree")
+    check_findings: list[FindingShown] = Field(
+        description="脱敏核验未通过之处,仅整件原件权限者可见 / Where the check of a redaction failed; "
+        "for holders of the right to all of the original"
+    )
     sees_original: bool
 
 

@@ -20,6 +20,8 @@ const FINDINGS = 20;
 
 const w = (name, facts) => word(`redact.${name}`, facts);
 let desk = null;
+// What was not saved when the desk was closed without asking: a session that ended, say. Its author finds it again.
+let unsaved = null;
 
 // A moment of media time: 0:12.480, 1:02:03.000.
 function at(micros) {
@@ -38,8 +40,14 @@ function heeding(action) {
     event?.preventDefault?.();
     const here = desk;
     tell("");
-    try { await action(event); } catch (problem) { if (desk === here) tell(problem.message); }
+    try { await action(event); } catch (problem) { if (desk === here) fail(problem); }
   };
+}
+
+// A grant that has ended is asked for anew, over the edits that there are.
+function fail(problem) {
+  tell(problem.message);
+  if (problem.code === "grant_ended") byId("redact-door").hidden = false;
 }
 
 const who = (by, origin) => (origin === "model" || by === "worker" || by === "model" ? w("model") : by === "me" || by.endsWith(state.me.account_id) ? w("me") : w("colleague", { id: by.replace("account:", "").slice(0, 8) }));
@@ -55,12 +63,17 @@ export function openRedaction(item) {
   byId("redact-title").textContent = `${word("redact.title")} · ${item.av_record_no || item.original_name}`;
   byId("redact-door").hidden = false;
   byId("redact-work").hidden = true;
+  for (const form of document.querySelectorAll("#redact form")) form.reset();
   byId("redact-door").elements.reason.value = byId("variant").elements.reason.value;
+  byId("redact-purpose").textContent = `${word("purpose")}: ${byId("purpose").selectedOptions[0].textContent}`;
+  if (unsaved?.key === keyOf(item)) Object.assign(desk, unsaved.kept);
   translateDesk();
   tell("");
   byId("redact").showModal();
   byId("redact-door").elements.reason.focus();
 }
+
+const keyOf = (item) => `${state.me.account_id} ${item.id}`;
 
 const begin = heeding(async (event) => {
   const here = desk, { item } = here, reason = event.target.elements.reason.value.trim();
@@ -68,18 +81,21 @@ const begin = heeding(async (event) => {
   // Of a case by spans alone it is asked without: the right to all of it may rest on something else.
   const scope = item.binding.span_us ? {} : { case_id: item.binding.case_id };
   const grant = await askJson("POST", `/api/v1/items/${item.id}/grants`, { variant: "original", purpose: byId("purpose").value, reason, ...scope });
-  if (desk !== here) { await release(grant); return; }
-  here.grant = grant;
-  if (grant.span_us) throw new Error(w("wholeNeeded"));
-  if (grant.state === "pending") throw new Error(word("notRendered"));
-  here.reason = reason;
+  const refusal = grant.span_us ? w("wholeNeeded") : grant.state === "pending" ? word("notRendered") : "";
+  if (desk !== here || refusal) { await release(grant); throw new Error(refusal); }
+  const { stage: before, grant: ended } = here, stoodAt = before?.micros;
+  if (ended) await release(ended);
+  Object.assign(here, { grant, reason });
   await load();
+  if (desk !== here) return;
   byId("redact-door").hidden = true;
   byId("redact-work").hidden = false;
-  here.stage = new Stage(byId("redact-stage"), { moment: drawMoment, select, drawn: addBox, moved: moveBox, problem: (problem) => tell(problem.message) });
+  before?.close();
+  here.stage = new Stage(byId("redact-stage"), { moment: drawMoment, select, drawn: addBox, moved: moveBox, problem: fail });
   await here.stage.open(grant, here.draft, item.media_kind === "photo");
   if (desk !== here) return;
-  here.timer = setInterval(() => watchStanding(here), POLL_MS);
+  here.timer ??= setInterval(() => watchStanding(here), POLL_MS);
+  if (stoodAt) here.stage.seek(stoodAt);
   draw();
   byId("redact-stage").querySelector("canvas").focus();
 });
@@ -95,15 +111,16 @@ async function load() {
   redo();
 }
 
-async function release(grant) {
-  try { await ask("DELETE", `/api/v1/grants/${grant.grant_id}`); } catch (problem) { if (!(problem instanceof Problem)) throw problem; }
+async function release(grant, how) {
+  try { await ask("DELETE", `/api/v1/grants/${grant.grant_id}`, undefined, how); } catch (problem) { if (!(problem instanceof Problem)) throw problem; }
 }
 
 // What is not saved is asked about, once; the addresses of the original end with the desk.
 export async function closeRedaction(isAsked = true) {
   if (!desk) return;
   if (isAsked && desk.edits.length && !window.confirm(w("leaveAsk", { count: desk.edits.length }))) return;
-  const { grant, awaiting, stage, timer } = desk;
+  const { grant, awaiting, stage, timer, edits, number, item } = desk;
+  unsaved = !isAsked && edits.length ? { key: keyOf(item), kept: { edits, number } } : null;
   clearInterval(timer);
   stage?.close();
   closeSide();
@@ -205,6 +222,7 @@ function mark(which) {
 const addSpan = heeding(() => {
   const fields = byId("redact-span").elements, { from, to } = desk.marks, { picture } = desk.plan;
   if (from === null || to === null || to < from) throw new Error(w("markFirst"));
+  if (fields.kind.value === "frames" && !picture) throw new Error(word("soundOnly"));
   if (fields.kind.value === "frames") edit({ op: "mask_frames", from_pts: from, to_pts: to, ...given(fields) });
   else edit({ op: "mute", from_us: microsOfPts(picture, from), to_us: Math.max(microsOfPts(picture, to), microsOfPts(picture, from) + 1), stream: null, kind: fields.kind.value, ...given(fields) });
   desk.marks = { from: null, to: null };
@@ -373,7 +391,7 @@ function drawList() {
   desk.page = Math.min(desk.page, pages - 1);
   const first = desk.page * PAGE, held = document.activeElement?.dataset?.id;
   byId("redact-list").replaceChildren(...entries.slice(first, first + PAGE).map(row));
-  if (held) byId("redact-list").querySelector(`[data-id="${held}"]`)?.focus({ preventScroll: true });
+  if (held) byId("redact-list").querySelector(`[data-id="${CSS.escape(held)}"]`)?.focus({ preventScroll: true });
   byId("redact-list").querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
   byId("redact-count").textContent = entries.length ? w("count", { all: entries.length, doubtful: entries.filter((entry) => entry.isDoubtful).length }) : w("none");
   byId("redact-pager").hidden = pages === 1;
@@ -417,7 +435,7 @@ function drawStanding() {
   byId("redact-standing").replaceChildren(make("span", { class: `chip ${{ isChecked: "good", isApproved: "good", checkFailed: "bad" }[told] || "wait"}` }, w(told, { number })), ...(isWithdrawn ? [" ", make("span", { class: "chip wait" }, w("withdrawn"))] : []),
     ...(number > desk.base ? [" ", make("span", { class: "chip bad" }, w("newer", { number, by: who(newest.author) }))] : []));
   if (number > desk.base) byId("redact-reload").hidden = false;
-  const findings = failure ? failure.findings?.slice(0, FINDINGS) || [] : [];
+  const findings = failure ? detail.check_findings.slice(0, FINDINGS) : [];
   byId("redact-findings").hidden = !failure;
   byId("redact-findings").replaceChildren(...(failure && !findings.length ? [make("li", {}, failure.message)] : []), ...findings.map((each) => make("li", {}, each[state.language], " ",
     each.at_us === null || each.at_us === undefined ? null : make("button", { type: "button", class: "quiet small", onclick: () => desk.stage.seek(each.at_us) }, at(each.at_us)))));
@@ -434,7 +452,7 @@ function drawHistory() {
 
 // -- keyboard and start ---------------------------------------------------------------------
 
-const KEYS = { " ": () => desk.stage.play(), ArrowLeft: (event) => move(event, -1), ArrowRight: (event) => move(event, 1), Delete: () => act("delete"), Backspace: () => act("delete"),
+const KEYS = { " ": () => desk.stage.play(), ArrowLeft: (event) => move(event, -1), ArrowRight: (event) => move(event, 1), Delete: () => act("delete"),
   a: () => act("accept"), b: () => startDrawing(), i: () => mark("from"), o: () => mark("to"), Enter: () => { if (desk.stage.isDrawing) desk.stage.drawInMiddle(); } };
 
 const move = (event, by) => (event.shiftKey ? desk.stage.seek(desk.stage.micros + by * 1e6) : desk.stage.step(by));
@@ -473,6 +491,8 @@ for (const button of document.querySelectorAll("#redact [data-redact]")) {
 }
 byId("redact").addEventListener("keydown", onKey);
 byId("redact").addEventListener("cancel", onEscape);
+// Browsers close it all the same when Esc is pressed again and again.
+byId("redact").addEventListener("close", () => closeRedaction(false).catch((problem) => tell(problem.message)));
 byId("redact-close").addEventListener("click", () => closeRedaction().catch((problem) => tell(problem.message)));
 byId("redact-door").addEventListener("submit", begin);
 byId("redact-span").addEventListener("submit", addSpan);
@@ -490,4 +510,4 @@ byId("redact-clip").addEventListener("click", (event) => preview(PREVIEW_US)(eve
 byId("redact-watch").addEventListener("click", watchAwaiting);
 byId("redact-approve").addEventListener("click", approve);
 window.addEventListener("beforeunload", (event) => { if (desk?.edits.length) event.preventDefault(); });
-window.addEventListener("pagehide", () => { if (desk?.grant) ask("DELETE", `/api/v1/grants/${desk.grant.grant_id}`, undefined, { keepalive: true }).catch(() => {}); });
+window.addEventListener("pagehide", () => { for (const grant of [desk?.grant, desk?.awaiting].filter(Boolean)) release(grant, { keepalive: true }); });

@@ -125,7 +125,7 @@ export class Stage {
       width: `${isLying ? down : across}px`, height: `${isLying ? across : down}px`, left: `${frame.width / 2}px`, top: `${frame.height / 2}px`,
       transform: `translate(-50%, -50%) rotate(${this.#turn}deg)`,
     });
-    this.unit = plan_(this.plan.picture, this.canvas);
+    this.unit = unitOf(this.plan.picture, this.canvas);
     this.draw();
   }
 
@@ -265,4 +265,4 @@ const corners = ([x0, y0, x1, y1]) => [[x0, y0], [x1, y0], [x1, y1], [x0, y1]];
 // The edges that go with each corner.
 const CORNER_EDGES = [[0, 1], [2, 1], [2, 3], [0, 3]];
 // How many pixels of the picture one of the screen is.
-const plan_ = (picture, canvas) => Math.max(0.5, picture.width_px / Math.max(1, canvas.clientWidth));
+const unitOf = (picture, canvas) => Math.max(0.5, picture.width_px / Math.max(1, canvas.clientWidth));

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import select
@@ -300,10 +301,10 @@ def plan_by_number(session: Session, agency_id: UUID, item_id: UUID, number: int
     return row
 
 
-def flag(item: Item, code: str, message: str) -> None:
-    """Add one line to what is wrong or odd with an item; a code stands once."""
+def flag(item: Item, code: str, message: str, **more: Any) -> None:
+    """Add one line to what is wrong or odd with an item; a code stands once, as it was first given."""
     if code not in {entry["code"] for entry in item.flags}:
-        item.flags = [*item.flags, {"code": code, "message": message}]
+        item.flags = [*item.flags, {"code": code, "message": message, **more}]
 
 
 def unflag(item: Item, code: str) -> None:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
 import pytest
 from playwright.sync_api import Page, expect
+from sqlalchemy import select
 
 from evidence.masks import Reason
+from redaction.findings import Report
 from redaction.plan import DoubtfulSpan, Key, Masks, Picture, RedactionPlan, State, Track
 from redaction.plan_json import plan_from_json
+from storage.db import items
+from storage.db.tables import Grant
 from tests.integration.test_api_page import open_case, until
-from tests.support.scene import CASE_A, CASE_B, Live, live_scene
+from tests.support.scene import CASE_A, CASE_B, PASSWORD, Live, live_scene
+from workers.tasks.redaction import _check_failed
 
 pytestmark = pytest.mark.browser
 STEP = 512
@@ -61,6 +67,10 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 def open_desk(live: Live, page: Page, name: str, case_no: str) -> None:
     open_case(live, page, name, case_no)
+    enter_desk(page)
+
+
+def enter_desk(page: Page) -> None:
     page.locator("li.card").first.get_by_role("button", name="遮蔽").click()
     page.locator("#redact").get_by_label("看原件的理由").fill("核对遮蔽")
     page.locator("#redact").get_by_role("button", name="打开").click()
@@ -184,6 +194,55 @@ def test_masks_are_outlined_where_they_are_and_edits_are_saved_as_one_version(li
         desk.get_by_role("button", name="关闭").click()
     assert ended.value.status == 204
     assert [text for text in complaints if "/continuity" not in text and "409" not in text] == []
+
+
+def test_what_the_check_found_is_told_with_its_moment(live: Live, page: Page) -> None:
+    scene = live.scene
+    case = scene.open_case("示执罚〔2026〕20号", "handler")
+    recording = scene.record(case=case, hides=hiding())
+    context: Any = SimpleNamespace(storage=scene.storage)
+    report: dict[str, object] = {"finding_count": 1}
+    found = Report()
+    found.add("face_left", pts=FIRST + 75 * STEP, box=[0, 0, 9, 9])
+    report["findings"] = found.findings
+    with scene.storage.database.transaction() as session:
+        item = items.item_by_id(session, scene.agency.id, recording.item_id)
+        item.redaction = "proposed"
+        plan = items.plan_by_number(session, scene.agency.id, item.id, 1)
+        _check_failed(context, item, plan, report).commit(session, scene.agency)
+    detail = live.as_("reviewer").get(f"/api/v1/items/{recording.item_id}").json()
+    assert detail["check_findings"] == [], "when, for those who may look there"
+    open_desk(live, page, "handler", case.case_no)
+    expect(page.locator("#redact-standing")).to_contain_text("检验未通过")
+    finding = page.locator("#redact-findings li")
+    expect(finding).to_contain_text("另一种检测器在成品中仍看到人脸")
+    finding.get_by_role("button", name="0:03.000").click()
+    until(page, f"Number({SHOWN}) === {FIRST + 75 * STEP}")
+    # A grant that ends takes nothing of the work with it.
+    page.locator("#redact-list [data-id=walks]").click()
+    page.keyboard.press("a")
+    expect(page.locator("#redact-edits li")).to_have_count(1)
+    with scene.storage.database.transaction() as session:
+        for grant in session.scalars(select(Grant).where(Grant.item_id == recording.item_id)):
+            grant.revoked_at = scene.clock.now()
+    page.get_by_role("button", name="预览此帧").click()
+    expect(page.locator("#redact-told")).to_have_text("授权已结束")
+    page.locator("#redact").get_by_role("button", name="打开").click()
+    expect(page.locator("#redact-door")).to_be_hidden()
+    until(page, f"Number({SHOWN}) === {FIRST + 75 * STEP}")
+    expect(page.locator("#redact-edits li")).to_have_count(1)
+    # Nor does a session: whoever signs in again finds it where it was.
+    signed_out = "import('/static/common.js').then(({ state }) => { state.token = 'of-nobody' })"
+    page.evaluate(signed_out)
+    page.get_by_role("button", name="预览此帧").click()
+    expect(page.locator("#door")).to_be_visible()
+    expect(page.locator("#redact")).to_be_hidden()
+    page.locator("#sign-in").get_by_label("用户名").fill("handler")
+    page.locator("#sign-in").get_by_label("口令").fill(PASSWORD)
+    page.get_by_role("button", name="登录").click()
+    page.get_by_role("button", name="查找").click()
+    enter_desk(page)
+    expect(page.locator("#redact-edits li")).to_have_count(1)
 
 
 def test_another_person_watches_and_approves_what_is_held_back(live: Live, page: Page) -> None:

@@ -32,6 +32,7 @@ from evidence.masks import in_plan
 from media import sandbox
 from media.fmp4 import index_fragments
 from redaction.amend import reveals
+from redaction.findings import told
 from redaction.models import load_model
 from redaction.plan import treatment_of_sound
 from redaction.plan_json import plan_from_json
@@ -47,6 +48,7 @@ from transcode.stills import make_poster
 from workers.context import WORKER, JobContext, Made, Outcome
 from workers.derivatives import put_derivative, want_followers, withdraw
 
+CHECK_FAILED = "redaction_check_failed"
 FINDINGS_KEPT = 50
 """Of a check that failed, for whoever decides what to do about it."""
 
@@ -267,6 +269,8 @@ def _checked(
                 session, context, item.id, "redacted_poster", params, poster,
                 info=still_info, masked=True, content_type="image/jpeg", awaits_approval=awaits,
             )  # fmt: skip
+        if plan.number == max(wanted):
+            items.unflag(found, CHECK_FAILED)
         if not awaits:
             found.redaction = str(move(Redaction(found.redaction), Redaction.CHECKED))
         said = {"plan": plan.number, "sha256": made.sha256.hex(), "frames": info["frame_count"],
@@ -320,12 +324,14 @@ def _check_failed(
 ) -> Outcome:
     findings, codes = _findings(report), _codes(report)
     lines = [f"{found['zh']} / {found['en']}" for found in findings]
+    seen = told(findings, plan_from_json(plan.plan))
 
     def commit(session: Session, agency: Agency) -> None:
         found = items.item_by_id(session, agency.id, item.id, lock=True)
-        items.flag(
-            found, "redaction_check_failed", f"redaction of plan {plan.number}: {lines[0]}; amend the plan"
-        )
+        if plan.number == max(_versions_wanted(session, agency, item), default=plan.number):
+            items.unflag(found, CHECK_FAILED)
+        message = f"redaction of plan {plan.number}: {lines[0]}; amend the plan"
+        items.flag(found, CHECK_FAILED, message, findings=seen)
         failure = releases.check_failure(session, agency.id, item.id, plan.number, lock=True)
         if failure is None:
             failure = CheckFailure(agency_id=agency.id, item_id=item.id, plan_number=plan.number)
