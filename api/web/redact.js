@@ -165,6 +165,7 @@ function addBox(box) {
     const seconds = Number(fields.seconds.value), end = seconds > 0 ? Math.min(picture.last_pts, ptsOfMicros(picture, desk.stage.micros + seconds * 1e6)) : picture.last_pts;
     const keys = [[pts, ...box, 0], ...(end > pts ? [[end, ...box, 0]] : [])];
     desk.stage.beginDrawing(false);
+    tell("");
     if (edit({ op: "add_box", shape: fields.shape.value, class: fields.class.value, keys, ...given(fields) })) select(`new-${desk.number}`);
   } catch (problem) { tell(problem.message); }
 }

@@ -189,7 +189,7 @@ export class Stage {
     this.isDrawing = isDrawing;
     this.#drag = null;
     this.canvas.classList.toggle("drawing", isDrawing);
-    if (isDrawing) { this.view.pause?.(); this.canvas.focus(); }
+    if (isDrawing) { this.view.pause?.(); this.canvas.focus({ preventScroll: true }); this.root.scrollIntoView({ block: "nearest" }); }
     this.draw();
   }
 

@@ -72,7 +72,7 @@ def open_desk(live: Live, page: Page, name: str, case_no: str) -> None:
 
 def enter_desk(page: Page) -> None:
     page.locator("li.card").first.get_by_role("button", name="遮蔽").click()
-    page.locator("#redact").get_by_label("看原件的理由").fill("核对遮蔽")
+    page.locator("#redact").get_by_label("打开原件的理由").fill("核对遮蔽")
     page.locator("#redact").get_by_role("button", name="打开").click()
     until(page, f"document.querySelector('#redact-stage video')?.readyState >= 2 && {SHOWN} !== undefined")
 
