@@ -180,7 +180,7 @@ function card(item) {
     ...item.flags.slice(0, 3).map((flag) => make("p", {}, `⚠ ${flag.message}`)),
     make("div", { class: "row card-acts" },
       make("button", { type: "button", class: "watch", onclick: guarded(() => watch(item)) }, word(watchWord())),
-      mayRedact() && item.facets.redaction !== "none" ? make("button", { type: "button", class: "quiet", onclick: () => openRedaction(item) }, word("redact.title")) : null), form));
+      mayRedact() && item.facets.redaction !== "none" ? make("button", { type: "button", class: "quiet", onclick: () => openRedaction(item, () => (state.case ? list(null) : null)) }, word("redact.title")) : null), form));
   return drawn;
 }
 

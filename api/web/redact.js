@@ -58,8 +58,9 @@ const reasonWord = (reason) => word("maskReasons")[reason] || w("reasons")[reaso
 export const mayRedact = () => Boolean(state.me?.acts.includes("amend_redaction"));
 export const isRedacting = () => byId("redact").open;
 
-export function openRedaction(item) {
-  desk = { item, edits: [], number: 0, page: 0, selected: null, marks: { from: null, to: null }, plans: [] };
+// onClosed: what becomes of the recording may have changed meanwhile.
+export function openRedaction(item, onClosed) {
+  desk = { item, onClosed, edits: [], number: 0, page: 0, selected: null, marks: { from: null, to: null }, plans: [] };
   byId("redact-title").textContent = `${word("redact.title")} · ${item.av_record_no || item.original_name}`;
   byId("redact-door").hidden = false;
   byId("redact-work").hidden = true;
@@ -75,8 +76,15 @@ export function openRedaction(item) {
 
 const keyOf = (item) => `${state.me.account_id} ${item.id}`;
 
+// Pressed twice, it asks once: each grant is a leaf in custody.
 const begin = heeding(async (event) => {
-  const here = desk, { item } = here, reason = event.target.elements.reason.value.trim();
+  const button = event.target.querySelector("button");
+  button.disabled = true;
+  try { await enter(event.target.elements.reason.value.trim()); } finally { button.disabled = false; }
+});
+
+async function enter(reason) {
+  const here = desk, { item } = here;
   if (!reason) throw new Error(word("problems").reason_missing);
   // Of a case by spans alone it is asked without: the right to all of it may rest on something else.
   const scope = item.binding.span_us ? {} : { case_id: item.binding.case_id };
@@ -98,7 +106,7 @@ const begin = heeding(async (event) => {
   if (stoodAt) here.stage.seek(stoodAt);
   draw();
   byId("redact-stage").querySelector("canvas").focus();
-});
+}
 
 // The newest version, under the edits that were made on another.
 async function load() {
@@ -108,6 +116,7 @@ async function load() {
   const { plan, number } = await askJson("GET", `${path}/redaction/plans/${plans.at(-1).number}`);
   if (desk !== here) return;
   Object.assign(here, { plans, base: number, plan, detail: item });
+  for (const id of ["redact-new", "redact-picture", "redact-clip"]) byId(id).hidden = !plan.picture;
   redo();
 }
 
@@ -119,14 +128,15 @@ async function release(grant, how) {
 export async function closeRedaction(isAsked = true) {
   if (!desk) return;
   if (isAsked && desk.edits.length && !window.confirm(w("leaveAsk", { count: desk.edits.length }))) return;
-  const { grant, awaiting, stage, timer, edits, number, item } = desk;
+  const { grant, awaiting, stage, timer, edits, number, item, onClosed } = desk;
   unsaved = !isAsked && edits.length ? { key: keyOf(item), kept: { edits, number } } : null;
   clearInterval(timer);
   stage?.close();
   closeSide();
   desk = null;
   if (byId("redact").open) byId("redact").close();
-  await Promise.all([grant, awaiting].filter(Boolean).map(release));
+  await Promise.all([grant, awaiting].filter(Boolean).map((each) => release(each)));
+  if (state.token) await onClosed();
 }
 
 // -- edits ----------------------------------------------------------------------------------

@@ -91,7 +91,8 @@ export class Stage {
 
   play() {
     if (!this.player) return;
-    if (this.view.paused) this.view.play().catch((problem) => this.on.problem(problem)); else this.view.pause();
+    // What is paused before it plays is told as a problem, and is none.
+    if (this.view.paused) this.view.play().catch((problem) => { if (problem.name !== "AbortError") this.on.problem(problem); }); else this.view.pause();
   }
 
   // To a moment of media time, or just into the picture shown then.

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import random
+import re
+import struct
+import wave
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -12,13 +17,18 @@ import pytest
 from playwright.sync_api import Page, expect
 from sqlalchemy import select
 
+from evidence.errors import EvidenceError
 from evidence.masks import Reason
+from redaction.amend import amend
 from redaction.findings import Report
-from redaction.plan import DoubtfulSpan, Key, Masks, Picture, RedactionPlan, State, Track
+from redaction.plan import DoubtfulSpan, Key, Masks, MutedSpan, Picture, RedactionPlan, State, Track
 from redaction.plan_json import plan_from_json
 from storage.db import items
 from storage.db.tables import Grant
 from tests.integration.test_api_page import open_case, until
+from tests.support import boxes
+from tests.support import media as footage
+from tests.support import scene as scenes
 from tests.support.scene import CASE_A, CASE_B, PASSWORD, Live, live_scene
 from workers.tasks.redaction import _check_failed
 
@@ -36,6 +46,22 @@ PARTS = """async ([plan, times]) => {
   const { partsOf, shownAt } = await import('/static/masks.js')
   return times.map((pts) => shownAt(plan, pts).tracks.flatMap((track) =>
     partsOf(track, pts, plan.picture).map((part) => [track.id, part.box, part.shape])))
+}"""
+TURN = """async (head) => {
+  const { readInit } = await import('/static/source.js')
+  return readInit(new DataView(new Uint8Array(head).buffer))[0].turnDeg
+}"""
+EDITED = """async ([plan, changes]) => {
+  const { withEdits } = await import('/static/masks.js')
+  const { draft, failed } = withEdits(plan, changes.map((change, number) => ({ number, change })))
+  return [draft, [...failed]]
+}"""
+WORDS = """async () => {
+  const { WORDS } = await import('/static/words.js')
+  const flat = (words, before = '') => Object.entries(words).flatMap(([name, said]) =>
+    typeof said === 'object' ? flat(said, `${before}${name}.`) : [[before + name, said]])
+  const { doubts, ...zh } = WORDS.zh.redact
+  return { zh: Object.fromEntries(flat(zh)), en: Object.fromEntries(flat(WORDS.en.redact)) }
 }"""
 AMBER, GREEN, RED = [245, 184, 61], [61, 220, 132], [255, 90, 90]
 
@@ -70,11 +96,11 @@ def open_desk(live: Live, page: Page, name: str, case_no: str) -> None:
     enter_desk(page)
 
 
-def enter_desk(page: Page) -> None:
+def enter_desk(page: Page, is_placed: str = f"{SHOWN} !== undefined") -> None:
     page.locator("li.card").first.get_by_role("button", name="遮蔽").click()
     page.locator("#redact").get_by_label("打开原件的理由").fill("核对遮蔽")
     page.locator("#redact").get_by_role("button", name="打开").click()
-    until(page, f"document.querySelector('#redact-stage video')?.readyState >= 2 && {SHOWN} !== undefined")
+    until(page, f"document.querySelector('#redact-stage video')?.readyState >= 2 && {is_placed}")
 
 
 def plans(live: Live, item_id: UUID, number: int) -> dict[str, Any]:
@@ -123,9 +149,9 @@ def test_masks_are_outlined_where_they_are_and_edits_are_saved_as_one_version(li
     until(page, f"Number({SHOWN}) === {first + 51 * STEP}")
     page.keyboard.press("ArrowLeft")
     until(page, f"Number({SHOWN}) === {first + 50 * STEP}")
-    boxes = {name: region.box for name, region in Masks(plan).named_at(first + 50 * STEP)}
+    painted = {name: region.box for name, region in Masks(plan).named_at(first + 50 * STEP)}
     for name, colour in (("walks", AMBER), ("doubted", RED), ("plate", GREEN)):
-        box = boxes[name]
+        box = painted[name]
         for spot in ((box.x0, (box.y0 + box.y1) // 2), ((box.x0 + box.x1) // 2, box.y1 - 1)):
             *seen, alpha = page.evaluate(PIXEL, list(spot))
             assert (
@@ -268,6 +294,56 @@ def test_another_person_watches_and_approves_what_is_held_back(live: Live, page:
     expect(page.get_by_role("button", name="遮蔽")).to_have_count(0)
 
 
+def test_sound_alone_is_muted_in_parts(
+    live: Live, page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No picture, no outline: the list, the marks and the sound."""
+    with wave.open(str(tmp_path / "talk.wav"), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes(bytes(16_000 * 2 * 4))
+    report = footage.probe(tmp_path / "talk.wav", tmp_path)
+    (made,) = footage.render(tmp_path / "talk.wav", report, tmp_path)
+    info = {**made.info, "index": made.index.to_json()}
+    talk = scenes.Reel(b"talk", made.path.read_bytes(), made.index, info)
+    monkeypatch.setattr(scenes, "reel", lambda _: talk)
+    case = live.scene.open_case("示执罚〔2026〕21号", "handler")
+    whole = MutedSpan(
+        "all", 0, 4_000_000, None, "silence", "model", "00" * 32, Reason.PRIVACY, State.PROPOSED
+    )
+    doubt = DoubtfulSpan(None, 0, 4_000_000, "nobody has listened, muted whole")
+    recording = live.scene.record(
+        case=case, hides={"picture": None, "muted_spans": (whole,), "doubtful": (doubt,)}
+    )
+    with live.scene.storage.database.transaction() as session:
+        items.item_by_id(session, live.scene.agency.id, recording.item_id).media_kind = "audio"
+    open_case(live, page, "handler", case.case_no)
+    enter_desk(page, "true")
+    expect(page.locator("#redact-new")).to_be_hidden()
+    expect(page.locator("#redact-list")).to_contain_text("无人听过,已全部静音")
+    bar = page.locator("#redact-seek")
+    for key, at_us in (("i", 1_000_000), ("o", 2_500_000)):
+        bar.evaluate("(bar, at) => { bar.value = at; bar.dispatchEvent(new Event('input')) }", at_us)
+        now = "document.getElementById('redact-stage').firstChild.currentTime"
+        until(page, f"Math.abs({now} - {at_us / 1e6}) < 0.01")
+        page.wait_for_timeout(100)
+        page.locator("#redact-title").click()
+        page.locator("#redact-close").focus()
+        page.keyboard.press(key)
+    page.locator("#redact-span [name=kind]").select_option("voice")
+    page.locator("#redact-span").get_by_role("button", name="加入").click()
+    page.locator("#redact-list [data-id=all]").click()
+    page.locator("#redact-chosen").get_by_role("button", name="删除").click()
+    page.locator("#redact-save").get_by_label("修订说明").fill("听过")
+    page.get_by_role("button", name="保存为新版本").click()
+    expect(page.locator("#redact-told")).to_contain_text("已存为第 2 版")
+    spans = plans(live, recording.item_id, 2)["plan"]["muted_spans"]
+    assert [(each["state"], each["kind"]) for each in spans] == [
+        ("refused", "silence"),
+        ("accepted", "voice"),
+    ]
+    assert abs(spans[1]["from_us"] - 1_000_000) < 2_000 and abs(spans[1]["to_us"] - 2_500_000) < 2_000
+
+
 def test_ten_thousand_tracks_do_not_stop_the_page(live: Live, page: Page) -> None:
     case = live.scene.open_case("示执罚〔2026〕19号", "handler")
     many = [Key(FIRST + number * 7, 2, 2, 30, 30) for number in range(10_000)]
@@ -290,9 +366,8 @@ def test_ten_thousand_tracks_do_not_stop_the_page(live: Live, page: Page) -> Non
     assert took < 500, "to choose one of them draws everything anew"
 
 
-def test_outlines_are_what_the_renderer_paints(live: Live, page: Page) -> None:
-    page.goto(live.api_url)
-    chance = random.Random(7)
+def drawn_by_chance(chance: random.Random) -> RedactionPlan:
+    """A plan with tracks of every shape, on and off the picture, turning corners round and going outside."""
     picture = Picture(640, 360, (1, 90_000), 100, 1_000, 900_000)
 
     def box() -> tuple[int, int, int, int]:
@@ -322,11 +397,15 @@ def test_outlines_are_what_the_renderer_paints(live: Live, page: Page) -> None:
         coverage=dict.fromkeys(("faces", "plates", "text", "voices"), "untreated"),
         models={}, parameters={}, picture=picture, tracks=tracks,
     )  # fmt: skip
-    plan = plan_from_json(plan.to_json())
-    times = [
-        *(chance.randrange(1_000, 900_000) for _ in range(60)),
-        *(each.keys[1].pts for each in tracks[:20]),
-    ]
+    return plan_from_json(plan.to_json())
+
+
+def test_outlines_are_what_the_renderer_paints(live: Live, page: Page) -> None:
+    page.goto(live.api_url)
+    chance = random.Random(7)
+    plan = drawn_by_chance(chance)
+    times = [*(chance.randrange(1_000, 900_000) for _ in range(60))]
+    times += [each.keys[1].pts for each in plan.tracks[:20]]
     masks = Masks(plan)
     painted = [
         [[name, list(region.box), region.shape if isinstance(region.shape, str) else "polygon"]
@@ -334,5 +413,61 @@ def test_outlines_are_what_the_renderer_paints(live: Live, page: Page) -> None:
         for pts in times
     ]  # fmt: skip
     assert sum(map(len, painted)) > 500
-    outlined = page.evaluate(PARTS, [plan.to_json(), times])
-    assert outlined == painted
+    assert page.evaluate(PARTS, [plan.to_json(), times]) == painted
+    # Turned by a quarter in the track's matrix, outlines are turned with the picture.
+    for turn, first_row in ((0, (65536, 0)), (90, (0, 65536)), (180, (-65536, 0)), (-90, (0, -65536))):
+        head = bytearray(boxes.init(video_timescale=12_800, audio_timescale=16_000))
+        struct.pack_into(">ii", head, head.index(b"tkhd") + 4 + 40, *first_row)
+        assert page.evaluate(TURN, list(head)) == turn
+    words = page.evaluate(WORDS)
+    assert sorted(words["zh"]) == sorted(words["en"])
+    assert [text for text in words["en"].values() if re.search("[\u4e00-\u9fff]", text)] == []
+
+
+def test_what_is_edited_looks_as_it_will_be_saved(live: Live, page: Page) -> None:
+    page.goto(live.api_url)
+    chance = random.Random(8)
+    plan = drawn_by_chance(chance)
+    changes: list[dict[str, Any]] = []
+    for number, each in enumerate(plan.tracks):
+        first, second, *_ = each.keys
+        other = second._replace(pts=chance.randrange(first.pts, each.keys[-1].pts), outside=False)
+        key = [*other[:5], 0, *([[list(corner) for corner in other.points]] if other.points else [])]
+        changes.append(
+            [
+                {"op": "set_key", "track": each.id, "key": key},
+                {"op": "extend_track", "track": each.id},
+                {"op": "split_track", "track": each.id, "pts": second.pts},
+                {"op": "delete_box", "track": each.id},
+                {"op": "keep_visible", "track": each.id, "text": "公开"},
+                {"op": "set_reason", "track": each.id, "reason": "other", "text": "见附页"},
+                {"op": "set_class", "track": each.id, "class": "screen"},
+                {"op": "accept_box", "track": each.id},
+                {"op": "split_track", "track": each.id, "pts": (first.pts + second.pts) // 2},
+            ][number % 9]
+        )
+    drawn = [1_000, 5, 5, 9, 9, 0]
+    changes.append({"op": "add_box", "shape": "ellipse", "class": "face", "reason": "minor", "keys": [drawn]})
+    changes.append({"op": "mask_frames", "from_pts": 1_000, "to_pts": 2_000, "reason": "minor"})
+    changes.append(
+        {"op": "mute", "from_us": 1, "to_us": 9, "stream": None, "kind": "tone", "reason": "minor"}
+    )
+    # What cannot be done to the plan is refused on both sides.
+    possible, saved = [], plan
+    for change in changes:
+        try:
+            saved = amend(saved, [change], "me")
+        except EvidenceError:
+            possible.append(False)
+        else:
+            possible.append(True)
+    assert 60 < sum(possible) < len(possible)
+    draft, failed = page.evaluate(EDITED, [plan.to_json(), changes])
+    assert [number not in failed for number in range(len(changes))] == possible
+
+    def shown(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        left_out = ("id", "lineage", "by", "origin", "score_permille")
+        return [{name: value for name, value in each.items() if name not in left_out} for each in entries]
+
+    for name in ("tracks", "whole_frame_spans", "muted_spans"):
+        assert shown(draft[name]) == shown(json.loads(saved.to_bytes())[name])

@@ -266,8 +266,8 @@ class Scene:
                 main.width_px, main.height_px, (1, main.timescale), 150, film.index.origin_pts,
                 film.index.origin_pts + 149 * 512,
             ),
-            **(hides or {}),
         )  # fmt: skip
+        plan = replace(plan, **(hides or {}))
         return RedactionPlanRow(
             agency_id=self.agency.id, item_id=item.id, number=1, parent_number=None,
             plan_sha256=hashlib.sha256(plan.to_bytes()).digest(), plan=plan.to_json(), author="worker",
