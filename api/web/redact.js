@@ -469,8 +469,16 @@ const KEYS = { " ": () => desk.stage.play(), ArrowLeft: (event) => move(event, -
 const move = (event, by) => (event.shiftKey ? desk.stage.seek(desk.stage.micros + by * 1e6) : desk.stage.step(by));
 const startDrawing = () => { if (desk.plan.picture) { desk.stage.beginDrawing(!desk.stage.isDrawing); tell(desk.stage.isDrawing ? w("drawNow") : "", false); } };
 
+function takeBackLast() {
+  desk.edits = desk.edits.slice(0, -1);
+  redo();
+  draw();
+}
+
 function onKey(event) {
-  if (!desk?.stage || event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, video[controls]")) return;
+  const isTyping = event.target.closest("input, select, textarea");
+  if (desk?.stage && !isTyping && event.key.toLowerCase() === "z" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); takeBackLast(); return; }
+  if (!desk?.stage || event.ctrlKey || event.metaKey || event.altKey || isTyping || event.target.closest("video[controls]")) return;
   if ([" ", "Enter"].includes(event.key) && event.target.closest("button, a, summary")) return;
   const press = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
   if (!press) return;

@@ -47,7 +47,9 @@ export class Stage {
     this.#watching.observe(this.root);
     for (const name of ["loadedmetadata", "load"]) this.view.addEventListener(name, () => this.#lay(), { signal });
     if (isPhoto) return;
-    for (const name of ["seeked", "timeupdate", "pause", "play", "loadeddata"]) this.view.addEventListener(name, () => this.#shown(this.view.currentTime), { signal });
+    // While pictures are told one by one, the clock, which runs a little ahead of them, is not asked.
+    const isTold = plan.picture && this.view.requestVideoFrameCallback;
+    for (const name of ["seeked", "pause", "play", "loadeddata", ...(isTold ? [] : ["timeupdate"])]) this.view.addEventListener(name, () => this.#shown(this.view.currentTime), { signal });
     this.#follow();
     this.player = new Source(this.view, grant.playlist_url, (problem) => this.on.problem(problem));
     this.player.wanted = plan.picture;

@@ -182,6 +182,12 @@ def test_masks_are_outlined_where_they_are_and_edits_are_saved_as_one_version(li
     page.locator("#redact-span [name=kind]").select_option("silence")
     page.locator("#redact-span").get_by_role("button", name="加入").click()
     expect(page.locator("#redact-edits li")).to_have_count(6)
+    page.locator("#redact-title").click()
+    page.keyboard.press("b")
+    page.keyboard.press("Enter")
+    expect(page.locator("#redact-edits li")).to_have_count(7)
+    page.keyboard.press("Control+z")
+    expect(page.locator("#redact-edits li")).to_have_count(6)
     assert len(live.as_("handler").get(f"/api/v1/items/{recording.item_id}/redaction/plans").json()) == 1
     page.locator("#redact-save").get_by_label("修订说明").fill("首次核对")
     # Somebody else is first: what to do is said, and nothing is lost.
