@@ -40,8 +40,10 @@ from redaction.dependence import Dependence
 from redaction.detectors.network import PictureNetwork
 from redaction.findings import Report
 from redaction.geometry import Box, Region, even_sided, region_cells
+from redaction.keeping import is_sound_ours
 from redaction.leftover import Leftovers, another_family
 from redaction.plan import Masks, RedactionPlan
+from redaction.recoded import check_coded_anew, check_heard
 from redaction.render import FILL_RGB, Progress, origin_of, plan_of
 from redaction.sameness import kept_times
 from redaction.voice import WINDOW_S, worst_likeness
@@ -63,7 +65,8 @@ def check_entry(request: dict[str, Any], progress: Progress) -> dict[str, object
 
     Args:
         request: ``source`` (the rendition it was made from), ``output``, ``plan`` or ``plan_path``,
-            ``models_dir``, and ``check_permille``: from which score on a face that is left is a finding.
+            ``models_dir``, ``check_permille``: from which score on a face that is left is a finding, and
+            ``made``: what was recorded of the making of the source (`redaction.keeping.is_sound_ours`).
         progress: Hears the share of frames checked.
 
     Returns:
@@ -87,7 +90,8 @@ def check_entry(request: dict[str, Any], progress: Progress) -> dict[str, object
             "frame_unreadable",
             lambda: _check_pictures(source, output, plan, kept, report, progress, detector),
         )
-    _noting(report, "sound_differs", lambda: _check_sound(source, output, plan, report))
+    is_ours = is_sound_ours(source, request.get("made"), lambda: progress(0.99))
+    _noting(report, "sound_differs", lambda: _check_sound(source, output, plan, is_ours, report))
     progress(1.0)
     return {**report.to_json(), "tolerance": [list(band) for band in TOLERANCE]}
 
@@ -278,9 +282,14 @@ def _check_region(
             return
 
 
-def _check_sound(source: Path, output: Path, plan: RedactionPlan, report: Report) -> None:
+def _check_sound(source: Path, output: Path, plan: RedactionPlan, is_ours: bool, report: Report) -> None:
     for number in range(count_streams(source).get("audio", 0)):
         spans = plan.muted(number)
+        if spans or not is_ours:
+            check_coded_anew(source, output, number, report)
+        if not spans and not is_ours:
+            check_heard(source, output, number, report)
+            continue
         with AudioReader(output, number) as reader:
             if not spans:
                 with AudioReader(source, number) as original:

@@ -37,6 +37,10 @@ REASONS = {
         "a voice that was to be made unrecognisable is like the source",
     ),
     "sound_differs": ("未静音的音轨与来源不一致", "sound that was to be kept differs from the source"),
+    "sound_carried": (
+        "音轨中留有录制设备自己编码的数据包",
+        "sound still holds packets as the recorder coded them",
+    ),
     "face_left": (
         "另一种检测器在成品中仍看到人脸",
         "another kind of detector sees a face in what was redacted",

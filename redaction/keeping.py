@@ -13,6 +13,9 @@ That a rendition is ours is proven, never assumed, and in any doubt all of it is
    at the recorded size and rate factor, no group is longer than we make them, and times ascend.
 
 A camera's own stream that was copied into a rendition fails the first: nobody knows what it carries.
+
+Sound is kept, packet by packet, where the first two hold of it: between the elements that are heard a packet
+of AAC has room for others (fill, data stream), of which no decoder says anything.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ TOLD = (
     ("-x264-params", "open-gop=0:scenecut=0"),
     ("-force_key_frames", "expr:gte(t,n_forced*2)"),
 )
+SOUND_TOLD = ("-c:a", "aac")
 GROUP_MAX_S = 2
 
 
@@ -134,13 +138,28 @@ def decide(
     )
 
 
+def is_sound_ours(source: Path, made: Mapping[str, Any] | None, alive: Callable[[], None]) -> bool:
+    """Whether the sound of a rendition was coded by us, from samples; in any doubt it was not.
+
+    Args:
+        source, made, alive: As of `decide`.
+    """
+    if made is None or not {"rung", "arguments"} <= made["params"].keys():
+        return False
+    name, coder = SOUND_TOLD
+    rung, arguments = made["params"]["rung"], made["params"]["arguments"]
+    if rung.get("copies_audio") is not False or arguments.count(name) != 1:
+        return False
+    return _value(arguments, name) == coder and _is_recorded(source, made, alive)
+
+
 def _proven(
     source: Path, made: Mapping[str, Any] | None, size: tuple[int, int], alive: Callable[[], None]
 ) -> tuple[Stream, Sequence[Group]]:
     if made is None:
         raise Unlike("no record of its making")
     rate_factor = _recorded(made["params"], size)
-    if hash_file(source, progress=lambda _: alive()).sha256.hex() != made["sha256"]:
+    if not _is_recorded(source, made, alive):
         raise Unlike("another file than the recorded one")
     with CodedReader(source) as reader:
         stream = Stream(reader.configuration())
@@ -149,6 +168,10 @@ def _proven(
         if stream.picture.qp != rate_factor:
             raise Unlike("the rate factor")
         return stream, list(_groups(reader, stream, alive))
+
+
+def _is_recorded(source: Path, made: Mapping[str, Any], alive: Callable[[], None]) -> bool:
+    return bool(hash_file(source, progress=lambda _: alive()).sha256.hex() == made["sha256"])
 
 
 def _recorded(params: Mapping[str, Any], size: tuple[int, int]) -> int | None:

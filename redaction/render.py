@@ -2,9 +2,9 @@
 
 The fill is one constant colour, keyed to nothing in the source. Pixels of a mask are overwritten before
 the encoder sees them, so no coding, however poor, can bring them back. Frames, their times and their
-durations are those of the source; sound without a muted span is copied packet by packet. Of a rendition that
-is proven to be ours, groups of pictures in which nothing is hidden are kept as they are coded
-(`redaction.keeping`).
+durations are those of the source. Sound that a recorder coded is coded again, whatever its packets carry;
+sound that we coded, without a muted span, is copied packet by packet. Of a rendition that is proven to be
+ours, groups of pictures in which nothing is hidden are kept as they are coded (`redaction.keeping`).
 
 The entries run in a child of `media.sandbox`. A rendition that fails midway is removed. Whether what was
 written hides what it should is `redaction.check`'s to say, from the file alone.
@@ -41,7 +41,7 @@ from media.mux import SoundTrack
 from media.painting import FILL, paint_rectangle
 from redaction.audio import sample_ranges, unbroken
 from redaction.geometry import Region, even_sided, region_cells
-from redaction.keeping import Keeping, KeptPicture, decide
+from redaction.keeping import Keeping, KeptPicture, decide, is_sound_ours
 from redaction.plan import Masks, MutedSpan, RedactionPlan
 from redaction.plan_json import plan_from_json
 from redaction.voice import replaced
@@ -57,14 +57,14 @@ def render_entry(request: dict[str, Any], progress: Progress) -> dict[str, objec
     Args:
         request: ``source`` (an H.264/AAC fragmented MP4 of ours), ``plan`` (as JSON) or ``plan_path``,
             ``destination``, and optionally ``crf``, ``preset``, ``threads``, and ``made``: what was
-            recorded of the making of the source, without which all of it is encoded again
-            (`redaction.keeping.decide`).
+            recorded of the making of the source, without which all of it, also its sound, is encoded again
+            (`redaction.keeping`).
         progress: Hears the share of frames done.
 
     Returns:
         ``frame_count``, ``kept_frame_count``, ``why_whole``, ``masked_frame_count``,
-        ``unreadable_frame_count`` of those that were decoded, ``muted_streams``, ``size_bytes``, ``sha256``,
-        ``coverage``.
+        ``unreadable_frame_count`` of those that were decoded, ``muted_streams``, ``recoded_streams``,
+        ``size_bytes``, ``sha256``, ``coverage``.
 
     Raises:
         Conflict: ``plan_does_not_fit``: the plan was made for another picture.
@@ -199,12 +199,17 @@ class Rendering:
                 coding = replace(coding, set_number=_free_number(video.configuration()))
             sounds: list[_Sound] = []
             muted: list[int] = []
+            recoded: list[int] = []
+            has_sound = bool(streams.get("audio", 0))
+            is_ours = has_sound and is_sound_ours(self.source, self.made, lambda: progress(0.0))
             origin = origin_of(self.plan, self.source) if self.plan.muted_spans else Fraction(0)
             for number in range(streams.get("audio", 0)):
                 reader = stack.enter_context(AudioReader(self.source, number))
                 spans = self.plan.muted(number)
+                is_copied = is_ours and not spans
                 muted += [number] if spans else []
-                sounds.append(_replaced(reader, spans, origin) if spans else _copied(reader))
+                recoded += [] if is_copied else [number]
+                sounds.append(_copied(reader) if is_copied else _replaced(reader, spans, origin))
             writer = stack.enter_context(
                 FragmentedMp4Writer(
                     self.destination,
@@ -226,6 +231,7 @@ class Rendering:
             "masked_frame_count": self.masked_frame_count,
             "unreadable_frame_count": self.unreadable_frame_count,
             "muted_streams": muted,
+            "recoded_streams": recoded,
             "size_bytes": writer.size_bytes,
             "sha256": hash_file(self.destination, progress=lambda _: progress(1.0)).sha256.hex(),
             "coverage": dict(self.plan.coverage),

@@ -15,6 +15,7 @@ import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
+from evidence.fixity import hash_file
 from media.decode import read_photo
 from redaction.check import check_entry
 from redaction.detect import propose_entry
@@ -149,16 +150,23 @@ def propose(source: Path, folder: Path, **parameters: int) -> RedactionPlan:
     return plan_from_json(json.loads(destination.read_bytes()))
 
 
+def of_our_sound(source: Path) -> dict[str, Any]:
+    """The record of a rendition whose sound we coded and whose picture was copied."""
+    params = {"rung": {"copies_video": True, "copies_audio": False}, "arguments": ["-c:a", "aac"]}
+    return {"sha256": hash_file(source).sha256.hex(), "params": params}
+
+
 def render(source: Path, plan: RedactionPlan, output: Path, **options: Any) -> dict[str, object]:
     request = {"source": str(source), "plan": plan.to_json(), "destination": str(output), **options}
     return render_entry(request, silent)
 
 
-def check(source: Path, plan: RedactionPlan, output: Path) -> dict[str, Any]:
+def check(source: Path, plan: RedactionPlan, output: Path, **options: Any) -> dict[str, Any]:
     request = {
         "source": str(source),
         "plan": plan.to_json(),
         "output": str(output),
         "models_dir": str(models_dir()),
+        **options,
     }
     return check_entry(request, silent)

@@ -31,6 +31,7 @@ from tests.integration.redaction_footage import (
     check,
     encode,
     make_footage,
+    of_our_sound,
     propose,
     render,
 )
@@ -270,7 +271,20 @@ def test_kept_sound_that_was_changed_is_found(made: tuple[Path, RedactionPlan, P
     source, plan, output = made
     louder = tmp_path / "louder.mp4"
     ffmpeg("-i", output, "-c:v", "copy", "-af", "volume=1.1", louder)
-    assert "sound_differs" in codes(check(source, plan, louder))
+    assert "sound_differs" in codes(check(source, plan, louder, made=of_our_sound(source)))
+
+
+def test_sound_that_a_recorder_coded_is_neither_taken_over_nor_changed(
+    made: tuple[Path, RedactionPlan, Path], tmp_path: Path
+) -> None:
+    source, plan, output = made
+    carried, quieter = tmp_path / "carried.mp4", tmp_path / "quieter.mp4"
+    ffmpeg("-i", output, "-i", source, "-map", "0:v", "-map", "1:a", "-c", "copy", carried)
+    assert "sound_carried" in codes(check(source, plan, carried))
+    ffmpeg("-i", output, "-c:v", "copy", "-af", "volume=0.5", quieter)
+    found = codes(check(source, plan, quieter))
+    # FFmpeg's own encoder begins with an element that holds its name.
+    assert {"sound_differs", "sound_carried"} <= found
 
 
 def test_findings_are_said_in_two_languages(made: tuple[Path, RedactionPlan, Path]) -> None:

@@ -128,7 +128,7 @@ def test_groups_without_a_mask_are_the_source_s_and_all_others_hide(
     facts = render(ours.path, plan, output, made=ours.made)
     kept = [number for number in range(FRAMES) if number // GROUP not in touched]
     assert (facts["why_whole"], facts["kept_frame_count"], facts["frame_count"]) == (None, len(kept), FRAMES)
-    report = check(ours.path, plan, output)
+    report = check(ours.path, plan, output, made=ours.made)
     assert (report["findings"], report["kept_frame_count"]) == ([], len(kept))
     assert picture_times(output) == picture_times(ours.path)
     before, after = pictures(ours.path), pictures(output)
@@ -159,7 +159,7 @@ def test_frames_hidden_whole_or_shown_by_decision_are_encoded(ours: Ours, tmp_pa
         span = WholeFrameSpan("whole-1", at, at, "model", "ab" * 32, Reason.PRIVACY, state)
         plan, output = replace(ours.plan, whole_frame_spans=(span,)), tmp_path / "out.mp4"
         assert render(ours.path, plan, output, made=ours.made)["kept_frame_count"] == FRAMES - GROUP
-        assert check(ours.path, plan, output)["findings"] == []
+        assert check(ours.path, plan, output, made=ours.made)["findings"] == []
 
 
 @pytest.mark.browser
@@ -194,7 +194,7 @@ def test_sound_is_muted_beside_kept_pictures(ours: Ours, tmp_path: Path) -> None
     plan, output = amend(ours.masked((25, 30)), [mute], "account-7"), tmp_path / "out.mp4"
     facts = render(ours.path, plan, output, made=ours.made)
     assert (facts["muted_streams"], facts["kept_frame_count"]) == ([0], FRAMES - GROUP)
-    assert check(ours.path, plan, output)["findings"] == []
+    assert check(ours.path, plan, output, made=ours.made)["findings"] == []
 
 
 def test_uneven_times_and_groups_of_one_picture_without_sound_are_kept_to_the_tick(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_uneven_times_and_groups_of_one_picture_without_sound_are_kept_to_the_ti
     plan, output = uneven.masked((alone, alone)), tmp_path / "out.mp4"
     facts = render(uneven.path, plan, output, made=uneven.made)
     assert facts["kept_frame_count"] == len(uneven.times) - 1
-    assert check(uneven.path, plan, output)["findings"] == []
+    assert check(uneven.path, plan, output, made=uneven.made)["findings"] == []
     assert picture_times(output) == picture_times(uneven.path)
     same = [one == two for one, two in zip(pictures(uneven.path), pictures(output), strict=True)]
     assert [number for number, is_same in enumerate(same) if not is_same] == [alone]
@@ -220,7 +220,7 @@ def test_rotation_flag_stays(ours: Ours, tmp_path: Path) -> None:
     ffmpeg("-display_rotation", 90, "-i", ours.path, "-an", "-c", "copy", "-movflags", FRAGMENTS, turned)
     lying = described(turned, ours.made["params"])
     assert render(turned, lying.masked((25, 30)), output, made=lying.made)["kept_frame_count"] == 80
-    assert check(turned, lying.masked((25, 30)), output)["findings"] == []
+    assert check(turned, lying.masked((25, 30)), output, made=lying.made)["findings"] == []
     with open_video(output) as video:
         assert video.shape.rotation == 90
 
@@ -263,7 +263,7 @@ def test_whole_encoding_is_what_it_was(ours: Ours, tmp_path: Path) -> None:
     output = tmp_path / "out.mp4"
     facts = render(ours.path, ours.plan, output)
     assert (facts["why_whole"], facts["kept_frame_count"]) == ("no record of its making", 0)
-    report = check(ours.path, ours.plan, output)
+    report = check(ours.path, ours.plan, output, made=ours.made)
     assert (report["findings"], report["kept_frame_count"]) == ([], 0)
 
 
@@ -369,7 +369,7 @@ def test_other_coding_is_encoded_whole(ours: Ours, tmp_path: Path, options: Sequ
     plan = theirs.masked((25, 30))
     facts = render(other, plan, output, made=theirs.made)
     assert (facts["why_whole"], facts["kept_frame_count"]) == (why, 0)
-    assert check(other, plan, output)["findings"] == []
+    assert check(other, plan, output, made=theirs.made)["findings"] == []
 
 
 def test_our_encoder_is_told_what_is_looked_for(ours: Ours) -> None:

@@ -159,8 +159,9 @@ def render(context: JobContext) -> Outcome:
         "destination": str(output.resolve()),
     }
     entry = "redact_photo_entry" if is_photo else "render_entry"
-    made = {"sha256": source.sha256.hex(), "params": source.params}
-    facts = _child(context, f"redaction.render:{entry}", {**request, "made": made}, 0.0, 0.7)
+    if not is_photo:
+        request["made"] = {"sha256": source.sha256.hex(), "params": source.params}
+    facts = _child(context, f"redaction.render:{entry}", request, 0.0, 0.7)
     check = "check_photo_entry" if is_photo else "check_entry"
     settings = context.settings.redaction
     looking = {
@@ -240,7 +241,7 @@ def _checked(
         "plan_sha256": plan.plan_sha256.hex(),
         "source_sha256": source.sha256.hex(),
         "models": plan.plan["models"],
-        "renderer": "liuhen-render/2",
+        "renderer": "liuhen-render/3",
     }
 
     def commit(session: Session, agency: Agency) -> None:
