@@ -105,7 +105,9 @@ def _unheard(_: float) -> None:
 
 def require_right(source: Source, plan: RedactionPlan, touched: set[int], output: Path) -> None:
     """The check passes, and kept pictures are the source's, no other."""
-    request = {"source": str(source.path), "plan": plan.to_json(), "output": str(output)}
+    request = {
+        "source": str(source.path), "plan": plan.to_json(), "output": str(output), "made": source.made,
+    }  # fmt: skip
     findings = check_entry(request, _unheard)["findings"]
     if findings:
         raise SystemExit(f"masked rendition: expected no findings, found {findings}")

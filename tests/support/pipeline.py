@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
@@ -45,6 +45,8 @@ class Pipeline:
 
     storage: Storage
     settings: Settings
+    listener: Silence = field(default_factory=Silence)
+    """Who hears of what is done."""
 
     @property
     def agency(self) -> Agency:
@@ -83,7 +85,7 @@ class Pipeline:
             self.settings,
             TASKS,
             QUEUES,
-            Silence(),
+            self.listener,  # type: ignore[arg-type]
             Silence(),  # type: ignore[arg-type]
         )
         self.leave_out(only)
