@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -15,7 +16,7 @@ from tests.integration.leak_world import OTHERS, WHOLE, WINDOW, World
 from tests.support.leaks import Answer
 from tests.support.scene import CASE_A, CASE_B, PASSWORD
 
-ADDRESS = re.compile(r'(?:https?://[^"\s<>]+/m/|/api/v1/playlists/|/api/v1/items/)[^"\s<>#]+')
+ADDRESS = re.compile(r'(?:https?://[^"\s<>{}]+/m/|/api/v1/playlists/|/api/v1/items/)[^"\s<>#{}]+')
 EVENTS, SIGN_OUT = "/api/v1/events", "/api/v1/sessions/current"
 MOST_FOLLOWED = 80
 HEARD_S = 0.2
@@ -56,11 +57,19 @@ def routes_of(app: FastAPI) -> set[tuple[str, str]]:
     """Method and path of every route there is, also of those no document lists."""
     return {
         (method, route.path)
-        for route in app.routes
-        if isinstance(route, Route)
+        for route in _walked(app.routes)
         for method in route.methods or ()
         if method != "HEAD"
     }
+
+
+def _walked(routes: Sequence[Any]) -> Iterator[Route]:
+    """What lies in a router that was included, too; what is neither must be looked at by a person."""
+    for route in routes:
+        if isinstance(route, Route):
+            yield route
+        else:
+            yield from _walked(route.original_router.routes)
 
 
 def addresses_in(text: str) -> list[str]:
@@ -85,7 +94,7 @@ class Asking:
                 assert answer.status < 500, (answer.where, answer.body)
                 if b"/m/" in answer.body or b"/playlists/" in answer.body:
                     named |= dict.fromkeys(addresses_in(answer.body.decode(errors="replace")))
-                yield answer
+                yield replace(answer, route=f"{method} {path}")
             self.asked.add((method, path))
         for url in list(named)[:MOST_FOLLOWED]:
             answer = client.get(url)

@@ -32,6 +32,8 @@ class Answer:
     body: bytes
     is_media: bool = False
     """Of the media listener: whatever it gives is a file, or part of one."""
+    route: str = ""
+    """Method and path as declared."""
 
     @property
     def is_footage(self) -> bool:
