@@ -15,7 +15,7 @@ from uuid import UUID
 from api.auth.rights import DUTY, require_showable
 from api.desk import Work
 from api.issuing import revoke_grant
-from api.reviewing import length_of, plan_of, require_version, served, spans_of
+from api.reviewing import authors_up_to, length_of, plan_of, require_version, served, spans_of
 from evidence.clock import rfc3339
 from evidence.custody import Action
 from evidence.doubts import open_doubts
@@ -34,7 +34,6 @@ from evidence.release import (
     next_step,
 )
 from storage.db import accounts, items, releases
-from storage.db.plans import plans_of
 from storage.db.release_tables import Release
 from storage.db.tables import Case, Derivative, Item
 
@@ -259,7 +258,8 @@ def require_step(work: Work, item: Item, row: Release) -> str:
             code="release_step",
             role=role,
         )
-    if work.actor.label in _involved(work, item, row):
+    gets_it = row.to_role in work.actor.roles & work.release_roles
+    if gets_it or work.actor.label in _involved(work, item, row):
         raise NotPermitted(
             f"release {row.id}: expected somebody who neither wrote, reviewed, asked for, approved nor gets "
             "it, found one who did; ask a colleague",
@@ -270,11 +270,7 @@ def require_step(work: Work, item: Item, row: Release) -> str:
 
 def _involved(work: Work, item: Item, row: Release) -> set[str]:
     """Actor labels of whoever has had a part in it."""
-    wrote = {
-        plan.author
-        for plan in plans_of(work.session, work.agency_id, item.id)
-        if plan.number <= row.plan_number
-    }
+    wrote = authors_up_to(work, item, row.plan_number)
     rendition = items.derivative_by_id(work.session, work.agency_id, row.derivative_id)
     reviewed = {
         f"account:{review.account_id}"

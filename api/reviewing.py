@@ -18,10 +18,13 @@ from evidence.errors import Conflict, InvalidInput, NotPermitted
 from evidence.kinds import MediaKind
 from evidence.release import Span, believable, merged, missing, total_us
 from storage.db import grants, releases
+from storage.db.plans import plans_of
 from storage.db.release_tables import RedactionReview
 from storage.db.tables import Derivative, Grant, Item
 
 MOST_SPANS_IN_A_LEAF = 200
+MOST_SPANS_WATCHED = 5000
+"""Apart from each other, by one person."""
 US_PER_S = 1_000_000
 
 
@@ -63,8 +66,8 @@ def note_watched(work: Work, item: Item, grant_id: UUID, told: Sequence[Span]) -
         NotPermitted: It is another's (``grant_not_yours``), or of a span that does not hold what was watched
             (``span_not_permitted``).
         Conflict: It is of no masked rendition of this item, or no byte of it was sent (``watch_unserved``).
-        InvalidInput: Outside the rendition (``span_invalid``), or more than can have been watched
-            (``watch_too_fast``).
+        InvalidInput: Outside the rendition, or in too many pieces (``span_invalid``), or more than can have
+            been watched (``watch_too_fast``).
     """
     grant = grants.grant_in_force(work.session, work.agency_id, grant_id, work.now, lock=True)
     _require_served(work, item, grant)
@@ -98,7 +101,14 @@ def note_watched(work: Work, item: Item, grant_id: UUID, told: Sequence[Span]) -
         work.session.add(row)
     elif is_anew:
         row.rendition_sha256, row.watched, row.signed_at, row.note = rendition.sha256, [], None, None
-    row.watched = [list(span) for span in merged([*spans_of(row), *told])]
+    watched = merged([*spans_of(row), *told])
+    if len(watched) > MOST_SPANS_WATCHED:
+        raise InvalidInput(
+            f"watched: expected at most {MOST_SPANS_WATCHED} stretches apart, found {len(watched)}; "
+            "report longer ones",
+            code="span_invalid",
+        )
+    row.watched = [list(span) for span in watched]
     row.reported_at = work.now
     work.session.flush()
     return row
@@ -138,6 +148,7 @@ def sign(work: Work, item: Item, number: int, note: str | None) -> RedactionRevi
     Raises:
         Conflict: Another version is served (``plan_not_served``), or nothing of it was watched
             (``watch_unserved``).
+        NotPermitted: The actor wrote it (``plan_own``).
     """
     rendition = require_version(work, item, number)
     row = releases.review_by(work.session, rendition, work.actor.account_id)
@@ -145,6 +156,12 @@ def sign(work: Work, item: Item, number: int, note: str | None) -> RedactionRevi
         raise Conflict(
             f"redaction plan {number}: expected something of it watched, found nothing; watch it first",
             code="watch_unserved",
+        )
+    if work.actor.label in authors_up_to(work, item, number):
+        raise NotPermitted(
+            f"redaction plan {number}: expected a reviewer who did not write it, found one who did; "
+            "ask a colleague",
+            code="plan_own",
         )
     row.signed_at, row.note = work.now, note
     unwatched = missing(spans_of(row), length_of(rendition))
@@ -157,6 +174,12 @@ def sign(work: Work, item: Item, number: int, note: str | None) -> RedactionRevi
     }
     work.record(Action.REDACTION_REVIEWED, "item", item.id, facts, {"note": note} if note else None)
     return row
+
+
+def authors_up_to(work: Work, item: Item, number: int) -> set[str]:
+    """Actor labels of whoever wrote a version of the item's plan, or one before it."""
+    plans = plans_of(work.session, work.agency_id, item.id, light=True)
+    return {plan.author for plan in plans if plan.number <= number}
 
 
 def require_version(work: Work, item: Item, number: int) -> Derivative:

@@ -189,7 +189,7 @@ def _tell_review(options: argparse.Namespace, told: Json) -> int:
         signed = person["signed_at"] or "未声明 / not signed"
         print(f"复核 / review:  {person['by']}  {person['watched_us'] / 1e6:.3f} s  {signed}")
     for start, end in told["unwatched"]:
-        print(f"无人观看 / watched by nobody:  {start / 1e6:.3f} – {end / 1e6:.3f} s")
+        print(f"已声明复核者均未观看 / watched by nobody who signed:  {start / 1e6:.3f} – {end / 1e6:.3f} s")
     for lack in told["lacks_for_party"]:
         is_within = lack in told["lacks"]
         whom = "发布 / to release" if is_within else "对机关以外 / to a party"

@@ -190,6 +190,7 @@ def _lacks(work: Work, item: Item, kind: Recipient) -> list[LackShown]:
 def get_check(item_id: UUID, number: PlanNumber, desk: DeskOf) -> CheckShown:
     """检验发现了什么,由谁放行。What the check of a version found, and who let it pass."""
     with desk.reading() as work:
+        require_whole_original(work, items.item_by_id(work.session, work.agency_id, item_id))
         return CheckShown.of(_failure(work, item_id, number))
 
 
@@ -235,7 +236,9 @@ def _require_overridable(work: Work, item: Item, failure: CheckFailure) -> None:
             f"redaction plan: expected the newest version, found {failure.plan_number}; look at what changed",
             code="plan_not_newest",
         )
-    others = sorted(set(failure.codes) - OVERRIDABLE)
+    # Of what is not listed nobody could say whether it is what was let pass.
+    unlisted = {"more"} if failure.finding_count > len(failure.findings) else set()
+    others = sorted(set(failure.codes) - OVERRIDABLE | unlisted)
     if others:
         raise Conflict(
             f"redaction plan {failure.plan_number}: expected findings a person may judge, found "
@@ -243,7 +246,9 @@ def _require_overridable(work: Work, item: Item, failure: CheckFailure) -> None:
             code="check_not_overridable",
             findings=others,
         )
-    if work.actor.label in {row.author for row in plans_of(work.session, work.agency_id, item.id)}:
+    if work.actor.label in {
+        row.author for row in plans_of(work.session, work.agency_id, item.id, light=True)
+    }:
         raise NotPermitted(
             f"redaction plan {failure.plan_number}: expected another person than its author, found the "
             "author; ask a colleague of legal review",

@@ -71,10 +71,10 @@ def state_of(session: Session, release: Release, now: datetime) -> ReleaseState:
     )
     if served is None:
         return ReleaseState.SUPERSEDED
-    if release.released_at is None:
-        return ReleaseState.WAITING
     if release.expires_at is not None and now >= release.expires_at:
         return ReleaseState.EXPIRED
+    if release.released_at is None:
+        return ReleaseState.WAITING
     return ReleaseState.RELEASED
 
 

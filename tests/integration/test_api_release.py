@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from storage.db.doubts import note_doubts
 from storage.db.release_tables import CheckFailure
 from tests.support.pipeline import Pipeline
 from tests.support.scene import PASSWORD, Live, Recording, live_scene
+from workers.tasks.redaction import is_let_pass
 
 LENGTH_US = 6_000_000
 BOX = {"op": "add_box", "shape": "rectangle", "reason": "privacy", "keys": [[274, 0, 0, 40, 40, 0]]}
@@ -112,6 +114,27 @@ def facet(live: Live, item_id: UUID) -> str:
 
 
 # --- Reviewing --------------------------------------------------------------------------
+
+
+def test_whoever_wrote_a_version_is_no_reviewer_of_it(live: Live) -> None:
+    author = f"account:{live.scene.accounts['reviewer']}"
+    recording = live.scene.record(seed=1, case=live.scene.case_a, hides={"author": author})
+    assert watch(live, "reviewer", recording.item_id).status_code == 200
+    signed = post(live, "reviewer", f"/items/{recording.item_id}/redaction/reviews", number=1)
+    assert code_of(signed) == (403, "plan_own")
+    assert ask(live, recording.item_id).json()["lacks"] == ["reviewers", "unwatched"]
+
+
+def test_a_request_that_ends_before_it_is_approved_is_over(live: Live, recording: Recording) -> None:
+    reviewed(live, recording.item_id)
+    ends = live.scene.clock.now() + timedelta(hours=1)
+    asked = ask(live, recording.item_id, expires_at=ends.isoformat()).json()
+    live.scene.clock.advance(3601)
+    late = post(live, "legal_reviewer", f"/releases/{asked['id']}/approve")
+    assert code_of(late) == (409, "release_state")
+    assert late.json()["current"] == "expired"
+    assert facet(live, recording.item_id) != "released"
+    assert ask(live, recording.item_id).status_code == 201
 
 
 def test_what_was_watched_is_added_up_and_what_nobody_watched_is_said(
@@ -382,7 +405,8 @@ def fail_check(live: Live, recording: Recording, *codes: str) -> None:
         session.add(
             CheckFailure(
                 agency_id=live.scene.agency.id, item_id=recording.item_id, plan_number=1, codes=list(codes),
-                findings=[], finding_count=len(codes), found_at=live.scene.clock.now(),
+                findings=[{"code": code} for code in codes], finding_count=len(codes),
+                found_at=live.scene.clock.now(),
             )
         )  # fmt: skip
 
@@ -394,7 +418,9 @@ def test_a_failed_check_blocks_until_a_named_person_lets_pass_what_may_be_judged
     fail_check(live, recording, "face_left")
     assert ask(live, item_id).json()["lacks"] == ["check_failed"]
     path = f"/items/{item_id}/redaction/plans/1"
-    assert live.as_("reviewer").get(f"/api/v1{path}/check").json()["codes"] == ["face_left"]
+    # What a check saw, and where, is for those who may see what is hidden.
+    assert live.as_("reviewer").get(f"/api/v1{path}/check").status_code == 403
+    assert live.as_("legal_reviewer").get(f"/api/v1{path}/check").json()["codes"] == ["face_left"]
     assert post(live, "handler", f"{path}/override", reason="石像").status_code == 403
     assert post(live, "legal_reviewer", f"{path}/override").status_code == 422
     passed = post(live, "legal_reviewer", f"{path}/override", reason="石像,并非人脸")
@@ -404,6 +430,26 @@ def test_a_failed_check_blocks_until_a_named_person_lets_pass_what_may_be_judged
     (leaf,) = live.scene.leaves(item_id, "redaction:check_overridden")
     assert leaf["facts"]["findings"] == ["face_left"]
     assert "石像" not in str(leaf)
+
+
+def test_what_was_let_pass_is_that_and_nothing_like_it() -> None:
+    statue = {"code": "face_left", "pts": 3000, "box": [100, 80, 140, 130], "score_permille": 740}
+    passed = CheckFailure(
+        codes=["face_left"], findings=[statue], overridden_at=datetime(2026, 5, 6, tzinfo=UTC)
+    )
+
+    def is_passed(*findings: dict[str, Any], count: int | None = None) -> bool:
+        report = {"findings": list(findings), "finding_count": len(findings) if count is None else count}
+        return is_let_pass(report, passed)
+
+    assert is_passed({**statue, "box": [102, 79, 141, 131], "score_permille": 720})
+    assert not is_passed(statue, {**statue, "pts": 9000})
+    assert not is_passed({**statue, "box": [400, 80, 440, 130]})
+    assert not is_passed({"code": "voice_recognisable", "stream": 0, "at_us": 0})
+    assert not is_passed(statue, count=2)
+    assert not is_let_pass({"findings": [statue], "finding_count": 1}, None)
+    passed.overridden_at = None
+    assert not is_passed(statue)
 
 
 def test_that_a_mask_hides_is_nobody_s_to_judge(live: Live, recording: Recording) -> None:

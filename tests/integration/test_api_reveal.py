@@ -251,7 +251,7 @@ def test_what_the_check_finds_is_shown_only_when_a_named_person_lets_it_pass(
     footage.make_plain(clip, seconds=1, fps=5, face=sample("astronaut.png"), seed=next(SEEDS))
     settings = pipeline_settings(live.scene.settings)
     # So low that the other detector takes anything for a face.
-    redaction = settings.redaction.model_copy(update={"check_score": 0.001})
+    redaction = settings.redaction.model_copy(update={"check_score": 0.1})
     pipeline = Pipeline(live.scene.storage, settings.model_copy(update={"redaction": redaction}))
     item_id = pipeline.take(clip, device_no="CAM1", case_no=CASE_A).item_id
     pipeline.work()

@@ -270,7 +270,8 @@ class Scene:
         plan = replace(plan, **(hides or {}))
         return RedactionPlanRow(
             agency_id=self.agency.id, item_id=item.id, number=1, parent_number=None,
-            plan_sha256=hashlib.sha256(plan.to_bytes()).digest(), plan=plan.to_json(), author="worker",
+            plan_sha256=hashlib.sha256(plan.to_bytes()).digest(), plan=plan.to_json(),
+            author="worker" if plan.author == "model" else plan.author,
             made_at=self.clock.now(),
         )  # fmt: skip
 
