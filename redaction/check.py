@@ -91,7 +91,11 @@ def check_entry(request: dict[str, Any], progress: Progress) -> dict[str, object
             lambda: _check_pictures(source, output, plan, kept, report, progress, detector),
         )
     is_ours = is_sound_ours(source, request.get("made"), lambda: progress(0.99))
-    _noting(report, "sound_differs", lambda: _check_sound(source, output, plan, is_ours, report))
+    _noting(
+        report,
+        "sound_differs",
+        lambda: _check_sound(source, output, plan, is_ours, report, lambda: progress(0.99)),
+    )
     progress(1.0)
     return {**report.to_json(), "tolerance": [list(band) for band in TOLERANCE]}
 
@@ -282,13 +286,20 @@ def _check_region(
             return
 
 
-def _check_sound(source: Path, output: Path, plan: RedactionPlan, is_ours: bool, report: Report) -> None:
+def _check_sound(
+    source: Path,
+    output: Path,
+    plan: RedactionPlan,
+    is_ours: bool,
+    report: Report,
+    alive: Callable[[], None],
+) -> None:
     for number in range(count_streams(source).get("audio", 0)):
         spans = plan.muted(number)
         if spans or not is_ours:
-            check_coded_anew(source, output, number, report)
+            check_coded_anew(source, output, number, report, alive)
         if not spans and not is_ours:
-            check_heard(source, output, number, report)
+            check_heard(source, output, number, report, alive)
             continue
         with AudioReader(output, number) as reader:
             if not spans:

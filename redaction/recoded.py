@@ -10,7 +10,7 @@ Source: ISO/IEC 14496-3, 4.4.2.1 for the kinds of elements.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -33,18 +33,30 @@ SILENT_LEVEL = 1e-3
 LOUDNESS_MOST = 1.6
 # Of a second there must be so much to be compared; so much may be missing at the ends.
 SECOND_LEAST = 0.1
+PACKETS_A_WORD = 1000
 
 
-def check_coded_anew(source: Path, output: Path, number: int, report: Report) -> None:
+def check_coded_anew(
+    source: Path, output: Path, number: int, report: Report, alive: Callable[[], None] = lambda: None
+) -> None:
     """Note packets that begin with an element nobody hears, and those taken over from the source.
 
     A steady sound may be coded alike twice; a stream that was copied is so in all packets.
+
+    Args:
+        alive: Heard again and again: hours of sound take minutes.
     """
+    known = set()
     with AudioReader(source, number) as original:
-        known = {sha256(packet.data).digest() for packet in original.packets()}
+        for at, packet in enumerate(original.packets()):
+            known.add(sha256(packet.data).digest())
+            if at % PACKETS_A_WORD == 0:
+                alive()
     carried = count = 0
     with AudioReader(output, number) as reader:
-        for packet in reader.packets():
+        for at, packet in enumerate(reader.packets()):
+            if at % PACKETS_A_WORD == 0:
+                alive()
             element = packet.data[0] >> 5
             if element not in HEARD_ELEMENTS:
                 report.add("sound_carried", stream=number, pts=packet.pts, element=element)
@@ -55,13 +67,19 @@ def check_coded_anew(source: Path, output: Path, number: int, report: Report) ->
         report.add("sound_carried", stream=number, packets=carried)
 
 
-def check_heard(source: Path, output: Path, number: int, report: Report) -> None:
-    """Note each second of sound that was to be kept and is louder or softer than the source's."""
+def check_heard(
+    source: Path, output: Path, number: int, report: Report, alive: Callable[[], None] = lambda: None
+) -> None:
+    """Note each second of sound that was to be kept and is louder or softer than the source's.
+
+    Args:
+        alive: Heard again and again.
+    """
     with AudioReader(source, number) as original, AudioReader(output, number) as reader:
         if (original.sample_rate_hz, original.channels) != (reader.sample_rate_hz, reader.channels):
             report.add("sound_differs", stream=number, found=[reader.sample_rate_hz, reader.channels])
             return
-        before, after = dict(_levels(original)), dict(_levels(reader))
+        before, after = dict(_levels(original, alive)), dict(_levels(reader, alive))
         least = original.channels * original.sample_rate_hz / SAMPLES_JOINED * SECOND_LEAST
     nothing = Loudness(0.0, 0)
     for second in sorted(before.keys() | after.keys()):
@@ -84,7 +102,7 @@ class Loudness(NamedTuple):
     """How many joined samples there are in all channels."""
 
 
-def _levels(reader: AudioReader) -> Iterator[tuple[int, Loudness]]:
+def _levels(reader: AudioReader, alive: Callable[[], None]) -> Iterator[tuple[int, Loudness]]:
     """Each second of the file's own clock."""
     rate = reader.sample_rate_hz
     blocks = ((block.pts * reader.time_base, block.samples) for block in reader.blocks())
@@ -93,6 +111,7 @@ def _levels(reader: AudioReader) -> Iterator[tuple[int, Loudness]]:
         at, end = first, first + samples.shape[1]
         while at < end:
             if at // rate != second:
+                alive()
                 yield second, _loudness(energy, count)
                 second, energy, count = at // rate, 0.0, 0
             until = min(end, (second + 1) * rate)

@@ -47,6 +47,8 @@ from redaction.plan_json import plan_from_json
 from redaction.voice import replaced
 
 FILL_RGB = 28
+PACKETS_A_WORD = 1000
+"""Of sound alone: hours of it are coded in minutes."""
 
 Progress = Callable[[float], None]
 
@@ -222,7 +224,7 @@ class Rendering:
             )
             if video is not None:
                 self._write_pictures(video, keeping, sounds, writer, progress)
-            _write_sound(sounds, None, writer)
+            _write_sound(sounds, None, writer, lambda: progress(0.99))
         progress(1.0)
         return {
             "frame_count": writer.frame_count,
@@ -298,9 +300,16 @@ def _free_number(avcc: bytes) -> int:
         return 0
 
 
-def _write_sound(sounds: list[_Sound], until: Fraction | None, writer: FragmentedMp4Writer) -> None:
+def _write_sound(
+    sounds: list[_Sound],
+    until: Fraction | None,
+    writer: FragmentedMp4Writer,
+    alive: Callable[[], None] = lambda: None,
+) -> None:
     for number, sound in enumerate(sounds):
-        for packet in sound.until(until):
+        for at, packet in enumerate(sound.until(until)):
+            if at % PACKETS_A_WORD == 0:
+                alive()
             writer.write_sound(number, packet)
 
 

@@ -150,6 +150,7 @@ function redo() {
 }
 
 function edit(...changes) {
+  if (desk.isSaving) { tell(w("saving")); return false; }
   let { edits, number } = desk;
   for (const change of changes) {
     const made = addEdit(edits, (number += 1), change, desk.plan.picture);
@@ -255,12 +256,14 @@ const save = heeding(async () => {
 
 // Somebody else was first: nothing is lost, and what to do is said with a button that does it.
 async function amend(here, rest, body) {
-  byId("redact-go").disabled = true;
+  if (here.isSaving) throw new Error(w("saving"));
+  // What is edited meanwhile would be taken for saved.
+  here.isSaving = byId("redact-go").disabled = true;
   try { return await askJson("POST", `/api/v1/items/${here.item.id}/redaction/plans${rest}`, { base_number: here.base, ...body }); } catch (problem) {
     if (problem.code !== "plan_not_newest") throw problem;
     byId("redact-reload").hidden = false;
     throw new Error(w("conflict", { base: here.base, count: here.edits.length }));
-  } finally { byId("redact-go").disabled = false; }
+  } finally { here.isSaving = byId("redact-go").disabled = false; }
 }
 
 const reload = heeding(async () => {
@@ -306,7 +309,9 @@ const preview = (lengthUs) => heeding(async () => {
 
 // What waits for approval, played to whoever may give it: with purpose and reason, as the original.
 const watchAwaiting = heeding(async () => {
-  const here = desk, { item } = here;
+  const here = desk, { item } = here, newest = here.plans.at(-1).number;
+  if (here.awaiting && here.watched !== newest) { await release(here.awaiting); here.awaiting = null; }
+  here.watched = newest;
   here.awaiting ??= await askJson("POST", `/api/v1/items/${item.id}/grants`, { variant: "awaiting", purpose: byId("purpose").value, reason: here.reason });
   if (desk !== here) { await release(here.awaiting); return; }
   if (here.awaiting.state === "pending") { await release(here.awaiting); here.awaiting = null; throw new Error(w("notMadeYet")); }
@@ -320,7 +325,8 @@ const watchAwaiting = heeding(async () => {
 });
 
 const approve = heeding(async () => {
-  const here = desk, newest = here.plans.at(-1).number, note = byId("redact-save").elements.note.value.trim();
+  // The version that was watched; of another the server says that there is a newer one.
+  const here = desk, newest = here.awaiting ? here.watched : here.plans.at(-1).number, note = byId("redact-save").elements.note.value.trim();
   await askJson("POST", `/api/v1/items/${here.item.id}/redaction/approve`, { number: newest, ...(note && { note }) });
   if (desk !== here) return;
   await refreshStanding(here);
@@ -430,7 +436,7 @@ function drawEdits() {
   const { edits, failed } = desk, spoken = (change) => { const entry = entryOf(change.track || change.span); return entry ? `${whatOf(entry)} ${at(entry.from)}` : change.keys ? at(microsOfPts(desk.plan.picture, change.keys[0][0])) : ""; };
   byId("redact-edits").replaceChildren(...edits.map(({ number, change }) => make("li", { class: failed.has(number) ? "bad" : "" },
     make("span", {}, [w("ops")[change.op], spoken(change), failed.has(number) && w("cannot")].filter(Boolean).join(" · ")), " ",
-    make("button", { type: "button", class: "quiet small", "aria-label": `${w("takeBack")}: ${w("ops")[change.op]} ${spoken(change)}`, onclick: () => { desk.edits = desk.edits.filter((each) => each.number !== number); redo(); draw(); } }, w("takeBack")))));
+    make("button", { type: "button", class: "quiet small", "aria-label": `${w("takeBack")}: ${w("ops")[change.op]} ${spoken(change)}`, onclick: () => { if (desk.isSaving) return; desk.edits = desk.edits.filter((each) => each.number !== number); redo(); draw(); } }, w("takeBack")))));
   byId("redact-edited").textContent = edits.length ? w("edited", { count: edits.length, base: desk.base }) : w("notEdited", { base: desk.base });
   byId("redact-go").disabled = !edits.length;
   const { from, to } = desk.marks, { picture } = desk.plan;
@@ -470,6 +476,7 @@ const move = (event, by) => (event.shiftKey ? desk.stage.seek(desk.stage.micros 
 const startDrawing = () => { if (desk.plan.picture) { desk.stage.beginDrawing(!desk.stage.isDrawing); tell(desk.stage.isDrawing ? w("drawNow") : "", false); } };
 
 function takeBackLast() {
+  if (desk.isSaving) return;
   desk.edits = desk.edits.slice(0, -1);
   redo();
   draw();
